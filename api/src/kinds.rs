@@ -1,0 +1,131 @@
+//! The built-in kinds: one file each, and the trait that the verbs see them through.
+//!
+//! Pure: a kind looks at objects and at nothing else. Verbs, storage and HTTP never appear here.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::field::FieldErrors;
+
+/// What a kind is called and where it is served.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// Empty for the core group.
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub plural: &'static str,
+    pub singular: &'static str,
+    pub short: &'static [&'static str],
+    pub categories: &'static [&'static str],
+    pub namespaced: bool,
+    /// Its definition in the structural schema: `io.k8s.api.core.v1.Pod`.
+    pub definition: &'static str,
+}
+
+/// A part of an object with a path of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Subresource {
+    Status,
+    Scale,
+    Log,
+    Binding,
+    Eviction,
+    Finalize,
+}
+
+/// A column of the table that `kubectl get` shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    pub name: &'static str,
+    /// `string`, `integer`, `date`, …
+    pub r#type: &'static str,
+    /// `name` for the name column, else empty.
+    pub format: &'static str,
+    pub description: &'static str,
+    /// 0 is always shown; 1 only with `-o wide`.
+    pub priority: i32,
+}
+
+/// A kind as the verbs see it. Objects have been checked against the schema before any method.
+pub trait Kind: Send + Sync + 'static {
+    fn names(&self) -> &Names;
+
+    /// Subresources that it serves.
+    fn subresources(&self) -> &'static [Subresource] {
+        &[]
+    }
+
+    /// Fills in what the user left out.
+    fn default(&self, _object: &mut Value) {}
+
+    /// Takes out of a new object what only the system may set (its status).
+    fn prepare_create(&self, object: &mut Value);
+
+    /// Keeps from the old object what this write may not change (its status), and raises
+    /// `metadata.generation` when what is wanted changed.
+    fn prepare_update(&self, object: &mut Value, old: &Value);
+
+    /// The same for a write of the status subresource: everything but the status stays.
+    fn prepare_status(&self, object: &mut Value, old: &Value);
+
+    /// What is wrong with a new object; metadata has been validated by the caller.
+    fn validate(&self, _object: &Value, _errors: &mut FieldErrors) {}
+
+    /// What is wrong with a change, beyond what [`Kind::validate`] (called too) says.
+    fn validate_update(&self, _object: &Value, _old: &Value, _errors: &mut FieldErrors) {}
+
+    /// What the user should know though the object is accepted: fields that are not acted on.
+    fn warnings(&self, _object: &Value) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Fields that a field selector may name, with their values; `metadata.name` and
+    /// `metadata.namespace` are added for every kind.
+    fn fields(&self, _object: &Value) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// The names that [`Kind::fields`] gives, for refusing others.
+    fn field_names(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// How long a delete waits for the kind's owner to let the object go; 0 removes it at once.
+    fn grace_seconds(&self, _object: &Value, _requested: Option<i64>) -> i64 {
+        0
+    }
+
+    /// The columns of its table, name first.
+    fn columns(&self) -> &'static [Column];
+
+    /// One row: a cell for each column.
+    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value>;
+}
+
+/// Every kind that this server serves.
+#[derive(Clone, Default)]
+pub struct Registry {
+    kinds: Vec<Arc<dyn Kind>>,
+}
+
+impl Registry {
+    /// The built-in kinds.
+    pub fn builtin() -> Self {
+        Self { kinds: Vec::new() }
+    }
+
+    /// Finds the kind served at `/apis/<group>/<version>/…/<plural>`.
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<dyn Kind>> {
+        self.kinds.iter().find(|kind| {
+            let names = kind.names();
+            names.group == group && names.version == version && names.plural == plural
+        })
+    }
+
+    /// All of them, in a fixed order.
+    pub fn all(&self) -> &[Arc<dyn Kind>] {
+        &self.kinds
+    }
+}

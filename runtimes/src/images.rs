@@ -1,0 +1,72 @@
+//! Images: what a reference names, pulled once and kept by digest.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+/// What kind of thing an image holds; it decides which runtime runs it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ImageKind {
+    /// A WebAssembly component or core module (binary or text).
+    Wasm,
+    /// A root file system for a container.
+    Oci,
+}
+
+/// An image on this node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Image {
+    /// As the pod's spec names it.
+    pub reference: String,
+    /// `sha256:…` of the content that runs (for Wasm, of the module's bytes).
+    pub digest: String,
+    pub kind: ImageKind,
+    /// For Wasm, the module's file in the content store.
+    pub path: PathBuf,
+    pub size_bytes: u64,
+}
+
+/// When to ask the source although the image is here; as `imagePullPolicy`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PullPolicy {
+    Always,
+    IfNotPresent,
+    Never,
+}
+
+/// A registry account.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credentials {
+    Anonymous,
+    Basic { username: String, password: String },
+}
+
+/// Why an image is not here, by the reason that a container's `waiting` state shows.
+#[derive(thiserror::Error, Debug)]
+pub enum ImageError {
+    /// `InvalidImageName`: the reference cannot be parsed.
+    #[error("invalid image reference {reference:?}: {message}")]
+    InvalidName { reference: String, message: String },
+    /// `ErrImageNeverPull`: the policy is Never and it is not here.
+    #[error("image {reference:?} is not present with pull policy of Never")]
+    NeverPull { reference: String },
+    /// `ErrImagePull`: the source does not have it, refuses, or gave something that is no image.
+    #[error("failed to pull image {reference:?}: {message}")]
+    Pull { reference: String, message: String },
+}
+
+/// The images of a node.
+#[async_trait]
+pub trait Images: Send + Sync + 'static {
+    /// Makes the image that `reference` names present and answers it; a pull of the same reference
+    /// that is under way is shared.
+    async fn ensure(
+        &self,
+        reference: &str,
+        policy: PullPolicy,
+        credentials: &[Credentials],
+    ) -> Result<Image, ImageError>;
+
+    /// Every image that is here.
+    async fn list(&self) -> Result<Vec<Image>, ImageError>;
+}

@@ -1,0 +1,20 @@
+//! What the nodelet asks of whatever runs containers, holds images and gives pods addresses.
+//!
+//! - [`runtime`]: the [`Runtime`] trait: create, start, stop, remove, list, wait, stats.
+//! - [`images`]: the [`Images`] contract, and the content store that pulls from files and registries.
+//! - [`network`]: the [`PodNetwork`] contract: an address for a pod, names and Services as its sockets see them.
+//! - [`fake`]: a runtime that keeps its containers in memory, for tests of the nodelet.
+//! - [`conformance`]: what every runtime must pass.
+//!
+//! Never knows a Kubernetes object: the nodelet translates pods into these values.
+
+pub mod images;
+pub mod network;
+pub mod runtime;
+
+pub use images::{Credentials, Image, ImageError, ImageKind, Images, PullPolicy};
+pub use network::{NetworkError, PodAddress, PodNetwork};
+pub use runtime::{
+    ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Limits, PodRef, Port,
+    Protocol, Runtime, RuntimeError, Stats,
+};

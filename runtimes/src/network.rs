@@ -1,0 +1,54 @@
+//! The pod network contract: addresses, and what a pod's sockets see.
+
+use std::net::{IpAddr, SocketAddr};
+
+use async_trait::async_trait;
+
+use crate::PodRef;
+
+/// Where a pod's sockets live.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct PodAddress {
+    /// The pod's IP: wildcard binds become this one.
+    pub ip: IpAddr,
+    /// The pod's own loopback address: loopback binds and connects become this one.
+    pub loopback: IpAddr,
+}
+
+/// Why a pod has no network.
+#[derive(thiserror::Error, Debug)]
+pub enum NetworkError {
+    /// No address is free.
+    #[error("no free pod address in {range}")]
+    Exhausted { range: String },
+    /// The host refused: try again.
+    #[error("{message}")]
+    Unavailable {
+        message: String,
+        #[source]
+        source: Option<std::io::Error>,
+    },
+}
+
+/// Gives pods addresses and tells their sockets where names and Services lead.
+#[async_trait]
+pub trait PodNetwork: Send + Sync + 'static {
+    /// Gives a pod its address. Asked again for the same uid it answers the same; `wanted` is the
+    /// address that the pod had before a restart, kept if it is free.
+    async fn add(&self, pod: &PodRef, wanted: Option<IpAddr>) -> Result<PodAddress, NetworkError>;
+
+    /// Frees a pod's address. `Ok` if it had none.
+    async fn remove(&self, uid: &str) -> Result<(), NetworkError>;
+
+    /// Moves the calling thread to where Wasm pods' sockets are made (their network namespace), for
+    /// good. Called at the start of every thread that opens sockets for components.
+    fn enter(&self) -> std::io::Result<()>;
+
+    /// Looks a name up as the pod's resolver would (search domains included); `None` if it is not a
+    /// name of the cluster, an empty list if it is one that has no address.
+    fn resolve(&self, pod: &PodRef, name: &str) -> Option<Vec<IpAddr>>;
+
+    /// Where a connection to `destination` goes: a ClusterIP's port becomes one of its ready endpoints;
+    /// anything else stays as it is. `None` refuses: the Service has no ready endpoint or no such port.
+    fn route(&self, pod: &PodRef, destination: SocketAddr) -> Option<SocketAddr>;
+}

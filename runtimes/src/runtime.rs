@@ -1,0 +1,170 @@
+//! The runtime contract.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+
+use crate::{Image, PodAddress};
+
+/// A container's name for its whole life, chosen by the nodelet: `<pod uid>/<container>/<attempt>`.
+/// A retried call names the same container.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ContainerId(pub Arc<str>);
+
+impl std::fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The pod that a container or an address belongs to.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct PodRef {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+/// A transport protocol of a declared port.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// A port that a container says it serves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Port {
+    pub name: Option<String>,
+    pub number: u16,
+    pub protocol: Protocol,
+}
+
+/// What a container may use; `None` is unlimited.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Limits {
+    pub memory_bytes: Option<u64>,
+    /// Thousandths of a core.
+    pub cpu_millis: Option<u64>,
+}
+
+/// Everything needed to run one container.
+#[derive(Clone, Debug)]
+pub struct ContainerSpec {
+    pub id: ContainerId,
+    pub pod: PodRef,
+    /// The container's name in its pod.
+    pub name: String,
+    pub image: Image,
+    /// Replaces the image's entry point; empty keeps it.
+    pub command: Vec<String>,
+    /// Replaces the image's arguments; empty keeps them.
+    pub args: Vec<String>,
+    /// Complete and expanded, in order.
+    pub env: Vec<(String, String)>,
+    pub working_dir: Option<String>,
+    pub ports: Vec<Port>,
+    pub limits: Limits,
+    pub address: PodAddress,
+    /// Where the runtime appends stdout and stderr, in CRI format
+    /// (`<RFC 3339 time with nanoseconds> stdout F <line>`). Its directory exists.
+    pub log: PathBuf,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ContainerState {
+    Created,
+    Running { started_at: SystemTime },
+    Exited(Exit),
+}
+
+/// How a container ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Exit {
+    /// 0–255; 128 + signal if it was killed (137 when out of memory or past its grace period).
+    pub code: i32,
+    /// `Completed`, `Error` or `OOMKilled`.
+    pub reason: &'static str,
+    /// What it died of, in words: a trap, a missing export; empty if there is nothing to say.
+    pub message: String,
+    pub started_at: SystemTime,
+    pub finished_at: SystemTime,
+}
+
+/// A container as its runtime sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ContainerStatus {
+    pub id: ContainerId,
+    pub pod: PodRef,
+    pub name: String,
+    pub state: ContainerState,
+}
+
+/// What a container has used so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    pub cpu: Duration,
+    pub memory_bytes: u64,
+}
+
+/// Why a runtime call failed, by what the nodelet does next.
+#[derive(thiserror::Error, Debug)]
+pub enum RuntimeError {
+    /// There is no such container: create it, or treat it as removed.
+    #[error("container {0} not found")]
+    NotFound(ContainerId),
+    /// The image or the spec cannot run, and will not by trying again: tell the user (`CreateContainerError`).
+    #[error("{0}")]
+    Invalid(String),
+    /// Something on the node is in the way: try again with back-off (`RunContainerError`).
+    #[error("{message}")]
+    Unavailable {
+        message: String,
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+}
+
+/// Runs containers. Every call is safe to repeat; `list` is how a restarted nodelet recovers.
+#[async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    /// `wasm` or `oci`: what `runtimeClassName` and node information call it.
+    fn name(&self) -> &'static str;
+
+    /// What the node reports as `containerRuntimeVersion`: `wasmtime://48.0.8`.
+    fn version(&self) -> String;
+
+    /// Makes an image ready to start (compiles it, unpacks it); called once it is pulled, so that no
+    /// start waits for it. Done at once if it is ready.
+    async fn prepare(&self, image: &Image) -> Result<(), RuntimeError>;
+
+    /// Makes a container without starting it. A container of this id that exists is left as it is.
+    async fn create(&self, spec: ContainerSpec) -> Result<(), RuntimeError>;
+
+    /// Starts a created container and returns when it runs (for a server: when its ports are open).
+    /// A container that runs or has exited is left as it is.
+    async fn start(&self, id: &ContainerId) -> Result<(), RuntimeError>;
+
+    /// Asks a container to end, and ends it by force after `grace`. Returns when it has exited.
+    async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<(), RuntimeError>;
+
+    /// Forgets an exited or created container; its log file stays. `Ok` if it is not there.
+    async fn remove(&self, id: &ContainerId) -> Result<(), RuntimeError>;
+
+    /// Every container that this runtime holds.
+    async fn list(&self) -> Result<Vec<ContainerStatus>, RuntimeError>;
+
+    /// One container.
+    async fn status(&self, id: &ContainerId) -> Result<ContainerStatus, RuntimeError>;
+
+    /// Waits until the container has exited; answers at once if it has.
+    async fn wait(&self, id: &ContainerId) -> Result<Exit, RuntimeError>;
+
+    /// What the container has used since it started.
+    async fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError>;
+}
