@@ -1,1 +1,32 @@
-fn main() {}
+//! The project's own chores: `cargo xtask <test|deps|bench>`.
+
+mod bench;
+mod deps;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "xtask", about = "Chores of the wk repository")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what the tests need, then check format, lints and dependencies and run every test
+    Test(test::Args),
+    /// Check which crate may depend on which
+    Deps,
+    /// Build for release, measure, and print the figures
+    Bench(bench::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Args::parse().task {
+        Task::Test(args) => test::run(&args),
+        Task::Deps => deps::run(),
+        Task::Bench(args) => bench::run(&args),
+    }
+}

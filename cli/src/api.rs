@@ -1,0 +1,256 @@
+//! Calls to the apiserver that keep what typed clients drop: unknown fields, Tables and warnings.
+//!
+//! Prints the server's warnings to stderr, as `kubectl` does. Never retries.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+use http::{Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use kube::{
+    Client, Config,
+    client::Body,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde_json::Value;
+
+/// An error that the apiserver answered with: a `Status`.
+#[derive(thiserror::Error, Debug)]
+#[error("Error from server ({reason}): {message}")]
+pub struct ServerError {
+    /// HTTP status code.
+    pub code: u16,
+    /// `NotFound`, `Conflict`, …
+    pub reason: String,
+    /// In the server's words.
+    pub message: String,
+}
+
+/// The way to a cluster.
+#[derive(Clone)]
+pub struct Api {
+    client: Client,
+    namespace: String,
+}
+
+/// Which kubeconfig to use when the user does not say: the one of `wk up` if it is there and
+/// readable, else `KUBECONFIG` or `~/.kube/config`.
+fn own_kubeconfig() -> Option<PathBuf> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let data = std::env::var_os("XDG_DATA_HOME")
+        .filter(|v| !v.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| home.map(|home| home.join(".local/share")));
+    [data.map(|data| data.join("wk")), Some("/var/lib/wk".into())]
+        .into_iter()
+        .flatten()
+        .map(|dir| dir.join("admin.kubeconfig"))
+        .find(|path| std::fs::File::open(path).is_ok())
+}
+
+impl Api {
+    /// Connects as a kubeconfig says.
+    pub async fn from_kubeconfig(path: Option<PathBuf>, context: Option<String>) -> Result<Self> {
+        let options = KubeConfigOptions {
+            context,
+            ..KubeConfigOptions::default()
+        };
+        let mut config = match path.or_else(own_kubeconfig) {
+            Some(path) => {
+                let kubeconfig =
+                    Kubeconfig::read_from(&path).with_context(|| format!("read kubeconfig {}", path.display()))?;
+                Config::from_custom_kubeconfig(kubeconfig, &options)
+                    .await
+                    .with_context(|| format!("use kubeconfig {}", path.display()))?
+            }
+            None => Config::from_kubeconfig(&options).await.context(
+                "no cluster found: start one with `wk up`, or name a kubeconfig with --kubeconfig or KUBECONFIG",
+            )?,
+        };
+        let namespace = config.default_namespace.clone();
+        config.read_timeout = None; // watches and logs may be silent for long
+        let client = Client::try_from(config).context("set up the connection")?;
+        Ok(Self { client, namespace })
+    }
+
+    /// Wraps a client that exists.
+    pub fn new(client: Client) -> Self {
+        let namespace = client.default_namespace().to_owned();
+        Self { client, namespace }
+    }
+
+    /// The namespace that a command works in when none is named.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The client underneath.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// GETs JSON.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        self.call(Method::GET, path, "application/json", None).await
+    }
+
+    /// GETs JSON; `None` if it is not there.
+    pub async fn find(&self, path: &str) -> Result<Option<Value>> {
+        match self.get(path).await {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if code(&error) == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// GETs a list or object as the Table that `kubectl get` shows.
+    pub async fn table(&self, path: &str) -> Result<Value> {
+        self.call(
+            Method::GET,
+            path,
+            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+            None,
+        )
+        .await
+    }
+
+    /// Sends a JSON body.
+    pub async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
+        self.call(
+            method,
+            path,
+            "application/json",
+            Some(("application/json", body)),
+        )
+        .await
+    }
+
+    /// Sends a patch of the given type.
+    pub async fn patch(&self, path: &str, content_type: &str, patch: &Value) -> Result<Value> {
+        self.call(
+            Method::PATCH,
+            path,
+            "application/json",
+            Some((content_type, patch)),
+        )
+        .await
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        body: Option<(&str, &Value)>,
+    ) -> Result<Value> {
+        let response = tokio::time::timeout(
+            Duration::from_secs(60),
+            self.open(method, path, accept, body),
+        )
+        .await
+        .context("the server did not answer within a minute")??;
+        let bytes = response
+            .into_body()
+            .collect()
+            .await
+            .context("read the server's answer")?
+            .to_bytes();
+        serde_json::from_slice(&bytes).context("read the server's answer")
+    }
+
+    /// Sends a request and hands back the answer with its body unread: for watches and logs.
+    pub async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        body: Option<(&str, &Value)>,
+    ) -> Result<http::Response<Body>> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::ACCEPT, accept);
+        if let Some((content_type, _)) = body {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        let bytes = body
+            .map(|(_, value)| value.to_string().into_bytes())
+            .unwrap_or_default();
+        let request = request
+            .body(Body::from(bytes))
+            .context("build the request")?;
+        let response = self
+            .client
+            .send(request)
+            .await
+            .context("reach the server")?;
+        for warning in response.headers().get_all(header::WARNING) {
+            if let Some(text) = warning.to_str().ok().and_then(warning_text) {
+                eprintln!("Warning: {text}");
+            }
+        }
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let code = response.status();
+        let bytes = response
+            .into_body()
+            .collect()
+            .await
+            .context("read the server's answer")?
+            .to_bytes();
+        Err(server_error(code, &bytes).into())
+    }
+}
+
+/// The HTTP code of an error that came from the server.
+pub fn code(error: &anyhow::Error) -> Option<u16> {
+    error.downcast_ref::<ServerError>().map(|error| error.code)
+}
+
+fn server_error(code: StatusCode, body: &[u8]) -> ServerError {
+    let status: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |field: &str| {
+        status[field]
+            .as_str()
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    };
+    ServerError {
+        code: code.as_u16(),
+        reason: text("reason").unwrap_or_else(|| {
+            code.canonical_reason()
+                .unwrap_or("Unknown")
+                .replace(' ', "")
+        }),
+        message: text("message").unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned()),
+    }
+}
+
+/// The text of a `Warning` header: `299 - "text"`.
+fn warning_text(header: &str) -> Option<String> {
+    let quoted = header.strip_prefix("299 - \"")?.strip_suffix('"')?;
+    Some(quoted.replace("\\\"", "\"").replace("\\\\", "\\"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_header_is_unquoted() {
+        assert_eq!(
+            warning_text(r#"299 - "unknown field \"spec.a\"""#).as_deref(),
+            Some(r#"unknown field "spec.a""#)
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_no_status_is_shown_as_it_is() {
+        let error = server_error(StatusCode::BAD_GATEWAY, b"upstream down\n");
+        assert_eq!(
+            error.to_string(),
+            "Error from server (BadGateway): upstream down"
+        );
+    }
+}

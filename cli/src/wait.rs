@@ -1,0 +1,183 @@
+//! When an object that was applied is ready, and what to tell who waits. Pure.
+
+use serde_json::Value;
+
+/// How far an object is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// It works, or there is nothing to wait for.
+    Ready(String),
+    /// Not yet; what is missing.
+    Waiting(String),
+    /// It will not become ready by waiting; why.
+    Failed(String),
+}
+
+/// Judges an object by its kind; kinds without a notion of readiness are ready once they exist.
+pub fn progress(object: &Value) -> Progress {
+    match object["kind"].as_str().unwrap_or_default() {
+        "Deployment" => deployment(object),
+        "ReplicaSet" => replicas(object, "readyReplicas"),
+        "Pod" => pod(object),
+        "Namespace" if object["status"]["phase"] == "Terminating" => {
+            Progress::Failed("it is being deleted".to_owned())
+        }
+        _ => Progress::Ready(String::new()),
+    }
+}
+
+fn number(value: &Value) -> i64 {
+    value.as_i64().unwrap_or_default()
+}
+
+/// True once the controller has seen the latest change of the object's spec.
+fn observed(object: &Value) -> bool {
+    number(&object["status"]["observedGeneration"]) >= number(&object["metadata"]["generation"])
+}
+
+fn deployment(object: &Value) -> Progress {
+    let status = &object["status"];
+    let wanted = object["spec"]["replicas"].as_i64().unwrap_or(1);
+    let conditions = status["conditions"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let late = conditions
+        .iter()
+        .find(|c| c["type"] == "Progressing" && c["reason"] == "ProgressDeadlineExceeded");
+    if let Some(late) = late {
+        return Progress::Failed(
+            late["message"]
+                .as_str()
+                .unwrap_or("it exceeded its progress deadline")
+                .to_owned(),
+        );
+    }
+    let (updated, total, available) = (
+        number(&status["updatedReplicas"]),
+        number(&status["replicas"]),
+        number(&status["availableReplicas"]),
+    );
+    if !observed(object) {
+        Progress::Waiting("waiting for the spec update to be observed".to_owned())
+    } else if updated < wanted {
+        Progress::Waiting(format!(
+            "{updated} out of {wanted} new replicas have been updated"
+        ))
+    } else if total > updated {
+        Progress::Waiting(format!(
+            "{} old replicas are pending termination",
+            total - updated
+        ))
+    } else if available < updated {
+        Progress::Waiting(format!(
+            "{available} of {updated} updated replicas are available"
+        ))
+    } else {
+        Progress::Ready(format!("{available}/{wanted} ready"))
+    }
+}
+
+fn replicas(object: &Value, field: &str) -> Progress {
+    let wanted = object["spec"]["replicas"].as_i64().unwrap_or(1);
+    let ready = number(&object["status"][field]);
+    if observed(object) && ready >= wanted {
+        Progress::Ready(format!("{ready}/{wanted} ready"))
+    } else {
+        Progress::Waiting(format!("{ready} of {wanted} replicas are ready"))
+    }
+}
+
+fn pod(object: &Value) -> Progress {
+    let status = &object["status"];
+    let conditions = status["conditions"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    match status["phase"].as_str().unwrap_or("Pending") {
+        "Succeeded" => Progress::Ready("completed".to_owned()),
+        "Failed" => Progress::Failed(status["message"].as_str().unwrap_or("it failed").to_owned()),
+        _ if conditions
+            .iter()
+            .any(|c| c["type"] == "Ready" && c["status"] == "True") =>
+        {
+            Progress::Ready("ready".to_owned())
+        }
+        phase => Progress::Waiting(waiting_reason(object).unwrap_or_else(|| phase.to_owned())),
+    }
+}
+
+/// Why a pod is not ready yet, in the words of its containers or of the scheduler.
+pub fn waiting_reason(pod: &Value) -> Option<String> {
+    let statuses = pod["status"]["containerStatuses"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let waiting = statuses.iter().find_map(|status| {
+        let waiting = &status["state"]["waiting"];
+        let reason = waiting["reason"].as_str()?;
+        Some(match waiting["message"].as_str() {
+            Some(message) => format!("{reason}: {message}"),
+            None => reason.to_owned(),
+        })
+    });
+    let conditions = pod["status"]["conditions"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    waiting.or_else(|| {
+        let unscheduled = conditions
+            .iter()
+            .find(|c| c["type"] == "PodScheduled" && c["status"] == "False")?;
+        unscheduled["message"].as_str().map(str::to_owned)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(object: Value, expected: Progress) {
+        assert_eq!(progress(&object), expected);
+    }
+
+    #[test]
+    fn a_deployment_is_ready_when_all_its_pods_are_new_and_available() {
+        let deployment = |status: Value| json!({"kind": "Deployment", "metadata": {"generation": 2}, "spec": {"replicas": 2}, "status": status});
+        check(
+            deployment(
+                json!({"observedGeneration": 1, "updatedReplicas": 2, "replicas": 2, "availableReplicas": 2}),
+            ),
+            Progress::Waiting("waiting for the spec update to be observed".to_owned()),
+        );
+        check(
+            deployment(
+                json!({"observedGeneration": 2, "updatedReplicas": 2, "replicas": 3, "availableReplicas": 2}),
+            ),
+            Progress::Waiting("1 old replicas are pending termination".to_owned()),
+        );
+        check(
+            deployment(
+                json!({"observedGeneration": 2, "updatedReplicas": 2, "replicas": 2, "availableReplicas": 2}),
+            ),
+            Progress::Ready("2/2 ready".to_owned()),
+        );
+    }
+
+    #[test]
+    fn a_waiting_pod_says_what_for() {
+        let status = json!({"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull", "message": "no such file"}}}]});
+        check(
+            json!({"kind": "Pod", "status": status}),
+            Progress::Waiting("ErrImagePull: no such file".to_owned()),
+        );
+    }
+
+    #[test]
+    fn kinds_without_readiness_are_ready() {
+        check(json!({"kind": "ConfigMap"}), Progress::Ready(String::new()));
+    }
+}

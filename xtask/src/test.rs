@@ -1,0 +1,117 @@
+//! Everything that must hold before a change lands, in one command.
+//!
+//! Installs the programs that tests run against (Debian packages, as root), then format, lints,
+//! dependency table, build, tests. Stops at the first that fails.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context, Result, bail};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run only tests whose name contains this
+    filter: Option<String>,
+}
+
+/// A program the tests run, and the Debian package it comes from.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("/usr/lib/postgresql/*/bin/postgres", "postgresql"),
+    ("docker-registry", "docker-registry"),
+    ("nft", "nftables"),
+    ("ip", "iproute2"),
+    ("unshare", "util-linux"),
+    ("curl", "curl"),
+];
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    install()?;
+    if args.filter.is_none() {
+        cargo(&["fmt", "--all", "--check"])?;
+        cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ])?;
+        crate::deps::run()?;
+    }
+    // One build for tests and programs, so that both are compiled with the same features.
+    cargo(&["build", "--workspace", "--all-targets"])?;
+    let filter = args.filter.as_deref().into_iter();
+    let runner: &[&str] = if present("cargo-nextest") {
+        &["nextest", "run", "--workspace"]
+    } else {
+        &["test", "--workspace"]
+    };
+    cargo(&runner.iter().copied().chain(filter).collect::<Vec<_>>())
+}
+
+/// Installs the packages whose programs are missing.
+fn install() -> Result<()> {
+    let missing: Vec<&str> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| !present(program))
+        .map(|(_, package)| *package)
+        .collect();
+    if !missing.is_empty() {
+        println!("installing {}", missing.join(", "));
+        let apt = |arguments: &[&str]| {
+            run_checked(
+                Command::new("apt-get")
+                    .args(arguments)
+                    .env("DEBIAN_FRONTEND", "noninteractive"),
+            )
+        };
+        let install = [
+            &["install", "--yes", "--no-install-recommends"],
+            missing.as_slice(),
+        ]
+        .concat();
+        apt(&["update"])
+            .and_then(|()| apt(&install))
+            .with_context(|| {
+                format!(
+                    "the tests need {}: install them, or run this as root",
+                    missing.join(", ")
+                )
+            })?;
+    }
+    if !present("kubectl") {
+        bail!(
+            "the tests need kubectl 1.29 or newer on PATH: https://kubernetes.io/docs/tasks/tools/"
+        );
+    }
+    Ok(())
+}
+
+/// True if a program is on PATH, or a path (with one `*` for a directory) exists.
+fn present(program: &str) -> bool {
+    if let Some((before, after)) = program.split_once('*') {
+        return std::fs::read_dir(before).is_ok_and(|entries| {
+            entries
+                .flatten()
+                .any(|e| e.path().join(after.trim_start_matches('/')).exists())
+        });
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let also = ["/usr/sbin", "/sbin"].map(Path::new);
+    std::env::split_paths(&path).any(|dir| dir.join(program).exists())
+        || also.iter().any(|dir| dir.join(program).exists())
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    println!("$ cargo {}", arguments.join(" "));
+    run_checked(Command::new(env!("CARGO")).args(arguments))
+}
+
+fn run_checked(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("start {}", command.get_program().display()))?;
+    if !status.success() {
+        bail!("{} ended with {status}", command.get_program().display());
+    }
+    Ok(())
+}
