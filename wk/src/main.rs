@@ -1,1 +1,61 @@
-fn main() {}
+//! The `wk` binary: wires the components into a running cluster.
+//!
+//! The only crate that names implementations. Reads flags, opens the data directory and the store,
+//! makes certificates, starts every component and stops them in order. Decides nothing about
+//! objects: that is the components' business.
+
+mod cluster;
+mod data_dir;
+mod kubeconfig;
+mod node_proxy;
+mod pki;
+mod progress;
+mod tasks;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// A Kubernetes-compatible orchestrator for WebAssembly components and containers
+#[derive(Parser)]
+#[command(name = "wk", version, disable_help_subcommand = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// What to log to stderr, as a level or a tracing filter (`info`, `warn,api=debug`)
+    #[arg(long, global = true, env = "WK_LOG", default_value = "warn", value_name = "FILTER")]
+    log: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Up(up::Up),
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
+    use anyhow::Context as _;
+
+    let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?} is not a filter", args.log))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tokio_rustls::rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("another TLS provider is installed"))?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the async runtime")?;
+    match args.command {
+        Command::Up(up) => runtime.block_on(up.run()),
+    }
+}

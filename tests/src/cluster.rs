@@ -1,0 +1,219 @@
+//! A `wk up` process in a sandbox.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use nix::{sys::signal::Signal, unistd::Pid};
+
+use crate::{Output, Sandbox, eventually, program};
+
+/// How long a cluster may take to become ready; generous, since debug builds share two cores.
+const START: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_secs(30);
+
+/// What differs from a plain `wk up`.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// More arguments of `wk up`.
+    pub arguments: Vec<String>,
+    /// Run as this user (`nobody`) rather than as the test's.
+    pub user: Option<String>,
+}
+
+/// A running cluster; it is killed when the value goes.
+pub struct Cluster {
+    pub sandbox: Sandbox,
+    dir: tempfile::TempDir,
+    options: Options,
+    process: Option<Child>,
+}
+
+/// The path of an example of the repository.
+pub fn example(name: &str) -> String {
+    repository().join("examples").join(name).display().to_string()
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests is in the repository").to_owned()
+}
+
+impl Cluster {
+    /// Starts a cluster and waits until it is ready.
+    pub fn start() -> Self {
+        Self::with(Options::default())
+    }
+
+    /// Starts a cluster with options and waits until it is ready.
+    pub fn with(options: Options) -> Self {
+        let mut cluster = Self::prepare(options);
+        cluster.up();
+        cluster
+    }
+
+    /// A cluster that does not run yet.
+    ///
+    /// # Panics
+    /// When a directory cannot be made.
+    pub fn prepare(options: Options) -> Self {
+        let dir = tempfile::Builder::new().prefix("wk-e2e-").tempdir().expect("a temporary directory");
+        if let Some(user) = &options.user {
+            let user = nix::unistd::User::from_name(user).expect("users can be read").expect("the user exists");
+            nix::unistd::chown(dir.path(), Some(user.uid), Some(user.gid)).expect("root may chown");
+        }
+        Self { sandbox: Sandbox::new(), dir, options, process: None }
+    }
+
+    /// Starts `wk up` and waits until the API answers.
+    pub fn up(&mut self) {
+        self.spawn();
+        eventually(START, || {
+            self.check_alive()?;
+            let output = self.curl(&["--insecure", "https://127.0.0.1:6443/readyz"]);
+            if output.stdout == "ok" { Ok(()) } else { Err(format!("{output:?}\n{}", self.log())) }
+        });
+        // The kubeconfig is written before the API is served.
+        assert!(self.kubeconfig().exists(), "{}", self.log());
+    }
+
+    /// Starts `wk up` and waits for nothing.
+    ///
+    /// # Panics
+    /// When the process cannot be started.
+    pub fn spawn(&mut self) {
+        let log = File::options().create(true).append(true).open(self.log_path()).expect("the log can be opened");
+        let process = self
+            .up_command()
+            .stdout(log.try_clone().expect("a file can be cloned"))
+            .stderr(log)
+            .spawn()
+            .expect("wk starts");
+        self.process = Some(process);
+    }
+
+    /// The command that `spawn` starts.
+    pub fn up_command(&self) -> Command {
+        let mut command = match &self.options.user {
+            Some(user) => {
+                let mut command = self.sandbox.command("setpriv");
+                command.args(["--reuid", user, "--regid", "nogroup", "--clear-groups"]).arg(program("wk"));
+                command
+            }
+            None => self.sandbox.command(program("wk")),
+        };
+        command.arg("up").arg("--data-dir").arg(self.data_dir()).args(&self.options.arguments).current_dir(repository());
+        command
+    }
+
+    fn check_alive(&mut self) -> Result<(), String> {
+        match self.process.as_mut().map(Child::try_wait) {
+            Some(Ok(None)) => Ok(()),
+            ended => panic!("wk ended: {ended:?}\n{}", self.log()),
+        }
+    }
+
+    /// Kills the process at once, as a power cut would.
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        if let Some(mut process) = self.process.take() {
+            let _ = process.wait();
+        }
+    }
+
+    /// Stops the process as Ctrl-C does and answers its exit code.
+    ///
+    /// # Panics
+    /// When it does not stop in time.
+    pub fn stop(&mut self) -> i32 {
+        self.signal(Signal::SIGINT);
+        let mut process = self.process.take().expect("the cluster runs");
+        let code = eventually(STOP, || match process.try_wait() {
+            Ok(Some(status)) => Ok(status.code().unwrap_or(-1)),
+            other => Err(format!("{other:?}")),
+        });
+        code
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(process) = &self.process {
+            let pid = Pid::from_raw(i32::try_from(process.id()).expect("a pid fits"));
+            let _ = nix::sys::signal::kill(pid, signal);
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().map(Child::id).expect("the cluster runs")
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.data_dir().join("admin.kubeconfig")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("wk.log")
+    }
+
+    /// What `wk up` has printed so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Runs `kubectl` as the administrator.
+    pub fn kubectl(&self, arguments: &[&str]) -> Output {
+        self.client("kubectl".as_ref(), arguments)
+    }
+
+    /// Runs `wkctl` as the administrator.
+    pub fn wkctl(&self, arguments: &[&str]) -> Output {
+        self.client(&program("wkctl"), arguments)
+    }
+
+    fn client(&self, program: &Path, arguments: &[&str]) -> Output {
+        let kubeconfig = format!("--kubeconfig={}", self.kubeconfig().display());
+        let output = self
+            .sandbox
+            .command(program)
+            .arg(kubeconfig)
+            .args(arguments)
+            .env("HOME", self.dir.path())
+            .current_dir(repository())
+            .output()
+            .expect("nsenter (util-linux) runs");
+        Output {
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            code: output.status.code().unwrap_or(-1),
+        }
+    }
+
+    /// Runs `curl` quietly, with a deadline.
+    pub fn curl(&self, arguments: &[&str]) -> Output {
+        self.sandbox.run("curl", &[&["--silent", "--show-error", "--max-time", "5"], arguments].concat())
+    }
+
+    /// Writes a manifest for a test and answers its path.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn manifest(&self, name: &str, text: &str) -> String {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).expect("a temporary directory can be written");
+        path.display().to_string()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- wk up printed:\n{}", self.log());
+        }
+    }
+}
