@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     time::Duration,
 };
 
@@ -34,11 +34,18 @@ pub struct Cluster {
 
 /// The path of an example of the repository.
 pub fn example(name: &str) -> String {
-    repository().join("examples").join(name).display().to_string()
+    repository()
+        .join("examples")
+        .join(name)
+        .display()
+        .to_string()
 }
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests is in the repository").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests is in the repository")
+        .to_owned()
 }
 
 impl Cluster {
@@ -59,12 +66,22 @@ impl Cluster {
     /// # Panics
     /// When a directory cannot be made.
     pub fn prepare(options: Options) -> Self {
-        let dir = tempfile::Builder::new().prefix("wk-e2e-").tempdir().expect("a temporary directory");
+        let dir = tempfile::Builder::new()
+            .prefix("wk-e2e-")
+            .tempdir()
+            .expect("a temporary directory");
         if let Some(user) = &options.user {
-            let user = nix::unistd::User::from_name(user).expect("users can be read").expect("the user exists");
+            let user = nix::unistd::User::from_name(user)
+                .expect("users can be read")
+                .expect("the user exists");
             nix::unistd::chown(dir.path(), Some(user.uid), Some(user.gid)).expect("root may chown");
         }
-        Self { sandbox: Sandbox::new(), dir, options, process: None }
+        Self {
+            sandbox: Sandbox::new(),
+            dir,
+            options,
+            process: None,
+        }
     }
 
     /// Starts `wk up` and waits until the API answers.
@@ -73,7 +90,11 @@ impl Cluster {
         eventually(START, || {
             self.check_alive()?;
             let output = self.curl(&["--insecure", "https://127.0.0.1:6443/readyz"]);
-            if output.stdout == "ok" { Ok(()) } else { Err(format!("{output:?}\n{}", self.log())) }
+            if output.stdout == "ok" {
+                Ok(())
+            } else {
+                Err(format!("{output:?}\n{}", self.log()))
+            }
         });
         // The kubeconfig is written before the API is served.
         assert!(self.kubeconfig().exists(), "{}", self.log());
@@ -84,7 +105,11 @@ impl Cluster {
     /// # Panics
     /// When the process cannot be started.
     pub fn spawn(&mut self) {
-        let log = File::options().create(true).append(true).open(self.log_path()).expect("the log can be opened");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("the log can be opened");
         let process = self
             .up_command()
             .stdout(log.try_clone().expect("a file can be cloned"))
@@ -99,12 +124,19 @@ impl Cluster {
         let mut command = match &self.options.user {
             Some(user) => {
                 let mut command = self.sandbox.command("setpriv");
-                command.args(["--reuid", user, "--regid", "nogroup", "--clear-groups"]).arg(program("wk"));
+                command
+                    .args(["--reuid", user, "--regid", "nogroup", "--clear-groups"])
+                    .arg(program("wk"));
                 command
             }
             None => self.sandbox.command(program("wk")),
         };
-        command.arg("up").arg("--data-dir").arg(self.data_dir()).args(&self.options.arguments).current_dir(repository());
+        command
+            .arg("up")
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .args(&self.options.arguments)
+            .current_dir(repository());
         command
     }
 
@@ -144,8 +176,42 @@ impl Cluster {
         }
     }
 
+    /// Kills the process while others still use the cluster; [`Cluster::kill`] or `up` follows.
+    pub fn kill_now(&self) {
+        self.signal(Signal::SIGKILL);
+    }
+
+    /// Where a Service's first port is reached from the host, by its ClusterIP.
+    pub fn service_url(&self, name: &str) -> String {
+        let path = "jsonpath=http://{.spec.clusterIP}:{.spec.ports[0].port}/";
+        self.kubectl(&["get", "service", name, "-o", path]).ok()
+    }
+
+    /// The same, asked through `wkctl`, which starts faster than `kubectl`.
+    ///
+    /// # Panics
+    /// When there is no such Service.
+    pub fn service_url_wkctl(&self, name: &str) -> String {
+        let service: serde_json::Value =
+            serde_json::from_str(&self.wkctl(&["get", "service", name, "-o", "json"]).ok())
+                .expect("JSON is printed");
+        let spec = &service["spec"];
+        format!(
+            "http://{}:{}/",
+            spec["clusterIP"].as_str().unwrap_or_default(),
+            spec["ports"][0]["port"]
+        )
+    }
+
+    /// The process id of `wk up`.
+    ///
+    /// # Panics
+    /// When it does not run.
     pub fn pid(&self) -> u32 {
-        self.process.as_ref().map(Child::id).expect("the cluster runs")
+        self.process
+            .as_ref()
+            .map(Child::id)
+            .expect("the cluster runs")
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -195,7 +261,10 @@ impl Cluster {
 
     /// Runs `curl` quietly, with a deadline.
     pub fn curl(&self, arguments: &[&str]) -> Output {
-        self.sandbox.run("curl", &[&["--silent", "--show-error", "--max-time", "5"], arguments].concat())
+        self.sandbox.run(
+            "curl",
+            &[&["--silent", "--show-error", "--max-time", "5"], arguments].concat(),
+        )
     }
 
     /// Writes a manifest for a test and answers its path.

@@ -26,7 +26,9 @@ pub fn eventually<T>(deadline: Duration, mut attempt: impl FnMut() -> Result<T, 
     loop {
         match attempt() {
             Ok(value) => return value,
-            Err(last) if Instant::now() > end => panic!("not within {deadline:?}; last seen: {last}"),
+            Err(last) if Instant::now() > end => {
+                panic!("not within {deadline:?}; last seen: {last}")
+            }
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     }
@@ -39,6 +41,8 @@ pub fn eventually<T>(deadline: Duration, mut attempt: impl FnMut() -> Result<T, 
 pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
     let profile = test.ancestors().find(|dir| dir.join(name).is_file());
-    let dir = profile.unwrap_or_else(|| panic!("{name} is not built: run `cargo build --workspace --all-targets`"));
+    let dir = profile.unwrap_or_else(|| {
+        panic!("{name} is not built: run `cargo build --workspace --all-targets`")
+    });
     dir.join(name)
 }

@@ -21,7 +21,11 @@ impl Output {
     /// When the command failed.
     #[track_caller]
     pub fn ok(self) -> String {
-        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code, 0,
+            "stdout: {}\nstderr: {}",
+            self.stdout, self.stderr
+        );
         self.stdout
     }
 
@@ -31,7 +35,11 @@ impl Output {
     /// When the command succeeded.
     #[track_caller]
     pub fn fails(self) -> String {
-        assert_ne!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert_ne!(
+            self.code, 0,
+            "stdout: {}\nstderr: {}",
+            self.stdout, self.stderr
+        );
         self.stderr
     }
 }
@@ -62,15 +70,22 @@ impl Sandbox {
             .expect("unshare (util-linux) runs");
         let mut line = String::new();
         let stdout = holder.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("the sandbox says that it is ready");
-        assert_eq!(line, "ready\n", "this host does not allow network namespaces");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("the sandbox says that it is ready");
+        assert_eq!(
+            line, "ready\n",
+            "this host does not allow network namespaces"
+        );
         Self { holder, as_root }
     }
 
     /// A command that runs in the sandbox.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--target={}", self.holder.id())).args(["--net", "--mount"]);
+        command
+            .arg(format!("--target={}", self.holder.id()))
+            .args(["--net", "--mount"]);
         if !self.as_root {
             command.args(["--user", "--preserve-credentials"]);
         }
@@ -83,7 +98,11 @@ impl Sandbox {
     /// # Panics
     /// When it cannot be started.
     pub fn run(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Output {
-        let output = self.command(program).args(arguments).output().expect("nsenter (util-linux) runs");
+        let output = self
+            .command(program)
+            .args(arguments)
+            .output()
+            .expect("nsenter (util-linux) runs");
         Output {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
