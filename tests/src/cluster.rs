@@ -162,11 +162,10 @@ impl Cluster {
     pub fn stop(&mut self) -> i32 {
         self.signal(Signal::SIGINT);
         let mut process = self.process.take().expect("the cluster runs");
-        let code = eventually(STOP, || match process.try_wait() {
+        eventually(STOP, || match process.try_wait() {
             Ok(Some(status)) => Ok(status.code().unwrap_or(-1)),
             other => Err(format!("{other:?}")),
-        });
-        code
+        })
     }
 
     fn signal(&self, signal: Signal) {
