@@ -5,12 +5,16 @@
 //! objects: that is the components' business.
 
 mod cluster;
+mod components;
 mod data_dir;
 mod kubeconfig;
+mod leader;
+mod manifests;
 mod node_proxy;
 mod pki;
 mod progress;
 mod tasks;
+mod tokens;
 mod up;
 
 use std::process::ExitCode;

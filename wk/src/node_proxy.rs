@@ -1,0 +1,95 @@
+//! The way from this process' apiserver to nodelets: its own in process, others over mutual TLS.
+//!
+//! Implements `api::NodeProxy`. Never follows redirects and never retries.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use api::proxy::{NodeProxy, NodeProxyError, NodeTarget};
+use async_trait::async_trait;
+use axum::{Router, body::Body};
+use http::{Request, Response, header};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsConnector, rustls::ClientConfig, rustls::pki_types::ServerName};
+use tower::ServiceExt as _;
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long a nodelet may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long it may take to begin its answer.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Knows this process' nodelet once it is there, and how to reach the others.
+pub(crate) struct Nodelets {
+    own_name: String,
+    own: OnceLock<Router>,
+    tls: TlsConnector,
+}
+
+impl Nodelets {
+    /// `tls` shows the apiserver's client certificate.
+    pub(crate) fn new(own_name: &str, tls: ClientConfig) -> Arc<Self> {
+        let tls = TlsConnector::from(Arc::new(tls));
+        Arc::new(Self { own_name: own_name.to_owned(), own: OnceLock::new(), tls })
+    }
+
+    /// Names this process' own nodelet; later calls change nothing.
+    pub(crate) fn set_own(&self, router: Router) {
+        let _ = self.own.set(router);
+    }
+
+    async fn over_tls(&self, node: &NodeTarget, mut request: Request<Body>) -> Result<Response<Body>, Cause> {
+        let address = format!("{}:{}", node.address, node.port);
+        let tcp = timeout(CONNECT, TcpStream::connect(&address)).await??;
+        let name = ServerName::try_from(node.address.clone())?;
+        let tls = timeout(CONNECT, self.tls.connect(name, tcp)).await??;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
+        request.headers_mut().insert(header::HOST, address.parse()?);
+        // The connection is driven by whoever reads the body: it ends with it.
+        let mut driver = tokio::task::JoinSet::new();
+        driver.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to a nodelet broke");
+            }
+        });
+        let response = timeout(ANSWER, sender.send_request(request)).await??;
+        Ok(response.map(|body| Body::new(Driven { body, _driver: driver })))
+    }
+}
+
+/// A body that keeps the connection it comes from alive.
+struct Driven {
+    body: hyper::body::Incoming,
+    _driver: tokio::task::JoinSet<()>,
+}
+
+impl hyper::body::Body for Driven {
+    type Data = hyper::body::Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
+        std::pin::Pin::new(&mut self.body).poll_frame(context)
+    }
+}
+
+#[async_trait]
+impl NodeProxy for Nodelets {
+    async fn request(&self, node: &NodeTarget, request: Request<Body>) -> Result<Response<Body>, NodeProxyError> {
+        if let Some(own) = self.own.get().filter(|_| node.name == self.own_name) {
+            return match own.clone().oneshot(request).await {
+                Ok(response) => Ok(response),
+                Err(never) => match never {},
+            };
+        }
+        self.over_tls(node, request)
+            .await
+            .map_err(|source| NodeProxyError::Unreachable { node: node.name.clone(), source: Some(source) })
+    }
+}
