@@ -15,3 +15,4 @@
 pub mod field;
 pub mod kinds;
 pub mod quantity;
+pub mod selector;
