@@ -2,9 +2,10 @@
 //!
 //! Prints the server's warnings to stderr, as `kubectl` does. Never retries.
 
-use std::{path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
+use futures::{Stream, StreamExt as _, stream};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use kube::{
@@ -26,11 +27,34 @@ pub struct ServerError {
     pub message: String,
 }
 
+/// Nobody answers at the server's address.
+#[derive(thiserror::Error, Debug)]
+pub enum Unreachable {
+    /// Nothing listens there.
+    #[error(
+        "The connection to the server {0} was refused - did you specify the right host or port? (`wk up` starts a cluster)"
+    )]
+    Refused(String),
+    /// Anything else on the way there.
+    #[error("Unable to connect to the server {0}: {1}")]
+    Other(String, String),
+}
+
+/// The answer to a list or a get whose text is shown as a table.
+pub const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+/// The answer to anything whose fields are read.
+pub const JSON: &str = "application/json";
+
+/// How long the server may take until it begins to answer.
+const DEADLINE: Duration = Duration::from_secs(60);
+
 /// The way to a cluster.
 #[derive(Clone)]
 pub struct Api {
     client: Client,
     namespace: String,
+    /// `127.0.0.1:6443`, for messages.
+    address: String,
 }
 
 /// Which kubeconfig to use when the user does not say: the one of `wk up` if it is there and
@@ -68,15 +92,27 @@ impl Api {
             )?,
         };
         let namespace = config.default_namespace.clone();
+        let address = config
+            .cluster_url
+            .authority()
+            .map_or_else(String::new, ToString::to_string);
         config.read_timeout = None; // watches and logs may be silent for long
         let client = Client::try_from(config).context("set up the connection")?;
-        Ok(Self { client, namespace })
+        Ok(Self {
+            client,
+            namespace,
+            address,
+        })
     }
 
     /// Wraps a client that exists.
     pub fn new(client: Client) -> Self {
         let namespace = client.default_namespace().to_owned();
-        Self { client, namespace }
+        Self {
+            client,
+            namespace,
+            address: "in this process".to_owned(),
+        }
     }
 
     /// The namespace that a command works in when none is named.
@@ -91,7 +127,7 @@ impl Api {
 
     /// GETs JSON.
     pub async fn get(&self, path: &str) -> Result<Value> {
-        self.call(Method::GET, path, "application/json", None).await
+        self.call(Method::GET, path, JSON, None).await
     }
 
     /// GETs JSON; `None` if it is not there.
@@ -105,35 +141,18 @@ impl Api {
 
     /// GETs a list or object as the Table that `kubectl get` shows.
     pub async fn table(&self, path: &str) -> Result<Value> {
-        self.call(
-            Method::GET,
-            path,
-            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
-            None,
-        )
-        .await
+        self.call(Method::GET, path, TABLE, None).await
     }
 
     /// Sends a JSON body.
     pub async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
-        self.call(
-            method,
-            path,
-            "application/json",
-            Some(("application/json", body)),
-        )
-        .await
+        self.call(method, path, JSON, Some((JSON, body))).await
     }
 
     /// Sends a patch of the given type.
     pub async fn patch(&self, path: &str, content_type: &str, patch: &Value) -> Result<Value> {
-        self.call(
-            Method::PATCH,
-            path,
-            "application/json",
-            Some((content_type, patch)),
-        )
-        .await
+        self.call(Method::PATCH, path, JSON, Some((content_type, patch)))
+            .await
     }
 
     async fn call(
@@ -143,16 +162,10 @@ impl Api {
         accept: &str,
         body: Option<(&str, &Value)>,
     ) -> Result<Value> {
-        let response = tokio::time::timeout(
-            Duration::from_secs(60),
-            self.open(method, path, accept, body),
-        )
-        .await
-        .context("the server did not answer within a minute")??;
-        let bytes = response
-            .into_body()
-            .collect()
+        let response = self.open(method, path, accept, body).await?;
+        let bytes = tokio::time::timeout(DEADLINE, response.into_body().collect())
             .await
+            .context("the server's answer did not end within a minute")?
             .context("read the server's answer")?
             .to_bytes();
         serde_json::from_slice(&bytes).context("read the server's answer")
@@ -179,11 +192,10 @@ impl Api {
         let request = request
             .body(Body::from(bytes))
             .context("build the request")?;
-        let response = self
-            .client
-            .send(request)
+        let response = tokio::time::timeout(DEADLINE, self.client.send(request))
             .await
-            .context("reach the server")?;
+            .context("the server did not answer within a minute")?
+            .map_err(|error| unreachable(&self.address, error))?;
         for warning in response.headers().get_all(header::WARNING) {
             if let Some(text) = warning.to_str().ok().and_then(warning_text) {
                 eprintln!("Warning: {text}");
@@ -201,6 +213,80 @@ impl Api {
             .to_bytes();
         Err(server_error(code, &bytes).into())
     }
+
+    /// GETs a text that may never end, by lines.
+    pub async fn lines(&self, path: &str) -> Result<impl Stream<Item = Result<Vec<u8>>> + use<>> {
+        let response = self.open(Method::GET, path, "*/*", None).await?;
+        Ok(lines(response.into_body()))
+    }
+
+    /// GETs a watch: its events' types and objects. An `ERROR` event ends it as an error.
+    pub async fn watch(
+        &self,
+        path: &str,
+        accept: &str,
+    ) -> Result<impl Stream<Item = Result<(String, Value)>> + use<>> {
+        let response = self.open(Method::GET, path, accept, None).await?;
+        Ok(lines(response.into_body()).map(|line| {
+            let mut event: Value = serde_json::from_slice(&line?).context("read a watch event")?;
+            let object = event["object"].take();
+            match event["type"].as_str().unwrap_or_default() {
+                "ERROR" => {
+                    let code = object["code"]
+                        .as_u64()
+                        .and_then(|code| u16::try_from(code).ok());
+                    let code = code.and_then(|code| StatusCode::from_u16(code).ok());
+                    let code = code.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                    Err(server_error(code, object.to_string().as_bytes()).into())
+                }
+                kind => Ok((kind.to_owned(), object)),
+            }
+        }))
+    }
+}
+
+/// What a request that got no answer means to the user.
+fn unreachable(address: &str, error: kube::Error) -> anyhow::Error {
+    let error = anyhow::Error::from(error);
+    let refused = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::ConnectionRefused);
+    let address = address.to_owned();
+    if refused {
+        return Unreachable::Refused(address).into();
+    }
+    let cause = error
+        .chain()
+        .last()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    Unreachable::Other(address, cause).into()
+}
+
+/// Cuts a body into its lines, without their ends.
+fn lines(body: Body) -> impl Stream<Item = Result<Vec<u8>>> {
+    let chunks = Box::pin(body.into_data_stream());
+    stream::try_unfold(
+        (chunks, Vec::new(), false),
+        |(mut chunks, mut rest, mut ended)| async move {
+            loop {
+                if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                    let mut line: Vec<u8> = rest.drain(..=end).collect();
+                    line.pop();
+                    return Ok(Some((line, (chunks, rest, ended))));
+                }
+                if ended {
+                    let last = (!rest.is_empty()).then(|| std::mem::take(&mut rest));
+                    return Ok(last.map(|line| (line, (chunks, rest, ended))));
+                }
+                match chunks.next().await {
+                    Some(chunk) => rest.extend_from_slice(&chunk.context("read the stream")?),
+                    None => ended = true,
+                }
+            }
+        },
+    )
 }
 
 /// The HTTP code of an error that came from the server.

@@ -112,11 +112,7 @@ pub async fn apply(api: &Api, target: &Target, query: &str) -> Result<(Outcome, 
                 Err(error) => return Err(error),
             }
         };
-        let last = current["metadata"]["annotations"][LAST_APPLIED]
-            .as_str()
-            .and_then(|text| serde_json::from_str(text).ok())
-            .unwrap_or(Value::Null);
-        let patch = three_way(&last, &wanted, &current);
+        let patch = three_way(&last_applied(&current), &wanted, &current);
         if patch == Value::Object(Map::new()) {
             return Ok((Outcome::Unchanged, current));
         }
@@ -145,6 +141,31 @@ pub async fn apply(api: &Api, target: &Target, query: &str) -> Result<(Outcome, 
         "{} kept changing: applied {ATTEMPTS} times without success",
         target.display()
     )
+}
+
+/// What [`apply`] would do, as far as can be told without writing.
+pub async fn preview(api: &Api, target: &Target) -> Result<Outcome> {
+    let Some(current) = api.find(&target.path()).await? else {
+        return Ok(Outcome::Created);
+    };
+    let patch = three_way(
+        &last_applied(&current),
+        &annotated(&target.object),
+        &current,
+    );
+    let unchanged = patch == Value::Object(Map::new());
+    Ok(if unchanged {
+        Outcome::Unchanged
+    } else {
+        Outcome::Configured
+    })
+}
+
+fn last_applied(current: &Value) -> Value {
+    current["metadata"]["annotations"][LAST_APPLIED]
+        .as_str()
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or(Value::Null)
 }
 
 /// The manifest with itself as the last-applied annotation.
@@ -250,7 +271,7 @@ pub async fn targets(
             .and_then(|object| Target::resolve(resources, object, namespace, forced));
         match target.with_context(|| document.source.clone()) {
             Ok(target) => targets.push(target),
-            Err(error) => errors.push(format!("error: {error:#}")),
+            Err(error) => errors.push(format!("{error:#}")),
         }
     }
     order(&mut targets);

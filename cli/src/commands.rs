@@ -2,11 +2,25 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Error;
 use clap::{Args, Parser, Subcommand};
 
-use crate::api::Api;
+use crate::{
+    api::{ServerError, Unreachable},
+    session::{Failures, OutputClosed, Session},
+};
 
+mod api_resources;
 mod apply;
+mod completion;
+mod create;
+mod delete;
+mod describe;
+mod get;
+mod logs;
+mod rollout;
+mod scale;
+mod version;
 
 /// Command line of wk clusters
 #[derive(Parser)]
@@ -32,50 +46,122 @@ pub struct Global {
     pub namespace: Option<String>,
 }
 
-impl Global {
-    /// Connects to the cluster.
-    pub async fn api(&self) -> anyhow::Result<Api> {
-        Api::from_kubeconfig(self.kubeconfig.clone(), self.context.clone()).await
-    }
-
-    /// The namespace to work in.
-    pub fn namespace<'a>(&'a self, api: &'a Api) -> &'a str {
-        self.namespace.as_deref().unwrap_or_else(|| api.namespace())
-    }
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Get(get::Get),
+    Describe(describe::Describe),
+    Logs(logs::Logs),
+    Apply(apply::Apply),
+    Create(create::Create),
+    Delete(delete::Delete),
+    Scale(scale::Scale),
+    Rollout(rollout::Rollout),
+    ApiResources(api_resources::ApiResources),
+    Version(version::Version),
+    Completion(completion::Completion),
 }
 
-#[derive(Subcommand)]
-enum Command {
-    Apply(apply::Apply),
+impl Cli {
+    pub(crate) fn into_parts(self) -> (Global, Command) {
+        (self.global, self.command)
+    }
 }
 
 /// Runs one command; its exit code is 0 or 1, as `kubectl`'s.
 pub async fn run(cli: Cli) -> ExitCode {
-    let global = &cli.global;
-    let result = match cli.command {
-        Command::Apply(command) => command.run(global).await,
+    let (global, command) = cli.into_parts();
+    if run_in(&Session::new(global), command).await {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Runs one command and reports its error; true if there was none.
+pub(crate) async fn run_in(session: &Session, command: Command) -> bool {
+    let result = match command {
+        Command::Get(command) => command.run(session).await,
+        Command::Describe(command) => command.run(session).await,
+        Command::Logs(command) => command.run(session).await,
+        Command::Apply(command) => command.run(session).await,
+        Command::Create(command) => command.run(session).await,
+        Command::Delete(command) => command.run(session).await,
+        Command::Scale(command) => command.run(session).await,
+        Command::Rollout(command) => command.run(session).await,
+        Command::ApiResources(command) => command.run(session).await,
+        Command::Version(command) => command.run(session).await,
+        Command::Completion(command) => command.run(session),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            report(&error);
-            ExitCode::FAILURE
+    let Err(error) = result else { return true };
+    match error.downcast_ref::<Failures>() {
+        _ if error.is::<OutputClosed>() => {}
+        Some(failures) => {
+            for failure in &failures.0 {
+                session.note(format_args!("{}", error_line(failure)));
+            }
+        }
+        None => session.note(format_args!("{}", error_line(&error))),
+    }
+    false
+}
+
+/// An error as `kubectl` words it: what the server said after its reason, anything else after `error: `.
+fn error_line(error: &Error) -> String {
+    if let Some(unreachable) = error.downcast_ref::<Unreachable>() {
+        return unreachable.to_string();
+    }
+    let Some(server) = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<ServerError>())
+    else {
+        return format!("error: {error:#}");
+    };
+    let mut doing = String::new();
+    for context in error.chain().take_while(|cause| !cause.is::<ServerError>()) {
+        doing.push_str(&format!("{context}: "));
+    }
+    match server.reason.as_str() {
+        "Unauthorized" => "error: You must be logged in to the server (Unauthorized)".to_owned(),
+        "Invalid" => format!("{doing}The {}", server.message),
+        reason => format!("Error from server ({reason}): {doing}{}", server.message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn not_found() -> ServerError {
+        ServerError {
+            code: 404,
+            reason: "NotFound".to_owned(),
+            message: "pods \"a\" not found".to_owned(),
         }
     }
-}
 
-/// Prints an error as `kubectl` does: the server's own line as it is, anything else after `error: `.
-fn report(error: &anyhow::Error) {
-    let text = format!("{error:#}");
-    if text.starts_with("Error from server") || text.starts_with("error: ") {
-        eprintln!("{text}");
-    } else {
-        eprintln!("error: {text}");
+    #[test]
+    fn errors_are_worded_as_kubectl_words_them() {
+        assert_eq!(
+            error_line(&not_found().into()),
+            "Error from server (NotFound): pods \"a\" not found"
+        );
+        assert_eq!(
+            error_line(&Error::new(not_found()).context("error when deleting \"a.yaml\"")),
+            "Error from server (NotFound): error when deleting \"a.yaml\": pods \"a\" not found"
+        );
+        assert_eq!(
+            error_line(&Error::msg("why").context("what")),
+            "error: what: why"
+        );
+        assert_eq!(
+            error_line(&Unreachable::Refused("a:1".to_owned()).into()),
+            "The connection to the server a:1 was refused - did you specify the right host or port? (`wk up` starts a cluster)"
+        );
     }
-}
 
-/// Prints one line of data; a reader that went away is an error like any other.
-fn out(line: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
-    use std::io::Write as _;
-    writeln!(std::io::stdout().lock(), "{line}").map_err(Into::into)
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
 }

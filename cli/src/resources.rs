@@ -66,6 +66,15 @@ impl Resource {
         }
     }
 
+    /// `pod "x"`, `deployment.apps "x"`: how sentences name an object.
+    pub fn quoted(&self, name: &str) -> String {
+        if self.group.is_empty() {
+            format!("{} {name:?}", self.singular)
+        } else {
+            format!("{}.{} {name:?}", self.singular, self.group)
+        }
+    }
+
     /// The path of one object.
     pub fn object(&self, namespace: &str, name: &str) -> String {
         format!("{}/{name}", self.collection(Some(namespace)))
@@ -79,10 +88,13 @@ impl Resources {
         let core = api.get("/api/v1").await?;
         read_list(&core, "", "v1", &mut all);
         let groups = api.get("/apis").await?;
-        for group in list(&groups["groups"]) {
+        let groups = list(&groups["groups"]).iter().map(|group| async move {
             let name = text(&group["name"]);
             let version = text(&group["preferredVersion"]["version"]);
             let resources = api.get(&format!("/apis/{name}/{version}")).await?;
+            anyhow::Ok((name, version, resources))
+        });
+        for (name, version, resources) in futures::future::try_join_all(groups).await? {
             read_list(&resources, &name, &version, &mut all);
         }
         Ok(Self(all))

@@ -1,70 +1,90 @@
 //! `wkctl apply`.
 
-use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use anyhow::Result;
+use clap::Args;
 
-use super::Global;
-use crate::{apply, resources::Resources};
+use crate::{
+    apply,
+    dry_run::DryRun,
+    query,
+    session::{Failures, Session},
+};
 
 /// Make objects as manifests say
 #[derive(Args)]
-pub(super) struct Apply {
+pub(crate) struct Apply {
     /// File, directory, URL or - for stdin; may be given several times
     #[arg(short, long = "filename", required = true, value_name = "FILE")]
     filenames: Vec<String>,
     /// Look into subdirectories too
     #[arg(short = 'R', long)]
     recursive: bool,
-    /// Only say what would be done
-    #[arg(long, value_enum, default_value_t = DryRun::None, num_args = 0..=1, default_missing_value = "server", require_equals = true)]
+    #[command(flatten)]
     dry_run: DryRun,
+    #[command(flatten)]
+    validation: Validation,
+}
+
+/// What happens to fields that the server does not know.
+#[derive(Args)]
+pub(crate) struct Validation {
     /// What to do about fields that the server does not know
-    #[arg(long, default_value = "strict", value_parser = ["strict", "warn", "ignore"])]
+    #[arg(long, default_value = "strict", default_missing_value = "strict", num_args = 0..=1, require_equals = true,
+        value_parser = ["strict", "warn", "ignore", "true", "false"])]
     validate: String,
 }
 
-/// Whether a write is carried out.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum DryRun {
-    None,
-    Server,
+impl Validation {
+    /// The value of `fieldValidation`.
+    pub(crate) fn parameter(&self) -> &'static str {
+        match self.validate.as_str() {
+            "warn" => "Warn",
+            "ignore" | "false" => "Ignore",
+            _ => "Strict",
+        }
+    }
 }
 
 impl Apply {
-    pub(super) async fn run(self, global: &Global) -> Result<()> {
-        let api = global.api().await?;
-        let resources = Resources::discover(&api).await?;
-        let namespace = global.namespace(&api);
-        let (targets, mut errors) = apply::targets(
-            &resources,
+    pub(super) async fn run(self, session: &Session) -> Result<()> {
+        let api = session.api().await?;
+        let resources = session.resources().await?;
+        let namespace = session.namespace().await?;
+        let forced = session.namespace_given();
+        let (targets, errors) = apply::targets(
+            resources,
             &self.filenames,
             self.recursive,
-            namespace,
-            global.namespace.is_some(),
+            &namespace,
+            forced,
         )
         .await?;
-        let validation = match self.validate.as_str() {
-            "strict" => "Strict",
-            "warn" => "Warn",
-            _ => "Ignore",
-        };
-        let dry_run = self.dry_run == DryRun::Server;
-        let query = format!(
-            "fieldManager=wkctl&fieldValidation={validation}{}",
-            if dry_run { "&dryRun=All" } else { "" }
+        let mut failures = Failures(errors.into_iter().map(anyhow::Error::msg).collect());
+        let parameters = query::with(
+            "",
+            &[
+                ("fieldManager", "wkctl"),
+                ("fieldValidation", self.validation.parameter()),
+                ("dryRun", self.dry_run.parameter()),
+            ],
         );
+        let parameters = parameters.trim_start_matches('?');
         for target in &targets {
-            match apply::apply(&api, target, &query).await {
-                Ok((outcome, _)) => {
-                    let suffix = if dry_run { " (server dry run)" } else { "" };
-                    super::out(format_args!("{} {outcome}{suffix}", target.display()))?;
-                }
-                Err(error) => errors.push(format!("{error:#}")),
+            let applied = if self.dry_run.client() {
+                apply::preview(api, target).await
+            } else {
+                let applied = apply::apply(api, target, parameters).await;
+                applied.map(|(outcome, _)| outcome)
+            };
+            match applied {
+                Ok(outcome) => session.line(format_args!(
+                    "{} {outcome}{}",
+                    target.display(),
+                    self.dry_run
+                ))?,
+                Err(error) => failures.push(error)?,
             }
         }
-        if errors.is_empty() {
-            return Ok(());
-        }
-        bail!("{}", errors.join("\n"))
+        failures.finish()
     }
 }
