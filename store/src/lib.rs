@@ -23,6 +23,6 @@ pub use cache::{Cache, CacheConfig, Decode, Decoded, Event, Item, Snapshot, Watc
 pub use contract::{
     Change, Commit, Entry, Expect, Group, Op, Page, Revision, Store, StoreError, Token,
 };
+pub use key::{Key, ResourceKey};
 pub use memory::MemoryStore;
 pub use writer::{WriteHandle, Writer};
-pub use key::{Key, ResourceKey};

@@ -4,7 +4,11 @@
 //! that commit is the window in which the next batch gathers, so there is no timer. Never sends a
 //! batch again whose outcome is unknown: it asks for the batch's token first.
 
-use std::{collections::{HashSet, VecDeque}, sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -284,10 +288,7 @@ fn found_commit(group: &Group, found: &[(Key, Revision)]) -> Option<Commit> {
     })
 }
 
-fn committed<'a>(
-    groups: &'a [Group],
-    outcomes: &[Result<Commit, StoreError>],
-) -> Committed<'a> {
+fn committed<'a>(groups: &'a [Group], outcomes: &[Result<Commit, StoreError>]) -> Committed<'a> {
     let mut ops: Vec<(Revision, &Op)> = groups
         .iter()
         .zip(outcomes)

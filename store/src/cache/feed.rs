@@ -171,7 +171,10 @@ impl Shared {
                 }
                 // This process slept through more than the history keeps.
                 Err(StoreError::Compacted { .. }) => {
-                    tracing::warn!(after = after.0, "the history went on without the cache: loading anew");
+                    tracing::warn!(
+                        after = after.0,
+                        "the history went on without the cache: loading anew"
+                    );
                     let loaded = load(&self.store, &self.decode, &self.config).await?;
                     let revision = loaded.revision();
                     self.tables_mut().replace(loaded);
@@ -225,7 +228,10 @@ impl Shared {
 
     fn follows(&self, ops: &[(Revision, &Op)]) -> bool {
         let next = self.revision().0 + 1;
-        !ops.is_empty() && (next..).zip(ops).all(|(next, (revision, _))| revision.0 == next)
+        !ops.is_empty()
+            && (next..)
+                .zip(ops)
+                .all(|(next, (revision, _))| revision.0 == next)
     }
 
     fn updates(&self, changes: Vec<Change>) -> Vec<Update> {

@@ -84,7 +84,12 @@ impl Tables {
     pub(super) fn list(&self, resource: &ResourceKey, namespace: Option<&str>) -> Vec<Arc<Item>> {
         self.tables
             .get(resource.prefix(None).as_str())
-            .map(|table| table.items_of(&resource.prefix(namespace)).cloned().collect())
+            .map(|table| {
+                table
+                    .items_of(&resource.prefix(namespace))
+                    .cloned()
+                    .collect()
+            })
             .unwrap_or_default()
     }
 
