@@ -202,11 +202,11 @@ mod tests {
     #[test]
     fn a_row_says_ready_cordoned_and_roles() {
         expect![
-            "n|Ready,SchedulingDisabled|a,b|60m|v1|10.0.0.1|<none>|<unknown>|<unknown>|<unknown>"
+            "n1|Ready,SchedulingDisabled|a,b|60m|v1|10.0.0.1|<none>|<unknown>|<unknown>|<unknown>"
         ]
         .assert_eq(&row(
             &Node,
-            "{metadata: {name: n, labels: {node-role.kubernetes.io/b: '', kubernetes.io/role: \
+            "{metadata: {name: n1, labels: {node-role.kubernetes.io/b: '', kubernetes.io/role: \
                  a}}, spec: {unschedulable: true}, status: {conditions: [{type: Ready, status: \
                  'True'}], nodeInfo: {kubeletVersion: v1}, addresses: [{type: InternalIP, address: \
                  10.0.0.1}]}}",

@@ -147,14 +147,18 @@ mod tests {
     #[test]
     fn only_a_pod_that_may_be_running_is_waited_for() {
         check("{spec: {}}", None, 0);
-        check("{spec: {nodeName: n}}", None, 30);
+        check("{spec: {nodeName: n1}}", None, 30);
         check(
-            "{spec: {nodeName: n, terminationGracePeriodSeconds: 5}}",
+            "{spec: {nodeName: n1, terminationGracePeriodSeconds: 5}}",
             None,
             5,
         );
-        check("{spec: {nodeName: n}}", Some(0), 0);
-        check("{spec: {nodeName: n}}", Some(-1), 1);
-        check("{spec: {nodeName: n}, status: {phase: Failed}}", Some(9), 0);
+        check("{spec: {nodeName: n1}}", Some(0), 0);
+        check("{spec: {nodeName: n1}}", Some(-1), 1);
+        check(
+            "{spec: {nodeName: n1}, status: {phase: Failed}}",
+            Some(9),
+            0,
+        );
     }
 }

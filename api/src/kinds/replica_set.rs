@@ -140,10 +140,10 @@ mod tests {
 
     #[test]
     fn a_row_counts_pods() {
-        expect!["web|3|2|1|60m|a,b|i:1,j|app=web,tier in (x,y)"].assert_eq(&row(
+        expect!["web|3|2|1|60m|a,b|i:1,j|app=web,tier in (b,c)"].assert_eq(&row(
             &ReplicaSet,
             "{metadata: {name: web}, spec: {replicas: 3, selector: {matchLabels: {app: web}, \
-             matchExpressions: [{key: tier, operator: In, values: [x, y]}]}, template: {spec: \
+             matchExpressions: [{key: tier, operator: In, values: [b, c]}]}, template: {spec: \
              {containers: [{name: a, image: 'i:1'}, {name: b, image: j}]}}}, status: {replicas: 2, \
              readyReplicas: 1}}",
         ));

@@ -274,12 +274,12 @@ mod tests {
     #[test]
     fn ports_are_ports() {
         check(
-            "name: a, image: i, ports: [{containerPort: 70000, name: x}, {name: x, protocol: Y}]",
+            "name: a, image: i, ports: [{containerPort: 70000, name: x}, {name: x, protocol: Z}]",
             expect![[r#"
                 spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive
                 spec.containers[0].ports[1].name: Duplicate value: "x"
                 spec.containers[0].ports[1].containerPort: Required value
-                spec.containers[0].ports[1].protocol: Unsupported value: "Y": supported values: "SCTP", "TCP", "UDP"
+                spec.containers[0].ports[1].protocol: Unsupported value: "Z": supported values: "SCTP", "TCP", "UDP"
             "#]],
         );
     }
