@@ -1,6 +1,30 @@
 //! The built-in kinds: one file each, and the trait that the verbs see them through.
 //!
 //! Pure: a kind looks at objects and at nothing else. Verbs, storage and HTTP never appear here.
+//! Beside the kinds: `value`, `write`, `check`, `name`, `column` and `duration` are what they share;
+//! `not_acted_on` is the table of fields that are kept but have no effect yet.
+
+mod check;
+mod column;
+mod config_map;
+mod deployment;
+mod duration;
+mod endpoint_slice;
+mod event;
+mod lease;
+mod name;
+mod namespace;
+mod node;
+mod not_acted_on;
+mod pod;
+mod replica_set;
+mod secret;
+mod service;
+mod service_account;
+#[cfg(test)]
+mod tests;
+mod value;
+mod write;
 
 use std::sync::Arc;
 
@@ -34,6 +58,57 @@ pub enum Subresource {
     Eviction,
     Finalize,
 }
+
+impl Subresource {
+    /// Its segment of the path.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Scale => "scale",
+            Self::Log => "log",
+            Self::Binding => "binding",
+            Self::Eviction => "eviction",
+            Self::Finalize => "finalize",
+        }
+    }
+
+    /// What may be done with it.
+    pub fn verbs(self) -> &'static [&'static str] {
+        match self {
+            Self::Status | Self::Scale => &["get", "patch", "update"],
+            Self::Log => &["get"],
+            Self::Binding | Self::Eviction => &["create"],
+            Self::Finalize => &["update"],
+        }
+    }
+
+    /// Group, version, kind and definition of what is sent, where it is not the object itself.
+    pub fn own_kind(self) -> Option<[&'static str; 4]> {
+        match self {
+            Self::Status | Self::Log | Self::Finalize => None,
+            Self::Scale => Some([
+                "autoscaling",
+                "v1",
+                "Scale",
+                "io.k8s.api.autoscaling.v1.Scale",
+            ]),
+            Self::Binding => Some(["", "v1", "Binding", "io.k8s.api.core.v1.Binding"]),
+            Self::Eviction => Some(["policy", "v1", "Eviction", "io.k8s.api.policy.v1.Eviction"]),
+        }
+    }
+}
+
+/// What may be done with every kind.
+pub const VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
 
 /// A column of the table that `kubectl get` shows.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +188,22 @@ pub struct Registry {
 impl Registry {
     /// The built-in kinds.
     pub fn builtin() -> Self {
-        Self { kinds: Vec::new() }
+        Self {
+            kinds: vec![
+                Arc::new(config_map::ConfigMap),
+                Arc::new(event::Event),
+                Arc::new(namespace::Namespace),
+                Arc::new(node::Node),
+                Arc::new(pod::Pod),
+                Arc::new(secret::Secret),
+                Arc::new(service_account::ServiceAccount),
+                Arc::new(service::Service),
+                Arc::new(deployment::Deployment),
+                Arc::new(replica_set::ReplicaSet),
+                Arc::new(lease::Lease),
+                Arc::new(endpoint_slice::EndpointSlice),
+            ],
+        }
     }
 
     /// Finds the kind served at `/apis/<group>/<version>/…/<plural>`.
@@ -122,6 +212,22 @@ impl Registry {
             let names = kind.names();
             names.group == group && names.version == version && names.plural == plural
         })
+    }
+
+    /// The group-versions that are served, the core group first, with their kinds.
+    pub fn group_versions(&self) -> Vec<(&'static str, &'static str, Vec<&Arc<dyn Kind>>)> {
+        let mut groups: Vec<(_, _, Vec<_>)> = Vec::new();
+        for kind in &self.kinds {
+            let (group, version) = (kind.names().group, kind.names().version);
+            match groups
+                .iter_mut()
+                .find(|(g, v, _)| (*g, *v) == (group, version))
+            {
+                Some((_, _, kinds)) => kinds.push(kind),
+                None => groups.push((group, version, vec![kind])),
+            }
+        }
+        groups
     }
 
     /// All of them, in a fixed order.

@@ -8,13 +8,17 @@
 //! - [`selector`]: label and field selectors. Pure.
 //! - [`quantity`]: amounts such as `100m` and `1Gi`. Pure.
 //! - [`kinds`]: one file per built-in kind: names, defaults, validation, columns. Pure.
+//! - [`table`]: objects as `kubectl get` shows them. Pure.
 //! - [`discovery`], [`openapi`]: what clients ask about the kinds.
 //! - [`verbs`], [`subresources`]: get, list, watch, create, update, patch, delete; written once.
 //! - [`admission`], [`auth`], [`error`], [`server`]: around every request.
 
+pub mod discovery;
 pub mod encoding;
 pub mod field;
 pub mod kinds;
+pub mod openapi;
 pub mod quantity;
 pub mod schema;
 pub mod selector;
+pub mod table;
