@@ -296,7 +296,7 @@ mod tests {
         check("1.0000000001", &expect!["1000000001n"]);
         check("-0.1n", &expect!["-1n"]);
         check("0.0000000000000000000000000000000000000001", &expect!["1n"]);
-        check("1e-99", &expect!["1n"]);
+        check("1e-99", &expect!["1e-9"]);
     }
 
     #[test]

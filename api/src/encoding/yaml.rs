@@ -7,12 +7,18 @@ use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 use super::value::{Found, Node};
 use super::{Body, DecodeError, MAX_DEPTH};
 
+/// Reading YAML takes up to 32 KiB of stack a level without optimisation, more than a task has.
+const LEAST_STACK: usize = 6 * 1024 * 1024;
+const STACK: usize = 8 * 1024 * 1024;
+
 /// Decodes a YAML body: one document. An empty one is `null`.
 pub fn yaml(bytes: &[u8]) -> Result<Body, DecodeError> {
     let text = std::str::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8)?;
     let mut found = Found::default();
-    let value = serde_saphyr::with_deserializer_from_str_with_options(text, options(), |yaml| {
-        Node::root(&mut found).deserialize(yaml)
+    let value = stacker::maybe_grow(LEAST_STACK, STACK, || {
+        serde_saphyr::with_deserializer_from_str_with_options(text, options(), |yaml| {
+            Node::root(&mut found).deserialize(yaml)
+        })
     });
     found.body(value.map_err(|error| message(&error)))
 }

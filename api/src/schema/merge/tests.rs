@@ -33,7 +33,7 @@ mod strategic_merge_patch {
             r#"{"containers":[{"name":"a","image":"x:1","args":["1"]},{"name":"b","image":"y"}]}"#,
             r#"{"containers":[{"name":"a","image":"x:2","args":["2"]},{"name":"c"}]}"#,
             &expect![[
-                r#"{"containers":[{"args":["2"],"image":"x:2","name":"a"},{"image":"y","name":"b"},{"name":"c"}]}"#
+                r#"{"containers":[{"args":["2"],"image":"x:2","name":"a"},{"name":"c"},{"image":"y","name":"b"}]}"#
             ]],
         );
     }
@@ -100,7 +100,7 @@ mod strategic_merge_patch {
             "core.v1.Pod",
             r#"{"metadata":{"finalizers":["a","b","c"]}}"#,
             r#"{"metadata":{"$deleteFromPrimitiveList/finalizers":["b","x"],"finalizers":["d"]}}"#,
-            &expect![[r#"{"metadata":{"finalizers":["a","c","d"]}}"#]],
+            &expect![[r#"{"metadata":{"finalizers":["d","a","c"]}}"#]],
         );
         check(
             "core.v1.Pod",
@@ -438,7 +438,7 @@ mod json_patches {
         check(
             "{}",
             r#"[{"op":"add","path":"a","value":1}]"#,
-            &expect![[""]],
+            &expect!["invalid: operation 0 of the JSON patch: unknown variant `eat`, expected one of `add`, `remove`, `replace`, `move`, `copy`, `test`"],
         );
     }
 
