@@ -11,5 +11,9 @@
 //! - [`verbs`], [`subresources`]: get, list, watch, create, update, patch, delete; written once.
 //! - [`admission`], [`auth`], [`error`], [`server`]: around every request.
 
+pub mod encoding;
 pub mod field;
 pub mod kinds;
+pub mod quantity;
+pub mod schema;
+pub mod selector;

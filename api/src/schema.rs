@@ -1,0 +1,22 @@
+//! Structural schemas: what an object of a definition looks like, and what follows from it.
+//!
+//! Built-in kinds and custom resources share one model. Reading order:
+//! - [`model`]: the [`Schema`] itself.
+//! - [`builtin`](mod@builtin): the definitions of Kubernetes 1.36, parsed when they are first asked for.
+//! - [`check`](mod@check): types, normal forms and unknown fields of an object.
+//! - [`merge`]: JSON patch, merge patch, strategic merge patch.
+//!
+//! Pure: no clock, no IO. Nothing here knows a kind, and nothing here decides what a request
+//! may do: callers turn unknown fields into warnings or refusals.
+
+#[cfg(test)]
+pub(crate) mod arbitrary;
+mod builtin;
+mod check;
+pub mod merge;
+mod model;
+pub(crate) mod trail;
+
+pub use builtin::{builtin, definition, definitions};
+pub use check::{Checked, TypeError, check};
+pub use model::{ListType, PatchStrategy, Schema};
