@@ -38,7 +38,7 @@ pub(crate) async fn change(
     call: &Call,
     name: &str,
     part: Part,
-    edit: impl Fn(&Value) -> Result<Value, Error>,
+    mut edit: impl FnMut(&Value) -> Result<Value, Error>,
 ) -> Result<Changed, Error> {
     let dry = call.query.dry_run()?;
     let key = call.key(name);
@@ -63,20 +63,20 @@ pub(crate) async fn change(
         }
         let value = codec::stored(&mut object);
         let expect = Expect::At(item.revision);
-        ops.push(if is_finished(call, &object, &old) {
+        if is_finished(call, &object, &old) {
             ops.extend(admission::release(call, &old));
-            Op::Delete {
+            ops.push(Op::Delete {
                 key: key.clone(),
                 expect,
                 value: value.clone(),
-            }
+            });
         } else {
-            Op::Put {
+            ops.push(Op::Put {
                 key: key.clone(),
                 expect,
                 value: value.clone(),
-            }
-        });
+            });
+        }
         if let Commit::Done(revisions) = call.server.cache.write(Group { ops }).await? {
             let revision = revisions.last().copied().unwrap_or_default();
             return Ok(Changed {

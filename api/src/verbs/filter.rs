@@ -23,17 +23,17 @@ impl Filter {
             .text("labelSelector")
             .map(LabelSelector::parse)
             .transpose()
-            .map_err(|error| Error::BadRequest(format!("unable to parse requirement: {error}")))?;
+            .map_err(|error| Error::BadRequest(error.to_string()))?;
         let fields = call
             .query
             .text("fieldSelector")
             .map(FieldSelector::parse)
             .transpose()
-            .map_err(|error| Error::BadRequest(format!("invalid field selector: {error}")))?;
+            .map_err(|error| Error::BadRequest(error.to_string()))?;
         let known = call.resource.kind.field_names();
         let requirements = fields.as_ref().map(FieldSelector::requirements);
-        for requirement in requirements.into_iter().flatten() {
-            let field = requirement.field.as_str();
+        for (field, ..) in requirements.into_iter().flatten() {
+            let field = field.as_str();
             if !["metadata.name", "metadata.namespace"].contains(&field) && !known.contains(&field) {
                 return Err(Error::BadRequest(format!("field label not supported: {field}")));
             }

@@ -1,7 +1,5 @@
 //! PATCH: JSON patch (RFC 6902), merge patch (RFC 7386) and strategic merge patch.
 
-use std::cell::RefCell;
-
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -15,7 +13,10 @@ use super::{
 use crate::{
     error::{Error, Subject},
     field::{FieldErrors, Path},
-    schema::{Schema, merge},
+    schema::{
+        Schema,
+        merge::{self, MergeError},
+    },
 };
 
 /// A patch, read and ready to be applied.
@@ -54,7 +55,12 @@ impl Patch {
     /// The patch applied to an object; a strategic one needs the object's schema, and is a merge
     /// patch where there is none.
     pub(crate) fn apply(&self, schema: Option<&Schema>, object: Value) -> Result<Value, Error> {
-        let refused = |error: merge::MergeError| Error::Unprocessable(error.to_string());
+        let refused = |error: MergeError| match error {
+            MergeError::Invalid(text) => Error::BadRequest(text),
+            MergeError::TestFailed(text) | MergeError::NotApplicable(text) => {
+                Error::Unprocessable(text)
+            }
+        };
         match (self, schema) {
             (Self::Json(patch), _) => merge::json_patch(object, patch).map_err(refused),
             (Self::Strategic(patch), Some(schema)) => {
@@ -75,17 +81,16 @@ impl Patch {
 
 pub(crate) async fn patch(call: &Call, part: Part, body: &Bytes) -> Result<Answer, Error> {
     let patch = Patch::read(call, body)?;
-    let warnings = RefCell::new(Vec::new());
+    let mut warnings = Vec::new();
     let changed = change(call, &call.name, part, |old| {
         let mut object = patch.apply(Some(&call.resource.schema), old.clone())?;
         decode::identify(&call.resource, &mut object)?;
         let (object, found) = decode::checked(call, object, &[])?
             .map_err(|complaint| refuse(&patch, complaint))?;
-        *warnings.borrow_mut() = found;
+        warnings = found;
         Ok(object)
     })
     .await?;
-    let mut warnings = warnings.into_inner();
     if part == Part::Main {
         warnings.extend(call.resource.kind.warnings(&changed.object));
     }

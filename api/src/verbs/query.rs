@@ -26,19 +26,16 @@ impl Query {
 
     /// A parameter's first value; an empty one is as good as none.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        self.all(name).next().filter(|value| !value.is_empty())
+        self.first(name).filter(|value| !value.is_empty())
     }
 
-    /// Every value of a parameter.
-    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0
-            .iter()
-            .filter(move |(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+    fn first(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, Error> {
-        match self.all(name).next() {
+        match self.first(name) {
             None => Ok(None),
             // As Kubernetes reads them: whatever is not false is true.
             Some("false" | "0") => Ok(Some(false)),
@@ -82,8 +79,8 @@ impl Query {
 
     pub(crate) fn dry_run(&self) -> Result<bool, Error> {
         let mut dry = false;
-        for value in self.all("dryRun") {
-            match value {
+        for (_, value) in self.0.iter().filter(|(key, _)| key == "dryRun") {
+            match value.as_str() {
                 "All" => dry = true,
                 "" => {}
                 other => {

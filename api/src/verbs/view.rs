@@ -37,16 +37,12 @@ pub(crate) fn table(
     objects: &[Value],
     list_meta: Value,
 ) -> Result<Value, Error> {
-    let include = match call.query.text("includeObject") {
-        None | Some("Metadata") => IncludeObject::Metadata,
-        Some("None") => IncludeObject::None,
-        Some("Object") => IncludeObject::Object,
-        Some(other) => {
-            return Err(Error::BadRequest(format!(
-                "includeObject: Unsupported value: {other:?}: supported values: \"None\", \"Metadata\", \"Object\""
-            )));
-        }
-    };
+    let asked = call.query.text("includeObject").unwrap_or_default();
+    let include = IncludeObject::parse(asked).ok_or_else(|| {
+        Error::BadRequest(format!(
+            "includeObject: Unsupported value: {asked:?}: supported values: \"None\", \"Metadata\", \"Object\""
+        ))
+    })?;
     let kind = &*call.resource.kind;
     let mut table = table::render(kind, objects, list_meta, include, call.server.now());
     table["apiVersion"] = version.api_version().into();
