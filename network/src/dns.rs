@@ -182,11 +182,14 @@ mod tests {
 
     #[test]
     fn a_headless_service_is_its_ready_endpoints() {
-        check(&["db.shop", "empty.shop", "db"], expect![[r#"
+        check(
+            &["db.shop", "empty.shop", "db"],
+            expect![[r#"
             db.shop: [10.64.0.5, 10.64.0.6]
             empty.shop: []
             db: unknown
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -209,11 +212,14 @@ mod tests {
 
     #[test]
     fn an_alias_is_followed_within_the_cluster_and_named_outside() {
-        check(&["alias", "outside", "loop"], expect![[r#"
+        check(
+            &["alias", "outside", "loop"],
+            expect![[r#"
             alias: [10.43.0.5]
             outside: outside, api.example.org
             loop: []
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

@@ -270,30 +270,42 @@ mod tests {
     #[test]
     fn a_new_endpoint_rewrites_one_rule() {
         let more = "slice default/dns-2 dns :5353/UDP 10.64.0.8";
-        check_change(TWO, &format!("{TWO}\n{more}"), expect![[r#"
+        check_change(
+            TWO,
+            &format!("{TWO}\n{more}"),
+            expect![[r#"
             flush chain ip wk-1 udp_10.43.0.6_53
             add rule ip wk-1 udp_10.43.0.6_53 meta l4proto udp dnat ip to numgen random mod 2 map { 0 : 10.64.0.7 . 5353, 1 : 10.64.0.8 . 5353 }
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn the_first_endpoint_makes_the_chain() {
         let first = "slice default/empty-1 empty :8080/TCP 10.64.0.9";
-        check_change(TWO, &format!("{TWO}\n{first}"), expect![[r#"
+        check_change(
+            TWO,
+            &format!("{TWO}\n{first}"),
+            expect![[r#"
             add chain ip wk-1 tcp_10.43.0.7_80
             add rule ip wk-1 tcp_10.43.0.7_80 meta l4proto tcp dnat to 10.64.0.9:8080
             add element ip wk-1 services { 10.43.0.7 . tcp . 80 : goto tcp_10.43.0.7_80 }
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn the_last_endpoint_takes_the_chain_with_it() {
         let none = "slice default/dns-1 dns :5353/UDP 10.64.0.7!";
-        check_change(TWO, &format!("{TWO}\n{none}"), expect![[r#"
+        check_change(
+            TWO,
+            &format!("{TWO}\n{none}"),
+            expect![[r#"
             delete element ip wk-1 services { 10.43.0.6 . udp . 53 }
             flush chain ip wk-1 udp_10.43.0.6_53
             delete chain ip wk-1 udp_10.43.0.6_53
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -317,6 +329,7 @@ mod tests {
         let lines = left.iter().map(|(f, e)| format!("{} {e}\n", f.address));
         expect![[r#"
             10.43.0.6:53 10.64.0.7:5353
-        "#]].assert_eq(&lines.collect::<String>());
+        "#]]
+        .assert_eq(&lines.collect::<String>());
     }
 }
