@@ -451,7 +451,7 @@ pub(crate) mod fixture {
         serde_json::from_value(json!({
             "addressType": "IPv4",
             "metadata": {"namespace": namespace, "name": name, "labels": {SERVICE_NAME: words[1]}},
-            "ports": ports.into_iter().map(|word| port(word)).collect::<Vec<_>>(),
+            "ports": ports.into_iter().map(port).collect::<Vec<_>>(),
             "endpoints": endpoints.collect::<Vec<_>>(),
         }))
         .unwrap()

@@ -24,6 +24,7 @@ mod pool;
 mod proxy;
 mod range;
 mod ruleset;
+mod task;
 
 use std::{path::PathBuf, pin::pin, sync::Arc};
 

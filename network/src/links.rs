@@ -17,7 +17,7 @@ use rtnetlink::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Range, names::Names, namespace::Namespace, pool};
+use crate::{Range, names::Names, namespace::Namespace, pool, task};
 
 /// The namespace's end of the link.
 const INNER: &str = "eth0";
@@ -37,7 +37,7 @@ struct Netlink {
 impl Netlink {
     fn host() -> io::Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
-        let connection = AbortOnDropHandle::new(tokio::spawn(connection));
+        let connection = task::owned(connection);
         Ok(Self {
             handle,
             _connection: connection,

@@ -24,6 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     directory::{Frontend, Transport},
     handle::Shared,
+    task,
 };
 
 /// Connections at one time, of all Services; further ones wait in the listener's backlog.
@@ -88,7 +89,7 @@ async fn listen(
             };
             let address = listener.local_addr()?;
             let serve = serve_tcp(shared, room.clone(), frontend, listener);
-            Ok((address, AbortOnDropHandle::new(tokio::spawn(serve))))
+            Ok((address, task::owned(serve)))
         }
         Transport::Udp => {
             let socket = match UdpSocket::bind(frontend.address).await {
@@ -97,7 +98,7 @@ async fn listen(
             };
             let address = socket.local_addr()?;
             let serve = serve_udp(shared, frontend, Arc::new(socket));
-            Ok((address, AbortOnDropHandle::new(tokio::spawn(serve))))
+            Ok((address, task::owned(serve)))
         }
     }
 }
@@ -220,6 +221,6 @@ async fn udp_client(
     Ok(UdpClient {
         endpoint,
         socket,
-        answers: AbortOnDropHandle::new(tokio::spawn(answers)),
+        answers: task::owned(answers),
     })
 }

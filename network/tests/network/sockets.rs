@@ -5,7 +5,6 @@ use std::{
     future::Future,
     io::{self, Write},
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
-    sync::mpsc,
     thread,
     time::Duration,
 };
