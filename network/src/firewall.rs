@@ -29,6 +29,14 @@ pub(crate) async fn run(shared: Arc<Shared>) -> anyhow::Result<()> {
         .wait_for(Option::is_some)
         .await?
         .expect("it was waited for");
+    // On a node's first start: Services that are not known yet refuse instead of swallowing. A table
+    // of the last run makes this fail, and serves better.
+    if let Err(error) = nft::apply(&ruleset::render_first(&layout(&shared, range))).await {
+        tracing::debug!(
+            error = format!("{error:#}"),
+            "there are Service rules already"
+        );
+    }
     let mut applied: Option<Frontends> = None;
     loop {
         changes.changed().await?;

@@ -24,6 +24,22 @@ pub(crate) struct Layout<'a> {
 
 /// The whole table, in place of whatever it was.
 pub(crate) fn render(layout: &Layout<'_>, frontends: &Frontends) -> String {
+    let table = layout.table;
+    // Made first so that there is one to delete.
+    let mut text = format!("table ip {table}\ndelete table ip {table}\n");
+    text.push_str(&fixed_part(layout));
+    for (frontend, ready) in frontends.iter().filter(|(_, ready)| !ready.is_empty()) {
+        add(&mut text, table, frontend, ready, true);
+    }
+    text
+}
+
+/// The table without any Service. Refused by `nft` where the table is there already.
+pub(crate) fn render_first(layout: &Layout<'_>) -> String {
+    format!("create table ip {}\n{}", layout.table, fixed_part(layout))
+}
+
+fn fixed_part(layout: &Layout<'_>) -> String {
     let Layout {
         table,
         pods,
@@ -33,10 +49,8 @@ pub(crate) fn render(layout: &Layout<'_>, frontends: &Frontends) -> String {
     } = layout;
     // A translation made on the way out keeps the client's address; where client and endpoint are
     // both in the namespace the answer would never pass here again, so the host's is put in place.
-    let mut text = format!(
+    format!(
         "\
-table ip {table}
-delete table ip {table}
 table ip {table} {{
 	map services {{
 		type ipv4_addr . inet_proto . inet_service : verdict
@@ -71,11 +85,7 @@ table ip {table} {{
 	}}
 }}
 "
-    );
-    for (frontend, ready) in frontends.iter().filter(|(_, ready)| !ready.is_empty()) {
-        add(&mut text, table, frontend, ready, true);
-    }
-    text
+    )
 }
 
 /// What turns the table of `old` into the table of `new`; empty if they are alike.
