@@ -18,8 +18,11 @@ use crate::{
 /// After a transaction `nft` rests as long as it took, at most this: it never takes more than half a core.
 const MAX_REST: Duration = Duration::from_millis(50);
 
-/// The wait before a refused transaction is tried again, as a whole.
-const RETRY: Duration = Duration::from_secs(1);
+/// The wait before a refused transaction is tried again, as a whole; it doubles up to [`MAX_RETRY`].
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Rules that are out of date are an outage: the wait never gets longer than this.
+const MAX_RETRY: Duration = Duration::from_secs(10);
 
 /// Runs until it is dropped.
 pub(crate) async fn run(shared: Arc<Shared>) -> anyhow::Result<()> {
@@ -38,6 +41,7 @@ pub(crate) async fn run(shared: Arc<Shared>) -> anyhow::Result<()> {
         );
     }
     let mut applied: Option<Frontends> = None;
+    let mut retry = RETRY;
     loop {
         changes.changed().await?;
         // Until then the rules of the last run, if any, are the better ones.
@@ -57,6 +61,7 @@ pub(crate) async fn run(shared: Arc<Shared>) -> anyhow::Result<()> {
                 forget_udp(applied.as_ref(), &wanted).await;
                 tracing::debug!(services = wanted.len(), elapsed = ?started.elapsed(), "applied the Service rules");
                 applied = Some(wanted);
+                retry = RETRY;
                 sleep(started.elapsed().min(MAX_REST)).await;
             }
             Err(error) => {
@@ -65,7 +70,8 @@ pub(crate) async fn run(shared: Arc<Shared>) -> anyhow::Result<()> {
                     "could not apply the Service rules"
                 );
                 applied = None;
-                sleep(RETRY).await;
+                sleep(retry).await;
+                retry = (retry * 2).min(MAX_RETRY);
                 changes.mark_changed();
             }
         }

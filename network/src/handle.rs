@@ -185,7 +185,8 @@ impl Handle {
         }
     }
 
-    /// Takes the node's namespace, link, routes and rules off the host; pods lose their network.
+    /// Takes the node's namespace, link, routes and rules off the host; pods lose their network. Stop
+    /// the network first: running, it would put its rules back.
     ///
     /// # Errors
     /// The host refuses.

@@ -136,6 +136,7 @@ impl Network {
         let namespace = match config.mode {
             Mode::Rootless => None,
             Mode::Privileged => {
+                nft::check().await?;
                 let namespace = Namespace::ensure(&names.namespace)?;
                 links::ensure_link(&names, &namespace)
                     .await
@@ -183,7 +184,7 @@ impl Network {
 }
 
 /// Takes what a node made on this host away: namespace, link, routes and rules. Nothing there is no
-/// error.
+/// error. Stop the node's network first: running, it would put its rules back.
 ///
 /// # Errors
 /// The host refuses.

@@ -10,6 +10,21 @@ use crate::directory::Frontend;
 /// How long one transaction may take; 1,000 Services load in well under a second.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+const MISSING: &str = "start nft: install the nftables package, or run rootless";
+
+/// Fails where there is no `nft` to run.
+pub(crate) async fn check() -> anyhow::Result<()> {
+    let mut version = Command::new("nft");
+    version
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    let status = timeout(DEADLINE, version.kill_on_drop(true).status()).await;
+    let status = status.context("nft took too long")?.context(MISSING)?;
+    anyhow::ensure!(status.success(), "nft --version fails: {status}");
+    Ok(())
+}
+
 /// Applies the text.
 pub(crate) async fn apply(text: &str) -> anyhow::Result<()> {
     let mut child = Command::new("nft")
@@ -19,7 +34,7 @@ pub(crate) async fn apply(text: &str) -> anyhow::Result<()> {
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .context("start nft: install the nftables package, or run rootless")?;
+        .context(MISSING)?;
     let mut stdin = child.stdin.take().expect("stdin was asked for as a pipe");
     let finish = async {
         // nft that stops reading says why on stderr: that is the error to show, not the broken pipe.

@@ -47,8 +47,8 @@ fn fixed_part(layout: &Layout<'_>) -> String {
         services,
         host,
     } = layout;
-    // A translation made on the way out keeps the client's address; where client and endpoint are
-    // both in the namespace the answer would never pass here again, so the host's is put in place.
+    // In postrouting: where client and endpoint are both in the namespace, the answer would stay in
+    // there and never be translated back, so the host takes the client's place.
     format!(
         "\
 table ip {table} {{

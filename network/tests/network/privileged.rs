@@ -69,10 +69,14 @@ struct Running {
 }
 
 async fn start(cluster: &Cluster) -> Running {
+    start_node(cluster, "a", "10.64.0.0/18").await
+}
+
+async fn start_node(cluster: &Cluster, name: &str, pods: &str) -> Running {
     let config = Config {
-        node_name: "a".to_owned(),
+        node_name: name.to_owned(),
         mode: Mode::Privileged,
-        pod_range: Some("10.64.0.0/18".parse().unwrap()),
+        pod_range: Some(pods.parse().unwrap()),
         cluster_pod_range: "10.64.0.0/10".parse().unwrap(),
         service_range: "10.43.0.0/16".parse().unwrap(),
         cluster_domain: "cluster.local".to_owned(),
@@ -341,6 +345,78 @@ fn the_next_start_adopts_what_is_there_and_teardown_leaves_nothing() {
             assert_eq!(run("ip route"), "");
             assert_eq!(std::fs::read_dir("/run/netns").unwrap().count(), 0);
             start(&cluster).await;
+        },
+    );
+}
+
+#[test]
+fn two_nodes_share_a_host() {
+    in_private_host("two_nodes_share_a_host", || async {
+        let one = start_with_two_pods().await;
+        let two = start_node(&one.cluster, "b", "10.64.64.0/18").await;
+        let ip = two.handle.add(&pod("c"), None).await.unwrap().ip;
+        assert_eq!(ip.to_string(), "10.64.64.4");
+        serve_tcp(&two.handle, (ip, 8080).into());
+        assert_eq!(
+            ask((ip, 8080).into()).await.unwrap(),
+            "10.64.64.4 10.64.64.1"
+        );
+        let source: IpAddr = "10.64.0.4".parse().unwrap();
+        let across = ask_from_pod(&one.handle, source, (ip, 8080).into());
+        assert_eq!(across.unwrap(), "10.64.64.4 10.64.0.4");
+
+        one.cluster
+            .put_endpoints("web", &["10.64.64.4"], 8080, "TCP");
+        let web = address("10.43.0.9:80");
+        let moved = |seen: &io::Result<String>| {
+            seen.as_ref()
+                .is_ok_and(|seen| seen.starts_with("10.64.64.4 "))
+        };
+        eventually(|| ask(web), moved).await.unwrap();
+        drop(two);
+        network::teardown("b").await.unwrap();
+        assert!(
+            ask(address("10.64.0.4:8080")).await.is_ok(),
+            "the other node is untouched"
+        );
+    });
+}
+
+#[test]
+fn rules_that_somebody_flushed_come_back_with_the_next_change() {
+    in_private_host(
+        "rules_that_somebody_flushed_come_back_with_the_next_change",
+        || async {
+            let running = start_with_two_pods().await;
+            let web = address("10.43.0.9:80");
+            eventually(|| ask(web), answered).await.unwrap();
+            run("nft flush ruleset");
+            running
+                .cluster
+                .put_endpoints("web", &["10.64.0.5"], 8080, "TCP");
+            let listed = || async { run("nft list ruleset") };
+            eventually(listed, |rules| rules.contains("dnat to 10.64.0.5:8080")).await;
+            assert_eq!(ask(web).await.unwrap(), "10.64.0.5 10.64.0.1");
+        },
+    );
+}
+
+#[test]
+fn a_node_that_is_given_another_range_says_that_a_restart_is_needed() {
+    in_private_host(
+        "a_node_that_is_given_another_range_says_that_a_restart_is_needed",
+        || async {
+            let running = start(&Cluster::new()).await;
+            let same = running
+                .handle
+                .set_pod_range("10.64.0.0/18".parse().unwrap())
+                .await;
+            assert!(same.is_ok());
+            for (range, reason) in [("10.64.64.0/18", "restart"), ("192.168.0.0/18", "part of")] {
+                let other = running.handle.set_pod_range(range.parse().unwrap()).await;
+                let error = format!("{:#}", other.unwrap_err());
+                assert!(error.contains(reason), "{error}");
+            }
         },
     );
 }
