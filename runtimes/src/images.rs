@@ -70,3 +70,14 @@ pub trait Images: Send + Sync + 'static {
     /// Every image that is here.
     async fn list(&self) -> Result<Vec<Image>, ImageError>;
 }
+
+/// `sha256:…` of these bytes.
+pub fn digest_of(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    let mut digest = String::from("sha256:");
+    for byte in sha2::Sha256::digest(bytes) {
+        use std::fmt::Write as _;
+        write!(digest, "{byte:02x}").expect("a String takes whatever is written to it");
+    }
+    digest
+}
