@@ -21,10 +21,11 @@
 
   (core module $memory-module (memory (export "memory") 1))
   (core instance $memory (instantiate $memory-module))
+  (alias core export $memory "memory" (core memory $mem))
 
   (core func $get-stdout (canon lower (func $stdout "get-stdout")))
   (core func $write (canon lower (func $streams "[method]output-stream.blocking-write-and-flush")
-    (memory $memory "memory")))
+    (memory $mem)))
 
   (core module $main-module
     (import "host" "memory" (memory 1))
@@ -41,7 +42,7 @@
         (br_if $next (i32.le_u (local.get $digit) (i32.const 0x35))))
       (i32.const 0))) ;; ok
   (core instance $main (instantiate $main-module (with "host" (instance
-    (export "memory" (memory $memory "memory"))
+    (export "memory" (memory $mem))
     (export "get-stdout" (func $get-stdout))
     (export "write" (func $write))
   ))))

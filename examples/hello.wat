@@ -117,19 +117,22 @@
       (memory.copy (local.get $start) (local.get $old) (local.get $old-size))
       (local.get $start)))
   (core instance $memory (instantiate $memory-module))
+  (alias core export $memory "memory" (core memory $mem))
+  (alias core export $memory "realloc" (core func $realloc))
 
   ;; The imports as core functions: handles and addresses are i32.
   (core func $get-environment (canon lower (func $environment "get-environment")
-    (memory $memory "memory") (realloc (func $memory "realloc"))))
+    (memory $mem) (realloc $realloc)))
   (core func $new-fields (canon lower (func $http "[constructor]fields")))
-  (core func $append (canon lower (func $http "[method]fields.append") (memory $memory "memory")))
+  (core func $append (canon lower (func $http "[method]fields.append") (memory $mem)))
   (core func $new-response (canon lower (func $http "[constructor]outgoing-response")))
-  (core func $response-body (canon lower (func $http "[method]outgoing-response.body") (memory $memory "memory")))
-  (core func $set-response (canon lower (func $http "[static]response-outparam.set") (memory $memory "memory")))
-  (core func $body-stream (canon lower (func $http "[method]outgoing-body.write") (memory $memory "memory")))
-  (core func $write (canon lower (func $streams "[method]output-stream.blocking-write-and-flush") (memory $memory "memory")))
+  (core func $response-body (canon lower (func $http "[method]outgoing-response.body") (memory $mem)))
+  (core func $set-response (canon lower (func $http "[static]response-outparam.set") (memory $mem)))
+  (core func $body-stream (canon lower (func $http "[method]outgoing-body.write") (memory $mem)))
+  (core func $write (canon lower (func $streams "[method]output-stream.blocking-write-and-flush") (memory $mem)))
   (core func $drop-stream (canon resource.drop $output-stream))
-  (core func $finish (canon lower (func $http "[static]outgoing-body.finish") (memory $memory "memory")))
+  (core func $finish (canon lower (func $http "[static]outgoing-body.finish")
+    (memory $mem) (realloc $realloc)))
   (core func $drop-request (canon resource.drop $incoming-request))
 
   ;; The program. Results of more than one word are written at 1024, the text at 2048.
@@ -198,7 +201,7 @@
       (i32.store8 (i32.add (i32.const 2059) (local.get $length)) (i32.const 10))
       (call $answer (local.get $out) (i32.const 2048) (i32.add (local.get $length) (i32.const 12)))))
   (core instance $main (instantiate $main-module (with "host" (instance
-    (export "memory" (memory $memory "memory"))
+    (export "memory" (memory $mem))
     (export "new-fields" (func $new-fields))
     (export "append" (func $append))
     (export "new-response" (func $new-response))

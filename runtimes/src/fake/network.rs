@@ -73,6 +73,16 @@ impl FakeNetwork {
         }
     }
 
+    /// The inverse of `address`.
+    fn number(&self, ip: IpAddr) -> Option<u16> {
+        match ip {
+            IpAddr::V4(ip) if ip.octets()[..2] == self.prefix => {
+                Some(u16::from_be_bytes([ip.octets()[2], ip.octets()[3]]))
+            }
+            _ => None,
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,8 +102,9 @@ impl PodNetwork for FakeNetwork {
             return Ok(self.address(*number));
         }
         let free = |number: &u16| !state.pods.values().any(|used| used == number);
-        let number = (1..u16::MAX)
-            .find(|number| free(number) && wanted == Some(self.address(*number).ip))
+        let number = wanted
+            .and_then(|ip| self.number(ip))
+            .filter(free)
             .or_else(|| (1..u16::MAX).find(free))
             .ok_or_else(|| NetworkError::Exhausted {
                 range: format!("{}.{}.0.0/16", self.prefix[0], self.prefix[1]),

@@ -17,10 +17,7 @@ pub(crate) fn to_component(bytes: &[u8]) -> Result<Vec<u8>, String> {
         return Ok(binary.into_owned());
     }
     encode(&binary).map_err(|reason| {
-        format!(
-            "is a core module that cannot run here: {reason}; \
-             core modules must be of WASI preview 1 and export _start"
-        )
+        format!("{reason} (it is a core module, which must be of WASI preview 1 and export _start)")
     })
 }
 
