@@ -24,6 +24,17 @@ const RETRY: Duration = Duration::from_millis(250);
 /// Rules that are out of date are an outage: the wait never gets longer than this.
 const MAX_RETRY: Duration = Duration::from_secs(10);
 
+/// Puts the table of a node's first start in place: Services that are not known yet refuse instead of
+/// swallowing. Where there is a table of the last run this does nothing, for that serves better.
+pub(crate) async fn prepare(shared: &Shared, range: Range) {
+    if let Err(error) = nft::apply(&ruleset::render_first(&layout(shared, range))).await {
+        tracing::debug!(
+            error = format!("{error:#}"),
+            "there are Service rules already"
+        );
+    }
+}
+
 /// Runs until it is dropped.
 pub(crate) async fn run(shared: Arc<Shared>) -> anyhow::Result<()> {
     let mut changes = shared.subscribe();
@@ -32,14 +43,6 @@ pub(crate) async fn run(shared: Arc<Shared>) -> anyhow::Result<()> {
         .wait_for(Option::is_some)
         .await?
         .expect("it was waited for");
-    // On a node's first start: Services that are not known yet refuse instead of swallowing. A table
-    // of the last run makes this fail, and serves better.
-    if let Err(error) = nft::apply(&ruleset::render_first(&layout(&shared, range))).await {
-        tracing::debug!(
-            error = format!("{error:#}"),
-            "there are Service rules already"
-        );
-    }
     let mut applied: Option<Frontends> = None;
     let mut retry = RETRY;
     loop {
@@ -83,16 +86,6 @@ fn complete_frontends(shared: &Shared) -> Option<Frontends> {
     directory.complete().then(|| directory.frontends())
 }
 
-fn layout(shared: &Shared, range: Range) -> Layout<'_> {
-    Layout {
-        table: &shared.names.table,
-        pods: range,
-        cluster_pods: shared.config.cluster_pod_range,
-        services: shared.config.service_range,
-        host: pool::host_address(range),
-    }
-}
-
 async fn forget_udp(applied: Option<&Frontends>, wanted: &Frontends) {
     let Some(applied) = applied else { return };
     for (frontend, endpoint) in ruleset::left_udp(applied, wanted) {
@@ -103,5 +96,15 @@ async fn forget_udp(applied: Option<&Frontends>, wanted: &Frontends) {
             );
             return;
         }
+    }
+}
+
+fn layout(shared: &Shared, range: Range) -> Layout<'_> {
+    Layout {
+        table: &shared.names.table,
+        pods: range,
+        cluster_pods: shared.config.cluster_pod_range,
+        services: shared.config.service_range,
+        host: pool::host_address(range),
     }
 }

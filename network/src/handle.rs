@@ -17,7 +17,7 @@ use crate::{
     Config, Range,
     directory::{Directory, Frontend, Name, Transport, Update},
     dns::{Answer, Resolver},
-    links,
+    firewall, links,
     names::Names,
     namespace::Namespace,
     pool::Pool,
@@ -146,6 +146,7 @@ impl Handle {
             );
         }
         if let Some(namespace) = &shared.namespace {
+            firewall::prepare(shared, range).await;
             let services = shared.config.service_range;
             links::configure(&shared.names, namespace, range, services)
                 .await
