@@ -3,10 +3,7 @@
 //! Creates what is missing and corrects the endpoint, at start and then every few seconds, through the
 //! API like anyone else. Never changes what a user added to these objects.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{Method, Request, StatusCode};
 use kube::Client;
@@ -28,7 +25,7 @@ pub(crate) async fn run(client: Client, server: &Arc<Server>, stop: Cancellation
     loop {
         let pause = match ensure(&client, &server.config).await {
             Ok(()) => {
-                server.bootstrapped.store(true, Ordering::Relaxed);
+                server.bootstrapped.send_replace(true);
                 INTERVAL
             }
             Err(error) => {

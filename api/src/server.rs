@@ -108,6 +108,13 @@ impl Apiserver {
         kube::Client::new(self.router().layer(Extension(user)), "default")
     }
 
+    /// Returns once the objects that every cluster has are there; [`Apiserver::run`] makes them.
+    pub async fn ready(&self) {
+        let mut bootstrapped = self.server.bootstrapped.subscribe();
+        // The sender lives as long as `self`.
+        let _ = bootstrapped.wait_for(|done| *done).await;
+    }
+
     /// Keeps the objects that every cluster has as they must be, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let client = self.client(User::apiserver());

@@ -4,7 +4,7 @@
 //! are there. A single check is `/readyz/<check>`; `?verbose` lists them all.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -109,7 +109,7 @@ async fn passes(server: &Server, check: &str) -> bool {
                 false
             }
         },
-        "poststarthook/bootstrap" => server.bootstrapped.load(Ordering::Relaxed),
+        "poststarthook/bootstrap" => *server.bootstrapped.borrow(),
         _ => true,
     }
 }

@@ -1,10 +1,10 @@
 //! What every request needs: the cache, the kinds with their schemas, and the bounds.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use store::{Cache, Key, ResourceKey};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     auth::{Authorizer, tokens::Tokens},
@@ -52,7 +52,7 @@ pub(crate) struct Server {
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
     /// Set once the objects that every cluster has are there.
-    pub(crate) bootstrapped: AtomicBool,
+    pub(crate) bootstrapped: watch::Sender<bool>,
     pub(crate) config: Config,
 }
 
@@ -84,7 +84,7 @@ impl Server {
             tokens: Tokens::new(&config.tokens),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             streams: Arc::new(Semaphore::new(config.limits.streams)),
-            bootstrapped: AtomicBool::new(false),
+            bootstrapped: watch::Sender::new(false),
             config,
         }
     }
