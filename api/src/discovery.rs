@@ -15,7 +15,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::kinds::{Kind, Names, Registry, Subresource, VERBS};
+use crate::kinds::{GroupVersion, Kind, Names, Registry, Subresource, VERBS};
 
 /// The Kubernetes version whose API this is, and ours as build metadata.
 pub const GIT_VERSION: &str = concat!("v1.36.0+wk", env!("CARGO_PKG_VERSION"));
@@ -88,8 +88,8 @@ async fn groups_root(State(registry): State<Arc<Registry>>, headers: HeaderMap) 
     let groups: Vec<_> = registry
         .group_versions()
         .iter()
-        .filter(|(group, _, _)| !group.is_empty())
-        .map(|(group, version, _)| api_group(group, version))
+        .filter(|served| !served.group.is_empty())
+        .map(api_group)
         .collect();
     let plain = json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups });
     root(&registry, &headers, |group| !group.is_empty(), &plain)
@@ -144,18 +144,18 @@ fn aggregated(registry: &Registry, form: &str, wanted: impl Fn(&str) -> bool) ->
     let items: Vec<_> = registry
         .group_versions()
         .iter()
-        .filter(|(group, _, _)| wanted(group))
-        .map(|(group, version, kinds)| {
-            let resources: Vec<_> = kinds.iter().map(|kind| resource(kind.as_ref())).collect();
-            let metadata = if group.is_empty() {
+        .filter(|served| wanted(served.group))
+        .map(|served| {
+            let resources: Vec<_> = served.kinds.iter().map(|kind| resource(*kind)).collect();
+            let metadata = if served.group.is_empty() {
                 json!({})
             } else {
-                json!({ "name": group })
+                json!({ "name": served.group })
             };
             json!({
                 "metadata": metadata,
                 "versions": [{
-                    "version": version,
+                    "version": served.version,
                     "freshness": "Current",
                     "resources": resources,
                 }],
@@ -235,10 +235,10 @@ async fn group(State(registry): State<Arc<Registry>>, Path(name): Path<String>) 
     let groups = registry.group_versions();
     let found = groups
         .iter()
-        .find(|(group, _, _)| !group.is_empty() && *group == name);
+        .find(|served| !served.group.is_empty() && served.group == name);
     match found {
-        Some((group, version, _)) => {
-            let mut body = api_group(group, version);
+        Some(served) => {
+            let mut body = api_group(served);
             body["kind"] = "APIGroup".into();
             body["apiVersion"] = "v1".into();
             answer(StatusCode::OK, "application/json", &body, None)
@@ -247,19 +247,22 @@ async fn group(State(registry): State<Arc<Registry>>, Path(name): Path<String>) 
     }
 }
 
-fn api_group(group: &str, version: &str) -> Value {
-    let version = json!({ "groupVersion": format!("{group}/{version}"), "version": version });
-    json!({ "name": group, "versions": [version], "preferredVersion": version })
+fn api_group(served: &GroupVersion<'_>) -> Value {
+    let version = json!({ "groupVersion": served.api_version(), "version": served.version });
+    json!({ "name": served.group, "versions": [version], "preferredVersion": version })
 }
 
 /// The legacy list of one group-version.
 fn resources(registry: &Registry, group: &str, version: &str, headers: &HeaderMap) -> Response {
     let groups = registry.group_versions();
-    let Some((_, _, kinds)) = groups.iter().find(|(g, v, _)| (*g, *v) == (group, version)) else {
+    let Some(served) = groups
+        .iter()
+        .find(|served| (served.group, served.version) == (group, version))
+    else {
         return not_found();
     };
     let mut list = Vec::new();
-    for kind in kinds {
+    for kind in &served.kinds {
         let names = kind.names();
         let mut own = json!({
             "name": names.plural,
@@ -291,15 +294,10 @@ fn resources(registry: &Registry, group: &str, version: &str, headers: &HeaderMa
             list.push(own);
         }
     }
-    let group_version = if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
-    };
     let body = json!({
         "kind": "APIResourceList",
         "apiVersion": "v1",
-        "groupVersion": group_version,
+        "groupVersion": served.api_version(),
         "resources": list,
     });
     answer(StatusCode::OK, "application/json", &body, Some(headers))
@@ -367,4 +365,86 @@ pub(crate) fn is_known(request: &HeaderMap, tag: &str) -> bool {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|known| known.trim() == tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use expect_test::{Expect, expect};
+    use tower::util::ServiceExt as _;
+
+    use super::*;
+
+    async fn ask(path: &str, headers: &[(&str, &str)]) -> (StatusCode, HeaderMap, Value) {
+        let mut request = http::Request::get(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(axum::body::Body::empty()).expect("a request");
+        let router = router(Arc::new(Registry::builtin()));
+        let response = router.oneshot(request).await.expect("it cannot fail");
+        let (head, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.expect("a body");
+        let body = serde_json::from_slice(&body).unwrap_or_default();
+        (head.status, head.headers, body)
+    }
+
+    #[track_caller]
+    fn check(value: &Value, expect: Expect) {
+        expect.assert_eq(&value.to_string());
+    }
+
+    #[tokio::test]
+    async fn a_client_gets_the_first_form_that_it_names() {
+        for (accept, shown, kind) in [
+            ("*/*", "application/json", "APIGroupList"),
+            (AGGREGATED[1].1, AGGREGATED[1].1, "APIGroupDiscoveryList"),
+            (
+                &format!("{},{},application/json", AGGREGATED[0].1, AGGREGATED[1].1),
+                AGGREGATED[0].1,
+                "APIGroupDiscoveryList",
+            ),
+        ] {
+            let (_, headers, body) = ask("/apis", &[("accept", accept)]).await;
+            assert_eq!(headers[header::CONTENT_TYPE], shown, "{accept}");
+            assert_eq!(body["kind"], kind, "{accept}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_client_has_is_not_sent_again() {
+        let (_, headers, _) = ask("/api/v1", &[]).await;
+        let tag = headers[header::ETAG].to_str().expect("it is text");
+        let (status, _, _) = ask("/api/v1", &[("if-none-match", tag)]).await;
+        assert_eq!(status, StatusCode::NOT_MODIFIED);
+        let (status, _, _) = ask("/api", &[("if-none-match", tag)]).await;
+        assert_eq!(status, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_kind_is_listed_with_its_subresources() {
+        let (_, _, body) = ask("/apis", &[("accept", AGGREGATED[0].1)]).await;
+        check(
+            &body["items"][0]["versions"][0]["resources"][0],
+            expect![[
+                r#"{"categories":["all"],"resource":"deployments","responseKind":{"group":"apps","kind":"Deployment","version":"v1"},"scope":"Namespaced","shortNames":["deploy"],"singularResource":"deployment","subresources":[{"responseKind":{"group":"autoscaling","kind":"Scale","version":"v1"},"subresource":"scale","verbs":["get","patch","update"]},{"responseKind":{"group":"apps","kind":"Deployment","version":"v1"},"subresource":"status","verbs":["get","patch","update"]}],"verbs":["create","delete","deletecollection","get","list","patch","update","watch"]}"#
+            ]],
+        );
+        let (_, _, body) = ask("/apis/apps/v1", &[]).await;
+        check(
+            &body["resources"][1],
+            expect![[
+                r#"{"group":"autoscaling","kind":"Scale","name":"deployments/scale","namespaced":true,"singularName":"","verbs":["get","patch","update"],"version":"v1"}"#
+            ]],
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_not_served_is_not_found() {
+        for path in ["/api/v2", "/apis/apps/v2", "/apis/batch"] {
+            let (status, _, body) = ask(path, &[]).await;
+            assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
+            assert_eq!(body["reason"], "NotFound", "{path}");
+        }
+    }
 }

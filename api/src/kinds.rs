@@ -179,6 +179,35 @@ pub trait Kind: Send + Sync + 'static {
     fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value>;
 }
 
+/// Kinds that are served together, at `/apis/<group>/<version>`.
+#[derive(Clone)]
+pub struct GroupVersion<'a> {
+    /// Empty for the core group.
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kinds: Vec<&'a dyn Kind>,
+}
+
+impl GroupVersion<'_> {
+    /// Where it is served, without the leading slash: `api/v1`, `apis/apps/v1`.
+    pub fn path(&self) -> String {
+        if self.group.is_empty() {
+            format!("api/{}", self.version)
+        } else {
+            format!("apis/{}/{}", self.group, self.version)
+        }
+    }
+
+    /// As in `apiVersion`: `v1`, `apps/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+}
+
 /// Every kind that this server serves.
 #[derive(Clone, Default)]
 pub struct Registry {
@@ -215,16 +244,20 @@ impl Registry {
     }
 
     /// The group-versions that are served, the core group first, with their kinds.
-    pub fn group_versions(&self) -> Vec<(&'static str, &'static str, Vec<&Arc<dyn Kind>>)> {
-        let mut groups: Vec<(_, _, Vec<_>)> = Vec::new();
+    pub fn group_versions(&self) -> Vec<GroupVersion<'_>> {
+        let mut groups: Vec<GroupVersion<'_>> = Vec::new();
         for kind in &self.kinds {
             let (group, version) = (kind.names().group, kind.names().version);
             match groups
                 .iter_mut()
-                .find(|(g, v, _)| (*g, *v) == (group, version))
+                .find(|known| (known.group, known.version) == (group, version))
             {
-                Some((_, _, kinds)) => kinds.push(kind),
-                None => groups.push((group, version, vec![kind])),
+                Some(known) => known.kinds.push(kind.as_ref()),
+                None => groups.push(GroupVersion {
+                    group,
+                    version,
+                    kinds: vec![kind.as_ref()],
+                }),
             }
         }
         groups

@@ -51,13 +51,9 @@ impl Documents {
     fn build(registry: &Registry) -> Self {
         let mut all = BTreeMap::new();
         let mut paths = serde_json::Map::new();
-        for (group, version, kinds) in registry.group_versions() {
-            let path = if group.is_empty() {
-                format!("api/{version}")
-            } else {
-                format!("apis/{group}/{version}")
-            };
-            let document = Bytes::from(document::build(&path, &kinds).to_string());
+        for served in registry.group_versions() {
+            let path = served.path();
+            let document = Bytes::from(document::build(&served).to_string());
             let url = format!("/openapi/v3/{path}?hash={}", hash(&document));
             paths.insert(path.clone(), json!({ "serverRelativeURL": url }));
             all.insert(path, document);

@@ -1,6 +1,8 @@
 //! The real kubectl against discovery and OpenAPI: what it lists, explains and, above all, what
 //! patches it plans from the documents. Skipped, saying so, where there is no kubectl.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where its scenery does")]
+
 use std::{
     process::Output,
     sync::{Arc, Mutex},

@@ -1,18 +1,16 @@
 //! One group-version's document: its paths, and the definitions that they reach.
 
-use std::sync::Arc;
-
 use serde_json::{Map, Value, json};
 
 use super::{paths, schemas};
-use crate::kinds::Kind;
+use crate::kinds::GroupVersion;
 
-/// Builds the document of the kinds served below `root` (`api/v1`, `apis/apps/v1`).
-pub(super) fn build(root: &str, kinds: &[&Arc<dyn Kind>]) -> Value {
+/// Builds the document of the kinds of a group-version.
+pub(super) fn build(served: &GroupVersion<'_>) -> Value {
     let mut all = Map::new();
     let mut definitions = paths::SHARED.map(str::to_owned).to_vec();
-    for kind in kinds {
-        all.extend(paths::of(root, kind.as_ref()));
+    for kind in &served.kinds {
+        all.extend(paths::of(&served.path(), *kind));
         let own = kind.names().definition;
         definitions.extend([own.to_owned(), format!("{own}List")]);
         for subresource in kind.subresources() {
@@ -41,11 +39,8 @@ mod tests {
     fn document(group: &str) -> Value {
         let registry = Registry::builtin();
         let groups = registry.group_versions();
-        let (_, version, kinds) = groups
-            .iter()
-            .find(|(own, _, _)| *own == group)
-            .expect("it is served");
-        build(&format!("apis/{group}/{version}"), kinds)
+        let served = groups.iter().find(|served| served.group == group);
+        build(served.expect("it is served"))
     }
 
     fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
@@ -63,7 +58,8 @@ mod tests {
 
     #[test]
     fn every_reference_leads_somewhere() {
-        for (group, _, _) in Registry::builtin().group_versions() {
+        for served in Registry::builtin().group_versions() {
+            let group = served.group;
             let document = document(group);
             let mut found = Vec::new();
             references(&document, &mut found);
