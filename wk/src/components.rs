@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use api::{
-    auth::{MASTERS, StaticToken, User},
+    auth::{MASTERS, User},
     kinds::Registry,
     server::Apiserver,
 };
@@ -105,8 +105,9 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     });
     let client = apiserver.client(User::scheduler());
     let own = client.clone();
-    lead(tasks, "scheduler", "kube-scheduler", identity, client, move |stop| {
-        scheduler::Scheduler::new(own, scheduler::Config::default()).run(stop)
+    lead(tasks, "scheduler", "kube-scheduler", identity, client, move |stop| async move {
+        scheduler::Scheduler::new(own, scheduler::Config::default()).run(stop).await;
+        Ok(())
     });
 
     // The node.
