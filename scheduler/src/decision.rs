@@ -42,7 +42,10 @@ fn message(nodes: usize, reasons: &BTreeMap<String, usize>) -> String {
     if nodes == 0 {
         return "no nodes available to schedule pods".into();
     }
-    let mut counted: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let mut counted: Vec<String> = reasons
+        .iter()
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
     counted.sort();
     format!("0/{nodes} nodes are available: {}.", counted.join(", "))
 }
@@ -75,18 +78,26 @@ mod tests {
                     Some(("used", value)) => used = Some(value),
                     Some(("taint", value)) => {
                         let (key, value) = value.split_once(':').unwrap();
-                        spec["taints"] = json!([{"key": key, "value": value, "effect": "NoSchedule"}]);
+                        spec["taints"] =
+                            json!([{"key": key, "value": value, "effect": "NoSchedule"}]);
                     }
                     Some((label, value)) => labels[label] = json!(value),
                     None => spec["unschedulable"] = json!(true),
                 }
             }
-            snapshot.set_node(serde_json::from_value(json!({
-                "metadata": {"name": name, "labels": labels}, "spec": spec,
-                "status": {"allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "10"}},
-            })).unwrap());
+            snapshot.set_node(
+                serde_json::from_value(json!({
+                    "metadata": {"name": name, "labels": labels}, "spec": spec,
+                    "status": {"allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "10"}},
+                }))
+                .unwrap(),
+            );
             if let Some(used) = used {
-                snapshot.place(&format!("on-{name}"), name, PodNeeds::of(&pod(json!({}), used)));
+                snapshot.place(
+                    &format!("on-{name}"),
+                    name,
+                    PodNeeds::of(&pod(json!({}), used)),
+                );
             }
         }
         snapshot
@@ -109,36 +120,70 @@ mod tests {
     #[test]
     fn the_emptiest_node_that_fits_wins() {
         check("a used=3; b used=1", "1", json!({}), expect!["b"]);
-        check("a used=1 cpu=2; b cpu=64 used=63", "1", json!({}), expect!["a"]);
+        check("a used=1; b cpu=64 used=60", "1", json!({}), expect!["a"]);
     }
 
     #[test]
     fn reasons_are_counted_by_node() {
-        check("a cpu=1; b taint=k:v; c closed", "2", json!({}),
-            expect!["0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {k: v}, 1 node(s) were unschedulable."]);
-        check("a; b", "1", json!({"nodeSelector": {"disk": "ssd"}}),
-            expect!["0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."]);
+        check(
+            "a cpu=1; b taint=k:v; c closed",
+            "2",
+            json!({}),
+            expect![
+                "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {k: v}, 1 node(s) were unschedulable."
+            ],
+        );
+        check(
+            "a; b",
+            "1",
+            json!({"nodeSelector": {"disk": "ssd"}}),
+            expect![
+                "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."
+            ],
+        );
     }
 
     #[test]
     fn a_toleration_opens_a_tainted_node() {
-        check("a taint=k:v", "1", json!({"tolerations": [{"key": "k", "operator": "Exists"}]}), expect!["a"]);
+        check(
+            "a taint=k:v",
+            "1",
+            json!({"tolerations": [{"key": "k", "operator": "Exists"}]}),
+            expect!["a"],
+        );
     }
 
     #[test]
     fn affinity_is_required_or_preferred() {
-        let term = json!({"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]});
-        check("a; b disk=ssd used=3", "1", json!({"affinity": {"nodeAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}}), expect!["b"]);
-        check("a; b disk=ssd used=2", "1", json!({"affinity": {"nodeAffinity": {
-            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": term}]}}}), expect!["b"]);
+        let term =
+            json!({"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]});
+        check(
+            "a; b disk=ssd used=3",
+            "1",
+            json!({"affinity": {"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}}),
+            expect!["b"],
+        );
+        check(
+            "a; b disk=ssd used=2",
+            "1",
+            json!({"affinity": {"nodeAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": term}]}}}),
+            expect!["b"],
+        );
     }
 
     #[test]
     fn a_removed_pod_gives_back_what_it_took() {
         let mut snapshot = snapshot("a cpu=1 used=1");
-        assert!(matches!(schedule(&snapshot, &pod(json!({}), "1"), 1), Decision::Unschedulable(_)));
+        assert!(matches!(
+            schedule(&snapshot, &pod(json!({}), "1"), 1),
+            Decision::Unschedulable(_)
+        ));
         assert!(snapshot.remove_pod("on-a"));
-        assert_eq!(schedule(&snapshot, &pod(json!({}), "1"), 1), Decision::Bind("a".into()));
+        assert_eq!(
+            schedule(&snapshot, &pod(json!({}), "1"), 1),
+            Decision::Bind("a".into())
+        );
     }
 }

@@ -3,7 +3,9 @@
 /// A quantity in thousandths, rounded up; `None` if it is none.
 pub(crate) fn parse_milli(text: &str) -> Option<i128> {
     let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '-' && c != '+').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.' && c != '-' && c != '+')
+        .unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (top, bottom): (i128, i128) = match suffix {
         "" => (1000, 1),
@@ -28,7 +30,11 @@ pub(crate) fn parse_milli(text: &str) -> Option<i128> {
                 return None;
             }
             let factor = 10_i128.pow(power.unsigned_abs());
-            if power >= 0 { (1000 * factor, 1) } else { (1000, factor) }
+            if power >= 0 {
+                (1000 * factor, 1)
+            } else {
+                (1000, factor)
+            }
         }
     };
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
@@ -47,7 +53,22 @@ mod tests {
 
     #[test]
     fn every_notation_is_read() {
-        let read: Vec<_> = ["100m", "1", "1.5", "2Ki", "1e3", "1n", "-1", "x", ""].map(parse_milli).into();
-        assert_eq!(read, [Some(100), Some(1000), Some(1500), Some(2_048_000), Some(1_000_000), Some(1), Some(-1000), None, None]);
+        let read: Vec<_> = ["100m", "1", "1.5", "2Ki", "1e3", "1n", "-1", "x", ""]
+            .map(parse_milli)
+            .into();
+        assert_eq!(
+            read,
+            [
+                Some(100),
+                Some(1000),
+                Some(1500),
+                Some(2_048_000),
+                Some(1_000_000),
+                Some(1),
+                Some(-1000),
+                None,
+                None
+            ]
+        );
     }
 }

@@ -43,7 +43,11 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { name: "default-scheduler".into(), requests: 64, seed: rand::random() }
+        Self {
+            name: "default-scheduler".into(),
+            requests: 64,
+            seed: rand::random(),
+        }
     }
 }
 
@@ -72,8 +76,16 @@ struct Waiting {
 /// What came of a request.
 enum Outcome {
     Bound,
-    NotBound { uid: String, pod: Box<Pod>, gone: bool },
-    Told { uid: String, message: String, event: String, count: i32 },
+    NotBound {
+        uid: String,
+        live: Option<Box<Pod>>,
+    },
+    Told {
+        uid: String,
+        message: String,
+        event: String,
+        count: i32,
+    },
     Nothing,
 }
 
@@ -95,12 +107,17 @@ impl Scheduler {
     /// Schedules until `stop`, then waits for the requests in flight.
     pub async fn run(mut self, stop: CancellationToken) {
         let client = self.client.clone();
-        let mut nodes = watcher(Api::<Node>::all(client.clone()), watcher::Config::default()).default_backoff().boxed();
-        let mut pods = watcher(Api::<Pod>::all(client), watcher::Config::default()).default_backoff().boxed();
+        let mut nodes = watcher(Api::<Node>::all(client.clone()), watcher::Config::default())
+            .default_backoff()
+            .boxed();
+        let mut pods = watcher(Api::<Pod>::all(client), watcher::Config::default())
+            .default_backoff()
+            .boxed();
         let (mut seen_nodes, mut seen_pods) = (Seen::default(), Seen::default());
         while !stop.is_cancelled() {
             let listed = seen_nodes.complete && seen_pods.complete;
-            let can_decide = listed && self.requests.len() < self.config.requests && !self.ready.is_empty();
+            let can_decide =
+                listed && self.requests.len() < self.config.requests && !self.ready.is_empty();
             let next = self.later.first().map(|(due, _)| *due);
             tokio::select! {
                 biased;
@@ -141,7 +158,10 @@ impl Scheduler {
                 seen.remove(&node.name_any());
                 self.snapshot.remove_node(&node.name_any());
             }
-            Event::InitDone => seen.finish().iter().for_each(|name| self.snapshot.remove_node(name)),
+            Event::InitDone => seen
+                .finish()
+                .iter()
+                .for_each(|name| self.snapshot.remove_node(name)),
         }
     }
 
@@ -163,8 +183,14 @@ impl Scheduler {
     fn take_in(&mut self, pod: Pod) {
         let uid = pod.uid().unwrap_or_default();
         let spec = pod.spec.as_ref();
-        let node = spec.and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty());
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
+        let node = spec
+            .and_then(|spec| spec.node_name.clone())
+            .filter(|node| !node.is_empty());
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref())
+            .unwrap_or("Pending");
         if matches!(phase, "Succeeded" | "Failed") {
             return self.forget(&uid);
         }
@@ -172,8 +198,12 @@ impl Scheduler {
             self.waiting.remove(&uid);
             return self.snapshot.place(&uid, &node, PodNeeds::of(&pod));
         }
-        let ours = spec.and_then(|spec| spec.scheduler_name.as_deref()).is_none_or(|name| name == self.config.name);
-        let gated = spec.and_then(|spec| spec.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty());
+        let ours = spec
+            .and_then(|spec| spec.scheduler_name.as_deref())
+            .is_none_or(|name| name == self.config.name);
+        let gated = spec
+            .and_then(|spec| spec.scheduling_gates.as_ref())
+            .is_some_and(|gates| !gates.is_empty());
         if !ours || gated || pod.metadata.deletion_timestamp.is_some() {
             self.waiting.remove(&uid);
             return;
@@ -185,7 +215,16 @@ impl Scheduler {
                 self.want(&uid);
             }
         } else if !self.snapshot.holds(&uid) {
-            self.waiting.insert(uid.clone(), Waiting { pod, tries: 0, not_before: Instant::now(), queued: false, told: None });
+            self.waiting.insert(
+                uid.clone(),
+                Waiting {
+                    pod,
+                    tries: 0,
+                    not_before: Instant::now(),
+                    queued: false,
+                    told: None,
+                },
+            );
             self.want(&uid);
         }
     }
@@ -199,7 +238,9 @@ impl Scheduler {
 
     /// Puts a pod into the queue, now or when its back-off ends.
     fn want(&mut self, uid: &str) {
-        let Some(waiting) = self.waiting.get_mut(uid) else { return };
+        let Some(waiting) = self.waiting.get_mut(uid) else {
+            return;
+        };
         if waiting.queued {
             return;
         }
@@ -213,7 +254,12 @@ impl Scheduler {
 
     /// Something changed that may make room.
     fn retry_all(&mut self) {
-        let uids: Vec<String> = self.waiting.iter().filter(|(_, waiting)| !waiting.queued).map(|(uid, _)| uid.clone()).collect();
+        let uids: Vec<String> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| !waiting.queued)
+            .map(|(uid, _)| uid.clone())
+            .collect();
         uids.iter().for_each(|uid| self.want(uid));
     }
 
@@ -228,25 +274,44 @@ impl Scheduler {
     }
 
     fn decide_next(&mut self) {
-        let Some(uid) = self.ready.pop_front() else { return };
-        let Some(waiting) = self.waiting.get_mut(&uid) else { return };
+        let Some(uid) = self.ready.pop_front() else {
+            return;
+        };
+        let Some(waiting) = self.waiting.get_mut(&uid) else {
+            return;
+        };
         waiting.queued = false;
         self.decisions += 1;
-        match schedule(&self.snapshot, &waiting.pod, self.config.seed.wrapping_add(self.decisions)) {
+        match schedule(
+            &self.snapshot,
+            &waiting.pod,
+            self.config.seed.wrapping_add(self.decisions),
+        ) {
             Decision::Bind(node) => {
                 if let Some(waiting) = self.waiting.remove(&uid) {
                     self.snapshot.place(&uid, &node, PodNeeds::of(&waiting.pod));
-                    self.requests.spawn(bind(self.client.clone(), self.config.name.clone(), waiting.pod, node));
+                    self.requests.spawn(bind(
+                        self.client.clone(),
+                        self.config.name.clone(),
+                        waiting.pod,
+                        node,
+                    ));
                 }
             }
             Decision::Unschedulable(message) => {
                 waiting.tries += 1;
                 let pause = FIRST_BACKOFF.saturating_mul(1 << waiting.tries.min(5)) / 2;
                 waiting.not_before = Instant::now() + pause.min(LONGEST_BACKOFF);
-                self.later.insert((Instant::now() + LOOK_AGAIN, uid.clone()));
+                self.later
+                    .insert((Instant::now() + LOOK_AGAIN, uid.clone()));
                 let told = waiting.told.take();
-                let (client, name, pod) = (self.client.clone(), self.config.name.clone(), waiting.pod.clone());
-                self.requests.spawn(tell(client, name, pod, uid, message, told));
+                let (client, name, pod) = (
+                    self.client.clone(),
+                    self.config.name.clone(),
+                    waiting.pod.clone(),
+                );
+                self.requests
+                    .spawn(tell(client, name, pod, uid, message, told));
             }
         }
     }
@@ -254,16 +319,19 @@ impl Scheduler {
     fn settle(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Bound | Outcome::Nothing => {}
-            Outcome::NotBound { uid, pod, gone } => {
+            Outcome::NotBound { uid, live } => {
                 self.snapshot.remove_pod(&uid);
-                if !gone {
-                    let not_before = Instant::now() + FIRST_BACKOFF;
-                    self.waiting.insert(uid.clone(), Waiting { pod: *pod, tries: 1, not_before, queued: false, told: None });
-                    self.want(&uid);
+                if let Some(pod) = live {
+                    self.take_in(*pod);
                 }
                 self.retry_all();
             }
-            Outcome::Told { uid, message, event, count } => {
+            Outcome::Told {
+                uid,
+                message,
+                event,
+                count,
+            } => {
                 if let Some(waiting) = self.waiting.get_mut(&uid) {
                     waiting.told = Some((message, event, count));
                 }
@@ -295,12 +363,19 @@ impl Seen {
 
     fn finish(&mut self) -> Vec<String> {
         self.complete = true;
-        std::mem::take(&mut self.before).into_iter().filter(|name| !self.now.contains(name)).collect()
+        std::mem::take(&mut self.before)
+            .into_iter()
+            .filter(|name| !self.now.contains(name))
+            .collect()
     }
 }
 
 async fn bind(client: Client, scheduler: String, pod: Pod, node: String) -> Outcome {
-    let (namespace, name, uid) = (pod.namespace().unwrap_or_default(), pod.name_any(), pod.uid().unwrap_or_default());
+    let (namespace, name, uid) = (
+        pod.namespace().unwrap_or_default(),
+        pod.name_any(),
+        pod.uid().unwrap_or_default(),
+    );
     let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let binding = json!({
         "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name, "namespace": namespace, "uid": uid},
@@ -311,18 +386,37 @@ async fn bind(client: Client, scheduler: String, pod: Pod, node: String) -> Outc
     let failure = match tokio::time::timeout(REQUEST_DEADLINE, request).await {
         Ok(Ok(_)) => None,
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
-            // Gone, or bound already: the watch says which, and a pod without a node comes again.
-            let again = api.get_opt(&name).await.ok().flatten().filter(|live| live.uid() == pod.uid());
-            let unbound = again.filter(|live| live.spec.as_ref().is_none_or(|spec| spec.node_name.is_none()));
-            let gone = unbound.is_none();
-            return Outcome::NotBound { uid, pod: Box::new(unbound.unwrap_or(pod)), gone };
+            // Gone, or bound already: what is there now says which.
+            let live = tokio::time::timeout(REQUEST_DEADLINE, api.get_opt(&name)).await;
+            let live = live
+                .ok()
+                .and_then(Result::ok)
+                .flatten()
+                .filter(|live| live.uid() == pod.uid());
+            if live.is_some() {
+                tokio::time::sleep(FIRST_BACKOFF).await;
+            }
+            return Outcome::NotBound {
+                uid,
+                live: live.map(Box::new),
+            };
         }
         Ok(Err(error)) => Some(error.to_string()),
         Err(elapsed) => Some(elapsed.to_string()),
     };
     if let Some(error) = failure {
-        tracing::warn!(namespace, name, node, error, "a pod was not bound; trying again");
-        return Outcome::NotBound { uid, pod: Box::new(pod), gone: false };
+        tracing::warn!(
+            namespace,
+            name,
+            node,
+            error,
+            "a pod was not bound; trying again"
+        );
+        tokio::time::sleep(FIRST_BACKOFF).await;
+        return Outcome::NotBound {
+            uid,
+            live: Some(Box::new(pod)),
+        };
     }
     let message = format!("Successfully assigned {namespace}/{name} to {node}");
     write_event(&client, &scheduler, &pod, "Normal", "Scheduled", &message).await;
@@ -330,7 +424,14 @@ async fn bind(client: Client, scheduler: String, pod: Pod, node: String) -> Outc
 }
 
 /// Tells the user why the pod waits: once as a condition, and as an Event that counts.
-async fn tell(client: Client, scheduler: String, pod: Pod, uid: String, message: String, told: Option<(String, String, i32)>) -> Outcome {
+async fn tell(
+    client: Client,
+    scheduler: String,
+    pod: Pod,
+    uid: String,
+    message: String,
+    told: Option<(String, String, i32)>,
+) -> Outcome {
     let namespace = pod.namespace().unwrap_or_default();
     if let Some((before, event, count)) = told.filter(|(before, ..)| *before == message) {
         let api: Api<k8s_openapi::api::core::v1::Event> = Api::namespaced(client, &namespace);
@@ -338,7 +439,12 @@ async fn tell(client: Client, scheduler: String, pod: Pod, uid: String, message:
         let params = PatchParams::default();
         let patch = Patch::Merge(patch);
         let _ = tokio::time::timeout(REQUEST_DEADLINE, api.patch(&event, &params, &patch)).await;
-        return Outcome::Told { uid, message: before, event, count: count + 1 };
+        return Outcome::Told {
+            uid,
+            message: before,
+            event,
+            count: count + 1,
+        };
     }
     let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let patch = json!({"metadata": {"uid": uid}, "status": {"conditions": [{
@@ -346,19 +452,45 @@ async fn tell(client: Client, scheduler: String, pod: Pod, uid: String, message:
         "lastTransitionTime": Timestamp::now(),
     }]}});
     let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
-    match tokio::time::timeout(REQUEST_DEADLINE, api.patch_status(&pod.name_any(), &params, &patch)).await {
+    match tokio::time::timeout(
+        REQUEST_DEADLINE,
+        api.patch_status(&pod.name_any(), &params, &patch),
+    )
+    .await
+    {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::debug!(%error, "PodScheduled was not written"),
         Err(error) => tracing::debug!(%error, "PodScheduled was not written"),
     }
-    match write_event(&client, &scheduler, &pod, "Warning", "FailedScheduling", &message).await {
-        Some(event) => Outcome::Told { uid, message, event, count: 1 },
+    match write_event(
+        &client,
+        &scheduler,
+        &pod,
+        "Warning",
+        "FailedScheduling",
+        &message,
+    )
+    .await
+    {
+        Some(event) => Outcome::Told {
+            uid,
+            message,
+            event,
+            count: 1,
+        },
         None => Outcome::Nothing,
     }
 }
 
 /// Gives the name of the Event that was written.
-async fn write_event(client: &Client, scheduler: &str, pod: &Pod, severity: &str, reason: &str, message: &str) -> Option<String> {
+async fn write_event(
+    client: &Client,
+    scheduler: &str,
+    pod: &Pod,
+    severity: &str,
+    reason: &str,
+    message: &str,
+) -> Option<String> {
     let namespace = pod.namespace().unwrap_or_default();
     let name = format!("{}.{:016x}", pod.name_any(), rand::random::<u64>());
     let now = Timestamp::now();

@@ -20,7 +20,9 @@ pub struct PodNeeds {
 impl PodNeeds {
     /// The larger of the sum of its containers and the largest of its init containers, and overhead.
     pub fn of(pod: &Pod) -> Self {
-        let Some(spec) = &pod.spec else { return Self::default() };
+        let Some(spec) = &pod.spec else {
+            return Self::default();
+        };
         let mut amounts = Amounts::new();
         let mut beside = Amounts::new();
         let mut peak = Amounts::new();
@@ -44,20 +46,37 @@ impl PodNeeds {
             *amounts.entry(name.clone()).or_default() += parse_milli(&quantity.0).unwrap_or(0);
         }
         amounts.insert("pods".into(), 1000);
-        let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
+        let ports = spec
+            .containers
+            .iter()
+            .flat_map(|container| container.ports.iter().flatten());
         let host_ports = ports
             .filter_map(|port| {
                 let number = port.host_port.filter(|number| *number > 0)?;
-                Some((port.protocol.clone().unwrap_or_else(|| "TCP".into()), port.host_ip.clone().unwrap_or_default(), number))
+                Some((
+                    port.protocol.clone().unwrap_or_else(|| "TCP".into()),
+                    port.host_ip.clone().unwrap_or_default(),
+                    number,
+                ))
             })
             .collect();
-        Self { amounts, host_ports }
+        Self {
+            amounts,
+            host_ports,
+        }
     }
 }
 
 fn requests(container: &Container) -> Amounts {
-    let requests = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-    requests.into_iter().flatten().map(|(name, quantity)| (name.clone(), parse_milli(&quantity.0).unwrap_or(0))).collect()
+    let requests = container
+        .resources
+        .as_ref()
+        .and_then(|resources| resources.requests.as_ref());
+    requests
+        .into_iter()
+        .flatten()
+        .map(|(name, quantity)| (name.clone(), parse_milli(&quantity.0).unwrap_or(0)))
+        .collect()
 }
 
 fn add(to: &mut Amounts, what: &Amounts) {
@@ -84,9 +103,23 @@ pub struct NodeState {
 
 impl NodeState {
     fn new(node: Node) -> Self {
-        let allocatable = node.status.as_ref().and_then(|status| status.allocatable.clone().or_else(|| status.capacity.clone()));
-        let allocatable = allocatable.unwrap_or_default().into_iter().map(|(name, quantity)| (name, parse_milli(&quantity.0).unwrap_or(0))).collect();
-        Self { node, allocatable, used: Amounts::new(), host_ports: Vec::new() }
+        let allocatable = node.status.as_ref().and_then(|status| {
+            status
+                .allocatable
+                .clone()
+                .or_else(|| status.capacity.clone())
+        });
+        let allocatable = allocatable
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(name, quantity)| (name, parse_milli(&quantity.0).unwrap_or(0)))
+            .collect();
+        Self {
+            node,
+            allocatable,
+            used: Amounts::new(),
+            host_ports: Vec::new(),
+        }
     }
 
     /// The node's name.
@@ -109,10 +142,17 @@ impl Snapshot {
         let mut state = NodeState::new(node);
         match self.nodes.get_mut(state.name()) {
             Some(old) => {
-                (state.used, state.host_ports) = (std::mem::take(&mut old.used), std::mem::take(&mut old.host_ports));
+                (state.used, state.host_ports) = (
+                    std::mem::take(&mut old.used),
+                    std::mem::take(&mut old.host_ports),
+                );
             }
             None => {
-                for (_, needs) in self.placed.values().filter(|(node, _)| node == state.name()) {
+                let here = self
+                    .placed
+                    .values()
+                    .filter(|(node, _)| Some(node) == state.node.metadata.name.as_ref());
+                for (_, needs) in here {
                     add(&mut state.used, &needs.amounts);
                     state.host_ports.extend(needs.host_ports.iter().cloned());
                 }
@@ -143,7 +183,9 @@ impl Snapshot {
 
     /// Counts a pod no more; says whether it was counted.
     pub fn remove_pod(&mut self, uid: &str) -> bool {
-        let Some((node, needs)) = self.placed.remove(uid) else { return false };
+        let Some((node, needs)) = self.placed.remove(uid) else {
+            return false;
+        };
         if let Some(state) = self.nodes.get_mut(&node) {
             for (name, amount) in &needs.amounts {
                 *state.used.entry(name.clone()).or_default() -= amount;
