@@ -9,8 +9,8 @@ use std::fmt::Debug;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use futures::{StreamExt, TryStreamExt};
-use kube::runtime::watcher::{self, Event};
 use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -28,7 +28,7 @@ pub(crate) type IndexFn<K> = fn(&K) -> Vec<String>;
 pub(crate) type Listener<K> = Box<dyn Fn(Option<&Arc<K>>, Option<&Arc<K>>) + Send + Sync>;
 
 /// All objects of one kind, as last seen.
-pub(crate) struct Cache<K> {
+pub(crate) struct Cache<K: 'static> {
     indexes: &'static [(&'static str, IndexFn<K>)],
     strip: fn(&mut K),
     state: RwLock<State<K>>,
@@ -109,11 +109,19 @@ where
         let object = Arc::new(object);
         let old = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            if object.meta().uid.as_ref().is_some_and(|uid| state.removed.contains(uid)) {
+            if object
+                .meta()
+                .uid
+                .as_ref()
+                .is_some_and(|uid| state.removed.contains(uid))
+            {
                 return;
             }
             let old = state.objects.get(&key).cloned();
-            if old.as_ref().is_some_and(|old| revision(&**old) >= revision(&*object)) {
+            if old
+                .as_ref()
+                .is_some_and(|old| revision(&**old) >= revision(&*object))
+            {
                 return;
             }
             if let Some(old) = &old {
@@ -134,7 +142,10 @@ where
             if let Some(uid) = &object.meta().uid {
                 state.remember_removed(uid.clone());
             }
-            let same = state.objects.get(&key).is_some_and(|old| old.meta().uid == object.meta().uid);
+            let same = state
+                .objects
+                .get(&key)
+                .is_some_and(|old| old.meta().uid == object.meta().uid);
             if !same {
                 return;
             }
@@ -152,7 +163,12 @@ where
         let kept: HashSet<Key> = listed.iter().map(Key::of).collect();
         let gone: Vec<Arc<K>> = {
             let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-            state.objects.iter().filter(|(key, _)| !kept.contains(key)).map(|(_, o)| o.clone()).collect()
+            state
+                .objects
+                .iter()
+                .filter(|(key, _)| !kept.contains(key))
+                .map(|(_, o)| o.clone())
+                .collect()
         };
         for object in gone {
             self.remove(&object);
@@ -164,12 +180,23 @@ where
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<K>> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).objects.get(key).cloned()
+        self.state
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .objects
+            .get(key)
+            .cloned()
     }
 
     /// Every object, in the order of their keys.
     pub(crate) fn all(&self) -> Vec<Arc<K>> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).objects.values().cloned().collect()
+        self.state
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .objects
+            .values()
+            .cloned()
+            .collect()
     }
 
     /// The objects that an index has under a value, in the order of their keys.
@@ -178,7 +205,9 @@ where
         let Some(keys) = state.indexed.get(&(index, value.to_owned())) else {
             return Vec::new();
         };
-        keys.iter().filter_map(|key| state.objects.get(key).cloned()).collect()
+        keys.iter()
+            .filter_map(|key| state.objects.get(key).cloned())
+            .collect()
     }
 
     fn tell(&self, old: Option<&Arc<K>>, new: Option<&Arc<K>>) {
@@ -192,7 +221,10 @@ impl<K> State<K> {
     fn index(&mut self, indexes: &[(&'static str, IndexFn<K>)], key: &Key, object: &K) {
         for (name, values) in indexes {
             for value in values(object) {
-                self.indexed.entry((*name, value)).or_default().insert(key.clone());
+                self.indexed
+                    .entry((*name, value))
+                    .or_default()
+                    .insert(key.clone());
             }
         }
     }
@@ -249,12 +281,17 @@ mod tests {
     }
 
     fn cache() -> (Arc<Cache<ConfigMap>>, Arc<Mutex<Vec<String>>>) {
-        let cache = Cache::<ConfigMap>::new(&[("uid", |o| vec![o.uid().unwrap_or_default()])], |_| ());
+        let cache =
+            Cache::<ConfigMap>::new(&[("uid", |o| vec![o.uid().unwrap_or_default()])], |_| ());
         let heard = Arc::new(Mutex::new(Vec::new()));
         let to = heard.clone();
         cache.listen(vec![Box::new(move |old, new| {
-            let show = |o: Option<&Arc<ConfigMap>>| o.and_then(|o| o.resource_version()).unwrap_or("-".into());
-            to.lock().unwrap().push(format!("{}>{}", show(old), show(new)));
+            let show = |o: Option<&Arc<ConfigMap>>| {
+                o.and_then(|o| o.resource_version()).unwrap_or("-".into())
+            };
+            to.lock()
+                .unwrap()
+                .push(format!("{}>{}", show(old), show(new)));
         })]);
         (cache, heard)
     }

@@ -44,7 +44,13 @@ impl Context {
             config,
             recorder,
             pods: Cache::new(pod::INDEXES, pod::strip),
-            replicasets: Cache::new(&[("owner", owner::<DynamicObject>), ("namespace", namespace::<DynamicObject>)], |_| ()),
+            replicasets: Cache::new(
+                &[
+                    ("owner", owner::<DynamicObject>),
+                    ("namespace", namespace::<DynamicObject>),
+                ],
+                |_| (),
+            ),
             deployments: Cache::new(&[], |_| ()),
             services: Cache::new(&[("namespace", namespace::<Service>)], |_| ()),
             slices: Cache::new(&[("service", crate::endpointslice::service_of)], |_| ()),
@@ -83,7 +89,12 @@ pub(crate) fn deployment_resource() -> ApiResource {
 
 /// The uid of the controller that an object belongs to, for an index.
 pub(crate) fn owner<K: Resource>(object: &K) -> Vec<String> {
-    object.owner_references().iter().filter(|o| o.controller == Some(true)).map(|o| o.uid.clone()).collect()
+    object
+        .owner_references()
+        .iter()
+        .filter(|o| o.controller == Some(true))
+        .map(|o| o.uid.clone())
+        .collect()
 }
 
 /// The namespace, for an index.

@@ -70,41 +70,93 @@ struct Plan {
 
 /// Works on one Deployment.
 pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
-    let Some(raw) = context.deployments.get(&key) else { return Ok(Action::AwaitChange) };
-    let deployment: Deployment = (*raw).clone().try_parse().map_err(|error| Error::Invalid(error.to_string()))?;
+    let Some(raw) = context.deployments.get(&key) else {
+        return Ok(Action::AwaitChange);
+    };
+    let deployment: Deployment = (*raw)
+        .clone()
+        .try_parse()
+        .map_err(|error| Error::Invalid(error.to_string()))?;
     if deployment.metadata.deletion_timestamp.is_some() {
         return Ok(Action::AwaitChange);
     }
-    let raws = context.replicasets.by("owner", &deployment.uid().unwrap_or_default());
-    let template = raw.data.pointer("/spec/template").cloned().unwrap_or_default();
-    let sets: Vec<Set> = raws.iter().filter(|set| set.metadata.deletion_timestamp.is_none()).map(|set| read(set, &template)).collect::<Result<_, _>>()?;
+    let raws = context
+        .replicasets
+        .by("owner", &deployment.uid().unwrap_or_default());
+    let template = raw
+        .data
+        .pointer("/spec/template")
+        .cloned()
+        .unwrap_or_default();
+    let sets: Vec<Set> = raws
+        .iter()
+        .filter(|set| set.metadata.deletion_timestamp.is_none())
+        .map(|set| read(set, &template))
+        .collect::<Result<_, _>>()?;
     let wish = wish(&deployment);
     let plan = plan(&wish, &sets);
-    let api = Api::namespaced_with(context.client.clone(), &key.namespace, &replicaset_resource());
+    let api = Api::namespaced_with(
+        context.client.clone(),
+        &key.namespace,
+        &replicaset_resource(),
+    );
     let mut made = None;
     if let Some(replicas) = plan.create {
-        made = Some(create(&context, &api, &raw, &deployment, &template, replicas, plan.revision, &wish).await?);
+        made = Some(
+            create(
+                &context,
+                &api,
+                &raw,
+                &deployment,
+                &template,
+                replicas,
+                plan.revision,
+                &wish,
+            )
+            .await?,
+        );
     } else if let Some(current) = newest(&sets).filter(|set| set.revision != plan.revision) {
-        annotate(&context, &api, &current.name, json!({REVISION: plan.revision.to_string()})).await?;
+        annotate(
+            &context,
+            &api,
+            &current.name,
+            json!({REVISION: plan.revision.to_string()}),
+        )
+        .await?;
     }
     for (name, replicas) in &plan.scale {
         scale(&context, &api, &deployment, &sets, name, *replicas, &wish).await?;
     }
     for name in &plan.remove {
-        let uid = raws.iter().find(|set| set.name_any() == *name).and_then(|set| set.uid());
-        let params = DeleteParams::background().preconditions(Preconditions { uid, resource_version: None });
+        let uid = raws
+            .iter()
+            .find(|set| set.name_any() == *name)
+            .and_then(|set| set.uid());
+        let params = DeleteParams::background().preconditions(Preconditions {
+            uid,
+            resource_version: None,
+        });
         within_opt(api.delete(name, &params)).await?;
     }
     let now = Timestamp::now();
     let current = newest(&sets).map(|set| set.name.clone());
-    let (status, again) = status(&deployment, &wish, &sets, made.as_deref(), current.as_deref(), now);
+    let (status, again) = status(
+        &deployment,
+        &wish,
+        &sets,
+        made.as_deref(),
+        current.as_deref(),
+        now,
+    );
     write(&context, &raw, &deployment, &plan, status).await?;
     Ok(again.map_or(Action::AwaitChange, Action::After))
 }
 
 /// The oldest set with the current template; there may be more after a race.
 fn newest(sets: &[Set]) -> Option<&Set> {
-    sets.iter().filter(|set| set.current).min_by_key(|set| (set.created, set.name.clone()))
+    sets.iter()
+        .filter(|set| set.current)
+        .min_by_key(|set| (set.created, set.name.clone()))
 }
 
 /// Decides what to change. Pure: same inputs, same plan.
@@ -113,8 +165,13 @@ fn plan(wish: &Wish, sets: &[Set]) -> Plan {
     let name = current.map_or("", |set| set.name.as_str());
     let old: Vec<&Set> = sets.iter().filter(|set| set.name != name).collect();
     let latest = old.iter().map(|set| set.revision).max().unwrap_or(0);
-    let mut plan = Plan { revision: current.map_or(0, |set| set.revision).max(latest + 1), ..Plan::default() };
-    let resized = sets.iter().any(|set| set.wanted > 0 && set.desired.is_some_and(|desired| desired != wish.replicas));
+    let mut plan = Plan {
+        revision: current.map_or(0, |set| set.revision).max(latest + 1),
+        ..Plan::default()
+    };
+    let resized = sets
+        .iter()
+        .any(|set| set.wanted > 0 && set.desired.is_some_and(|desired| desired != wish.replicas));
     if wish.paused || resized {
         if wish.paused {
             plan.revision = current.map_or(0, |set| set.revision);
@@ -131,11 +188,16 @@ fn plan(wish: &Wish, sets: &[Set]) -> Plan {
     } else {
         plan.scale = roll(wish, current, &old);
     }
-    let finished = current.available >= wish.replicas && old.iter().all(|set| set.actual == 0 && set.wanted == 0);
+    let finished = current.available >= wish.replicas
+        && old.iter().all(|set| set.actual == 0 && set.wanted == 0);
     if finished {
         let mut idle: Vec<&&Set> = old.iter().filter(|set| set.observed).collect();
         idle.sort_by_key(|set| set.revision);
-        plan.remove = idle.iter().take(idle.len().saturating_sub(wish.history)).map(|set| set.name.clone()).collect();
+        plan.remove = idle
+            .iter()
+            .take(idle.len().saturating_sub(wish.history))
+            .map(|set| set.name.clone())
+            .collect();
     }
     plan
 }
@@ -144,13 +206,21 @@ fn plan(wish: &Wish, sets: &[Set]) -> Plan {
 fn first_size(wish: &Wish, old: &[&Set]) -> i32 {
     let total: i32 = old.iter().map(|set| set.wanted).sum();
     if wish.recreate {
-        return if old.iter().all(|set| set.actual == 0 && set.wanted == 0) { wish.replicas } else { 0 };
+        return if old.iter().all(|set| set.actual == 0 && set.wanted == 0) {
+            wish.replicas
+        } else {
+            0
+        };
     }
     (wish.replicas + wish.surge - total).clamp(0, wish.replicas)
 }
 
 fn recreate(wish: &Wish, current: &Set, old: &[&Set]) -> Vec<(String, i32)> {
-    let down: Vec<_> = old.iter().filter(|set| set.wanted > 0).map(|set| (set.name.clone(), 0)).collect();
+    let down: Vec<_> = old
+        .iter()
+        .filter(|set| set.wanted > 0)
+        .map(|set| (set.name.clone(), 0))
+        .collect();
     let gone = old.iter().all(|set| set.wanted == 0 && set.actual == 0);
     if gone && current.wanted != wish.replicas {
         return vec![(current.name.clone(), wish.replicas)];
@@ -172,7 +242,11 @@ fn roll(wish: &Wish, current: &Set, old: &[&Set]) -> Vec<(String, i32)> {
     }
     let least = wish.replicas - wish.unavailable;
     let mut spare = total - least - (current.wanted - current.available).max(0);
-    let mut old: Vec<Set> = old.iter().filter(|set| set.wanted > 0).map(|set| (*set).clone()).collect();
+    let mut old: Vec<Set> = old
+        .iter()
+        .filter(|set| set.wanted > 0)
+        .map(|set| (*set).clone())
+        .collect();
     old.sort_by_key(|set| set.revision);
     let before: Vec<i32> = old.iter().map(|set| set.wanted).collect();
     // Pods that serve nobody go first.
@@ -181,14 +255,22 @@ fn roll(wish: &Wish, current: &Set, old: &[&Set]) -> Vec<(String, i32)> {
         set.wanted -= idle;
         spare -= idle;
     }
-    let available: i32 = old.iter().map(|set| set.available.min(set.wanted)).sum::<i32>() + current.available;
+    let available: i32 = old
+        .iter()
+        .map(|set| set.available.min(set.wanted))
+        .sum::<i32>()
+        + current.available;
     let mut spare = spare.min(available - least);
     for set in &mut old {
         let down = set.wanted.min(spare.max(0));
         set.wanted -= down;
         spare -= down;
     }
-    old.into_iter().zip(before).filter(|(set, before)| set.wanted != *before).map(|(set, _)| (set.name, set.wanted)).collect()
+    old.into_iter()
+        .zip(before)
+        .filter(|(set, before)| set.wanted != *before)
+        .map(|(set, _)| (set.name, set.wanted))
+        .collect()
 }
 
 /// Spreads a new size over the sets in proportion to theirs: the roll-out goes on as it was.
@@ -198,21 +280,37 @@ fn proportional(wish: &Wish, sets: &[Set], current: Option<&Set>) -> Vec<(String
         live.extend(current);
     }
     if let [only] = live[..] {
-        let right = only.wanted == wish.replicas && only.desired.is_none_or(|desired| desired == wish.replicas);
-        return if right { Vec::new() } else { vec![(only.name.clone(), wish.replicas)] };
+        let right = only.wanted == wish.replicas
+            && only.desired.is_none_or(|desired| desired == wish.replicas);
+        return if right {
+            Vec::new()
+        } else {
+            vec![(only.name.clone(), wish.replicas)]
+        };
     }
-    if live.iter().all(|set| set.desired.is_none_or(|desired| desired == wish.replicas)) {
+    if live
+        .iter()
+        .all(|set| set.desired.is_none_or(|desired| desired == wish.replicas))
+    {
         return Vec::new();
     }
     let total: i32 = live.iter().map(|set| set.wanted).sum();
-    let allowed = if wish.replicas > 0 && !wish.recreate { wish.replicas + wish.surge } else { wish.replicas };
+    let allowed = if wish.replicas > 0 && !wish.recreate {
+        wish.replicas + wish.surge
+    } else {
+        wish.replicas
+    };
     let mut left = allowed - total;
     live.sort_by_key(|set| (std::cmp::Reverse(set.wanted), set.created));
     let mut sizes: Vec<(String, i32)> = Vec::new();
     for set in live {
         let share = i64::from(set.wanted) * i64::from(allowed - total);
         let share = (share as f64 / f64::from(total.max(1))).round() as i32;
-        let part = if left > 0 { share.clamp(0, left) } else { share.clamp(left, 0) };
+        let part = if left > 0 {
+            share.clamp(0, left)
+        } else {
+            share.clamp(left, 0)
+        };
         left -= part;
         sizes.push((set.name.clone(), (set.wanted + part).max(0)));
     }
@@ -250,19 +348,38 @@ fn part_of(value: Option<&IntOrString>, replicas: i32, up: bool) -> i32 {
         None => 25,
     };
     let hundredths = i64::from(replicas) * percent;
-    i32::try_from(if up { (hundredths + 99) / 100 } else { hundredths / 100 }).unwrap_or(i32::MAX)
+    i32::try_from(if up {
+        (hundredths + 99) / 100
+    } else {
+        hundredths / 100
+    })
+    .unwrap_or(i32::MAX)
 }
 
 fn read(raw: &Arc<DynamicObject>, wanted: &Value) -> Result<Set, Error> {
-    let set: ReplicaSet = (**raw).clone().try_parse().map_err(|error| Error::Invalid(error.to_string()))?;
+    let set: ReplicaSet = (**raw)
+        .clone()
+        .try_parse()
+        .map_err(|error| Error::Invalid(error.to_string()))?;
     let status = set.status.clone().unwrap_or_default();
-    let number = |name: &str| set.annotations().get(name).and_then(|text| text.parse::<i64>().ok());
+    let number = |name: &str| {
+        set.annotations()
+            .get(name)
+            .and_then(|text| text.parse::<i64>().ok())
+    };
     Ok(Set {
         name: set.name_any(),
         revision: number(REVISION).unwrap_or(0),
         created: set.creation_timestamp().map(|time| time.0),
-        current: raw.data.pointer("/spec/template").is_some_and(|have| template::bare(have) == template::bare(wanted)),
-        wanted: set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
+        current: raw
+            .data
+            .pointer("/spec/template")
+            .is_some_and(|have| template::bare(have) == template::bare(wanted)),
+        wanted: set
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.replicas)
+            .unwrap_or(1),
         actual: status.replicas,
         ready: status.ready_replicas.unwrap_or(0),
         available: status.available_replicas.unwrap_or(0),
@@ -273,7 +390,10 @@ fn read(raw: &Arc<DynamicObject>, wanted: &Value) -> Result<Set, Error> {
 
 /// Makes the ReplicaSet of the current template; a name taken by another template raises
 /// `collisionCount`, and the next try finds a free one.
-#[expect(clippy::too_many_arguments, reason = "the parts of one new object, used here only")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one new object, used here only"
+)]
 async fn create(
     context: &Context,
     api: &Api<DynamicObject>,
@@ -284,12 +404,20 @@ async fn create(
     revision: i64,
     wish: &Wish,
 ) -> Result<String, Error> {
-    let collisions = deployment.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0);
+    let collisions = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.collision_count)
+        .unwrap_or(0);
     let hash = template::hash(wanted, collisions);
     let name = format!("{}-{hash}", deployment.name_any());
     let mut copy = wanted.clone();
     copy["metadata"]["labels"][template::HASH_LABEL] = json!(hash);
-    let mut selector = raw.data.pointer("/spec/selector").cloned().unwrap_or_default();
+    let mut selector = raw
+        .data
+        .pointer("/spec/selector")
+        .cloned()
+        .unwrap_or_default();
     selector["matchLabels"][template::HASH_LABEL] = json!(hash);
     let mut annotations = deployment.annotations().clone();
     annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
@@ -314,8 +442,14 @@ async fn create(
         Ok(set) => context.replicasets.apply(set),
         Err(Error::Conflict(message)) => {
             let existing = within(api.get(&name)).await?;
-            let ours = existing.owner_references().iter().any(|owner| Some(&owner.uid) == deployment.uid().as_ref());
-            let same = existing.data.pointer("/spec/template").is_some_and(|have| template::bare(have) == template::bare(wanted));
+            let ours = existing
+                .owner_references()
+                .iter()
+                .any(|owner| Some(&owner.uid) == deployment.uid().as_ref());
+            let same = existing
+                .data
+                .pointer("/spec/template")
+                .is_some_and(|have| template::bare(have) == template::bare(wanted));
             if ours && same {
                 context.replicasets.apply(existing);
             } else {
@@ -326,19 +460,40 @@ async fn create(
         }
         Err(error) => {
             let message = format!("Failed to create new replica set \"{name}\": {error}");
-            context.recorder.named(COMPONENT).record(deployment, Severity::Warning, "ReplicaSetCreateError", message);
+            context.recorder.named(COMPONENT).record(
+                deployment,
+                Severity::Warning,
+                "ReplicaSetCreateError",
+                message,
+            );
             return Err(error);
         }
     }
     if replicas > 0 {
         let message = format!("Scaled up replica set {name} from 0 to {replicas}");
-        context.recorder.named(COMPONENT).record(deployment, Severity::Normal, "ScalingReplicaSet", message);
+        context.recorder.named(COMPONENT).record(
+            deployment,
+            Severity::Normal,
+            "ScalingReplicaSet",
+            message,
+        );
     }
     Ok(name)
 }
 
-async fn scale(context: &Context, api: &Api<DynamicObject>, deployment: &Deployment, sets: &[Set], name: &str, to: i32, wish: &Wish) -> Result<(), Error> {
-    let from = sets.iter().find(|set| set.name == name).map_or(0, |set| set.wanted);
+async fn scale(
+    context: &Context,
+    api: &Api<DynamicObject>,
+    deployment: &Deployment,
+    sets: &[Set],
+    name: &str,
+    to: i32,
+    wish: &Wish,
+) -> Result<(), Error> {
+    let from = sets
+        .iter()
+        .find(|set| set.name == name)
+        .map_or(0, |set| set.wanted);
     let patch = json!({
         "metadata": {"annotations": {DESIRED: wish.replicas.to_string(), MAX: (wish.replicas + wish.surge).to_string()}},
         "spec": {"replicas": to},
@@ -348,12 +503,22 @@ async fn scale(context: &Context, api: &Api<DynamicObject>, deployment: &Deploym
     if from != to {
         let way = if to > from { "up" } else { "down" };
         let message = format!("Scaled {way} replica set {name} from {from} to {to}");
-        context.recorder.named(COMPONENT).record(deployment, Severity::Normal, "ScalingReplicaSet", message);
+        context.recorder.named(COMPONENT).record(
+            deployment,
+            Severity::Normal,
+            "ScalingReplicaSet",
+            message,
+        );
     }
     Ok(())
 }
 
-async fn annotate(context: &Context, api: &Api<DynamicObject>, name: &str, annotations: Value) -> Result<(), Error> {
+async fn annotate(
+    context: &Context,
+    api: &Api<DynamicObject>,
+    name: &str,
+    annotations: Value,
+) -> Result<(), Error> {
     let patch = json!({"metadata": {"annotations": annotations}});
     let set = within(api.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await?;
     context.replicasets.apply(set);
@@ -361,7 +526,14 @@ async fn annotate(context: &Context, api: &Api<DynamicObject>, name: &str, annot
 }
 
 /// The status to write, and when to look again though nothing changes.
-fn status(deployment: &Deployment, wish: &Wish, sets: &[Set], made: Option<&str>, current: Option<&str>, now: Timestamp) -> (DeploymentStatus, Option<Duration>) {
+fn status(
+    deployment: &Deployment,
+    wish: &Wish,
+    sets: &[Set],
+    made: Option<&str>,
+    current: Option<&str>,
+    now: Timestamp,
+) -> (DeploymentStatus, Option<Duration>) {
     let old = deployment.status.clone().unwrap_or_default();
     let new = sets.iter().find(|set| Some(set.name.as_str()) == current);
     let sum = |of: fn(&Set) -> i32| sets.iter().map(of).sum::<i32>();
@@ -371,46 +543,134 @@ fn status(deployment: &Deployment, wish: &Wish, sets: &[Set], made: Option<&str>
     let mut conditions = old.conditions.clone().unwrap_or_default();
     let enough = available >= wish.replicas - wish.unavailable;
     let (state, reason, message) = if enough {
-        ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+        (
+            "True",
+            "MinimumReplicasAvailable",
+            "Deployment has minimum availability.",
+        )
     } else {
-        ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+        (
+            "False",
+            "MinimumReplicasUnavailable",
+            "Deployment does not have minimum availability.",
+        )
     };
-    set_condition(&mut conditions, "Available", state, reason, message, false, now);
+    set_condition(
+        &mut conditions,
+        "Available",
+        state,
+        reason,
+        message,
+        false,
+        now,
+    );
     let name = made.or(current).unwrap_or_default();
-    let complete = updated == wish.replicas && replicas == wish.replicas && available == wish.replicas && new.is_some_and(|set| set.observed);
+    let complete = updated == wish.replicas
+        && replicas == wish.replicas
+        && available == wish.replicas
+        && new.is_some_and(|set| set.observed);
     let progressed = updated > old.updated_replicas.unwrap_or(0)
         || replicas - updated < old.replicas.unwrap_or(0) - old.updated_replicas.unwrap_or(0)
         || sum(|set| set.ready) > old.ready_replicas.unwrap_or(0)
         || available > old.available_replicas.unwrap_or(0);
-    let deadline = deployment.spec.as_ref().and_then(|spec| spec.progress_deadline_seconds).unwrap_or(600);
-    let progressing = conditions.iter().find(|condition| condition.type_ == "Progressing").cloned();
-    let was = progressing.as_ref().and_then(|condition| condition.reason.clone()).unwrap_or_default();
+    let deadline = deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.progress_deadline_seconds)
+        .unwrap_or(600);
+    let progressing = conditions
+        .iter()
+        .find(|condition| condition.type_ == "Progressing")
+        .cloned();
+    let was = progressing
+        .as_ref()
+        .and_then(|condition| condition.reason.clone())
+        .unwrap_or_default();
     let mut again = None;
     if wish.paused {
-        set_condition(&mut conditions, "Progressing", "Unknown", "DeploymentPaused", "Deployment is paused", false, now);
+        set_condition(
+            &mut conditions,
+            "Progressing",
+            "Unknown",
+            "DeploymentPaused",
+            "Deployment is paused",
+            false,
+            now,
+        );
     } else if complete {
         let message = format!("ReplicaSet \"{name}\" has successfully progressed.");
-        set_condition(&mut conditions, "Progressing", "True", "NewReplicaSetAvailable", &message, false, now);
+        set_condition(
+            &mut conditions,
+            "Progressing",
+            "True",
+            "NewReplicaSetAvailable",
+            &message,
+            false,
+            now,
+        );
     } else if made.is_some() {
         let message = format!("Created new replica set \"{name}\"");
-        set_condition(&mut conditions, "Progressing", "True", "NewReplicaSetCreated", &message, true, now);
+        set_condition(
+            &mut conditions,
+            "Progressing",
+            "True",
+            "NewReplicaSetCreated",
+            &message,
+            true,
+            now,
+        );
     } else if progressing.is_none() || was == "DeploymentPaused" {
         let message = format!("Found new replica set \"{name}\"");
-        set_condition(&mut conditions, "Progressing", "True", "FoundNewReplicaSet", &message, true, now);
+        set_condition(
+            &mut conditions,
+            "Progressing",
+            "True",
+            "FoundNewReplicaSet",
+            &message,
+            true,
+            now,
+        );
     } else if progressed {
         let message = format!("ReplicaSet \"{name}\" is progressing.");
-        set_condition(&mut conditions, "Progressing", "True", "ReplicaSetUpdated", &message, true, now);
-    } else if was != "NewReplicaSetAvailable" || new.is_none_or(|set| set.actual < set.wanted && old.updated_replicas != Some(wish.replicas)) {
-        let since = progressing.and_then(|condition| condition.last_update_time).map_or(now, |time| time.0);
+        set_condition(
+            &mut conditions,
+            "Progressing",
+            "True",
+            "ReplicaSetUpdated",
+            &message,
+            true,
+            now,
+        );
+    } else if was != "NewReplicaSetAvailable"
+        || new.is_none_or(|set| {
+            set.actual < set.wanted && old.updated_replicas != Some(wish.replicas)
+        })
+    {
+        let since = progressing
+            .and_then(|condition| condition.last_update_time)
+            .map_or(now, |time| time.0);
         let left = i64::from(deadline) - now.duration_since(since).as_secs();
         if left <= 0 {
             let message = format!("ReplicaSet \"{name}\" has timed out progressing.");
-            set_condition(&mut conditions, "Progressing", "False", "ProgressDeadlineExceeded", &message, false, now);
+            set_condition(
+                &mut conditions,
+                "Progressing",
+                "False",
+                "ProgressDeadlineExceeded",
+                &message,
+                false,
+                now,
+            );
         } else if deadline != i32::MAX {
             again = Some(Duration::from_secs(left.unsigned_abs()));
         }
     }
-    if again.is_none() && !complete && !wish.paused && deadline != i32::MAX && was != "ProgressDeadlineExceeded" {
+    if again.is_none()
+        && !complete
+        && !wish.paused
+        && deadline != i32::MAX
+        && was != "ProgressDeadlineExceeded"
+    {
         again = Some(Duration::from_secs(u64::try_from(deadline).unwrap_or(600)));
     }
     let status = DeploymentStatus {
@@ -427,12 +687,30 @@ fn status(deployment: &Deployment, wish: &Wish, sets: &[Set], made: Option<&str>
     (status, again)
 }
 
-fn set_condition(conditions: &mut Vec<DeploymentCondition>, kind: &str, status: &str, reason: &str, message: &str, touch: bool, now: Timestamp) {
-    let old = conditions.iter().find(|condition| condition.type_ == kind).cloned();
-    if old.as_ref().is_some_and(|old| old.status == status && old.reason.as_deref() == Some(reason) && old.message.as_deref() == Some(message)) && !touch {
+fn set_condition(
+    conditions: &mut Vec<DeploymentCondition>,
+    kind: &str,
+    status: &str,
+    reason: &str,
+    message: &str,
+    touch: bool,
+    now: Timestamp,
+) {
+    let old = conditions
+        .iter()
+        .find(|condition| condition.type_ == kind)
+        .cloned();
+    if old.as_ref().is_some_and(|old| {
+        old.status == status
+            && old.reason.as_deref() == Some(reason)
+            && old.message.as_deref() == Some(message)
+    }) && !touch
+    {
         return;
     }
-    let moved = old.filter(|old| old.status == status).and_then(|old| old.last_transition_time);
+    let moved = old
+        .filter(|old| old.status == status)
+        .and_then(|old| old.last_transition_time);
     conditions.retain(|condition| condition.type_ != kind);
     conditions.push(DeploymentCondition {
         type_: kind.into(),
@@ -444,18 +722,44 @@ fn set_condition(conditions: &mut Vec<DeploymentCondition>, kind: &str, status: 
     });
 }
 
-async fn write(context: &Context, raw: &DynamicObject, deployment: &Deployment, plan: &Plan, status: DeploymentStatus) -> Result<(), Error> {
+async fn write(
+    context: &Context,
+    raw: &DynamicObject,
+    deployment: &Deployment,
+    plan: &Plan,
+    status: DeploymentStatus,
+) -> Result<(), Error> {
     let revision = plan.revision.to_string();
     if plan.revision > 0 && raw.annotations().get(REVISION) != Some(&revision) {
-        let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &raw.namespace().unwrap_or_default(), &deployment_resource());
+        let api: Api<DynamicObject> = Api::namespaced_with(
+            context.client.clone(),
+            &raw.namespace().unwrap_or_default(),
+            &deployment_resource(),
+        );
         let patch = json!({"metadata": {"uid": raw.uid(), "annotations": {REVISION: revision}}});
-        if let Some(answer) = within_opt(api.patch(&raw.name_any(), &PatchParams::default(), &Patch::Merge(patch))).await? {
+        if let Some(answer) = within_opt(api.patch(
+            &raw.name_any(),
+            &PatchParams::default(),
+            &Patch::Merge(patch),
+        ))
+        .await?
+        {
             context.deployments.apply(answer);
         }
     }
     let zeroed = |status: &DeploymentStatus| {
-        let counts = [status.replicas, status.updated_replicas, status.ready_replicas, status.available_replicas, status.unavailable_replicas];
-        (counts.map(|count| count.unwrap_or(0)), status.observed_generation, status.conditions.clone().unwrap_or_default())
+        let counts = [
+            status.replicas,
+            status.updated_replicas,
+            status.ready_replicas,
+            status.available_replicas,
+            status.unavailable_replicas,
+        ];
+        (
+            counts.map(|count| count.unwrap_or(0)),
+            status.observed_generation,
+            status.conditions.clone().unwrap_or_default(),
+        )
     };
     if zeroed(&deployment.status.clone().unwrap_or_default()) == zeroed(&status) {
         return Ok(());
@@ -464,24 +768,50 @@ async fn write(context: &Context, raw: &DynamicObject, deployment: &Deployment, 
     patch_status(context, deployment, patch).await
 }
 
-async fn patch_status(context: &Context, deployment: &Deployment, patch: Value) -> Result<(), Error> {
-    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), &deployment.namespace().unwrap_or_default(), &deployment_resource());
-    let answer = within_opt(api.patch_status(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch))).await?;
-    answer.into_iter().for_each(|deployment| context.deployments.apply(deployment));
+async fn patch_status(
+    context: &Context,
+    deployment: &Deployment,
+    patch: Value,
+) -> Result<(), Error> {
+    let api: Api<DynamicObject> = Api::namespaced_with(
+        context.client.clone(),
+        &deployment.namespace().unwrap_or_default(),
+        &deployment_resource(),
+    );
+    let answer = within_opt(api.patch_status(
+        &deployment.name_any(),
+        &PatchParams::default(),
+        &Patch::Merge(patch),
+    ))
+    .await?;
+    answer
+        .into_iter()
+        .for_each(|deployment| context.deployments.apply(deployment));
     Ok(())
 }
 
 pub(crate) fn on_deployment(queue: &Queue<Key>) -> Listener<DynamicObject> {
     let queue = queue.clone();
-    Box::new(move |old, new| old.or(new).into_iter().for_each(|object| queue.add(Key::of(&**object))))
+    Box::new(move |old, new| {
+        old.or(new)
+            .into_iter()
+            .for_each(|object| queue.add(Key::of(&**object)))
+    })
 }
 
 /// A ReplicaSet wakes the Deployment that it belongs to.
-pub(crate) fn on_replicaset(_context: &Arc<Context>, queue: &Queue<Key>) -> Listener<DynamicObject> {
+pub(crate) fn on_replicaset(
+    _context: &Arc<Context>,
+    queue: &Queue<Key>,
+) -> Listener<DynamicObject> {
     let queue = queue.clone();
     Box::new(move |old, new| {
         for set in old.into_iter().chain(new) {
-            for owner in set.owner_references().iter().filter(|owner| owner.kind == "Deployment") {
+            for owner in set
+                .owner_references()
+                .iter()
+                .filter(|owner| owner.kind == "Deployment")
+            {
                 queue.add(Key::new(&set.namespace().unwrap_or_default(), &owner.name));
             }
         }
@@ -502,8 +832,16 @@ mod tests {
         let wanted = wanted.parse().unwrap();
         let available = available.parse().unwrap();
         Set {
-            name: name.into(), revision: name[1..].parse().unwrap(), created: None, current, wanted, actual: wanted,
-            ready: available, available, observed: true, desired: None,
+            name: name.into(),
+            revision: name[1..].parse().unwrap(),
+            created: None,
+            current,
+            wanted,
+            actual: wanted,
+            ready: available,
+            available,
+            observed: true,
+            desired: None,
         }
     }
 
@@ -511,7 +849,14 @@ mod tests {
     fn check(wish: &str, sets: &str, expect: Expect) {
         let mut words = wish.split_whitespace();
         let replicas = words.next().unwrap().parse().unwrap();
-        let mut wish = Wish { replicas, recreate: false, surge: 1, unavailable: 0, paused: false, history: 10 };
+        let mut wish = Wish {
+            replicas,
+            recreate: false,
+            surge: 1,
+            unavailable: 0,
+            paused: false,
+            history: 10,
+        };
         for word in words {
             match word.split_once('=') {
                 Some(("surge", n)) => wish.surge = n.parse().unwrap(),
@@ -524,7 +869,11 @@ mod tests {
         let plan = plan(&wish, &sets.split_whitespace().map(set).collect::<Vec<_>>());
         let mut said = vec![format!("revision {}", plan.revision)];
         said.extend(plan.create.map(|size| format!("create {size}")));
-        said.extend(plan.scale.iter().map(|(name, size)| format!("{name} to {size}")));
+        said.extend(
+            plan.scale
+                .iter()
+                .map(|(name, size)| format!("{name} to {size}")),
+        );
         said.extend(plan.remove.iter().map(|name| format!("remove {name}")));
         expect.assert_eq(&said.join(", "));
     }
@@ -540,7 +889,11 @@ mod tests {
         check("3", "a1=3/3 b2=1/0*", expect!["revision 2"]);
         check("3", "a1=3/3 b2=1/1*", expect!["revision 2, a1 to 2"]);
         check("3", "a1=2/2 b2=1/1*", expect!["revision 2, b2 to 2"]);
-        check("4 surge=0 unavailable=1", "a1=4/4 b2=0/0*", expect!["revision 2, a1 to 3"]);
+        check(
+            "4 surge=0 unavailable=1",
+            "a1=4/4 b2=0/0*",
+            expect!["revision 2, a1 to 3"],
+        );
     }
 
     #[test]
@@ -556,8 +909,16 @@ mod tests {
     #[test]
     fn recreate_waits_until_the_old_pods_are_gone() {
         check("3 recreate", "a1=3/3", expect!["revision 2, create 0"]);
-        check("3 recreate", "a1=3/3 b2=0/0*", expect!["revision 2, a1 to 0"]);
-        check("3 recreate", "a1=0/0 b2=0/0*", expect!["revision 2, b2 to 3"]);
+        check(
+            "3 recreate",
+            "a1=3/3 b2=0/0*",
+            expect!["revision 2, a1 to 0"],
+        );
+        check(
+            "3 recreate",
+            "a1=0/0 b2=0/0*",
+            expect!["revision 2, b2 to 3"],
+        );
     }
 
     #[test]
@@ -568,12 +929,22 @@ mod tests {
 
     #[test]
     fn history_is_cut_to_its_limit_once_finished() {
-        check("1 history=1", "a1=0/0 b2=0/0 c3=1/1*", expect!["revision 3, remove a1"]);
+        check(
+            "1 history=1",
+            "a1=0/0 b2=0/0 c3=1/1*",
+            expect!["revision 3, remove a1"],
+        );
     }
 
     #[test]
     fn surge_is_rounded_up_and_unavailable_down() {
         let quarter = IntOrString::String("25%".into());
-        assert_eq!((part_of(Some(&quarter), 3, true), part_of(Some(&quarter), 3, false)), (1, 0));
+        assert_eq!(
+            (
+                part_of(Some(&quarter), 3, true),
+                part_of(Some(&quarter), 3, false)
+            ),
+            (1, 0)
+        );
     }
 }

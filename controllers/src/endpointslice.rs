@@ -35,12 +35,18 @@ struct Plan {
 
 /// Works on one Service.
 pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
-    let Some(service) = context.services.get(&key) else { return Ok(Action::AwaitChange) };
+    let Some(service) = context.services.get(&key) else {
+        return Ok(Action::AwaitChange);
+    };
     if service.metadata.deletion_timestamp.is_some() || selector(&service).is_empty() {
         return Ok(Action::AwaitChange);
     }
     let pods = context.pods.by("namespace", &key.namespace);
-    let plan = plan(&service, &pods, &context.slices.by("service", &key.to_string()));
+    let plan = plan(
+        &service,
+        &pods,
+        &context.slices.by("service", &key.to_string()),
+    );
     let api: Api<EndpointSlice> = Api::namespaced(context.client.clone(), &key.namespace);
     for (name, ports, endpoints) in plan.write {
         let slice = match name {
@@ -48,7 +54,13 @@ pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action,
                 let patch = json!({"endpoints": endpoints, "ports": ports});
                 within(api.patch(&name, &PatchParams::default(), &Patch::Merge(patch))).await?
             }
-            None => within(api.create(&PostParams::default(), &new_slice(&service, ports, endpoints)?)).await?,
+            None => {
+                within(api.create(
+                    &PostParams::default(),
+                    &new_slice(&service, ports, endpoints)?,
+                ))
+                .await?
+            }
         };
         context.slices.apply(slice);
     }
@@ -62,11 +74,18 @@ pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action,
 /// are written. Pure.
 fn plan(service: &Service, pods: &[Arc<Pod>], slices: &[Arc<EndpointSlice>]) -> Plan {
     // Pods may resolve a named port differently: each set of ports has slices of its own.
-    let mut wanted: BTreeMap<String, (Vec<EndpointPort>, BTreeMap<String, Endpoint>)> = BTreeMap::new();
+    let mut wanted: BTreeMap<String, (Vec<EndpointPort>, BTreeMap<String, Endpoint>)> =
+        BTreeMap::new();
     for pod in pods.iter().filter(|pod| selects(service, pod)) {
-        let Some(endpoint) = endpoint(service, pod) else { continue };
+        let Some(endpoint) = endpoint(service, pod) else {
+            continue;
+        };
         let ports = ports(service, Some(pod));
-        wanted.entry(port_key(&ports)).or_insert_with(|| (ports, BTreeMap::new())).1.insert(pod.uid().unwrap_or_default(), endpoint);
+        wanted
+            .entry(port_key(&ports))
+            .or_insert_with(|| (ports, BTreeMap::new()))
+            .1
+            .insert(pod.uid().unwrap_or_default(), endpoint);
     }
     if wanted.is_empty() {
         let ports = ports(service, None);
@@ -74,14 +93,30 @@ fn plan(service: &Service, pods: &[Arc<Pod>], slices: &[Arc<EndpointSlice>]) -> 
     }
     let mut plan = Plan::default();
     let mut by_ports: HashMap<String, Vec<&Arc<EndpointSlice>>> = HashMap::new();
-    for slice in slices.iter().filter(|slice| slice.metadata.deletion_timestamp.is_none()) {
-        by_ports.entry(port_key(slice.ports.as_deref().unwrap_or_default())).or_default().push(slice);
+    for slice in slices
+        .iter()
+        .filter(|slice| slice.metadata.deletion_timestamp.is_none())
+    {
+        by_ports
+            .entry(port_key(slice.ports.as_deref().unwrap_or_default()))
+            .or_default()
+            .push(slice);
     }
     for (key, (ports, mut left)) in wanted {
         let have = by_ports.remove(&key).unwrap_or_default();
         let mut kept: Vec<(&EndpointSlice, Vec<Endpoint>)> = have
             .into_iter()
-            .map(|slice| (&**slice, slice.endpoints.iter().flatten().filter_map(|old| left.remove(&uid_of(old)?)).collect()))
+            .map(|slice| {
+                (
+                    &**slice,
+                    slice
+                        .endpoints
+                        .iter()
+                        .flatten()
+                        .filter_map(|old| left.remove(&uid_of(old)?))
+                        .collect(),
+                )
+            })
             .collect();
         let mut new: Vec<Endpoint> = left.into_values().collect();
         for (_, endpoints) in &mut kept {
@@ -93,7 +128,8 @@ fn plan(service: &Service, pods: &[Arc<Pod>], slices: &[Arc<EndpointSlice>]) -> 
             if endpoints.is_empty() && (needed || place > 0) {
                 plan.remove.push(slice.name_any());
             } else if slice.endpoints.as_deref().unwrap_or_default() != endpoints.as_slice() {
-                plan.write.push((Some(slice.name_any()), ports.clone(), endpoints.clone()));
+                plan.write
+                    .push((Some(slice.name_any()), ports.clone(), endpoints.clone()));
             }
         }
         if kept.is_empty() && new.is_empty() {
@@ -103,7 +139,12 @@ fn plan(service: &Service, pods: &[Arc<Pod>], slices: &[Arc<EndpointSlice>]) -> 
             plan.write.push((None, ports.clone(), chunk.to_vec()));
         }
     }
-    plan.remove.extend(by_ports.into_values().flatten().map(|slice| slice.name_any()));
+    plan.remove.extend(
+        by_ports
+            .into_values()
+            .flatten()
+            .map(|slice| slice.name_any()),
+    );
     plan.remove.sort();
     plan
 }
@@ -113,14 +154,26 @@ fn uid_of(endpoint: &Endpoint) -> Option<String> {
 }
 
 fn endpoint(service: &Service, pod: &Pod) -> Option<Endpoint> {
-    let address = pod.status.as_ref()?.pod_ip.clone().filter(|address| !address.is_empty())?;
+    let address = pod
+        .status
+        .as_ref()?
+        .pod_ip
+        .clone()
+        .filter(|address| !address.is_empty())?;
     if matches!(pod::phase(pod), "Succeeded" | "Failed") {
         return None;
     }
     let spec = pod.spec.as_ref()?;
-    let publish = service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses).unwrap_or(false);
+    let publish = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.publish_not_ready_addresses)
+        .unwrap_or(false);
     let (serving, terminating) = (pod::ready(pod), pod.metadata.deletion_timestamp.is_some());
-    let hostname = spec.hostname.clone().filter(|name| !name.is_empty() && spec.subdomain == service.metadata.name);
+    let hostname = spec
+        .hostname
+        .clone()
+        .filter(|name| !name.is_empty() && spec.subdomain == service.metadata.name);
     Some(Endpoint {
         addresses: vec![address],
         conditions: Some(EndpointConditions {
@@ -143,7 +196,10 @@ fn endpoint(service: &Service, pod: &Pod) -> Option<Endpoint> {
 
 /// The Service's ports as this pod has them; a name that it does not have is left out.
 fn ports(service: &Service, pod: Option<&Pod>) -> Vec<EndpointPort> {
-    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    let ports = service
+        .spec
+        .iter()
+        .flat_map(|spec| spec.ports.iter().flatten());
     ports
         .filter_map(|port| {
             let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
@@ -165,9 +221,14 @@ fn ports(service: &Service, pod: Option<&Pod>) -> Vec<EndpointPort> {
 
 fn named_port(pod: &Pod, name: &str, protocol: &str) -> Option<i32> {
     let containers = &pod.spec.as_ref()?.containers;
-    let ports = containers.iter().flat_map(|container| container.ports.iter().flatten());
+    let ports = containers
+        .iter()
+        .flat_map(|container| container.ports.iter().flatten());
     ports
-        .filter(|port| port.name.as_deref() == Some(name) && port.protocol.as_deref().unwrap_or("TCP") == protocol)
+        .filter(|port| {
+            port.name.as_deref() == Some(name)
+                && port.protocol.as_deref().unwrap_or("TCP") == protocol
+        })
         .map(|port| port.container_port)
         .next()
 }
@@ -175,18 +236,35 @@ fn named_port(pod: &Pod, name: &str, protocol: &str) -> Option<i32> {
 fn port_key(ports: &[EndpointPort]) -> String {
     let mut keys: Vec<String> = ports
         .iter()
-        .map(|port| format!("{:?}{:?}{:?}{:?}", port.name.as_deref().unwrap_or(""), port.port, port.protocol, port.app_protocol))
+        .map(|port| {
+            format!(
+                "{:?}{:?}{:?}{:?}",
+                port.name.as_deref().unwrap_or(""),
+                port.port,
+                port.protocol,
+                port.app_protocol
+            )
+        })
         .collect();
     keys.sort();
     keys.join(",")
 }
 
-fn new_slice(service: &Service, ports: Vec<EndpointPort>, endpoints: Vec<Endpoint>) -> Result<EndpointSlice, Error> {
+fn new_slice(
+    service: &Service,
+    ports: Vec<EndpointPort>,
+    endpoints: Vec<Endpoint>,
+) -> Result<EndpointSlice, Error> {
     let name = service.name_any();
     let mut labels = service.labels().clone();
     labels.insert(SERVICE_LABEL.into(), name.clone());
     labels.insert(MANAGED_BY_LABEL.into(), MANAGER.into());
-    if service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None") {
+    if service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.cluster_ip.as_deref())
+        == Some("None")
+    {
         labels.insert("service.kubernetes.io/headless".into(), String::new());
     }
     Ok(serde_json::from_value(json!({
@@ -202,28 +280,52 @@ fn new_slice(service: &Service, ports: Vec<EndpointPort>, endpoints: Vec<Endpoin
 }
 
 fn selector(service: &Service) -> BTreeMap<String, String> {
-    service.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default()
+    service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.selector.clone())
+        .unwrap_or_default()
 }
 
 fn selects(service: &Service, pod: &Pod) -> bool {
-    let Some(selector) = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else { return false };
-    !selector.is_empty() && selector.iter().all(|(name, value)| pod.labels().get(name) == Some(value))
+    let Some(selector) = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.selector.as_ref())
+    else {
+        return false;
+    };
+    !selector.is_empty()
+        && selector
+            .iter()
+            .all(|(name, value)| pod.labels().get(name) == Some(value))
 }
 
 /// `namespace/name` of the Service whose slice of ours this is, for an index.
 pub(crate) fn service_of(slice: &EndpointSlice) -> Vec<String> {
-    let ours = slice.labels().get(MANAGED_BY_LABEL).is_some_and(|manager| manager == MANAGER);
+    let ours = slice
+        .labels()
+        .get(MANAGED_BY_LABEL)
+        .is_some_and(|manager| manager == MANAGER);
     let service = slice.labels().get(SERVICE_LABEL).filter(|_| ours);
-    service.map(|name| Key::new(&slice.namespace().unwrap_or_default(), name).to_string()).into_iter().collect()
+    service
+        .map(|name| Key::new(&slice.namespace().unwrap_or_default(), name).to_string())
+        .into_iter()
+        .collect()
 }
 
 /// A pod wakes the Services that select it, before or after the change.
 pub(crate) fn on_pod(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<Pod> {
     let (context, queue) = (Arc::downgrade(context), queue.clone());
     Box::new(move |old, new| {
-        let Some(context) = context.upgrade() else { return };
+        let Some(context) = context.upgrade() else {
+            return;
+        };
         let Some(pod) = new.or(old) else { return };
-        for service in context.services.by("namespace", &pod.namespace().unwrap_or_default()) {
+        for service in context
+            .services
+            .by("namespace", &pod.namespace().unwrap_or_default())
+        {
             if old.into_iter().chain(new).any(|pod| selects(&service, pod)) {
                 queue.add(Key::of(&*service));
             }
@@ -233,14 +335,20 @@ pub(crate) fn on_pod(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<Pod
 
 pub(crate) fn on_service(queue: &Queue<Key>) -> Listener<Service> {
     let queue = queue.clone();
-    Box::new(move |_, new| new.into_iter().for_each(|service| queue.add(Key::of(&**service))))
+    Box::new(move |_, new| {
+        new.into_iter()
+            .for_each(|service| queue.add(Key::of(&**service)))
+    })
 }
 
 pub(crate) fn on_slice(queue: &Queue<Key>) -> Listener<EndpointSlice> {
     let queue = queue.clone();
     Box::new(move |old, new| {
         for slice in old.into_iter().chain(new) {
-            if let (Some(name), false) = (slice.labels().get(SERVICE_LABEL), service_of(slice).is_empty()) {
+            if let (Some(name), false) = (
+                slice.labels().get(SERVICE_LABEL),
+                service_of(slice).is_empty(),
+            ) {
                 queue.add(Key::new(&slice.namespace().unwrap_or_default(), name));
             }
         }
@@ -269,8 +377,12 @@ mod tests {
 
     fn slice(name: &str, pods: &str) -> Arc<EndpointSlice> {
         let pods: Vec<_> = pods.split_whitespace().map(pod).collect();
-        let endpoints = pods.iter().filter_map(|pod| endpoint(&service(), pod)).collect();
-        let mut slice = new_slice(&service(), ports(&service(), Some(&pod("p+"))), endpoints).unwrap();
+        let endpoints = pods
+            .iter()
+            .filter_map(|pod| endpoint(&service(), pod))
+            .collect();
+        let mut slice =
+            new_slice(&service(), ports(&service(), Some(&pod("p+"))), endpoints).unwrap();
         slice.metadata.name = Some(name.into());
         Arc::new(slice)
     }
@@ -278,15 +390,29 @@ mod tests {
     #[track_caller]
     fn check(pods: &str, slices: &[(&str, &str)], expect: Expect) {
         let pods: Vec<_> = pods.split_whitespace().map(pod).collect();
-        let slices: Vec<_> = slices.iter().map(|(name, pods)| slice(name, pods)).collect();
+        let slices: Vec<_> = slices
+            .iter()
+            .map(|(name, pods)| slice(name, pods))
+            .collect();
         let plan = plan(&service(), &pods, &slices);
         let mut said = Vec::new();
         for (name, _, endpoints) in &plan.write {
-            let names: Vec<String> = endpoints.iter().map(|endpoint| {
-                let ready = endpoint.conditions.as_ref().unwrap().ready == Some(true);
-                format!("{}{}", uid_of(endpoint).unwrap(), if ready { "+" } else { "-" })
-            }).collect();
-            let what = if names.len() > 5 { format!("{} endpoints", names.len()) } else { names.join(" ") };
+            let names: Vec<String> = endpoints
+                .iter()
+                .map(|endpoint| {
+                    let ready = endpoint.conditions.as_ref().unwrap().ready == Some(true);
+                    format!(
+                        "{}{}",
+                        uid_of(endpoint).unwrap(),
+                        if ready { "+" } else { "-" }
+                    )
+                })
+                .collect();
+            let what = if names.len() > 5 {
+                format!("{} endpoints", names.len())
+            } else {
+                names.join(" ")
+            };
             said.push(format!("{}: {what}", name.as_deref().unwrap_or("new")));
         }
         said.extend(plan.remove.iter().map(|name| format!("remove {name}")));
@@ -314,6 +440,10 @@ mod tests {
     #[test]
     fn a_hundred_endpoints_fill_a_slice() {
         let pods: Vec<String> = (0..120).map(|n| format!("p{n}+")).collect();
-        check(&pods.join(" "), &[], expect!["new: 100 endpoints, new: 20 endpoints"]);
+        check(
+            &pods.join(" "),
+            &[],
+            expect!["new: 100 endpoints, new: 20 endpoints"],
+        );
     }
 }

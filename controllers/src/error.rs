@@ -48,9 +48,7 @@ impl From<serde_json::Error> for Error {
 }
 
 /// Waits for a request, no longer than the deadline of every request.
-pub(crate) async fn within<T>(
-    request: impl Future<Output = kube::Result<T>>,
-) -> Result<T, Error> {
+pub(crate) async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
     match tokio::time::timeout(REQUEST_DEADLINE, request).await {
         Ok(answer) => Ok(answer?),
         Err(elapsed) => Err(Error::Unavailable(Box::new(elapsed))),

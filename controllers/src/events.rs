@@ -57,17 +57,32 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// A recorder that writes under another component's name.
     pub(crate) fn named(&self, component: &'static str) -> Self {
-        Self { component, to: self.to.clone() }
+        Self {
+            component,
+            to: self.to.clone(),
+        }
     }
 
     /// Records something about an object.
-    pub(crate) fn record<K>(&self, object: &K, severity: Severity, reason: &'static str, message: String)
-    where
+    pub(crate) fn record<K>(
+        &self,
+        object: &K,
+        severity: Severity,
+        reason: &'static str,
+        message: String,
+    ) where
         K: Resource,
         K::DynamicType: Default,
     {
         let types = K::DynamicType::default();
-        self.record_as(&K::api_version(&types), &K::kind(&types), object, severity, reason, message);
+        self.record_as(
+            &K::api_version(&types),
+            &K::kind(&types),
+            object,
+            severity,
+            reason,
+            message,
+        );
     }
 
     /// The same for an object whose type is only known at run time.
@@ -87,7 +102,13 @@ impl Recorder {
             name: object.name_any(),
             uid: object.uid().unwrap_or_default(),
         };
-        let record = Record { about, component: self.component, severity, reason, message };
+        let record = Record {
+            about,
+            component: self.component,
+            severity,
+            reason,
+            message,
+        };
         if self.to.try_send(record).is_err() {
             tracing::debug!(reason, "too many Events at once; one was dropped");
         }
@@ -104,7 +125,14 @@ pub(crate) struct EventWriter {
 impl EventWriter {
     pub(crate) fn new(client: Client) -> (Recorder, Self) {
         let (to, from) = mpsc::channel(QUEUED);
-        (Recorder { component: "", to }, Self { client, from, written: HashMap::new() })
+        (
+            Recorder { component: "", to },
+            Self {
+                client,
+                from,
+                written: HashMap::new(),
+            },
+        )
     }
 
     /// Writes until `stop`, and then what is still queued.
@@ -138,7 +166,8 @@ impl EventWriter {
         let now = Timestamp::now();
         if let Some((name, count)) = self.written.get_mut(&record) {
             let patch = json!({"count": *count + 1, "lastTimestamp": Time(now)});
-            let raised = within(api.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await;
+            let raised =
+                within(api.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await;
             match raised {
                 Ok(_) => {
                     *count += 1;
@@ -181,7 +210,10 @@ impl Record {
             count: Some(1),
             first_timestamp: Some(Time(now)),
             last_timestamp: Some(Time(now)),
-            source: Some(EventSource { component: Some(self.component.to_owned()), host: None }),
+            source: Some(EventSource {
+                component: Some(self.component.to_owned()),
+                host: None,
+            }),
             reporting_component: Some(self.component.to_owned()),
             reporting_instance: Some(String::new()),
             ..Event::default()

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{ApiResource, DynamicObject};
+use kube::api::{ApiResource, DynamicObject, PartialObjectMeta};
 use kube::discovery::{Discovery, Scope, verbs};
-use kube::runtime::watcher::{Config, Event, metadata_watcher};
 use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -56,13 +56,19 @@ struct State {
 
 impl Inventory {
     pub(crate) fn new(client: Client) -> Arc<Self> {
-        Arc::new(Self { client, state: Mutex::default(), listeners: OnceLock::new() })
+        Arc::new(Self {
+            client,
+            state: Mutex::default(),
+            listeners: OnceLock::new(),
+        })
     }
 
     /// Says which queue gets the uids to look at, and who hears of removals by namespace.
     pub(crate) fn listen(&self, garbage: Queue<String>, on_removal: OnRemoval) {
         if self.listeners.set((garbage, on_removal)).is_err() {
-            tracing::error!("the listeners of the inventory were set twice; the second set is unused");
+            tracing::error!(
+                "the listeners of the inventory were set twice; the second set is unused"
+            );
         }
     }
 
@@ -78,7 +84,11 @@ impl Inventory {
                 }
                 Err(error) => tracing::warn!(%error, "discovery failed; trying again"),
             }
-            let pause = if self.kinds().is_empty() { Duration::from_millis(200) } else { REDISCOVER };
+            let pause = if self.kinds().is_empty() {
+                Duration::from_millis(200)
+            } else {
+                REDISCOVER
+            };
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
@@ -91,9 +101,17 @@ impl Inventory {
     async fn discover(&self) -> Result<Vec<Kind>, kube::Error> {
         let discovery = Discovery::new(self.client.clone()).run().await?;
         let mut new = Vec::new();
-        for (resource, can) in discovery.groups().flat_map(|group| group.recommended_resources()) {
-            let usable = [verbs::LIST, verbs::WATCH, verbs::DELETE].iter().all(|verb| can.supports_operation(verb));
-            let kind = Kind { namespaced: can.scope == Scope::Namespaced, resource };
+        for (resource, can) in discovery
+            .groups()
+            .flat_map(|group| group.recommended_resources())
+        {
+            let usable = [verbs::LIST, verbs::WATCH, verbs::DELETE]
+                .iter()
+                .all(|verb| can.supports_operation(verb));
+            let kind = Kind {
+                namespaced: can.scope == Scope::Namespaced,
+                resource,
+            };
             if usable && kind.resource.plural != "events" && !self.kinds().contains(&kind) {
                 self.state().kinds.push(kind.clone());
                 new.push(kind);
@@ -103,8 +121,9 @@ impl Inventory {
     }
 
     async fn follow(self: Arc<Self>, kind: Kind, stop: CancellationToken) {
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind.resource);
-        let mut events = metadata_watcher(api, Config::default()).default_backoff().boxed();
+        let api: Api<PartialObjectMeta<DynamicObject>> =
+            Api::all_with(self.client.clone(), &kind.resource);
+        let mut events = watcher(api, Config::default()).default_backoff().boxed();
         let mut listed: HashSet<String> = HashSet::new();
         loop {
             let event = tokio::select! {
@@ -120,14 +139,23 @@ impl Inventory {
                 Ok(Some(Event::InitDone)) => {
                     let gone: Vec<String> = {
                         let state = self.state();
-                        state.items.iter().filter(|(uid, item)| item.kind == kind && !listed.contains(*uid)).map(|(uid, _)| uid.clone()).collect()
+                        state
+                            .items
+                            .iter()
+                            .filter(|(uid, item)| item.kind == kind && !listed.contains(*uid))
+                            .map(|(uid, _)| uid.clone())
+                            .collect()
                     };
                     gone.iter().for_each(|uid| self.gone(uid));
                 }
                 Ok(Some(Event::Apply(object))) => self.seen(&kind, object.metadata),
-                Ok(Some(Event::Delete(object))) => self.gone(&object.metadata.uid.unwrap_or_default()),
+                Ok(Some(Event::Delete(object))) => {
+                    self.gone(&object.metadata.uid.unwrap_or_default())
+                }
                 Ok(None) => return,
-                Err(error) => tracing::debug!(%error, kind = kind.resource.kind, "watch failed; trying again"),
+                Err(error) => {
+                    tracing::debug!(%error, kind = kind.resource.kind, "watch failed; trying again")
+                }
             }
         }
     }
@@ -148,7 +176,11 @@ impl Inventory {
                 state.unlink(&uid, &old);
             }
             for owner in owners {
-                state.dependents.entry(owner.uid).or_default().insert(uid.clone());
+                state
+                    .dependents
+                    .entry(owner.uid)
+                    .or_default()
+                    .insert(uid.clone());
             }
         }
         if interesting && let Some((garbage, _)) = self.listeners.get() {
@@ -160,7 +192,9 @@ impl Inventory {
     pub(crate) fn gone(&self, uid: &str) {
         let (item, mut touched) = {
             let mut state = self.state();
-            let Some(item) = state.items.remove(uid) else { return };
+            let Some(item) = state.items.remove(uid) else {
+                return;
+            };
             state.unlink(uid, &item);
             let dependents = state.dependents.get(uid).cloned().unwrap_or_default();
             (item, dependents)
@@ -180,7 +214,8 @@ impl Inventory {
     pub(crate) fn dependents(&self, uid: &str) -> Vec<(String, Item)> {
         let state = self.state();
         let uids = state.dependents.get(uid).into_iter().flatten();
-        uids.filter_map(|uid| Some((uid.clone(), state.items.get(uid)?.clone()))).collect()
+        uids.filter_map(|uid| Some((uid.clone(), state.items.get(uid)?.clone())))
+            .collect()
     }
 
     pub(crate) fn kinds(&self) -> Vec<Kind> {

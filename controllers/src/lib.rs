@@ -17,8 +17,8 @@ mod namespace;
 mod node_ipam;
 mod node_lifecycle;
 mod pod;
-mod replicaset;
 mod queue;
+mod replicaset;
 mod template;
 
 use std::net::Ipv4Addr;
@@ -134,16 +134,29 @@ impl Queues {
             replicaset::on_replicaset(&self.replicasets),
             deployment::on_replicaset(context, &self.deployments),
         ]);
-        context.deployments.listen(vec![deployment::on_deployment(&self.deployments)]);
-        context.services.listen(vec![endpointslice::on_service(&self.services)]);
-        context.slices.listen(vec![endpointslice::on_slice(&self.services)]);
+        context
+            .deployments
+            .listen(vec![deployment::on_deployment(&self.deployments)]);
+        context
+            .services
+            .listen(vec![endpointslice::on_service(&self.services)]);
+        context
+            .slices
+            .listen(vec![endpointslice::on_slice(&self.services)]);
         context.nodes.listen(vec![
             node_ipam::on_node(&self.ipam),
             node_lifecycle::on_node(&self.nodes),
         ]);
-        context.leases.listen(vec![node_lifecycle::on_lease(context, &self.nodes)]);
-        context.namespaces.listen(vec![namespace::on_namespace(&self.namespaces)]);
-        inventory.listen(self.garbage.clone(), namespace::on_removal(context, &self.namespaces));
+        context
+            .leases
+            .listen(vec![node_lifecycle::on_lease(context, &self.nodes)]);
+        context
+            .namespaces
+            .listen(vec![namespace::on_namespace(&self.namespaces)]);
+        inventory.listen(
+            self.garbage.clone(),
+            namespace::on_removal(context, &self.namespaces),
+        );
     }
 }
 
@@ -159,18 +172,30 @@ fn watch_all(
             let (context, stop) = (context.clone(), stop.clone());
             tasks.spawn(async move {
                 let api = $api(&context);
-                context.$cache.run(api, watcher::Config::default(), stop).await;
+                context
+                    .$cache
+                    .run(api, watcher::Config::default(), stop)
+                    .await;
             });
         }};
     }
     let all = |context: &Arc<Context>| context.client.clone();
     watch!(pods, |context| kube::Api::all(all(context)));
-    watch!(replicasets, |context| kube::Api::all_with(all(context), &context::replicaset_resource()));
-    watch!(deployments, |context| kube::Api::all_with(all(context), &context::deployment_resource()));
+    watch!(replicasets, |context| kube::Api::all_with(
+        all(context),
+        &context::replicaset_resource()
+    ));
+    watch!(deployments, |context| kube::Api::all_with(
+        all(context),
+        &context::deployment_resource()
+    ));
     watch!(services, |context| kube::Api::all(all(context)));
     watch!(slices, |context| kube::Api::all(all(context)));
     watch!(nodes, |context| kube::Api::all(all(context)));
-    watch!(leases, |context: &Arc<Context>| kube::Api::namespaced(all(context), "kube-node-lease"));
+    watch!(leases, |context: &Arc<Context>| kube::Api::namespaced(
+        all(context),
+        "kube-node-lease"
+    ));
     watch!(namespaces, |context| kube::Api::all(all(context)));
     tasks.spawn(inventory.clone().run(stop.clone()));
 }
@@ -195,12 +220,24 @@ fn start_all(
         }};
     }
     let workers = context.config.workers;
-    work!(replicasets, workers, |context, _, key| replicaset::reconcile(context, key));
-    work!(deployments, workers, |context, _, key| deployment::reconcile(context, key));
-    work!(services, workers, |context, _, key| endpointslice::reconcile(context, key));
+    work!(replicasets, workers, |context, _, key| {
+        replicaset::reconcile(context, key)
+    });
+    work!(deployments, workers, |context, _, key| {
+        deployment::reconcile(context, key)
+    });
+    work!(services, workers, |context, _, key| {
+        endpointslice::reconcile(context, key)
+    });
     // One at a time: two nodes must not get the same range.
-    work!(ipam, 1, |context, _, key| node_ipam::reconcile(context, key));
-    work!(nodes, workers, |context, _, key| node_lifecycle::reconcile(context, key));
+    work!(ipam, 1, |context, _, key| node_ipam::reconcile(
+        context, key
+    ));
+    work!(nodes, workers, |context, _, key| node_lifecycle::reconcile(
+        context, key
+    ));
     work!(namespaces, workers, namespace::reconcile);
-    work!(garbage, workers, |_, inventory, uid| garbage_collector::reconcile(inventory, uid));
+    work!(garbage, workers, |_, inventory, uid| {
+        garbage_collector::reconcile(inventory, uid)
+    });
 }

@@ -10,9 +10,17 @@ use crate::context::{namespace, owner};
 /// `owner`: by controller; `orphans`: those of a namespace that have none; `namespace`; `node`.
 pub(crate) const INDEXES: &[(&str, IndexFn<Pod>)] = &[
     ("owner", owner::<Pod>),
-    ("orphans", |pod| if owner(pod).is_empty() { namespace(pod) } else { Vec::new() }),
+    ("orphans", |pod| {
+        if owner(pod).is_empty() {
+            namespace(pod)
+        } else {
+            Vec::new()
+        }
+    }),
     ("namespace", namespace::<Pod>),
-    ("node", |pod| node(pod).map(str::to_owned).into_iter().collect()),
+    ("node", |pod| {
+        node(pod).map(str::to_owned).into_iter().collect()
+    }),
 ];
 
 /// Takes out what no controller reads: ten thousand pods stay in memory.
@@ -22,7 +30,11 @@ pub(crate) fn strip(pod: &mut Pod) {
         spec.init_containers = None;
         for container in &mut spec.containers {
             let (name, ports) = (std::mem::take(&mut container.name), container.ports.take());
-            *container = Container { name, ports, ..Container::default() };
+            *container = Container {
+                name,
+                ports,
+                ..Container::default()
+            };
         }
     }
     if let Some(status) = &mut pod.status {
@@ -32,11 +44,18 @@ pub(crate) fn strip(pod: &mut Pod) {
 }
 
 pub(crate) fn node(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
+    pod.spec
+        .as_ref()?
+        .node_name
+        .as_deref()
+        .filter(|name| !name.is_empty())
 }
 
 pub(crate) fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
+    pod.status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or("Pending")
 }
 
 /// Whether the pod has neither ended nor been asked to.
@@ -45,7 +64,12 @@ pub(crate) fn active(pod: &Pod) -> bool {
 }
 
 pub(crate) fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
-    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
+    pod.status
+        .as_ref()?
+        .conditions
+        .as_ref()?
+        .iter()
+        .find(|condition| condition.type_ == kind)
 }
 
 pub(crate) fn ready(pod: &Pod) -> bool {
@@ -63,10 +87,13 @@ pub(crate) fn available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bo
     if min_ready_seconds <= 0 {
         return ready(pod);
     }
-    ready_since(pod).is_some_and(|since| now.duration_since(since).as_secs() >= i64::from(min_ready_seconds))
+    ready_since(pod)
+        .is_some_and(|since| now.duration_since(since).as_secs() >= i64::from(min_ready_seconds))
 }
 
 pub(crate) fn deletion_cost(pod: &Pod) -> i32 {
-    let cost = pod.annotations().get("controller.kubernetes.io/pod-deletion-cost");
+    let cost = pod
+        .annotations()
+        .get("controller.kubernetes.io/pod-deletion-cost");
     cost.and_then(|cost| cost.parse().ok()).unwrap_or(0)
 }

@@ -39,7 +39,9 @@ pub(crate) struct Queue<K> {
 
 impl<K> Clone for Queue<K> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone() }
+        Self {
+            inner: self.inner.clone(),
+        }
     }
 }
 
@@ -70,11 +72,20 @@ where
             later: BTreeSet::new(),
             failures: HashMap::new(),
         };
-        Self { inner: Arc::new(Inner { name, state: Mutex::new(state), wake: Notify::new() }) }
+        Self {
+            inner: Arc::new(Inner {
+                name,
+                state: Mutex::new(state),
+                wake: Notify::new(),
+            }),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State<K>> {
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wants a key reconciled now.
@@ -82,12 +93,6 @@ where
         if self.state().add(key) {
             self.inner.wake.notify_one();
         }
-    }
-
-    /// Wants a key reconciled later.
-    pub(crate) fn add_after(&self, key: K, delay: Duration) {
-        self.state().later.insert((Instant::now() + delay, key));
-        self.inner.wake.notify_one();
     }
 
     /// Works on keys, `workers` at a time, until `stop`; then waits for the work in hand.
@@ -105,7 +110,9 @@ where
                 if tasks.len() >= workers {
                     break state.next_due();
                 }
-                let Some(key) = state.take() else { break state.next_due() };
+                let Some(key) = state.take() else {
+                    break state.next_due();
+                };
                 drop(state);
                 let task = tasks.spawn(reconcile(key.clone()));
                 keys.insert(task.id(), key);
@@ -125,8 +132,14 @@ where
                 () = until(next) => {}
             }
         }
-        if tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
-            tracing::warn!(controller = self.inner.name, "work in hand was cut off at the end");
+        if tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} })
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                controller = self.inner.name,
+                "work in hand was cut off at the end"
+            );
         }
     }
 
@@ -201,7 +214,9 @@ fn log_failure(name: &str, key: &dyn fmt::Display, error: &Error, failures: u32,
             tracing::debug!(controller = name, object = %key, %error, "reading again");
         }
         _ => {
-            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            let cause = std::error::Error::source(error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
             tracing::warn!(controller = name, object = %key, %error, cause, failures, ?delay, "reconcile failed");
         }
     }
@@ -232,7 +247,9 @@ mod tests {
 
     #[test]
     fn back_off_doubles_up_to_a_minute() {
-        let seen: Vec<u128> = [1, 2, 3, 10, 40].map(|n| backoff(n, 1.0).as_millis()).into();
+        let seen: Vec<u128> = [1, 2, 3, 10, 40]
+            .map(|n| backoff(n, 1.0).as_millis())
+            .into();
         assert_eq!(seen, [10, 20, 40, 5120, 60_000]);
     }
 
@@ -261,7 +278,11 @@ mod tests {
             queue.add("a".into());
             gate.add_permits(8);
             starts.recv().await.unwrap();
-            assert!(tokio::time::timeout(Duration::from_secs(100), starts.recv()).await.is_err());
+            assert!(
+                tokio::time::timeout(Duration::from_secs(100), starts.recv())
+                    .await
+                    .is_err()
+            );
             stop.cancel();
         };
         tokio::join!(work, test);

@@ -53,7 +53,10 @@ pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action,
         context.expectations.forget(&key);
         return Ok(Action::AwaitChange);
     };
-    let set: ReplicaSet = (*raw).clone().try_parse().map_err(|error| Error::Invalid(error.to_string()))?;
+    let set: ReplicaSet = (*raw)
+        .clone()
+        .try_parse()
+        .map_err(|error| Error::Invalid(error.to_string()))?;
     let settled = context.expectations.settled(&key);
     let uid = set.uid().unwrap_or_default();
     let mut pods = context.pods.by("owner", &uid);
@@ -82,7 +85,10 @@ pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action,
 /// Decides what to change. `pods` are those that the set owns and those that nobody does.
 fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], now: Timestamp) -> Result<Plan, Error> {
     let spec = set.spec.clone().unwrap_or_default();
-    let selector: Selector = spec.selector.try_into().map_err(|error| Error::Invalid(format!("spec.selector: {error}")))?;
+    let selector: Selector = spec
+        .selector
+        .try_into()
+        .map_err(|error| Error::Invalid(format!("spec.selector: {error}")))?;
     let deleting = set.metadata.deletion_timestamp.is_some();
     let mut plan = Plan::default();
     let mut active = Vec::new();
@@ -106,18 +112,31 @@ fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], now: Timestamp) -> Result<Plan, Err
         plan.delete = first_to_go(&active).into_iter().take(surplus).collect();
     }
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
-    let template_labels = spec.template.and_then(|t| t.metadata).and_then(|m| m.labels).unwrap_or_default();
-    let count = |test: &dyn Fn(&Pod) -> bool| i32::try_from(active.iter().filter(|pod| test(pod)).count()).ok();
+    let template_labels = spec
+        .template
+        .and_then(|t| t.metadata)
+        .and_then(|m| m.labels)
+        .unwrap_or_default();
+    let count = |test: &dyn Fn(&Pod) -> bool| {
+        i32::try_from(active.iter().filter(|pod| test(pod)).count()).ok()
+    };
     plan.status = ReplicaSetStatus {
         replicas: i32::try_from(active.len()).unwrap_or(i32::MAX),
-        fully_labeled_replicas: count(&|pod| template_labels.iter().all(|(k, v)| pod.labels().get(k) == Some(v))),
+        fully_labeled_replicas: count(&|pod| {
+            template_labels
+                .iter()
+                .all(|(k, v)| pod.labels().get(k) == Some(v))
+        }),
         ready_replicas: count(&pod::ready),
         available_replicas: count(&|pod| pod::available(pod, min_ready, now)),
         observed_generation: set.metadata.generation,
         conditions: set.status.clone().and_then(|status| status.conditions),
         ..ReplicaSetStatus::default()
     };
-    plan.look_again = active.iter().filter_map(|pod| until_available(pod, min_ready, now)).min();
+    plan.look_again = active
+        .iter()
+        .filter_map(|pod| until_available(pod, min_ready, now))
+        .min();
     Ok(plan)
 }
 
@@ -162,13 +181,20 @@ fn first_to_go(pods: &[&Arc<Pod>]) -> Vec<String> {
 
 /// The pod that a template asks for, as the value it is.
 fn new_pod(raw: &DynamicObject, set: &ReplicaSet) -> Value {
-    let template = raw.data.pointer("/spec/template").cloned().unwrap_or_default();
+    let template = raw
+        .data
+        .pointer("/spec/template")
+        .cloned()
+        .unwrap_or_default();
     let mut metadata = json!({
         "generateName": format!("{}-", set.name_any()),
         "ownerReferences": [owner_reference(set)],
     });
     for field in ["labels", "annotations", "finalizers"] {
-        if let Some(value) = template.pointer(&format!("/metadata/{field}")).filter(|value| !value.is_null()) {
+        if let Some(value) = template
+            .pointer(&format!("/metadata/{field}"))
+            .filter(|value| !value.is_null())
+        {
             metadata[field] = value.clone();
         }
     }
@@ -191,15 +217,22 @@ async fn create(
     count: usize,
 ) -> Result<(), Error> {
     let pod = new_pod(raw, set);
-    let values: Api<DynamicObject> =
-        Api::namespaced_with(context.client.clone(), &key.namespace, &kube::api::ApiResource::erase::<Pod>(&()));
+    let values: Api<DynamicObject> = Api::namespaced_with(
+        context.client.clone(),
+        &key.namespace,
+        &kube::api::ApiResource::erase::<Pod>(&()),
+    );
     let template: DynamicObject = serde_json::from_value(pod)?;
+    let params = PostParams {
+        field_manager: Some("kube-controller-manager".into()),
+        ..PostParams::default()
+    };
     context.expectations.expect_creations(key, count);
     let (mut left, mut batch) = (count, 1);
     while left > 0 {
         let now = batch.min(left);
         let answers: Vec<_> = stream::iter(0..now)
-            .map(|_| within(values.create(&PostParams { field_manager: Some("kube-controller-manager".into()), ..PostParams::default() }, &template)))
+            .map(|_| within(values.create(&params, &template)))
             .buffer_unordered(AT_ONCE.min(now))
             .collect()
             .await;
@@ -207,10 +240,18 @@ async fn create(
         batch *= 2;
         let mut failure = None;
         for answer in answers {
-            match answer.and_then(|pod| pod.try_parse::<Pod>().map_err(|error| Error::Invalid(error.to_string()))) {
+            match answer.and_then(|pod| {
+                pod.try_parse::<Pod>()
+                    .map_err(|error| Error::Invalid(error.to_string()))
+            }) {
                 Ok(pod) => {
                     let message = format!("Created pod: {}", pod.name_any());
-                    context.recorder.named(COMPONENT).record(set, Severity::Normal, "SuccessfulCreate", message);
+                    context.recorder.named(COMPONENT).record(
+                        set,
+                        Severity::Normal,
+                        "SuccessfulCreate",
+                        message,
+                    );
                     context.pods.apply(pod);
                 }
                 Err(error) => {
@@ -222,7 +263,12 @@ async fn create(
         if let Some(error) = failure {
             context.expectations.drop_creations(key, left);
             let message = format!("Error creating: {error}");
-            context.recorder.named(COMPONENT).record(set, Severity::Warning, "FailedCreate", message);
+            context.recorder.named(COMPONENT).record(
+                set,
+                Severity::Warning,
+                "FailedCreate",
+                message,
+            );
             return Err(error);
         }
     }
@@ -240,13 +286,16 @@ async fn delete(
     if names.is_empty() {
         return Ok(());
     }
-    let doomed: Vec<&Arc<Pod>> = pods.iter().filter(|pod| names.contains(&pod.name_any())).collect();
-    context.expectations.expect_deletions(key, doomed.iter().filter_map(|pod| pod.uid()));
-    let answers: Vec<_> = stream::iter(doomed)
-        .map(|pod| async move {
-            let params = DeleteParams::background().preconditions(Preconditions { uid: pod.uid(), resource_version: None });
-            (pod, within_opt(api.delete(&pod.name_any(), &params)).await)
-        })
+    let doomed: Vec<Arc<Pod>> = pods
+        .iter()
+        .filter(|pod| names.contains(&pod.name_any()))
+        .cloned()
+        .collect();
+    context
+        .expectations
+        .expect_deletions(key, doomed.iter().filter_map(|pod| pod.uid()));
+    let requests = doomed.into_iter().map(|pod| remove(api.clone(), pod));
+    let answers: Vec<_> = stream::iter(requests.collect::<Vec<_>>())
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
@@ -254,16 +303,28 @@ async fn delete(
     for (pod, answer) in answers {
         match answer {
             Ok(answer) => {
-                if let Some(pod) = answer.and_then(|answer| answer.left()) {
+                if let Some(pod) = answer {
                     context.pods.apply(pod);
                 }
                 let message = format!("Deleted pod: {}", pod.name_any());
-                context.recorder.named(COMPONENT).record(set, Severity::Normal, "SuccessfulDelete", message);
+                context.recorder.named(COMPONENT).record(
+                    set,
+                    Severity::Normal,
+                    "SuccessfulDelete",
+                    message,
+                );
             }
             Err(error) => {
-                context.expectations.deleted(key, &pod.uid().unwrap_or_default());
+                context
+                    .expectations
+                    .deleted(key, &pod.uid().unwrap_or_default());
                 let message = format!("Error deleting: {error}");
-                context.recorder.named(COMPONENT).record(set, Severity::Warning, "FailedDelete", message);
+                context.recorder.named(COMPONENT).record(
+                    set,
+                    Severity::Warning,
+                    "FailedDelete",
+                    message,
+                );
                 outcome = Err(error);
             }
         }
@@ -271,23 +332,62 @@ async fn delete(
     outcome
 }
 
-async fn adopt(context: &Context, api: &Api<Pod>, set: &ReplicaSet, pods: &[Arc<Pod>], name: &str) -> Result<(), Error> {
-    let uid = pods.iter().find(|pod| pod.name_any() == name).and_then(|pod| pod.uid());
+async fn remove(api: Api<Pod>, pod: Arc<Pod>) -> (Arc<Pod>, Result<Option<Pod>, Error>) {
+    let params = DeleteParams::background().preconditions(Preconditions {
+        uid: pod.uid(),
+        resource_version: None,
+    });
+    let answer = within_opt(api.delete(&pod.name_any(), &params)).await;
+    // While it is going the answer is the pod, else a Status.
+    (
+        pod,
+        answer.map(|answer| answer.and_then(|answer| answer.left())),
+    )
+}
+
+async fn adopt(
+    context: &Context,
+    api: &Api<Pod>,
+    set: &ReplicaSet,
+    pods: &[Arc<Pod>],
+    name: &str,
+) -> Result<(), Error> {
+    let uid = pods
+        .iter()
+        .find(|pod| pod.name_any() == name)
+        .and_then(|pod| pod.uid());
     let patch = json!({"metadata": {"uid": uid, "ownerReferences": [owner_reference(set)]}});
-    let answer = within_opt(api.patch(name, &PatchParams::default(), &Patch::Strategic(patch))).await?;
+    let answer =
+        within_opt(api.patch(name, &PatchParams::default(), &Patch::Strategic(patch))).await?;
     answer.into_iter().for_each(|pod| context.pods.apply(pod));
     Ok(())
 }
 
-async fn release(context: &Context, api: &Api<Pod>, owner: &str, pods: &[Arc<Pod>], name: &str) -> Result<(), Error> {
-    let uid = pods.iter().find(|pod| pod.name_any() == name).and_then(|pod| pod.uid());
-    let patch = json!({"metadata": {"uid": uid, "ownerReferences": [{"$patch": "delete", "uid": owner}]}});
-    let answer = within_opt(api.patch(name, &PatchParams::default(), &Patch::Strategic(patch))).await?;
+async fn release(
+    context: &Context,
+    api: &Api<Pod>,
+    owner: &str,
+    pods: &[Arc<Pod>],
+    name: &str,
+) -> Result<(), Error> {
+    let uid = pods
+        .iter()
+        .find(|pod| pod.name_any() == name)
+        .and_then(|pod| pod.uid());
+    let patch =
+        json!({"metadata": {"uid": uid, "ownerReferences": [{"$patch": "delete", "uid": owner}]}});
+    let answer =
+        within_opt(api.patch(name, &PatchParams::default(), &Patch::Strategic(patch))).await?;
     answer.into_iter().for_each(|pod| context.pods.apply(pod));
     Ok(())
 }
 
-async fn write_status(context: &Context, set: &ReplicaSet, mut status: ReplicaSetStatus, failure: Option<&Error>) -> Result<(), Error> {
+async fn write_status(
+    context: &Context,
+    set: &ReplicaSet,
+    mut status: ReplicaSetStatus,
+    failure: Option<&Error>,
+) -> Result<(), Error> {
     let mut conditions = status.conditions.take().unwrap_or_default();
     conditions.retain(|condition| condition.type_ != "ReplicaFailure");
     if let Some(failure) = failure {
@@ -310,7 +410,11 @@ async fn write_status(context: &Context, set: &ReplicaSet, mut status: ReplicaSe
     if same {
         return Ok(());
     }
-    let conditions = if conditions.is_empty() { Value::Null } else { json!(conditions) };
+    let conditions = if conditions.is_empty() {
+        Value::Null
+    } else {
+        json!(conditions)
+    };
     let patch = json!({"metadata": {"uid": set.uid()}, "status": {
         "replicas": status.replicas,
         "fullyLabeledReplicas": status.fully_labeled_replicas,
@@ -319,10 +423,20 @@ async fn write_status(context: &Context, set: &ReplicaSet, mut status: ReplicaSe
         "observedGeneration": status.observed_generation,
         "conditions": conditions,
     }});
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(context.client.clone(), &set.namespace().unwrap_or_default(), &replicaset_resource());
-    let answer = within_opt(api.patch_status(&set.name_any(), &PatchParams::default(), &Patch::Merge(patch))).await?;
-    answer.into_iter().for_each(|set| context.replicasets.apply(set));
+    let api: Api<DynamicObject> = Api::namespaced_with(
+        context.client.clone(),
+        &set.namespace().unwrap_or_default(),
+        &replicaset_resource(),
+    );
+    let answer = within_opt(api.patch_status(
+        &set.name_any(),
+        &PatchParams::default(),
+        &Patch::Merge(patch),
+    ))
+    .await?;
+    answer
+        .into_iter()
+        .for_each(|set| context.replicasets.apply(set));
     Ok(())
 }
 
@@ -347,8 +461,15 @@ impl Expectations {
     }
 
     fn start(&self, key: &Key, creations: usize, deletions: HashSet<String>) {
-        let expected = Expected { creations, deletions, since: Instant::now() };
-        self.of.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), expected);
+        let expected = Expected {
+            creations,
+            deletions,
+            since: Instant::now(),
+        };
+        self.of
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key.clone(), expected);
     }
 
     fn expect_creations(&self, key: &Key, count: usize) {
@@ -364,7 +485,9 @@ impl Expectations {
     }
 
     fn drop_creations(&self, key: &Key, count: usize) {
-        self.with(key, |expected| expected.creations = expected.creations.saturating_sub(count));
+        self.with(key, |expected| {
+            expected.creations = expected.creations.saturating_sub(count)
+        });
     }
 
     fn deleted(&self, key: &Key, uid: &str) {
@@ -376,12 +499,16 @@ impl Expectations {
     fn settled(&self, key: &Key) -> bool {
         let of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         of.get(key).is_none_or(|expected| {
-            (expected.creations == 0 && expected.deletions.is_empty()) || expected.since.elapsed() > EXPECTATION_LIFE
+            (expected.creations == 0 && expected.deletions.is_empty())
+                || expected.since.elapsed() > EXPECTATION_LIFE
         })
     }
 
     fn forget(&self, key: &Key) {
-        self.of.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.of
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(key);
     }
 }
 
@@ -389,10 +516,15 @@ impl Expectations {
 pub(crate) fn on_pod(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<Pod> {
     let (context, queue) = (Arc::downgrade(context), queue.clone());
     Box::new(move |old, new| {
-        let Some(context) = context.upgrade() else { return };
+        let Some(context) = context.upgrade() else {
+            return;
+        };
         for pod in old.into_iter().chain(new) {
             let namespace = pod.namespace().unwrap_or_default();
-            let controller = pod.owner_references().iter().find(|o| o.controller == Some(true));
+            let controller = pod
+                .owner_references()
+                .iter()
+                .find(|o| o.controller == Some(true));
             match controller.filter(|owner| owner.kind == "ReplicaSet") {
                 Some(owner) => {
                     let key = Key::new(&namespace, &owner.name);
@@ -400,7 +532,9 @@ pub(crate) fn on_pod(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<Pod
                         context.expectations.created(&key);
                     }
                     if new.is_none_or(|new| new.metadata.deletion_timestamp.is_some()) {
-                        context.expectations.deleted(&key, &pod.uid().unwrap_or_default());
+                        context
+                            .expectations
+                            .deleted(&key, &pod.uid().unwrap_or_default());
                     }
                     queue.add(key);
                 }
@@ -418,15 +552,24 @@ pub(crate) fn on_pod(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<Pod
 }
 
 fn selects(set: &DynamicObject, pod: &Pod) -> bool {
-    let selector = set.data.pointer("/spec/selector").cloned().unwrap_or_default();
-    let selector: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector> = serde_json::from_value(selector).ok();
+    let selector = set
+        .data
+        .pointer("/spec/selector")
+        .cloned()
+        .unwrap_or_default();
+    let selector: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector> =
+        serde_json::from_value(selector).ok();
     let selector: Option<Selector> = selector.and_then(|selector| selector.try_into().ok());
     selector.is_some_and(|selector| !selector.selects_all() && selector.matches(pod.labels()))
 }
 
 pub(crate) fn on_replicaset(queue: &Queue<Key>) -> Listener<DynamicObject> {
     let queue = queue.clone();
-    Box::new(move |old, new| old.or(new).into_iter().for_each(|set| queue.add(Key::of(&**set))))
+    Box::new(move |old, new| {
+        old.or(new)
+            .into_iter()
+            .for_each(|set| queue.add(Key::of(&**set)))
+    })
 }
 
 #[cfg(test)]
@@ -447,7 +590,8 @@ mod tests {
                 "conditions": [{"type": "Ready", "status": status, "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
         })).unwrap();
         if state == "~" {
-            pod.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+            pod.metadata.deletion_timestamp =
+                serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
         }
         if name.to_lowercase() == name {
             pod.metadata.owner_references = serde_json::from_value(
@@ -466,7 +610,11 @@ mod tests {
         let pods: Vec<_> = pods.split_whitespace().map(pod).collect();
         let plan = plan(&set, &pods, "2026-01-01T00:01:00Z".parse().unwrap()).unwrap();
         let mut said = Vec::new();
-        for (verb, names) in [("adopt", &plan.adopt), ("release", &plan.release), ("delete", &plan.delete)] {
+        for (verb, names) in [
+            ("adopt", &plan.adopt),
+            ("release", &plan.release),
+            ("delete", &plan.delete),
+        ] {
             if !names.is_empty() {
                 said.push(format!("{verb} {}", names.join(" ")));
             }
@@ -474,7 +622,11 @@ mod tests {
         if plan.create > 0 {
             said.push(format!("create {}", plan.create));
         }
-        said.push(format!("{} ready of {}", plan.status.ready_replicas.unwrap(), plan.status.replicas));
+        said.push(format!(
+            "{} ready of {}",
+            plan.status.ready_replicas.unwrap(),
+            plan.status.replicas
+        ));
         expect.assert_eq(&said.join(", "));
     }
 
@@ -496,7 +648,11 @@ mod tests {
 
     #[test]
     fn pods_are_adopted_and_released_by_their_labels() {
-        check(2, "A+ b=", expect!["adopt A, release b, create 1, 1 ready of 1"]);
+        check(
+            2,
+            "A+ b=",
+            expect!["adopt A, release b, create 1, 1 ready of 1"],
+        );
     }
 
     #[test]

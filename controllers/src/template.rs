@@ -13,7 +13,10 @@ const SAFE: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 /// A template without nulls and without the hash label, for comparison.
 pub(crate) fn bare(template: &Value) -> Value {
     let mut template = without_nulls(template);
-    if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+    if let Some(labels) = template
+        .pointer_mut("/metadata/labels")
+        .and_then(Value::as_object_mut)
+    {
         labels.remove(HASH_LABEL);
     }
     template
@@ -38,7 +41,10 @@ pub(crate) fn hash(template: &Value, collisions: i32) -> String {
     if collisions > 0 {
         write(&mut hash, &collisions.to_le_bytes());
     }
-    hash.to_string().bytes().map(|digit| char::from(SAFE[usize::from(digit) % SAFE.len()])).collect()
+    hash.to_string()
+        .bytes()
+        .map(|digit| char::from(SAFE[usize::from(digit) % SAFE.len()]))
+        .collect()
 }
 
 fn feed(hash: &mut u32, value: &Value) {
