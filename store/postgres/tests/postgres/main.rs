@@ -1,0 +1,5 @@
+//! The Postgres back end, on a real server.
+
+mod conformance;
+mod server;
+mod sharing;
