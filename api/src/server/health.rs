@@ -45,15 +45,19 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         router = router
             .route(
                 path,
-                get(move |State(server): State<Arc<Server>>, RawQuery(query): RawQuery| async move {
-                    all(&server, word, checks, query.as_deref().unwrap_or_default()).await
-                }),
+                get(
+                    move |State(server): State<Arc<Server>>, RawQuery(query): RawQuery| async move {
+                        all(&server, word, checks, query.as_deref().unwrap_or_default()).await
+                    },
+                ),
             )
             .route(
                 &format!("{path}/{{*check}}"),
-                get(move |State(server): State<Arc<Server>>, Path(check): Path<String>| async move {
-                    one(&server, checks, &check).await
-                }),
+                get(
+                    move |State(server): State<Arc<Server>>, Path(check): Path<String>| async move {
+                        one(&server, checks, &check).await
+                    },
+                ),
             );
     }
     router

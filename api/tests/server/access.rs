@@ -12,7 +12,11 @@ async fn nobody_sees_objects_without_an_identity() {
     for authorization in ["", "Bearer wrong", "Basic YTpi", "Bearer"] {
         for path in [PODS, "/api", "/apis", "/api/v1", "/openapi/v3", "/nothing"] {
             let reply = cluster
-                .send_with(&format!("GET {path}"), "", &[("authorization", authorization)])
+                .send_with(
+                    &format!("GET {path}"),
+                    "",
+                    &[("authorization", authorization)],
+                )
                 .await;
             assert_eq!(reply.failure(), "401 Unauthorized: Unauthorized", "{path}");
         }
@@ -22,18 +26,38 @@ async fn nobody_sees_objects_without_an_identity() {
 #[tokio::test]
 async fn health_and_version_are_open() {
     let cluster = Cluster::start().await;
-    for path in ["/healthz", "/livez", "/readyz", "/readyz/store", "/healthz/ping"] {
-        let reply = cluster.send_with(&format!("GET {path}"), "", &[("authorization", "")]).await;
-        assert_eq!((reply.code.as_u16(), reply.text.as_str()), (200, "ok"), "{path}");
+    for path in [
+        "/healthz",
+        "/livez",
+        "/readyz",
+        "/readyz/store",
+        "/healthz/ping",
+    ] {
+        let reply = cluster
+            .send_with(&format!("GET {path}"), "", &[("authorization", "")])
+            .await;
+        assert_eq!(
+            (reply.code.as_u16(), reply.text.as_str()),
+            (200, "ok"),
+            "{path}"
+        );
     }
-    let verbose = cluster.send_with("GET /readyz?verbose", "", &[("authorization", "")]).await;
+    let verbose = cluster
+        .send_with("GET /readyz?verbose", "", &[("authorization", "")])
+        .await;
     assert_eq!(
         verbose.text,
         "[+]ping ok\n[+]store ok\n[+]poststarthook/bootstrap ok\nreadyz check passed\n"
     );
     assert_eq!(cluster.send("GET /readyz/nothing", "").await.code, 404);
-    let version = cluster.send_with("GET /version", "", &[("authorization", "")]).await.json();
-    assert_eq!((version["major"].as_str(), version["minor"].as_str()), (Some("1"), Some("36")));
+    let version = cluster
+        .send_with("GET /version", "", &[("authorization", "")])
+        .await
+        .json();
+    assert_eq!(
+        (version["major"].as_str(), version["minor"].as_str()),
+        (Some("1"), Some("36"))
+    );
 }
 
 #[tokio::test]
@@ -43,7 +67,10 @@ async fn a_component_may_do_only_its_own() {
     let request = http::Request::get("/api/v1/namespaces/default/secrets")
         .body(Vec::new())
         .expect("a request");
-    let error = scheduler.request::<serde_json::Value>(request).await.expect_err("refused");
+    let error = scheduler
+        .request::<serde_json::Value>(request)
+        .await
+        .expect_err("refused");
     let kube::Error::Api(status) = error else {
         panic!("{error}");
     };
@@ -76,7 +103,9 @@ async fn a_request_that_takes_too_long_is_given_up() {
     let mut config = config();
     config.limits.request = Duration::from_millis(50);
     let cluster = Cluster::start_with(config).await;
-    let reply = cluster.send(&format!("GET {MAPS}?resourceVersion=99999"), "").await;
+    let reply = cluster
+        .send(&format!("GET {MAPS}?resourceVersion=99999"), "")
+        .await;
     assert_eq!(
         reply.failure(),
         "504 Timeout: Timeout: request did not complete within the allotted timeout"

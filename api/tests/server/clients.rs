@@ -27,19 +27,39 @@ fn map(name: &str) -> ConfigMap {
 async fn a_typed_client_creates_reads_patches_and_deletes() {
     let cluster = Cluster::start().await;
     let maps = maps(&cluster);
-    maps.create(&PostParams::default(), &map("a")).await.expect("created");
+    maps.create(&PostParams::default(), &map("a"))
+        .await
+        .expect("created");
     let patch = json!({"data": {"k": "w"}});
     for patch in [Patch::Merge(&patch), Patch::Strategic(&patch)] {
-        maps.patch("a", &PatchParams::default(), &patch).await.expect("patched");
+        maps.patch("a", &PatchParams::default(), &patch)
+            .await
+            .expect("patched");
     }
     let mut read = maps.get("a").await.expect("read");
     assert_eq!(read.data.as_ref().expect("data")["k"], "w");
-    read.data.get_or_insert_default().insert("l".to_owned(), "x".to_owned());
-    maps.replace("a", &PostParams::default(), &read).await.expect("replaced");
-    let conflict = maps.replace("a", &PostParams::default(), &read).await.expect_err("stale");
+    read.data
+        .get_or_insert_default()
+        .insert("l".to_owned(), "x".to_owned());
+    maps.replace("a", &PostParams::default(), &read)
+        .await
+        .expect("replaced");
+    let conflict = maps
+        .replace("a", &PostParams::default(), &read)
+        .await
+        .expect_err("stale");
     assert!(matches!(conflict, kube::Error::Api(status) if status.code == 409));
-    assert_eq!(maps.list(&ListParams::default().limit(1)).await.expect("listed").items.len(), 1);
-    maps.delete("a", &DeleteParams::default()).await.expect("deleted");
+    assert_eq!(
+        maps.list(&ListParams::default().limit(1))
+            .await
+            .expect("listed")
+            .items
+            .len(),
+        1
+    );
+    maps.delete("a", &DeleteParams::default())
+        .await
+        .expect("deleted");
     assert!(maps.get_opt("a").await.expect("read").is_none());
 }
 
@@ -72,16 +92,22 @@ async fn names(
 async fn both_kinds_of_watcher_see_what_is_and_what_comes() {
     let cluster = Cluster::start().await;
     let maps = maps(&cluster);
-    maps.create(&PostParams::default(), &map("a")).await.expect("created");
+    maps.create(&PostParams::default(), &map("a"))
+        .await
+        .expect("created");
     for (config, name) in [
         (watcher::Config::default(), "b"),
         (watcher::Config::default().streaming_lists(), "c"),
     ] {
         let mut stream = pin!(watcher::watcher(maps.clone(), config).boxed());
         assert_eq!(names(&mut stream, 1).await, ["a"]);
-        maps.create(&PostParams::default(), &map(name)).await.expect("created");
+        maps.create(&PostParams::default(), &map(name))
+            .await
+            .expect("created");
         assert_eq!(names(&mut stream, 1).await, [name]);
-        maps.delete(name, &DeleteParams::default()).await.expect("deleted");
+        maps.delete(name, &DeleteParams::default())
+            .await
+            .expect("deleted");
         assert_eq!(names(&mut stream, 1).await, [format!("-{name}")]);
     }
 }

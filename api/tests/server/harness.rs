@@ -127,7 +127,12 @@ impl Cluster {
     }
 
     /// The same with headers, which take the place of the usual ones.
-    pub(crate) async fn send_with(&self, line: &str, body: &str, headers: &[(&str, &str)]) -> Reply {
+    pub(crate) async fn send_with(
+        &self,
+        line: &str,
+        body: &str,
+        headers: &[(&str, &str)],
+    ) -> Reply {
         let response = timeout(DEADLINE, self.open(line, body, headers))
             .await
             .expect("an answer in time");
@@ -135,7 +140,12 @@ impl Cluster {
     }
 
     /// Sends a request and leaves the answer's body to be read.
-    pub(crate) async fn open(&self, line: &str, body: &str, headers: &[(&str, &str)]) -> Response<Body> {
+    pub(crate) async fn open(
+        &self,
+        line: &str,
+        body: &str,
+        headers: &[(&str, &str)],
+    ) -> Response<Body> {
         let (method, path) = line.split_once(' ').expect("a method and a path");
         let mut request = Request::builder().method(method).uri(path);
         let default = [
@@ -150,7 +160,9 @@ impl Cluster {
         for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
             request = request.header(*name, *value);
         }
-        let request = request.body(Body::from(body.to_owned())).expect("a request");
+        let request = request
+            .body(Body::from(body.to_owned()))
+            .expect("a request");
         self.router
             .clone()
             .oneshot(request)
@@ -200,7 +212,9 @@ pub(crate) fn pod(name: &str) -> String {
 
 /// A ConfigMap.
 pub(crate) fn config_map(name: &str, value: &str) -> String {
-    format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}","labels":{{"v":"{value}"}}}},"data":{{"v":"{value}"}}}}"#)
+    format!(
+        r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}","labels":{{"v":"{value}"}}}},"data":{{"v":"{value}"}}}}"#
+    )
 }
 
 pub(crate) const MAPS: &str = "/api/v1/namespaces/default/configmaps";

@@ -31,18 +31,28 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
-        let certificate = params.self_signed(&key).expect("a certificate").der().clone();
+        let certificate = params
+            .self_signed(&key)
+            .expect("a certificate")
+            .der()
+            .clone();
         Self {
             certificate,
             issuer: Issuer::new(params, key),
         }
     }
 
-    fn issue(&self, name: &str, group: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    fn issue(
+        &self,
+        name: &str,
+        group: &str,
+    ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("params");
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
-        params.distinguished_name.push(DnType::OrganizationName, group);
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, group);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
@@ -79,7 +89,12 @@ async fn a_client_certificate_is_an_identity_and_stopping_ends_a_watch() {
     let address = listener.local_addr().expect("an address");
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve::run(listener, server, cluster.router.clone(), stop.clone()));
+    tasks.spawn(serve::run(
+        listener,
+        server,
+        cluster.router.clone(),
+        stop.clone(),
+    ));
 
     let connect = |identity: Option<(&'static str, &'static str)>| {
         let builder = ClientConfig::builder_with_provider(provider())
@@ -96,7 +111,10 @@ async fn a_client_certificate_is_an_identity_and_stopping_ends_a_watch() {
         async move {
             let stream = TcpStream::connect(address).await.expect("connected");
             let name = ServerName::try_from("localhost").expect("a name");
-            let stream = TlsConnector::from(Arc::new(client)).connect(name, stream).await.expect("TLS");
+            let stream = TlsConnector::from(Arc::new(client))
+                .connect(name, stream)
+                .await
+                .expect("TLS");
             let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
                 .await
                 .expect("HTTP");
@@ -117,15 +135,22 @@ async fn a_client_certificate_is_an_identity_and_stopping_ends_a_watch() {
     ] {
         let (mut sender, connection) = connect(identity).await;
         connections.spawn(connection);
-        let response = timeout(DEADLINE, sender.send_request(get(MAPS))).await.expect("in time");
+        let response = timeout(DEADLINE, sender.send_request(get(MAPS)))
+            .await
+            .expect("in time");
         assert_eq!(response.expect("an answer").status(), code, "{identity:?}");
     }
     let (mut sender, connection) = connect(Some(("wk-admin", "system:masters"))).await;
     connections.spawn(connection);
-    let watch = sender.send_request(get(&format!("{MAPS}?watch=true"))).await.expect("a watch");
+    let watch = sender
+        .send_request(get(&format!("{MAPS}?watch=true")))
+        .await
+        .expect("a watch");
     assert_eq!(watch.status(), 200);
     stop.cancel();
-    let ended = timeout(DEADLINE, watch.into_body().collect()).await.expect("in time");
+    let ended = timeout(DEADLINE, watch.into_body().collect())
+        .await
+        .expect("in time");
     assert!(ended.expect("a whole body").to_bytes().is_empty());
     let served = timeout(DEADLINE, tasks.join_next()).await.expect("in time");
     assert!(matches!(served, Some(Ok(Ok(())))), "{served:?}");

@@ -24,7 +24,11 @@ impl Events {
     }
 
     async fn open(cluster: &Cluster, query: &str) -> Self {
-        Self::of(cluster.open(&format!("GET {MAPS}?watch=true&{query}"), "", &[]).await)
+        Self::of(
+            cluster
+                .open(&format!("GET {MAPS}?watch=true&{query}"), "", &[])
+                .await,
+        )
     }
 
     /// The next event; `None` at the end.
@@ -34,7 +38,9 @@ impl Events {
                 let line: Vec<u8> = self.pending.drain(..=end).collect();
                 return Some(serde_json::from_slice(&line).expect("an event"));
             }
-            let frame = timeout(DEADLINE, self.body.frame()).await.expect("a frame in time")?;
+            let frame = timeout(DEADLINE, self.body.frame())
+                .await
+                .expect("a frame in time")?;
             let data = frame.expect("a frame").into_data().expect("data");
             assert!(data.len() <= 64 * 1024);
             self.pending.extend_from_slice(&data);
@@ -46,13 +52,17 @@ impl Events {
         let Some(event) = self.next().await else {
             return "END".to_owned();
         };
-        let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
+        let name = event["object"]["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default();
         format!("{} {name}", event["type"].as_str().unwrap_or_default())
     }
 }
 
 async fn put(cluster: &Cluster, name: &str, value: &str) -> Value {
-    cluster.ok(&format!("POST {MAPS}"), &config_map(name, value)).await
+    cluster
+        .ok(&format!("POST {MAPS}"), &config_map(name, value))
+        .await
 }
 
 async fn set(cluster: &Cluster, name: &str, value: &str) -> Value {
@@ -72,7 +82,11 @@ async fn a_watch_without_a_version_starts_with_what_is_there() {
     let gone = events.next().await.expect("an event");
     assert_eq!(gone["type"], "DELETED");
     let version = |object: &Value| -> u64 {
-        object["metadata"]["resourceVersion"].as_str().expect("a version").parse().expect("a number")
+        object["metadata"]["resourceVersion"]
+            .as_str()
+            .expect("a version")
+            .parse()
+            .expect("a number")
     };
     let list = cluster.ok(&format!("GET {MAPS}"), "").await;
     assert_eq!(version(&gone["object"]), version(&list));
@@ -84,7 +98,9 @@ async fn a_watch_from_a_version_tells_what_came_after() {
     let first = put(&cluster, "a", "1").await;
     put(&cluster, "b", "1").await;
     set(&cluster, "a", "2").await;
-    let version = first["metadata"]["resourceVersion"].as_str().expect("a version");
+    let version = first["metadata"]["resourceVersion"]
+        .as_str()
+        .expect("a version");
     let mut events = Events::open(&cluster, &format!("resourceVersion={version}")).await;
     assert_eq!(events.text().await, "ADDED b");
     assert_eq!(events.text().await, "MODIFIED a");
@@ -100,7 +116,10 @@ async fn leaving_a_selector_is_deletion_and_entering_it_addition() {
     let left = events.next().await.expect("an event");
     assert_eq!(left["type"], "DELETED");
     assert_eq!(left["object"]["metadata"]["labels"]["v"], "in");
-    assert_eq!(left["object"]["metadata"]["resourceVersion"], out["metadata"]["resourceVersion"]);
+    assert_eq!(
+        left["object"]["metadata"]["resourceVersion"],
+        out["metadata"]["resourceVersion"]
+    );
     set(&cluster, "a", "still-out").await;
     set(&cluster, "a", "in").await;
     assert_eq!(events.text().await, "ADDED a");
@@ -111,7 +130,11 @@ async fn one_name_can_be_watched() {
     let cluster = Cluster::start().await;
     put(&cluster, "a", "1").await;
     put(&cluster, "b", "1").await;
-    let mut events = Events::of(cluster.open(&format!("GET {MAPS}/b?watch=1"), "", &[]).await);
+    let mut events = Events::of(
+        cluster
+            .open(&format!("GET {MAPS}/b?watch=1"), "", &[])
+            .await,
+    );
     assert_eq!(events.text().await, "ADDED b");
     set(&cluster, "a", "2").await;
     set(&cluster, "b", "2").await;
@@ -127,11 +150,22 @@ async fn the_end_of_the_initial_events_is_marked() {
     assert_eq!(events.text().await, "ADDED a");
     let bookmark = events.next().await.expect("an event");
     assert_eq!(bookmark["type"], "BOOKMARK");
-    assert_eq!(bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    assert_eq!(
+        bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
+        "true"
+    );
     put(&cluster, "b", "1").await;
     assert_eq!(events.text().await, "ADDED b");
-    let wrong = cluster.failure(&format!("GET {MAPS}?watch=true&sendInitialEvents=true&allowWatchBookmarks=true"), "").await;
-    assert!(wrong.starts_with("422 Invalid: ListOptions.meta.k8s.io"), "{wrong}");
+    let wrong = cluster
+        .failure(
+            &format!("GET {MAPS}?watch=true&sendInitialEvents=true&allowWatchBookmarks=true"),
+            "",
+        )
+        .await;
+    assert!(
+        wrong.starts_with("422 Invalid: ListOptions.meta.k8s.io"),
+        "{wrong}"
+    );
 }
 
 #[tokio::test]
@@ -146,12 +180,26 @@ async fn a_watch_ends_at_its_timeout_with_a_bookmark() {
 async fn a_watch_can_be_of_tables() {
     let cluster = Cluster::start().await;
     put(&cluster, "a", "1").await;
-    let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json")];
-    let mut events = Events::of(cluster.open(&format!("GET {MAPS}?watch=true"), "", &accept).await);
+    let accept = [(
+        "accept",
+        "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+    )];
+    let mut events = Events::of(
+        cluster
+            .open(&format!("GET {MAPS}?watch=true"), "", &accept)
+            .await,
+    );
     let first = events.next().await.expect("an event");
-    assert_eq!((first["type"].as_str(), first["object"]["kind"].as_str()), (Some("ADDED"), Some("Table")));
+    assert_eq!(
+        (first["type"].as_str(), first["object"]["kind"].as_str()),
+        (Some("ADDED"), Some("Table"))
+    );
     assert_eq!(first["object"]["rows"][0]["cells"][0], "a");
-    assert!(first["object"]["columnDefinitions"].as_array().is_some_and(|columns| !columns.is_empty()));
+    assert!(
+        first["object"]["columnDefinitions"]
+            .as_array()
+            .is_some_and(|columns| !columns.is_empty())
+    );
 }
 
 #[tokio::test]
