@@ -46,10 +46,19 @@ async fn ensure(client: &Client, config: &Config) -> Result<(), kube::Error> {
         create(client, "/api/v1/namespaces", name, &namespace).await?;
     }
     let service = service(config);
-    create(client, "/api/v1/namespaces/default/services", "kubernetes", &service).await?;
+    create(
+        client,
+        "/api/v1/namespaces/default/services",
+        "kubernetes",
+        &service,
+    )
+    .await?;
     let slice = slice(config);
     let found = create(client, SLICES, "kubernetes", &slice).await?;
-    if ["endpoints", "ports"].iter().any(|part| found[part] != slice[part]) {
+    if ["endpoints", "ports"]
+        .iter()
+        .any(|part| found[part] != slice[part])
+    {
         let patch = json!({"endpoints": slice["endpoints"], "ports": slice["ports"]});
         let path = format!("{SLICES}/kubernetes");
         send(client, Method::PATCH, &path, &patch).await?;
@@ -78,7 +87,12 @@ async fn create(
     }
 }
 
-async fn send(client: &Client, method: Method, path: &str, body: &Value) -> Result<Value, kube::Error> {
+async fn send(
+    client: &Client,
+    method: Method,
+    path: &str,
+    body: &Value,
+) -> Result<Value, kube::Error> {
     let content_type = if method == Method::PATCH {
         "application/merge-patch+json"
     } else {
@@ -118,7 +132,11 @@ fn service(config: &Config) -> Value {
 }
 
 fn slice(config: &Config) -> Value {
-    let family = if config.advertised.is_ipv4() { "IPv4" } else { "IPv6" };
+    let family = if config.advertised.is_ipv4() {
+        "IPv4"
+    } else {
+        "IPv6"
+    };
     json!({
         "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
         "addressType": family,

@@ -158,7 +158,10 @@ mod tests {
             r#"{"metadata":{"name":"a"}}"#,
             r#"{"metadata":{"resourceVersion":"7","name":"a"}}"#,
         );
-        check(r#"{"metadata":{}}"#, r#"{"metadata":{"resourceVersion":"7"}}"#);
+        check(
+            r#"{"metadata":{}}"#,
+            r#"{"metadata":{"resourceVersion":"7"}}"#,
+        );
         check(
             r#"{"data":{"metadata":"{\"x"},"kind":"metadata","metadata":{"name":"a"}}"#,
             r#"{"data":{"metadata":"{\"x"},"kind":"metadata","metadata":{"resourceVersion":"7","name":"a"}}"#,
@@ -175,8 +178,15 @@ mod tests {
     fn labels_are_found_without_reading_the_rest() {
         let value = br#"{"spec":{"labels":{"no":"no"}},"metadata":{"labels":{"app":"web"}}}"#;
         let found = labels(value).expect("labels");
-        assert_eq!(found, BTreeMap::from([("app".to_owned(), "web".to_owned())]));
-        assert!(labels(br#"{"metadata":{"labels":null}}"#).expect("labels").is_empty());
+        assert_eq!(
+            found,
+            BTreeMap::from([("app".to_owned(), "web".to_owned())])
+        );
+        assert!(
+            labels(br#"{"metadata":{"labels":null}}"#)
+                .expect("labels")
+                .is_empty()
+        );
     }
 
     proptest! {

@@ -51,7 +51,11 @@ impl Subject {
 
     fn details(&self, word: &str) -> Map<String, Value> {
         let mut details = Map::new();
-        for (key, text) in [("name", self.name.as_str()), ("group", &self.group), ("kind", word)] {
+        for (key, text) in [
+            ("name", self.name.as_str()),
+            ("group", &self.group),
+            ("kind", word),
+        ] {
             if !text.is_empty() {
                 details.insert(key.to_owned(), text.into());
             }
@@ -92,7 +96,9 @@ pub enum Error {
     Unprocessable(String),
     #[error("{0}")]
     BadRequest(String),
-    #[error("only the following media types are accepted: application/json, application/json;as=Table;v=v1;g=meta.k8s.io, application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io")]
+    #[error(
+        "only the following media types are accepted: application/json, application/json;as=Table;v=v1;g=meta.k8s.io, application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+    )]
     NotAcceptable,
     #[error("{0}")]
     UnsupportedMediaType(String),
@@ -379,7 +385,9 @@ mod tests {
         let status = Error::internal("password is hunter2").status();
         check(
             Error::internal("password is hunter2"),
-            expect![[r#"{"apiVersion":"v1","code":500,"kind":"Status","message":"Internal error occurred","metadata":{},"reason":"InternalError","status":"Failure"}"#]],
+            expect![[
+                r#"{"apiVersion":"v1","code":500,"kind":"Status","message":"Internal error occurred","metadata":{},"reason":"InternalError","status":"Failure"}"#
+            ]],
         );
         assert!(!status.to_string().contains("hunter2"));
     }

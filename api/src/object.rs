@@ -119,7 +119,11 @@ mod tests {
 
     #[test]
     fn mistyped_metadata_reads_as_absent() {
-        for object in [json!({}), json!({"metadata": 3}), json!({"metadata": {"name": 3}})] {
+        for object in [
+            json!({}),
+            json!({"metadata": 3}),
+            json!({"metadata": {"name": 3}}),
+        ] {
             assert_eq!(name(&object), "");
             assert_eq!(finalizers(&object), Vec::<&str>::new());
             assert!(!deleting(&object));

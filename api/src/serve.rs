@@ -78,7 +78,10 @@ pub async fn run(
     }
     drop(listener);
     // Whatever is left when the deadline passes is aborted with the set.
-    let drained = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
+    let drained = timeout(DRAIN, async {
+        while connections.join_next().await.is_some() {}
+    })
+    .await;
     if drained.is_err() {
         tracing::warn!(connections = connections.len(), "connections cut off");
     }

@@ -38,8 +38,12 @@ impl FromStr for ServiceRange {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parse = || {
             let (address, prefix) = text.split_once('/')?;
-            let prefix: u8 = prefix.parse().ok().filter(|prefix| (1..=30).contains(prefix))?;
-            let network = u32::from(address.parse::<Ipv4Addr>().ok()?) & (u32::MAX << (32 - prefix));
+            let prefix: u8 = prefix
+                .parse()
+                .ok()
+                .filter(|prefix| (1..=30).contains(prefix))?;
+            let network =
+                u32::from(address.parse::<Ipv4Addr>().ok()?) & (u32::MAX << (32 - prefix));
             Some(Self { network, prefix })
         };
         parse().ok_or_else(|| ServiceRangeError(text.to_owned()))
@@ -131,7 +135,9 @@ pub(crate) fn allocate(
         }
     }
     let asked = match service["spec"]["clusterIP"].as_str().unwrap_or_default() {
-        "" => service["spec"]["clusterIPs"][0].as_str().unwrap_or_default(),
+        "" => service["spec"]["clusterIPs"][0]
+            .as_str()
+            .unwrap_or_default(),
         own => own,
     };
     let path = spec.field("clusterIPs");
@@ -249,7 +255,9 @@ mod tests {
             }
             assert_eq!(taken.len() as u32, range.usable(), "{text}");
         }
-        let first = range("10.43.0.0/16").pick(0, |_| false).expect("an address");
+        let first = range("10.43.0.0/16")
+            .pick(0, |_| false)
+            .expect("an address");
         assert_eq!(first.to_string(), "10.43.1.1");
     }
 }

@@ -37,7 +37,11 @@ mod tests {
             .distinguished_name
             .push(DnType::OrganizationName, organization);
         let key = KeyPair::generate().expect("a key");
-        params.self_signed(&key).expect("a certificate").der().to_vec()
+        params
+            .self_signed(&key)
+            .expect("a certificate")
+            .der()
+            .to_vec()
     }
 
     #[test]

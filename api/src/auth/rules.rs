@@ -58,7 +58,15 @@ const CONTROLLER_MANAGER: &[Rule] = &[
 const SCHEDULER: &[Rule] = &[
     rule(
         READ,
-        &["nodes", "pods", "namespaces", "services", "replicasets", "deployments", "leases"],
+        &[
+            "nodes",
+            "pods",
+            "namespaces",
+            "services",
+            "replicasets",
+            "deployments",
+            "leases",
+        ],
     ),
     rule(CREATE, &["pods/binding", "events", "leases"]),
     rule(CHANGE, &["pods/status", "events", "leases"]),
@@ -172,7 +180,11 @@ mod tests {
     #[test]
     fn controllers_do_not_bind() {
         check(&User::controller_manager(), "create pods/binding a", false);
-        check(&User::controller_manager(), "patch deployments/status a", true);
+        check(
+            &User::controller_manager(),
+            "patch deployments/status a",
+            true,
+        );
         check(&User::controller_manager(), "create secrets", false);
     }
 }

@@ -56,7 +56,11 @@ fn authenticate(server: &Server, request: &Request) -> Option<User> {
     if let Some(user) = request.extensions().get::<User>() {
         return Some(user.clone());
     }
-    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let value = request
+        .headers()
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme
         .eq_ignore_ascii_case("bearer")

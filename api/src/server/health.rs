@@ -1,4 +1,4 @@
-//! `/healthz`, `/livez`, `/readyz` and `/version`: what anyone may ask.
+//! `/healthz`, `/livez` and `/readyz`: what anyone may ask (and `/version`, which discovery answers).
 //!
 //! Live means that this process answers; ready that the store answers and the cluster's first objects
 //! are there. A single check is `/readyz/<check>`; `?verbose` lists them all.
@@ -9,13 +9,12 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
+    Router,
     extract::{Path, RawQuery, State},
     response::{IntoResponse, Response},
     routing::get,
 };
 use http::StatusCode;
-use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::state::Server;
@@ -37,7 +36,7 @@ pub(crate) fn is_open(path: &str) -> bool {
 }
 
 pub(crate) fn router() -> Router<Arc<Server>> {
-    let mut router = Router::new().route("/version", get(version));
+    let mut router = Router::new();
     for (path, word, checks) in [
         ("/healthz", "healthz", READY),
         ("/livez", "livez", LIVE),
@@ -46,15 +45,19 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         router = router
             .route(
                 path,
-                get(move |State(server): State<Arc<Server>>, RawQuery(query): RawQuery| async move {
-                    all(&server, word, checks, query.as_deref().unwrap_or_default()).await
-                }),
+                get(
+                    move |State(server): State<Arc<Server>>, RawQuery(query): RawQuery| async move {
+                        all(&server, word, checks, query.as_deref().unwrap_or_default()).await
+                    },
+                ),
             )
             .route(
                 &format!("{path}/{{*check}}"),
-                get(move |State(server): State<Arc<Server>>, Path(check): Path<String>| async move {
-                    one(&server, checks, &check).await
-                }),
+                get(
+                    move |State(server): State<Arc<Server>>, Path(check): Path<String>| async move {
+                        one(&server, checks, &check).await
+                    },
+                ),
             );
     }
     router
@@ -111,32 +114,5 @@ async fn passes(server: &Server, check: &str) -> bool {
         },
         "poststarthook/bootstrap" => *server.bootstrapped.borrow(),
         _ => true,
-    }
-}
-
-async fn version() -> Json<Value> {
-    Json(json!({
-        "major": "1",
-        "minor": "36",
-        "gitVersion": concat!("v1.36.0+wk", env!("CARGO_PKG_VERSION")),
-        "gitCommit": "",
-        "gitTreeState": "clean",
-        "buildDate": "1970-01-01T00:00:00Z",
-        "goVersion": "",
-        "compiler": "rustc",
-        "platform": format!("{}/{}", std::env::consts::OS, platform()),
-        "emulationMajor": "1",
-        "emulationMinor": "36",
-        "minCompatibilityMajor": "1",
-        "minCompatibilityMinor": "36",
-    }))
-}
-
-/// The architecture as Kubernetes names it.
-fn platform() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
     }
 }

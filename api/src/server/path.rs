@@ -100,24 +100,53 @@ mod tests {
     #[test]
     fn paths_name_resources() {
         check("/api/v1/pods", expect!["/v1 pods ns= name= sub="]);
-        check("/api/v1/nodes/n1/status", expect!["/v1 nodes ns= name=n1 sub=status"]);
-        check("/api/v1/namespaces", expect!["/v1 namespaces ns= name= sub="]);
-        check("/api/v1/namespaces/a", expect!["/v1 namespaces ns= name=a sub="]);
-        check("/api/v1/namespaces/a/finalize", expect!["/v1 namespaces ns= name=a sub=finalize"]);
-        check("/api/v1/namespaces/a/pods", expect!["/v1 pods ns=a name= sub="]);
-        check("/api/v1/namespaces/a/pods/p/log", expect!["/v1 pods ns=a name=p sub=log"]);
+        check(
+            "/api/v1/nodes/n1/status",
+            expect!["/v1 nodes ns= name=n1 sub=status"],
+        );
+        check(
+            "/api/v1/namespaces",
+            expect!["/v1 namespaces ns= name= sub="],
+        );
+        check(
+            "/api/v1/namespaces/a",
+            expect!["/v1 namespaces ns= name=a sub="],
+        );
+        check(
+            "/api/v1/namespaces/a/finalize",
+            expect!["/v1 namespaces ns= name=a sub=finalize"],
+        );
+        check(
+            "/api/v1/namespaces/a/pods",
+            expect!["/v1 pods ns=a name= sub="],
+        );
+        check(
+            "/api/v1/namespaces/a/pods/p/log",
+            expect!["/v1 pods ns=a name=p sub=log"],
+        );
         check(
             "/apis/apps/v1/namespaces/a/deployments/d/scale",
             expect!["apps/v1 deployments ns=a name=d sub=scale"],
         );
-        check("/api/v1/nodes/a%3Ab", expect!["/v1 nodes ns= name=a:b sub="]);
+        check(
+            "/api/v1/nodes/a%3Ab",
+            expect!["/v1 nodes ns= name=a:b sub="],
+        );
     }
 
     #[test]
     fn other_paths_name_nothing() {
         for path in [
-            "/", "/api", "/apis/apps", "/metrics", "/api/v1/namespaces//pods", "/api/v1//",
-            "/api/v1/pods/a/b/c/d", "/api/v1/pods/a%2Fb", "/api/v1/pods/a%zz", "/api/v1/pods/%ff",
+            "/",
+            "/api",
+            "/apis/apps",
+            "/metrics",
+            "/api/v1/namespaces//pods",
+            "/api/v1//",
+            "/api/v1/pods/a/b/c/d",
+            "/api/v1/pods/a%2Fb",
+            "/api/v1/pods/a%zz",
+            "/api/v1/pods/%ff",
         ] {
             assert_eq!(parse(path), None, "{path}");
         }

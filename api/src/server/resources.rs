@@ -24,12 +24,8 @@ use crate::{
     serve::Draining,
     subresources::{binding, finalize, log, scale, status},
     verbs::{
-        accept,
-        call::Call,
-        change::Part,
-        create, delete, deletecollection, get, list, patch,
-        query::Query,
-        update, watch,
+        accept, call::Call, change::Part, create, delete, deletecollection, get, list, patch,
+        query::Query, update, watch,
     },
 };
 
@@ -43,7 +39,11 @@ pub(crate) async fn serve(State(server): State<Arc<Server>>, request: Request) -
 
 async fn route(server: Arc<Server>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    let user = parts.extensions.get::<User>().cloned().ok_or(Error::Unauthorized)?;
+    let user = parts
+        .extensions
+        .get::<User>()
+        .cloned()
+        .ok_or(Error::Unauthorized)?;
     let draining = parts
         .extensions
         .get::<Draining>()
@@ -53,7 +53,8 @@ async fn route(server: Arc<Server>, request: Request) -> Result<Response, Error>
     let watching = parts.method == Method::GET
         && target.subresource.is_none()
         && query.flag("watch")?.unwrap_or(false);
-    let verb = verb(&parts.method, target.name.is_some(), watching).ok_or(Error::MethodNotAllowed)?;
+    let verb =
+        verb(&parts.method, target.name.is_some(), watching).ok_or(Error::MethodNotAllowed)?;
     let span = tracing::info_span!(
         "api",
         otel.name = format!("api.{}.{verb}", target.plural),
@@ -139,7 +140,11 @@ impl Parts {
             resource,
             server,
         };
-        authorize(&call, self.verb, target.subresource.as_deref().unwrap_or_default())?;
+        authorize(
+            &call,
+            self.verb,
+            target.subresource.as_deref().unwrap_or_default(),
+        )?;
         let reads = matches!(self.verb, "get" | "list" | "watch");
         let body = if reads {
             Bytes::new()
@@ -208,6 +213,8 @@ async fn read_body(body: Body, limit: usize) -> Result<Bytes, Error> {
     match Limited::new(body, limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Error::TooLarge { limit }),
-        Err(error) => Err(Error::BadRequest(format!("the body cannot be read: {error}"))),
+        Err(error) => Err(Error::BadRequest(format!(
+            "the body cannot be read: {error}"
+        ))),
     }
 }

@@ -26,7 +26,10 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
     let binding = decode::body(decode::format(call)?, body)?.value;
     let node = check(call, &binding)?;
     let now = object::time_text(call.server.now());
-    change(call, &call.name, Part::System, |pod| bind(call, pod, &binding, node, &now)).await?;
+    change(call, &call.name, Part::System, |pod| {
+        bind(call, pod, &binding, node, &now)
+    })
+    .await?;
     let subject = subject(call);
     Ok(Answer::success(StatusCode::CREATED, &subject, "").into_response())
 }

@@ -51,7 +51,10 @@ pub(crate) async fn serve(call: &Call, method: &Method) -> Result<Response, Erro
         .body(Body::empty())
         .map_err(Error::internal)?;
     let unavailable = |source: Option<crate::error::Source>| Error::Unavailable {
-        message: format!("node {:?} of pod {:?} does not answer", node.name, call.name),
+        message: format!(
+            "node {:?} of pod {:?} does not answer",
+            node.name, call.name
+        ),
         source,
     };
     let response = timeout(DEADLINE, call.server.node_proxy.request(&node, request))
@@ -93,7 +96,9 @@ fn options(call: &Call) -> Result<String, Error> {
     }
     if let Some(time) = call.query.text("sinceTime") {
         let since: jiff::Timestamp = time.parse().map_err(|_| {
-            Error::BadRequest(format!("sinceTime: Invalid value: {time:?}: must be an RFC 3339 time"))
+            Error::BadRequest(format!(
+                "sinceTime: Invalid value: {time:?}: must be an RFC 3339 time"
+            ))
         })?;
         let seconds = call.server.now().as_second() - since.as_second();
         add("sinceSeconds", &seconds.max(1).to_string());
@@ -124,7 +129,10 @@ fn container<'a>(pod: &'a Value, name: &str, asked: Option<&str>) -> Result<&'a 
             );
             for (more, word) in [(initial, "init"), (ephemeral, "ephemeral")] {
                 if !more.is_empty() {
-                    text.push_str(&format!(" or one of the {word} containers: [{}]", more.join(" ")));
+                    text.push_str(&format!(
+                        " or one of the {word} containers: [{}]",
+                        more.join(" ")
+                    ));
                 }
             }
             Err(Error::BadRequest(text))
@@ -135,13 +143,18 @@ fn container<'a>(pod: &'a Value, name: &str, asked: Option<&str>) -> Result<&'a 
             .chain(&ephemeral)
             .find(|&&name| name == asked)
             .copied()
-            .ok_or_else(|| Error::BadRequest(format!("container {asked} is not valid for pod {name}"))),
+            .ok_or_else(|| {
+                Error::BadRequest(format!("container {asked} is not valid for pod {name}"))
+            }),
     }
 }
 
 /// A container that never ran has no output.
 fn check_started(pod: &Value, name: &str, container: &str) -> Result<(), Error> {
-    let bound = !pod["spec"]["nodeName"].as_str().unwrap_or_default().is_empty();
+    let bound = !pod["spec"]["nodeName"]
+        .as_str()
+        .unwrap_or_default()
+        .is_empty();
     let status = ["containerStatuses", "initContainerStatuses"]
         .iter()
         .flat_map(|list| pod["status"][list].as_array().into_iter().flatten())
@@ -175,13 +188,15 @@ fn node(call: &Call, name: &str) -> Result<NodeTarget, Error> {
         })
     })?;
     let node = view::parse(&item.decoded.value)?;
-    let address = ["InternalIP", "ExternalIP", "Hostname"].iter().find_map(|kind| {
-        node["status"]["addresses"]
-            .as_array()?
-            .iter()
-            .find(|address| address["type"] == *kind)?["address"]
-            .as_str()
-    });
+    let address = ["InternalIP", "ExternalIP", "Hostname"]
+        .iter()
+        .find_map(|kind| {
+            node["status"]["addresses"]
+                .as_array()?
+                .iter()
+                .find(|address| address["type"] == *kind)?["address"]
+                .as_str()
+        });
     let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
         .as_u64()
         .and_then(|port| u16::try_from(port).ok());
@@ -195,7 +210,11 @@ fn node(call: &Call, name: &str) -> Result<NodeTarget, Error> {
 /// A nodelet's refusal, in its own words.
 async fn refusal(response: http::Response<Body>) -> Error {
     let status = response.status();
-    let body = timeout(DEADLINE, Limited::new(response.into_body(), ERROR_BYTES).collect()).await;
+    let body = timeout(
+        DEADLINE,
+        Limited::new(response.into_body(), ERROR_BYTES).collect(),
+    )
+    .await;
     let text = match body {
         Ok(Ok(body)) => String::from_utf8_lossy(&body.to_bytes()).trim().to_owned(),
         _ => String::new(),
@@ -241,14 +260,17 @@ mod tests {
             None,
             expect!["a container name must be specified for pod web, choose one of: [a b]"],
         );
-        check(pod(&["a"]), Some("x"), expect!["container x is not valid for pod web"]);
+        check(
+            pod(&["a"]),
+            Some("x"),
+            expect!["container x is not valid for pod web"],
+        );
     }
 
     #[test]
     fn a_container_that_never_ran_has_no_log() {
         let mut waits = pod(&["a"]);
-        waits["status"]["containerStatuses"] =
-            json!([{"name": "a", "restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}}]);
+        waits["status"]["containerStatuses"] = json!([{"name": "a", "restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}}]);
         check(
             waits.clone(),
             None,

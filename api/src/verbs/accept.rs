@@ -120,8 +120,14 @@ mod tests {
 
     #[test]
     fn protobuf_falls_back_to_json_or_is_refused() {
-        check("application/vnd.kubernetes.protobuf,application/json", expect!["Object"]);
-        check("application/vnd.kubernetes.protobuf", expect!["406 Not Acceptable"]);
+        check(
+            "application/vnd.kubernetes.protobuf,application/json",
+            expect!["Object"],
+        );
+        check(
+            "application/vnd.kubernetes.protobuf",
+            expect!["406 Not Acceptable"],
+        );
         check("text/html", expect!["406 Not Acceptable"]);
     }
 }

@@ -38,7 +38,11 @@ impl Answer {
     /// A `Status` that says that all went well.
     pub(crate) fn success(code: StatusCode, subject: &Subject, uid: &str) -> Self {
         let mut details = json!({"kind": subject.resource});
-        for (key, text) in [("name", &*subject.name), ("group", &subject.group), ("uid", uid)] {
+        for (key, text) in [
+            ("name", &*subject.name),
+            ("group", &subject.group),
+            ("uid", uid),
+        ] {
             if !text.is_empty() {
                 details[key] = text.into();
             }
@@ -90,6 +94,9 @@ mod tests {
     #[test]
     fn warnings_are_quoted_and_hold_no_control_characters() {
         let value = warning("unknown field \"spec.foo\"\r\nX: y").expect("a value");
-        assert_eq!(value.as_bytes(), br#"299 - "unknown field \"spec.foo\"X: y""#);
+        assert_eq!(
+            value.as_bytes(),
+            br#"299 - "unknown field \"spec.foo\"X: y""#
+        );
     }
 }

@@ -5,12 +5,7 @@ use serde_json::Value;
 use store::{Commit, Expect, Group, Op};
 
 use super::{call::Call, create::ATTEMPTS, metadata};
-use crate::{
-    admission, codec,
-    error::Error,
-    field::FieldErrors,
-    object,
-};
+use crate::{admission, codec, error::Error, field::FieldErrors, object};
 
 /// Which part of an object a write is about: the rest stays as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,7 +39,11 @@ pub(crate) async fn change(
     let key = call.key(name);
     for _ in 0..ATTEMPTS {
         call.server.cache.fresh().await?;
-        let item = call.server.cache.get(&key).ok_or_else(|| call.not_found(name))?;
+        let item = call
+            .server
+            .cache
+            .get(&key)
+            .ok_or_else(|| call.not_found(name))?;
         let old: Value = serde_json::from_slice(&item.decoded.value).map_err(Error::internal)?;
         let mut object = edit(&old)?;
         prepare(call, part, &mut object, &old)?;

@@ -6,12 +6,7 @@ use serde_json::Value;
 use store::{Commit, Expect, Group, Op};
 
 use super::{answer::Answer, call::Call, decode, metadata, view};
-use crate::{
-    admission, codec,
-    error::Error,
-    field::FieldErrors,
-    object,
-};
+use crate::{admission, codec, error::Error, field::FieldErrors, object};
 
 /// How often a write that others get in the way of is tried; each time somebody else succeeded.
 pub(crate) const ATTEMPTS: usize = 32;

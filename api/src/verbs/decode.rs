@@ -3,16 +3,8 @@
 use http::header;
 use serde_json::Value;
 
-use super::{
-    call::Call,
-    query::FieldValidation,
-};
-use crate::{
-    encoding,
-    error::Error,
-    schema,
-    server::state::Resource,
-};
+use super::{call::Call, query::FieldValidation};
+use crate::{encoding, error::Error, schema, server::state::Resource};
 
 /// How a body is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -143,7 +135,11 @@ pub(crate) fn checked(
         .unknown
         .iter()
         .map(|path| format!("unknown field {path:?}"))
-        .chain(duplicates.iter().map(|path| format!("duplicate field {path:?}")))
+        .chain(
+            duplicates
+                .iter()
+                .map(|path| format!("duplicate field {path:?}")),
+        )
         .collect();
     Ok(match validation {
         FieldValidation::Strict if !complaints.is_empty() => {

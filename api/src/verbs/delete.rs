@@ -6,13 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use store::{Commit, Expect, Group, Op};
 
-use super::{
-    answer::Answer,
-    call::Call,
-    change::is_held,
-    create::ATTEMPTS,
-    decode, view,
-};
+use super::{answer::Answer, call::Call, change::is_held, create::ATTEMPTS, decode, view};
 use crate::{
     admission::{self, lifecycle},
     codec,
@@ -71,7 +65,8 @@ impl DeleteOptions {
             (Some("Foreground"), None) => Some(Propagation::Foreground),
             (Some(_), Some(_)) => {
                 return Err(Error::BadRequest(
-                    "DeleteOptions: orphanDependents and propagationPolicy cannot be both set".to_owned(),
+                    "DeleteOptions: orphanDependents and propagationPolicy cannot be both set"
+                        .to_owned(),
                 ));
             }
             (Some(other), None) => {
@@ -114,8 +109,8 @@ pub(crate) async fn delete(call: &Call, body: &Bytes) -> Result<Answer, Error> {
     let deleted = remove(call, &call.name, &options).await?;
     let names = call.resource.names();
     // These kinds answer the object even when it is gone.
-    let shows = names.group.is_empty()
-        && matches!(names.plural, "pods" | "services" | "serviceaccounts");
+    let shows =
+        names.group.is_empty() && matches!(names.plural, "pods" | "services" | "serviceaccounts");
     if deleted.removed && !shows {
         let subject = call.subject(&call.name);
         return Ok(Answer::success(
@@ -137,11 +132,22 @@ pub(crate) async fn remove(
     let key = call.key(name);
     for _ in 0..ATTEMPTS {
         call.server.cache.fresh().await?;
-        let item = call.server.cache.get(&key).ok_or_else(|| call.not_found(name))?;
-        let mut object: Value = serde_json::from_slice(&item.decoded.value).map_err(Error::internal)?;
+        let item = call
+            .server
+            .cache
+            .get(&key)
+            .ok_or_else(|| call.not_found(name))?;
+        let mut object: Value =
+            serde_json::from_slice(&item.decoded.value).map_err(Error::internal)?;
         check_preconditions(call, name, &object, options)?;
         let held = |object: &Value| is_held(call, object);
-        let plan = plan(&*call.resource.kind, &object, options, held, call.server.now());
+        let plan = plan(
+            &*call.resource.kind,
+            &object,
+            options,
+            held,
+            call.server.now(),
+        );
         let expect = Expect::At(item.revision);
         let (ops, value, removed) = match plan {
             Plan::Nothing => {
@@ -200,7 +206,11 @@ fn check_preconditions(
 ) -> Result<(), Error> {
     let pairs = [
         ("UID", &options.uid, object::uid(object)),
-        ("ResourceVersion", &options.resource_version, object::resource_version(object)),
+        (
+            "ResourceVersion",
+            &options.resource_version,
+            object::resource_version(object),
+        ),
     ];
     for (what, wanted, found) in pairs {
         if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != found) {

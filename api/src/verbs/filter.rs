@@ -34,8 +34,11 @@ impl Filter {
         let requirements = fields.as_ref().map(FieldSelector::requirements);
         for (field, ..) in requirements.into_iter().flatten() {
             let field = field.as_str();
-            if !["metadata.name", "metadata.namespace"].contains(&field) && !known.contains(&field) {
-                return Err(Error::BadRequest(format!("field label not supported: {field}")));
+            if !["metadata.name", "metadata.namespace"].contains(&field) && !known.contains(&field)
+            {
+                return Err(Error::BadRequest(format!(
+                    "field label not supported: {field}"
+                )));
             }
         }
         Ok(Self {

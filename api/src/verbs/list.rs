@@ -136,7 +136,10 @@ async fn snapshot(
     };
     let exact = Revision(exact);
     cache.reach(exact).await?;
-    match cache.list_at(&call.resource.key, filter.namespace(), exact).await {
+    match cache
+        .list_at(&call.resource.key, filter.namespace(), exact)
+        .await
+    {
         Err(StoreError::Compacted { .. }) if token.is_some() => Err(Error::Expired(
             "The provided continue parameter is too old to display a consistent list result. \
              You must start a new list without the continue parameter."
@@ -174,7 +177,9 @@ pub(crate) fn assemble(call: &Call, bodies: &[Bytes], meta: &ListMeta) -> Result
         View::Object => return Ok(concatenate(call, bodies, &meta)),
         View::Table(version) => {
             let objects: Vec<Value> = bodies.iter().map(view::parse).collect::<Result<_, _>>()?;
-            return Ok(Bytes::from(view::table(call, version, &objects, meta)?.to_string()));
+            return Ok(Bytes::from(
+                view::table(call, version, &objects, meta)?.to_string(),
+            ));
         }
         View::Metadata(version) => version,
     };

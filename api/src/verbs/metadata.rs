@@ -41,9 +41,13 @@ pub(crate) fn place(call: &Call, object: &mut Value) -> Result<(), Error> {
     let own = object::namespace(object);
     if !own.is_empty() && own != call.namespace {
         return Err(Error::BadRequest(if call.resource.names().namespaced {
-            "the namespace of the provided object does not match the namespace sent on the request".to_owned()
+            "the namespace of the provided object does not match the namespace sent on the request"
+                .to_owned()
         } else {
-            format!("{} is not namespaced: remove metadata.namespace", call.resource.names().kind)
+            format!(
+                "{} is not namespaced: remove metadata.namespace",
+                call.resource.names().kind
+            )
         }));
     }
     if call.resource.names().namespaced {
@@ -254,10 +258,14 @@ mod tests {
 
     #[test]
     fn a_new_object_gets_its_uid_and_time_from_the_server() {
-        let mut object = json!({"metadata": {"uid": "mine", "resourceVersion": "3", "deletionTimestamp": "x"}});
+        let mut object =
+            json!({"metadata": {"uid": "mine", "resourceVersion": "3", "deletionTimestamp": "x"}});
         fill_new(&mut object, "2026-01-02T03:04:05Z".parse().expect("a time"));
         assert_eq!(object::uid(&object).len(), 36);
-        assert_eq!(object::text(&object, "creationTimestamp"), "2026-01-02T03:04:05Z");
+        assert_eq!(
+            object::text(&object, "creationTimestamp"),
+            "2026-01-02T03:04:05Z"
+        );
         assert!(!object::deleting(&object));
         assert_eq!(object::resource_version(&object), "");
     }

@@ -101,7 +101,11 @@ mod tests {
     #[test]
     fn names_follow_their_kind() {
         for (rule, good, bad) in [
-            (Rule::Subdomain, vec!["a", "a.b-c", "1.2"], vec!["", "A", "a.", "-a", "a..b", "a_b", "ä"]),
+            (
+                Rule::Subdomain,
+                vec!["a", "a.b-c", "1.2"],
+                vec!["", "A", "a.", "-a", "a..b", "a_b", "ä"],
+            ),
             (Rule::Label, vec!["a", "1-a"], vec!["a.b", "a-", ""]),
             (Rule::Label1035, vec!["a1"], vec!["1a", "a.b", ""]),
         ] {

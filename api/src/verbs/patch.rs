@@ -85,8 +85,8 @@ pub(crate) async fn patch(call: &Call, part: Part, body: &Bytes) -> Result<Answe
     let changed = change(call, &call.name, part, |old| {
         let mut object = patch.apply(Some(&call.resource.schema), old.clone())?;
         decode::identify(&call.resource, &mut object)?;
-        let (object, found) = decode::checked(call, object, &[])?
-            .map_err(|complaint| refuse(&patch, complaint))?;
+        let (object, found) =
+            decode::checked(call, object, &[])?.map_err(|complaint| refuse(&patch, complaint))?;
         warnings = found;
         Ok(object)
     })
@@ -100,7 +100,11 @@ pub(crate) async fn patch(call: &Call, part: Part, body: &Bytes) -> Result<Answe
 /// A patch whose result its kind's schema does not accept, as Kubernetes says it.
 fn refuse(patch: &Patch, complaint: String) -> Error {
     let mut errors = FieldErrors::default();
-    errors.invalid(&Path::root("patch"), json!(patch.value().to_string()), complaint);
+    errors.invalid(
+        &Path::root("patch"),
+        json!(patch.value().to_string()),
+        complaint,
+    );
     Error::Invalid {
         subject: Subject::default(),
         errors,

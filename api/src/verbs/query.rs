@@ -47,7 +47,9 @@ impl Query {
         self.text(name)
             .map(|value| {
                 value.parse().map_err(|_| {
-                    Error::BadRequest(format!("{name}: Invalid value: {value:?}: must be an integer"))
+                    Error::BadRequest(format!(
+                        "{name}: Invalid value: {value:?}: must be an integer"
+                    ))
                 })
             })
             .transpose()
@@ -112,9 +114,15 @@ mod tests {
 
     #[test]
     fn wrong_values_name_their_parameter() {
-        for (text, name) in [("limit=x", "limit"), ("resourceVersion=-1", "resourceVersion")] {
+        for (text, name) in [
+            ("limit=x", "limit"),
+            ("resourceVersion=-1", "resourceVersion"),
+        ] {
             let query = query(text);
-            let error = query.integer("limit").and(query.revision()).expect_err("an error");
+            let error = query
+                .integer("limit")
+                .and(query.revision())
+                .expect_err("an error");
             assert!(error.to_string().starts_with(name), "{error}");
         }
         assert!(query("fieldValidation=strict").field_validation().is_err());

@@ -126,7 +126,10 @@ fn check_initial(call: &Call, wants_initial: Option<bool>, bookmarks: bool) -> R
     match (wants_initial, matching) {
         (None, None) => {}
         (None, Some(_)) => {
-            errors.forbidden(&path, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+            errors.forbidden(
+                &path,
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            );
         }
         (Some(_), Some("NotOlderThan")) => {}
         (Some(_), _) => errors.forbidden(
@@ -247,7 +250,11 @@ impl Watch {
         if event.deleted {
             // Gone: what matters is whether the watcher knew of it.
             let known = before || (event.previous.is_none() && self.filter.matches(&event.item));
-            return if known { self.tell("DELETED", value) } else { Ok(()) };
+            return if known {
+                self.tell("DELETED", value)
+            } else {
+                Ok(())
+            };
         }
         match (before, self.filter.matches(&event.item)) {
             (false, false) => Ok(()),
@@ -256,7 +263,11 @@ impl Watch {
             (true, false) => {
                 let previous = event.previous.as_ref().unwrap_or(&event.item);
                 let mut object = view::parse(&previous.decoded.value)?;
-                object::set(&mut object, "resourceVersion", event.item.revision.to_string());
+                object::set(
+                    &mut object,
+                    "resourceVersion",
+                    event.item.revision.to_string(),
+                );
                 self.tell("DELETED", &Bytes::from(object.to_string()))
             }
         }
@@ -284,7 +295,8 @@ impl Watch {
 
     /// Says how far the watch has come; `initial` marks the end of the initial objects.
     fn bookmark(&mut self, revision: Revision, initial: bool) -> Result<(), Error> {
-        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        let mut metadata =
+            json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
         if initial {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
@@ -326,7 +338,9 @@ mod tests {
         for _ in 0..7 {
             frames.push("ADDED", &object);
         }
-        let sizes: Vec<usize> = std::iter::from_fn(|| frames.pop()).map(|frame| frame.len()).collect();
+        let sizes: Vec<usize> = std::iter::from_fn(|| frames.pop())
+            .map(|frame| frame.len())
+            .collect();
         assert_eq!(sizes.len(), 3);
         assert!(sizes.iter().all(|&size| size <= FRAME));
     }
@@ -336,7 +350,10 @@ mod tests {
         let mut frames = Frames::default();
         frames.push("ADDED", b"{}");
         frames.push("ADDED", &vec![b'x'; FRAME]);
-        assert_eq!(frames.pop().as_deref(), Some(&b"{\"type\":\"ADDED\",\"object\":{}}\n"[..]));
+        assert_eq!(
+            frames.pop().as_deref(),
+            Some(&b"{\"type\":\"ADDED\",\"object\":{}}\n"[..])
+        );
         assert!(frames.pop().is_some_and(|frame| frame.len() > FRAME));
         assert!(frames.pop().is_none());
     }
