@@ -104,14 +104,27 @@ async fn what_is_no_module_is_refused_in_words() {
     for reference in [
         "file://",
         "file:///",
-        "UPPER/case",
+        "UPPERCASE",
         "http://example.com/a.wasm",
     ] {
         let pull = files.store.ensure(reference, PullPolicy::IfNotPresent, &[]);
         got += &pull.await.unwrap_err().to_string();
         got += "\n";
     }
-    check(&got, expect![[""]]);
+    check(
+        &got,
+        expect![[r#"
+            failed to pull image "X": neither a WebAssembly component nor a module (binary or text)
+            failed to pull image "X": neither a WebAssembly component nor a module (binary or text)
+            failed to pull image "X": neither a WebAssembly component nor a module (binary or text)
+            failed to pull image "X": neither a WebAssembly component nor a module (binary or text)
+            failed to pull image "X": neither a WebAssembly component nor a module (binary or text)
+            failed to pull image "file://": file:// names no file: write file:///absolute/path.wasm
+            failed to pull image "file:///": / is not a regular file
+            invalid image reference "UPPERCASE": invalid reference format
+            invalid image reference "http://example.com/a.wasm": invalid reference format
+        "#]],
+    );
 }
 
 #[tokio::test]

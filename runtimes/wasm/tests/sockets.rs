@@ -66,7 +66,10 @@ async fn a_request_comes_from_the_pods_own_address() {
             String::from_utf8_lossy(&request[..size]).into_owned(),
         )
     };
-    let (answer, (from, request)) = tokio::join!(client, serve);
+    let both = async { tokio::join!(client, serve) };
+    let (answer, (from, request)) = tokio::time::timeout(SOON, both)
+        .await
+        .expect("it calls soon");
     assert_eq!(answer, (0, "stdout F hi\n".to_owned()));
     assert_eq!(
         Some(from),
