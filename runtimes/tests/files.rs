@@ -1,5 +1,7 @@
 //! The image store over files.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where its scenery does")]
+
 use expect_test::{Expect, expect};
 use runtimes::{
     ImageError, Images as _, PullPolicy,

@@ -1,5 +1,7 @@
 //! The image store against Debian's docker-registry, over loopback HTTP.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where its scenery does")]
+
 use std::{
     net::TcpListener,
     path::Path,
@@ -150,7 +152,7 @@ async fn a_wasm_artifact_is_pulled_and_kept_by_digest() {
     assert_eq!(image.kind, ImageKind::Wasm);
     assert_eq!(image.digest, runtimes::images::digest_of(MODULE));
     assert_eq!(std::fs::read(&image.path).unwrap(), MODULE);
-    assert_eq!(store.list().await.unwrap(), [image.clone()]);
+    assert_eq!(store.list().await.unwrap(), std::slice::from_ref(&image));
 
     let again = ImageStore::open(registry.dir.path().join("store"), StoreConfig::default());
     let again = again.unwrap();
@@ -246,10 +248,28 @@ async fn a_refused_pull_says_why() {
             .await
     };
     for (name, want) in [
-        ("nginx:v1", expect![[r#"failed to pull image "REGISTRY/nginx:v1": REGISTRY/nginx:v1 is a container image; this node runs WebAssembly components only"#]]),
-        ("chart:v1", expect![[r#"failed to pull image "REGISTRY/chart:v1": not a Wasm artifact: media type application/vnd.cncf.helm.config.v1+json"#]]),
-        ("text:v1", expect![[r#"failed to pull image "REGISTRY/text:v1": neither a WebAssembly component nor a module (binary or text)"#]]),
-        ("absent:v1", expect![[r#"failed to pull image "REGISTRY/absent:v1": manifest unknown"#]]),
+        (
+            "nginx:v1",
+            expect![[
+                r#"failed to pull image "REGISTRY/nginx:v1": REGISTRY/nginx:v1 is a container image; this node runs WebAssembly components only"#
+            ]],
+        ),
+        (
+            "chart:v1",
+            expect![[
+                r#"failed to pull image "REGISTRY/chart:v1": not a Wasm artifact: media type application/vnd.cncf.helm.config.v1+json"#
+            ]],
+        ),
+        (
+            "text:v1",
+            expect![[
+                r#"failed to pull image "REGISTRY/text:v1": neither a WebAssembly component nor a module (binary or text)"#
+            ]],
+        ),
+        (
+            "absent:v1",
+            expect![[r#"failed to pull image "REGISTRY/absent:v1": manifest unknown"#]],
+        ),
     ] {
         refusal(&registry, name, pull(name).await, want);
     }
@@ -267,7 +287,14 @@ async fn a_module_over_the_size_limit_is_refused() {
     });
     let reference = registry.reference("hello:v1");
     let pull = store.ensure(&reference, PullPolicy::Always, &[]).await;
-    refusal(&registry, "hello:v1", pull, expect![[r#"failed to pull image "REGISTRY/hello:v1": is 8 bytes or more; this node takes modules of at most 4"#]]);
+    refusal(
+        &registry,
+        "hello:v1",
+        pull,
+        expect![[
+            r#"failed to pull image "REGISTRY/hello:v1": is 8 bytes or more; this node takes modules of at most 4"#
+        ]],
+    );
 }
 
 #[tokio::test]
