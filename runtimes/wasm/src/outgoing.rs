@@ -66,18 +66,28 @@ async fn send(pod: &Pod, mut request: Request<WasiBody>, options: RequestOptions
         .map_err(|_| Error::HttpRequestUriInvalid)?;
     let mut connection: Pin<Connection> = Box::pin(async move { Ok(connection.await?) });
     let first_byte_deadline = options.first_byte_timeout.unwrap_or(DEADLINE);
+    let mut closed = false;
     let answer = timeout(first_byte_deadline, async {
         let mut answer = std::pin::pin!(sender.send_request(request));
         // The connection moves only when it is polled; once it has ended, the answer is there or lost.
         tokio::select! {
             answer = &mut answer => return answer.map_err(Error::from),
-            ended = &mut connection => ended?,
+            ended = &mut connection => {
+                closed = true;
+                ended?;
+            }
         }
         answer.await.map_err(Error::from)
     });
     let answer = answer.await.map_err(|_| Error::ConnectionReadTimeout)??;
     let response = answer.map(|body| body.map_err(Error::from).boxed_unsync());
-    Ok((response, Box::new(connection)))
+    // A future that has ended must not be polled again.
+    let rest: Connection = if closed {
+        Box::new(async { Ok(()) })
+    } else {
+        Box::new(connection)
+    };
+    Ok((response, rest))
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

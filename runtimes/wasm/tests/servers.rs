@@ -1,5 +1,7 @@
 //! Servers: requests over real sockets on the pods' own addresses.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where its scenery does")]
+
 mod node;
 
 use std::time::Duration;
@@ -62,7 +64,8 @@ async fn requests_under_way_are_killed_after_the_grace_period() {
     let spec = node.spec("loop", &fixture("http-loop.wat")).await;
     node.start(&spec).await.unwrap();
     let address = at(spec.address);
-    let request = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(get(address, "/")));
+    let mut requests = tokio::task::JoinSet::new();
+    requests.spawn(async move { get(address, "/").await });
     let busy = async {
         while node.runtime.stats(&spec.id).await.unwrap().cpu.is_zero() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -76,7 +79,7 @@ async fn requests_under_way_are_killed_after_the_grace_period() {
         .await
         .unwrap();
     assert_eq!(node.runtime.wait(&spec.id).await.unwrap().code, 137);
-    assert!(request.await.unwrap().is_err());
+    assert!(requests.join_next().await.unwrap().unwrap().is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,7 +89,7 @@ async fn a_server_without_a_declared_port_is_invalid() {
     spec.ports.clear();
     match node.start(&spec).await {
         Err(RuntimeError::Invalid(message)) => {
-            assert!(message.contains("containerPort"), "{message}")
+            assert!(message.contains("containerPort"), "{message}");
         }
         other => panic!("{other:?}"),
     }

@@ -1,6 +1,11 @@
 //! A node for tests: the real runtime and image store over a pod network on the loopback.
 
-#![expect(dead_code, reason = "each test binary uses its part of it")]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each test binary uses its part of it"
+)]
+#![expect(clippy::unwrap_used, reason = "a test fails where its scenery does")]
 
 use std::{
     net::SocketAddr,
@@ -122,7 +127,8 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16
         let stream = tokio::net::TcpStream::connect(address).await?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(std::io::Error::other)?;
-        let connection = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(connection);
         let request = http::Request::get(path)
             .header("host", "test")
             .body(Empty::<Bytes>::new())
@@ -132,7 +138,6 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16
         let status = response.status().as_u16();
         let body = response.into_body().collect().await;
         let body = body.map_err(std::io::Error::other)?.to_bytes();
-        drop(connection);
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
     };
     tokio::time::timeout(SOON, get).await?
