@@ -377,7 +377,7 @@ mod tests {
               Initialized=False ContainersNotInitialized: containers with incomplete status: [i j]
               Ready=False ContainersNotReady: containers with unready status: [a]
               ContainersReady=False ContainersNotReady: containers with unready status: [a]
-              i ready=true restarts=0 [{"running":{"startedAt":"T0"}},{}]
+              i ready=false restarts=0 [{"running":{"startedAt":"T0"}},{}]
               j ready=false restarts=0 [{"waiting":{"reason":"ContainerCreating"}},{}]
               a ready=false restarts=0 [{"waiting":{"reason":"PodInitializing"}},{}]
         "#]],
