@@ -131,6 +131,15 @@ impl FakeApi {
             .count()
     }
 
+    /// The last patch of an object, which may be gone.
+    pub(crate) fn last_patch(&self, resource: &str, name: &str) -> Option<Value> {
+        let inner = self.inner();
+        let mut patches = inner.patches.iter().rev();
+        patches
+            .find(|(key, _)| key.0 == resource && key.2 == name)
+            .map(|(_, patch)| patch.clone())
+    }
+
     /// Waits until `seen` answers something about the objects.
     #[track_caller]
     pub(crate) fn wait<T>(

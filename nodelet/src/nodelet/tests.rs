@@ -277,15 +277,15 @@ async fn a_deleted_pod_ends_says_so_and_leaves_nothing_behind() {
     let logs = bench.dir.path().join("logs/ns_web_web-uid");
     assert!(logs.exists());
     bench.api.delete("pods", "ns", "web", 30);
-    let ended =
-        |status: &Value| status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 143;
-    bench.status("web", "to end", ended).await;
     bench
         .api
         .wait("the pod to go", |api| {
             api.get("pods", "ns", "web").is_none().then_some(())
         })
         .await;
+    let last = bench.api.last_patch("pods", "web").expect("a final status");
+    let ended = &last["status"]["containerStatuses"][0]["state"]["terminated"];
+    assert_eq!(ended["exitCode"], 143);
     bench.event("Killing").await;
     gone(&logs).await;
     assert!(bench.network.find("web-uid").is_none());
@@ -447,20 +447,20 @@ async fn containers_that_still_run_are_adopted_as_they_are() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_pods_become_ready_with_one_write_each() {
+async fn thirty_pods_become_ready_with_at_most_two_writes_each() {
     let bench = Bench::new();
     let nodelet = bench.run();
-    for number in 0..1_000 {
+    for number in 0..30 {
         bench.pod(
             &format!("p{number}"),
             json!({"containers": [{"name": "c", "image": "img"}]}),
         );
     }
-    bench.ready("p999").await;
-    for number in 0..1_000 {
+    bench.ready("p29").await;
+    for number in 0..30 {
         bench.ready(&format!("p{number}")).await;
     }
-    let most = (0..1_000)
+    let most = (0..30)
         .map(|number| bench.api.patches("pods", &format!("p{number}")))
         .max();
     assert!(most <= Some(2), "{most:?} writes for one pod");
