@@ -162,3 +162,7 @@ impl Nodelet {
         outcome
     }
 }
+
+#[cfg(test)]
+#[path = "nodelet/tests.rs"]
+mod tests;

@@ -17,4 +17,4 @@ pub(crate) mod status;
 pub(crate) mod worker;
 
 #[cfg(test)]
-mod samples;
+mod script;

@@ -212,3 +212,503 @@ fn plan_end(state: &PodState, grace: Duration, now: Timestamp, plan: &mut Plan) 
         Sandbox::TornDown => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use serde_json::json;
+
+    use crate::pod::script::{check, pod};
+
+    #[test]
+    fn a_pod_is_set_up_then_its_containers_start_together() {
+        check(
+            pod(&["a", "b"], json!({})),
+            "up, run b, run a",
+            expect![[r#"
+            => set-up
+            up => start a#0 start b#0
+            run b =>
+            run a =>
+            Running
+              PodReadyToStartContainers=True 
+              Initialized=True 
+              Ready=True 
+              ContainersReady=True 
+              a ready=true restarts=0 [{"running":{"startedAt":"T0"}},{}]
+              b ready=true restarts=0 [{"running":{"startedAt":"T0"}},{}]
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_failing_container_restarts_at_once_then_after_10_s_then_20_s() {
+        check(
+            pod(&["a"], json!({})),
+            "up, run a, exit a 1, run a, exit a 1, +9s, +1s, run a, exit a 1",
+            expect![[r#"
+                => set-up
+                up => start a#0
+                run a =>
+                exit a 1 => start a#1
+                run a =>
+                exit a 1 => back-off a#1 10s (wake in 10s)
+                +9s => (wake in 1s)
+                +1s => start a#2
+                run a =>
+                exit a 1 => back-off a#2 20s (wake in 20s)
+                Running
+                  PodReadyToStartContainers=True 
+                  Initialized=True 
+                  Ready=False ContainersNotReady: containers with unready status: [a]
+                  ContainersReady=False ContainersNotReady: containers with unready status: [a]
+                  a ready=false restarts=2 [{"waiting":{"message":"back-off 20s restarting failed container=a pod=web_ns(u1)","reason":"CrashLoopBackOff"}},{"terminated":{"containerID":"wasm://a","exitCode":1,"finishedAt":"1970-01-01T00:00:00Z","reason":"Error","startedAt":"1970-01-01T00:00:00Z"}}]
+            "#]],
+        );
+    }
+
+    #[test]
+    fn ten_minutes_of_running_forgive_earlier_failures() {
+        check(
+            pod(&["a"], json!({})),
+            "up, run a, exit a 1, run a, +600s, exit a 1",
+            expect![[r#"
+            => set-up
+            up => start a#0
+            run a =>
+            exit a 1 => start a#1
+            run a =>
+            +600s =>
+            exit a 1 => start a#2
+            Running
+              PodReadyToStartContainers=True 
+              Initialized=True 
+              Ready=False ContainersNotReady: containers with unready status: [a]
+              ContainersReady=False ContainersNotReady: containers with unready status: [a]
+              a ready=false restarts=2 [{"waiting":{"reason":"ContainerCreating"}},{"terminated":{"containerID":"wasm://a","exitCode":1,"finishedAt":"1970-01-01T00:00:00Z","reason":"Error","startedAt":"1970-01-01T00:00:00Z"}}]
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_pod_that_never_restarts_ends_with_its_containers() {
+        let never = || pod(&["a", "b"], json!({"restartPolicy": "Never"}));
+        check(
+            never(),
+            "up, run a, run b, exit a 0, exit b 0, down",
+            expect![[r#"
+            => set-up
+            up => start a#0 start b#0
+            run a =>
+            run b =>
+            exit a 0 =>
+            exit b 0 => tear-down
+            down =>
+            Succeeded
+              PodReadyToStartContainers=False 
+              Initialized=True PodCompleted
+              Ready=False PodCompleted
+              ContainersReady=False PodCompleted
+              a ready=false restarts=0 [{"terminated":{"containerID":"wasm://a","exitCode":0,"finishedAt":"1970-01-01T00:00:00Z","reason":"Completed","startedAt":"1970-01-01T00:00:00Z"}},{}]
+              b ready=false restarts=0 [{"terminated":{"containerID":"wasm://b","exitCode":0,"finishedAt":"1970-01-01T00:00:00Z","reason":"Completed","startedAt":"1970-01-01T00:00:00Z"}},{}]
+        "#]],
+        );
+        check(
+            never(),
+            "up, run a, run b, exit a 3, exit b 0, down",
+            expect![[r#"
+            => set-up
+            up => start a#0 start b#0
+            run a =>
+            run b =>
+            exit a 3 =>
+            exit b 0 => tear-down
+            down =>
+            Failed
+              PodReadyToStartContainers=False 
+              Initialized=True 
+              Ready=False PodFailed
+              ContainersReady=False PodFailed
+              a ready=false restarts=0 [{"terminated":{"containerID":"wasm://a","exitCode":3,"finishedAt":"1970-01-01T00:00:00Z","reason":"Error","startedAt":"1970-01-01T00:00:00Z"}},{}]
+              b ready=false restarts=0 [{"terminated":{"containerID":"wasm://b","exitCode":0,"finishedAt":"1970-01-01T00:00:00Z","reason":"Completed","startedAt":"1970-01-01T00:00:00Z"}},{}]
+        "#]],
+        );
+    }
+
+    #[test]
+    fn on_failure_restarts_what_failed_and_leaves_what_succeeded() {
+        let pod = pod(&["a", "b"], json!({"restartPolicy": "OnFailure"}));
+        check(
+            pod,
+            "up, run a, run b, exit a 0, exit b 1, run b, exit b 0, down",
+            expect![[r#"
+            => set-up
+            up => start a#0 start b#0
+            run a =>
+            run b =>
+            exit a 0 =>
+            exit b 1 => start b#1
+            run b =>
+            exit b 0 => tear-down
+            down =>
+            Succeeded
+              PodReadyToStartContainers=False 
+              Initialized=True PodCompleted
+              Ready=False PodCompleted
+              ContainersReady=False PodCompleted
+              a ready=false restarts=0 [{"terminated":{"containerID":"wasm://a","exitCode":0,"finishedAt":"1970-01-01T00:00:00Z","reason":"Completed","startedAt":"1970-01-01T00:00:00Z"}},{}]
+              b ready=false restarts=1 [{"terminated":{"containerID":"wasm://b","exitCode":0,"finishedAt":"1970-01-01T00:00:00Z","reason":"Completed","startedAt":"1970-01-01T00:00:00Z"}},{"terminated":{"containerID":"wasm://b","exitCode":1,"finishedAt":"1970-01-01T00:00:00Z","reason":"Error","startedAt":"1970-01-01T00:00:00Z"}}]
+        "#]],
+        );
+    }
+
+    #[test]
+    fn init_containers_run_one_by_one_before_the_others() {
+        let init = json!({"initContainers": [{"name": "i", "image": "img"}, {"name": "j", "image": "img"}]});
+        check(
+            pod(&["a"], init.clone()),
+            "up, run i",
+            expect![[r#"
+            => set-up
+            up => start i#0
+            run i =>
+            Pending
+              PodReadyToStartContainers=True 
+              Initialized=False ContainersNotInitialized: containers with incomplete status: [i j]
+              Ready=False ContainersNotReady: containers with unready status: [a]
+              ContainersReady=False ContainersNotReady: containers with unready status: [a]
+              i ready=false restarts=0 [{"running":{"startedAt":"T0"}},{}]
+              j ready=false restarts=0 [{"waiting":{"reason":"ContainerCreating"}},{}]
+              a ready=false restarts=0 [{"waiting":{"reason":"PodInitializing"}},{}]
+        "#]],
+        );
+        check(
+            pod(&["a"], init),
+            "up, run i, exit i 0, run j, exit j 0, run a",
+            expect![[r#"
+            => set-up
+            up => start i#0
+            run i =>
+            exit i 0 => start j#0
+            run j =>
+            exit j 0 => start a#0
+            run a =>
+            Running
+              PodReadyToStartContainers=True 
+              Initialized=True 
+              Ready=True 
+              ContainersReady=True 
+              i ready=true restarts=0 [{"terminated":{"containerID":"wasm://i","exitCode":0,"finishedAt":"1970-01-01T00:00:00Z","reason":"Completed","startedAt":"1970-01-01T00:00:00Z"}},{}]
+              j ready=true restarts=0 [{"terminated":{"containerID":"wasm://j","exitCode":0,"finishedAt":"1970-01-01T00:00:00Z","reason":"Completed","startedAt":"1970-01-01T00:00:00Z"}},{}]
+              a ready=true restarts=0 [{"running":{"startedAt":"T0"}},{}]
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_failed_init_container_of_a_pod_that_never_restarts_fails_the_pod() {
+        let extra =
+            json!({"initContainers": [{"name": "i", "image": "img"}], "restartPolicy": "Never"});
+        check(
+            pod(&["a"], extra),
+            "up, run i, exit i 1, down",
+            expect![[r#"
+            => set-up
+            up => start i#0
+            run i =>
+            exit i 1 => tear-down
+            down =>
+            Failed
+              PodReadyToStartContainers=False 
+              Initialized=False ContainersNotInitialized: containers with incomplete status: [i]
+              Ready=False PodFailed
+              ContainersReady=False PodFailed
+              i ready=false restarts=0 [{"terminated":{"containerID":"wasm://i","exitCode":1,"finishedAt":"1970-01-01T00:00:00Z","reason":"Error","startedAt":"1970-01-01T00:00:00Z"}},{}]
+              a ready=false restarts=0 [{"waiting":{"reason":"PodInitializing"}},{}]
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_sidecar_runs_beside_the_others_and_ends_after_them() {
+        let sidecar = json!({"name": "s", "image": "img", "restartPolicy": "Always"});
+        let extra = json!({"initContainers": [sidecar], "restartPolicy": "Never"});
+        check(
+            pod(&["a"], extra),
+            "up, run s, run a, exit a 0, exit s 143, down",
+            expect![[r#"
+            => set-up
+            up => start s#0
+            run s => start a#0
+            run a =>
+            exit a 0 => stop s#0 30s
+            exit s 143 => tear-down
+            down =>
+            Succeeded
+              PodReadyToStartContainers=False 
+              Initialized=True PodCompleted
+              Ready=False PodCompleted
+              ContainersReady=False PodCompleted
+              s ready=false restarts=0 [{"terminated":{"containerID":"wasm://s","exitCode":143,"finishedAt":"1970-01-01T00:00:00Z","reason":"Error","startedAt":"1970-01-01T00:00:00Z"}},{}]
+              a ready=false restarts=0 [{"terminated":{"containerID":"wasm://a","exitCode":0,"finishedAt":"1970-01-01T00:00:00Z","reason":"Completed","startedAt":"1970-01-01T00:00:00Z"}},{}]
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_deleted_pod_ends_within_its_grace_and_is_removed_after() {
+        check(
+            pod(&["a"], json!({})),
+            "up, run a, delete 30, delete 5, exit a 143, down, removed, gone",
+            expect![[r#"
+                => set-up
+                up => start a#0
+                run a =>
+                delete 30 => stop a#0 30s
+                delete 5 => stop a#0 5s
+                exit a 143 => tear-down
+                down => remove
+                removed =>
+                gone => forget
+                Failed
+                  PodReadyToStartContainers=False 
+                  Initialized=True 
+                  Ready=False PodFailed
+                  ContainersReady=False PodFailed
+                  a ready=false restarts=0 [{"terminated":{"containerID":"wasm://a","exitCode":143,"finishedAt":"1970-01-01T00:00:00Z","reason":"Error","startedAt":"1970-01-01T00:00:00Z"}},{}]
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_pod_deleted_while_it_starts_is_ended_all_the_same() {
+        check(
+            pod(&["a"], json!({})),
+            "up, delete 30, lost a, down",
+            expect![[r#"
+            => set-up
+            up => start a#0
+            delete 30 => stop a#0 30s
+            lost a => tear-down
+            down => remove
+            Failed
+              PodReadyToStartContainers=False 
+              Initialized=True 
+              Ready=False PodFailed
+              ContainersReady=False PodFailed
+              a ready=false restarts=0 [{"terminated":{"exitCode":137,"finishedAt":"T0","message":"The container was gone when the node looked for it","reason":"Unknown"}},{}]
+        "#]],
+        );
+        check(
+            pod(&["a"], json!({})),
+            "delete 0, up, down, removed",
+            expect![[r#"
+            => set-up
+            delete 0 =>
+            up => tear-down
+            down => remove
+            removed =>
+            Pending
+              PodReadyToStartContainers=False 
+              Initialized=True 
+              Ready=False ContainersNotReady: containers with unready status: [a]
+              ContainersReady=False ContainersNotReady: containers with unready status: [a]
+              a ready=false restarts=0 [{"waiting":{"reason":"ContainerCreating"}},{}]
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_pod_that_is_gone_leaves_nothing() {
+        check(
+            pod(&["a"], json!({})),
+            "up, run a, gone, exit a 143, down",
+            expect![[r#"
+            => set-up
+            up => start a#0
+            run a =>
+            gone => stop a#0 30s
+            exit a 143 => tear-down
+            down => forget
+            Failed
+              PodReadyToStartContainers=False 
+              Initialized=True 
+              Ready=False PodFailed
+              ContainersReady=False PodFailed
+              a ready=false restarts=0 [{"terminated":{"containerID":"wasm://a","exitCode":143,"finishedAt":"1970-01-01T00:00:00Z","reason":"Error","startedAt":"1970-01-01T00:00:00Z"}},{}]
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_failed_pull_backs_off_from_10_s() {
+        check(
+            pod(&["a"], json!({})),
+            "up, fail a ErrImagePull, +2s, +8s, fail a ErrImagePull, +2s",
+            expect![[r#"
+                => set-up
+                up => start a#0
+                fail a ErrImagePull => (wake in 2s)
+                +2s => back-off-pull a#0 (wake in 8s)
+                +8s => start a#0
+                fail a ErrImagePull => (wake in 2s)
+                +2s => back-off-pull a#0 (wake in 18s)
+                Pending
+                  PodReadyToStartContainers=True 
+                  Initialized=True 
+                  Ready=False ContainersNotReady: containers with unready status: [a]
+                  ContainersReady=False ContainersNotReady: containers with unready status: [a]
+                  a ready=false restarts=0 [{"waiting":{"message":"Back-off pulling image \"img\": ErrImagePull: because","reason":"ImagePullBackOff"}},{}]
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_missing_config_map_is_looked_for_after_a_second() {
+        check(
+            pod(&["a"], json!({})),
+            "up, fail a CreateContainerConfigError, +1s",
+            expect![[r#"
+            => set-up
+            up => start a#0
+            fail a CreateContainerConfigError => (wake in 1s)
+            +1s => start a#0
+            Pending
+              PodReadyToStartContainers=True 
+              Initialized=True 
+              Ready=False ContainersNotReady: containers with unready status: [a]
+              ContainersReady=False ContainersNotReady: containers with unready status: [a]
+              a ready=false restarts=0 [{"waiting":{"reason":"CreateContainerConfigError"}},{}]
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_container_that_cannot_start_fails_a_pod_that_never_restarts() {
+        let never = pod(&["a"], json!({"restartPolicy": "Never"}));
+        check(
+            never,
+            "up, fail a RunContainerError, down",
+            expect![[r#"
+            => set-up
+            up => start a#0
+            fail a RunContainerError => tear-down
+            down =>
+            Failed
+              PodReadyToStartContainers=False 
+              Initialized=True 
+              Ready=False PodFailed
+              ContainersReady=False PodFailed
+              a ready=false restarts=0 [{"terminated":{"exitCode":128,"finishedAt":"T0","message":"because","reason":"StartError"}},{}]
+        "#]],
+        );
+        check(
+            pod(&["a"], json!({})),
+            "up, fail a RunContainerError, +10s",
+            expect![[r#"
+            => set-up
+            up => start a#0
+            fail a RunContainerError => (wake in 10s)
+            +10s => start a#1
+            Running
+              PodReadyToStartContainers=True 
+              Initialized=True 
+              Ready=False ContainersNotReady: containers with unready status: [a]
+              ContainersReady=False ContainersNotReady: containers with unready status: [a]
+              a ready=false restarts=1 [{"waiting":{"reason":"ContainerCreating"}},{"terminated":{"exitCode":128,"finishedAt":"T0","message":"because","reason":"StartError"}}]
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_pod_past_its_deadline_fails() {
+        let extra = json!({"activeDeadlineSeconds": 60});
+        check(
+            pod(&["a"], extra),
+            "up, run a, +60s, exit a 143, down",
+            expect![[r#"
+            => set-up (wake in 60s)
+            up => start a#0 (wake in 60s)
+            run a => (wake in 60s)
+            +60s => expire stop a#0 30s
+            exit a 143 => tear-down
+            down =>
+            Failed DeadlineExceeded
+              PodReadyToStartContainers=False 
+              Initialized=True 
+              Ready=False PodFailed
+              ContainersReady=False PodFailed
+              a ready=false restarts=0 [{"terminated":{"containerID":"wasm://a","exitCode":143,"finishedAt":"1970-01-01T00:00:00Z","reason":"Error","startedAt":"1970-01-01T00:00:00Z"}},{}]
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_refused_address_is_asked_for_again() {
+        check(
+            pod(&["a"], json!({})),
+            "refused, +5s, up",
+            expect![[r#"
+            => set-up
+            refused => (wake in 5s)
+            +5s => set-up
+            up => start a#0
+            Pending
+              PodReadyToStartContainers=True 
+              Initialized=True 
+              Ready=False ContainersNotReady: containers with unready status: [a]
+              ContainersReady=False ContainersNotReady: containers with unready status: [a]
+              a ready=false restarts=0 [{"waiting":{"reason":"ContainerCreating"}},{}]
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_container_lost_with_an_earlier_process_starts_again_as_the_next_attempt() {
+        let mut lost = pod(&["a"], json!({}));
+        let status = json!({"phase": "Running", "podIP": "10.64.0.9", "containerStatuses": [{
+            "name": "a", "image": "img", "imageID": "", "ready": true, "restartCount": 2,
+            "state": {"running": {"startedAt": "2001-01-01T00:00:00Z"}},
+        }]});
+        lost.status = Some(serde_json::from_value(status).expect("a status"));
+        check(
+            lost,
+            "up, run a",
+            expect![[r#"
+            => set-up
+            up => start a#3
+            run a =>
+            Running
+              PodReadyToStartContainers=True 
+              Initialized=True 
+              Ready=True 
+              ContainersReady=True 
+              a ready=true restarts=3 [{"running":{"startedAt":"T0"}},{"terminated":{"exitCode":137,"finishedAt":"T0","message":"The container was gone when the node looked for it","reason":"Unknown"}}]
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_pod_that_had_ended_is_not_run_again() {
+        let mut ended = pod(&["a"], json!({"restartPolicy": "Never"}));
+        let status = json!({"phase": "Succeeded", "containerStatuses": [{
+            "name": "a", "image": "img", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 0, "reason": "Completed"}},
+        }]});
+        ended.status = Some(serde_json::from_value(status).expect("a status"));
+        check(
+            ended,
+            "down",
+            expect![[r#"
+            => tear-down
+            down =>
+            Succeeded
+              PodReadyToStartContainers=False 
+              Initialized=True PodCompleted
+              Ready=False PodCompleted
+              ContainersReady=False PodCompleted
+              a ready=false restarts=0 [{"terminated":{"exitCode":0,"reason":"Completed"}},{}]
+        "#]],
+        );
+    }
+}

@@ -156,15 +156,6 @@ impl Container {
     pub(crate) fn restart_delay(&self) -> Duration {
         self.restart_delay
     }
-
-    /// The attempt that [`Action::Start`] begins.
-    pub(crate) fn next_attempt(&self) -> u32 {
-        if self.used {
-            self.attempt + 1
-        } else {
-            self.attempt
-        }
-    }
 }
 
 fn waiting(reason: Reason, now: Timestamp) -> State {

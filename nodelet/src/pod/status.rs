@@ -289,7 +289,11 @@ fn container_status(state: &PodState, place: usize, container: &Container) -> Co
         image,
         image_id: container.image_id.clone(),
         container_id: some(&container.container_id),
-        ready: container.running() || (container.role == Role::Init && done),
+        ready: if container.role == Role::Init {
+            done
+        } else {
+            container.running()
+        },
         started: Some(container.running()),
         restart_count: i32::try_from(container.attempt).unwrap_or(i32::MAX),
         state: Some(container_state(&container.state)),

@@ -485,20 +485,13 @@ impl Worker {
             *old = views;
             changed
         });
-        if self
-            .quiet_until
-            .is_some_and(|until| until > now && self.starting())
-        {
+        let quiet = self.starting() || self.write_delay > FIRST_WRITE_DELAY;
+        if self.quiet_until.is_some_and(|until| until <= now || !quiet) {
+            self.quiet_until = None;
+        }
+        if self.quiet_until.is_some() || self.write.is_some() || self.state.gone {
             return;
         }
-        if self.write.is_some()
-            || self.state.gone
-            || (self.write_delay > FIRST_WRITE_DELAY
-                && self.quiet_until.is_some_and(|until| until > now))
-        {
-            return;
-        }
-        self.quiet_until = None;
         let Some((status, patch)) = self.patch(now) else {
             return;
         };
