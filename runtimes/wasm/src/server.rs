@@ -55,7 +55,8 @@ const MAX_REQUESTS: usize = 256;
 /// How long a client may take to send a request's head.
 const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 
-/// How long a component may take to answer, and to go on after its answer has been sent.
+/// How long a component may take to begin its answer. What it does after the answer has been sent is
+/// bounded by the container's life and `MAX_REQUESTS` alone.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
 
 /// What serves a container's requests.
