@@ -195,7 +195,7 @@ fn plan_end(state: &PodState, grace: Duration, now: Timestamp, plan: &mut Plan) 
     match state.sandbox {
         // Torn down although never set up: containers of an earlier process may be left.
         Sandbox::Ready(_) | Sandbox::Wanted | Sandbox::Refused { .. } => {
-            plan.actions.push(Action::TearDown)
+            plan.actions.push(Action::TearDown);
         }
         Sandbox::SettingUp | Sandbox::TearingDown => {}
         Sandbox::TornDown if state.gone => plan.actions.push(Action::Forget),

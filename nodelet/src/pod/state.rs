@@ -362,7 +362,7 @@ impl PodState {
                 };
             }
             Action::BackOffRestart(place, retry_at) => {
-                self.back_off_restart(*place, *retry_at, now)
+                self.back_off_restart(*place, *retry_at, now);
             }
             Action::BackOffPull(place) => {
                 let image = self

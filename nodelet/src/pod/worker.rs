@@ -96,6 +96,9 @@ pub(crate) struct ContainerView {
 type Views = Vec<ContainerView>;
 type Work = BoxFuture<'static, Option<Observation>>;
 
+/// A status on its way to the API, and how writing it went.
+type Write = Pin<Box<dyn Future<Output = (Map<String, Value>, Result<(), CallError>)> + Send>>;
+
 /// One pod's worker.
 pub(crate) struct Worker {
     context: Arc<Context>,
@@ -109,8 +112,7 @@ pub(crate) struct Worker {
     written: Written,
     transitions: Transitions,
     /// A status on its way to the API, and the outcome's use.
-    write:
-        Option<Pin<Box<dyn Future<Output = (Map<String, Value>, Result<(), CallError>)> + Send>>>,
+    write: Option<Write>,
     write_delay: Duration,
     /// No status is written before.
     quiet_until: Option<Timestamp>,
@@ -435,7 +437,7 @@ impl Worker {
                         Ok(Err(RuntimeError::NotFound(_))) => {}
                         Ok(Err(error)) => warn!(%error, container = %id, "stop a container"),
                         Err(_) => {
-                            error!(container = %id, "a runtime did not end a container in time")
+                            error!(container = %id, "a runtime did not end a container in time");
                         }
                     }
                 }
