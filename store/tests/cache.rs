@@ -1,5 +1,7 @@
 //! The watch cache over the reference back end.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     sync::{
         Arc,

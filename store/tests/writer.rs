@@ -1,5 +1,7 @@
 //! Group commit over a store whose answers are lost, or that refuses some groups.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     sync::{
         Arc, Mutex,

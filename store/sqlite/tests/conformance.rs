@@ -1,5 +1,7 @@
 //! The SQLite back end passes what every back end must.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -1,5 +1,7 @@
 //! The data directory: who may open it, and what is found there after a crash.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     io::{BufRead, BufReader, Write},

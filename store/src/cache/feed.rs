@@ -4,7 +4,7 @@
 //! The only code that changes the tables. Never guesses: a batch that does not follow on the cache's
 //! revision is read from the log with whatever came before it.
 
-use std::{collections::VecDeque, future::Future, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{
     task::JoinSet,
@@ -85,24 +85,19 @@ async fn load_once(
 }
 
 /// Feeds, writes and compacts until one of them fails or every handle is gone.
-pub(super) fn run(
-    stop: StopOnDrop,
-    writer: Writer,
-) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
-    async move {
-        let mut tasks = JoinSet::new();
-        tasks.spawn(follow(stop.0.clone()));
-        tasks.spawn(compact(stop.0.clone()));
-        let shared = stop.0.clone();
-        tasks.spawn(async move {
-            writer.run(|progress| shared.observe(progress)).await;
-            Ok(())
-        });
-        match tasks.join_next().await {
-            Some(Ok(ended)) => ended,
-            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Some(Err(_)) | None => Ok(()),
-        }
+pub(super) async fn run(stop: StopOnDrop, writer: Writer) -> Result<(), StoreError> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(follow(stop.0.clone()));
+    tasks.spawn(compact(stop.0.clone()));
+    let shared = stop.0.clone();
+    tasks.spawn(async move {
+        writer.run(|progress| shared.observe(progress)).await;
+        Ok(())
+    });
+    match tasks.join_next().await {
+        Some(Ok(ended)) => ended,
+        Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Some(Err(_)) | None => Ok(()),
     }
 }
 
