@@ -22,11 +22,11 @@ pub type Source = Box<dyn std::error::Error + Send + Sync>;
 /// What an error is about: a resource, and one object of it if the name is not empty.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Subject {
-    pub group: String,
+    pub group: &'static str,
     /// Plural, with the subresource if there is one: `pods/binding`.
-    pub resource: String,
+    pub resource: &'static str,
     /// The kind's own name, for errors that speak of it.
-    pub kind: String,
+    pub kind: &'static str,
     pub name: String,
 }
 
@@ -34,9 +34,9 @@ impl Subject {
     /// An object of a kind.
     pub fn new(names: &Names, name: &str) -> Self {
         Self {
-            group: names.group.to_owned(),
-            resource: names.plural.to_owned(),
-            kind: names.kind.to_owned(),
+            group: names.group,
+            resource: names.plural,
+            kind: names.kind,
             name: name.to_owned(),
         }
     }
@@ -53,7 +53,7 @@ impl Subject {
         let mut details = Map::new();
         for (key, text) in [
             ("name", self.name.as_str()),
-            ("group", &self.group),
+            ("group", self.group),
             ("kind", word),
         ] {
             if !text.is_empty() {
@@ -74,7 +74,7 @@ pub enum Error {
         subject: Subject,
         message: String,
         /// `StatusCause` reason, message and field, if there is one.
-        cause: Option<(&'static str, String, &'static str)>,
+        cause: Option<Box<(&'static str, String, &'static str)>>,
     },
     #[error("the server could not find the requested resource")]
     NoSuchPath,
@@ -125,7 +125,7 @@ pub enum Error {
 }
 
 fn object_text(subject: &Subject) -> String {
-    let resource = subject.qualified(&subject.resource);
+    let resource = subject.qualified(subject.resource);
     if subject.name.is_empty() {
         resource
     } else {
@@ -141,7 +141,7 @@ fn invalid_text(subject: &Subject, errors: &FieldErrors) -> String {
     };
     format!(
         "{} {:?} is invalid: {all}",
-        subject.qualified(&subject.kind),
+        subject.qualified(subject.kind),
         subject.name
     )
 }
@@ -223,20 +223,22 @@ impl Error {
     fn details(&self) -> Map<String, Value> {
         let mut details = match self {
             Self::Forbidden { subject, .. } | Self::Conflict { subject, .. } => {
-                subject.details(&subject.resource)
+                subject.details(subject.resource)
             }
             Self::NotFound(subject) | Self::AlreadyExists(subject) => {
-                subject.details(&subject.resource)
+                subject.details(subject.resource)
             }
-            Self::Invalid { subject, .. } => subject.details(&subject.kind),
+            Self::Invalid { subject, .. } => subject.details(subject.kind),
             _ => Map::new(),
         };
         let causes: Vec<Value> = match self {
             Self::Invalid { errors, .. } => errors.0.iter().map(cause).collect(),
             Self::Forbidden {
-                cause: Some((reason, message, field)),
-                ..
-            } => vec![json!({"reason": reason, "message": message, "field": field})],
+                cause: Some(cause), ..
+            } => {
+                let (reason, message, field) = &**cause;
+                vec![json!({"reason": reason, "message": message, "field": field})]
+            }
             Self::FutureRevision { .. } => vec![
                 json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}),
             ],
@@ -335,9 +337,9 @@ mod tests {
 
     fn deployment() -> Subject {
         Subject {
-            group: "apps".to_owned(),
-            resource: "deployments".to_owned(),
-            kind: "Deployment".to_owned(),
+            group: "apps",
+            resource: "deployments",
+            kind: "Deployment",
             name: "web".to_owned(),
         }
     }

@@ -27,8 +27,8 @@ pub(crate) fn admit_create(call: &Call, object: &mut Value) -> Result<Vec<Op>, E
     let key = ResourceKey::new("", "namespaces").key("", &call.namespace);
     let Some(item) = call.server.cache.get(&key) else {
         return Err(Error::NotFound(Subject {
-            resource: "namespaces".to_owned(),
-            kind: "Namespace".to_owned(),
+            resource: "namespaces",
+            kind: "Namespace",
             name: call.namespace.clone(),
             ..Subject::default()
         }));
@@ -41,11 +41,11 @@ pub(crate) fn admit_create(call: &Call, object: &mut Value) -> Result<Vec<Op>, E
                 "unable to create new content in namespace {} because it is being terminated",
                 call.namespace
             ),
-            cause: Some((
+            cause: Some(Box::new((
                 "NamespaceTerminating",
                 format!("namespace {} is being terminated", call.namespace),
                 "metadata.namespace",
-            )),
+            ))),
         });
     }
     // The namespace is still the one that was looked at when the object is committed.

@@ -40,12 +40,12 @@ pub(crate) fn parse(path: &str) -> Option<Target> {
     target.plural = rest.next()?;
     target.name = rest.next();
     target.subresource = rest.next();
-    let empty = |text: &Option<String>| text.as_deref() == Some("");
-    let whole = rest.next().is_none()
-        && !target.plural.is_empty()
-        && !(in_namespace && target.namespace.is_empty())
-        && !empty(&target.name)
-        && !empty(&target.subresource);
+    let hollow = [&target.name, &target.subresource]
+        .iter()
+        .any(|text| text.as_deref() == Some(""))
+        || target.plural.is_empty()
+        || (in_namespace && target.namespace.is_empty());
+    let whole = rest.next().is_none() && !hollow;
     whole.then_some(target)
 }
 

@@ -36,8 +36,8 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
 
 fn subject(call: &Call) -> Subject {
     Subject {
-        resource: "pods/binding".to_owned(),
-        kind: "Binding".to_owned(),
+        resource: "pods/binding",
+        kind: "Binding",
         ..call.subject(&call.name)
     }
 }

@@ -181,8 +181,8 @@ fn node(call: &Call, name: &str) -> Result<NodeTarget, Error> {
     let key = ResourceKey::new("", "nodes").key("", name);
     let item = call.server.cache.get(&key).ok_or_else(|| {
         Error::NotFound(Subject {
-            resource: "nodes".to_owned(),
-            kind: "Node".to_owned(),
+            resource: "nodes",
+            kind: "Node",
             name: name.to_owned(),
             ..Subject::default()
         })

@@ -80,8 +80,8 @@ fn replicas(call: &Call, scale: &Value) -> Result<i64, Error> {
     );
     Err(Error::Invalid {
         subject: Subject {
-            group: "autoscaling".to_owned(),
-            kind: "Scale".to_owned(),
+            group: "autoscaling",
+            kind: "Scale",
             name: call.name.clone(),
             ..Subject::default()
         },

@@ -40,7 +40,7 @@ impl Answer {
         let mut details = json!({"kind": subject.resource});
         for (key, text) in [
             ("name", &*subject.name),
-            ("group", &subject.group),
+            ("group", subject.group),
             ("uid", uid),
         ] {
             if !text.is_empty() {

@@ -148,8 +148,8 @@ fn check_initial(call: &Call, wants_initial: Option<bool>, bookmarks: bool) -> R
     }
     Err(Error::Invalid {
         subject: crate::error::Subject {
-            group: "meta.k8s.io".to_owned(),
-            kind: "ListOptions".to_owned(),
+            group: "meta.k8s.io",
+            kind: "ListOptions",
             ..Default::default()
         },
         errors,
