@@ -1,6 +1,30 @@
 //! The built-in kinds: one file each, and the trait that the verbs see them through.
 //!
 //! Pure: a kind looks at objects and at nothing else. Verbs, storage and HTTP never appear here.
+//! Beside the kinds: `value`, `write`, `check`, `name`, `column` and `duration` are what they share;
+//! `not_acted_on` is the table of fields that are kept but have no effect yet.
+
+mod check;
+mod column;
+mod config_map;
+mod deployment;
+mod duration;
+mod endpoint_slice;
+mod event;
+mod lease;
+mod name;
+mod namespace;
+mod node;
+mod not_acted_on;
+mod pod;
+mod replica_set;
+mod secret;
+mod service;
+mod service_account;
+#[cfg(test)]
+mod tests;
+mod value;
+mod write;
 
 use std::sync::Arc;
 
@@ -34,6 +58,57 @@ pub enum Subresource {
     Eviction,
     Finalize,
 }
+
+impl Subresource {
+    /// Its segment of the path.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Scale => "scale",
+            Self::Log => "log",
+            Self::Binding => "binding",
+            Self::Eviction => "eviction",
+            Self::Finalize => "finalize",
+        }
+    }
+
+    /// What may be done with it.
+    pub fn verbs(self) -> &'static [&'static str] {
+        match self {
+            Self::Status | Self::Scale => &["get", "patch", "update"],
+            Self::Log => &["get"],
+            Self::Binding | Self::Eviction => &["create"],
+            Self::Finalize => &["update"],
+        }
+    }
+
+    /// Group, version, kind and definition of what is sent, where it is not the object itself.
+    pub fn own_kind(self) -> Option<[&'static str; 4]> {
+        match self {
+            Self::Status | Self::Log | Self::Finalize => None,
+            Self::Scale => Some([
+                "autoscaling",
+                "v1",
+                "Scale",
+                "io.k8s.api.autoscaling.v1.Scale",
+            ]),
+            Self::Binding => Some(["", "v1", "Binding", "io.k8s.api.core.v1.Binding"]),
+            Self::Eviction => Some(["policy", "v1", "Eviction", "io.k8s.api.policy.v1.Eviction"]),
+        }
+    }
+}
+
+/// What may be done with every kind.
+pub const VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
 
 /// A column of the table that `kubectl get` shows.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +179,35 @@ pub trait Kind: Send + Sync + 'static {
     fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value>;
 }
 
+/// Kinds that are served together, at `/apis/<group>/<version>`.
+#[derive(Clone)]
+pub struct GroupVersion<'a> {
+    /// Empty for the core group.
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kinds: Vec<&'a dyn Kind>,
+}
+
+impl GroupVersion<'_> {
+    /// Where it is served, without the leading slash: `api/v1`, `apis/apps/v1`.
+    pub fn path(&self) -> String {
+        if self.group.is_empty() {
+            format!("api/{}", self.version)
+        } else {
+            format!("apis/{}/{}", self.group, self.version)
+        }
+    }
+
+    /// As in `apiVersion`: `v1`, `apps/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+}
+
 /// Every kind that this server serves.
 #[derive(Clone, Default)]
 pub struct Registry {
@@ -113,7 +217,22 @@ pub struct Registry {
 impl Registry {
     /// The built-in kinds.
     pub fn builtin() -> Self {
-        Self { kinds: Vec::new() }
+        Self {
+            kinds: vec![
+                Arc::new(config_map::ConfigMap),
+                Arc::new(event::Event),
+                Arc::new(namespace::Namespace),
+                Arc::new(node::Node),
+                Arc::new(pod::Pod),
+                Arc::new(secret::Secret),
+                Arc::new(service_account::ServiceAccount),
+                Arc::new(service::Service),
+                Arc::new(deployment::Deployment),
+                Arc::new(replica_set::ReplicaSet),
+                Arc::new(lease::Lease),
+                Arc::new(endpoint_slice::EndpointSlice),
+            ],
+        }
     }
 
     /// Finds the kind served at `/apis/<group>/<version>/…/<plural>`.
@@ -122,6 +241,26 @@ impl Registry {
             let names = kind.names();
             names.group == group && names.version == version && names.plural == plural
         })
+    }
+
+    /// The group-versions that are served, the core group first, with their kinds.
+    pub fn group_versions(&self) -> Vec<GroupVersion<'_>> {
+        let mut groups: Vec<GroupVersion<'_>> = Vec::new();
+        for kind in &self.kinds {
+            let (group, version) = (kind.names().group, kind.names().version);
+            match groups
+                .iter_mut()
+                .find(|known| (known.group, known.version) == (group, version))
+            {
+                Some(known) => known.kinds.push(kind.as_ref()),
+                None => groups.push(GroupVersion {
+                    group,
+                    version,
+                    kinds: vec![kind.as_ref()],
+                }),
+            }
+        }
+        groups
     }
 
     /// All of them, in a fixed order.

@@ -8,13 +8,32 @@
 //! - [`selector`]: label and field selectors. Pure.
 //! - [`quantity`]: amounts such as `100m` and `1Gi`. Pure.
 //! - [`kinds`]: one file per built-in kind: names, defaults, validation, columns. Pure.
+//! - [`table`]: objects as `kubectl get` shows them. Pure.
 //! - [`discovery`], [`openapi`]: what clients ask about the kinds.
 //! - [`verbs`], [`subresources`]: get, list, watch, create, update, patch, delete; written once.
 //! - [`admission`], [`auth`], [`error`], [`server`]: around every request.
+//! - [`codec`]: between what is stored and what clients get. [`object`]: metadata accessors. Pure.
+//! - [`proxy`]: the way to a node. [`serve`]: the TLS listener. [`bootstrap`]: a cluster's first objects.
 
+pub mod admission;
+pub mod auth;
+mod bootstrap;
+pub mod codec;
+pub mod discovery;
 pub mod encoding;
+pub mod error;
 pub mod field;
 pub mod kinds;
+pub mod object;
+pub mod openapi;
+pub mod proxy;
 pub mod quantity;
 pub mod schema;
 pub mod selector;
+pub mod serve;
+pub mod server;
+mod subresources;
+pub mod table;
+mod verbs;
+
+pub use server::{Apiserver, Config, Limits};

@@ -1,1 +1,243 @@
-//! placeholder
+//! The controllers: each makes one kind of promise of the Kubernetes API come true.
+//!
+//! They speak to the apiserver through a [`kube::Client`] and hold nothing that a restart would
+//! lose. In reading order: [`key`], [`error`], [`cache`], [`queue`], [`events`], [`context`]; then
+//! one file a controller.
+
+mod cache;
+mod context;
+mod deployment;
+mod endpointslice;
+mod error;
+mod events;
+mod garbage_collector;
+mod inventory;
+mod key;
+mod namespace;
+mod node_ipam;
+mod node_lifecycle;
+mod pod;
+mod queue;
+mod replicaset;
+mod template;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use kube::runtime::watcher;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::events::EventWriter;
+use crate::inventory::Inventory;
+
+pub use error::Error;
+pub use key::Key;
+
+/// What an operator may choose.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// First address of the range that pods get theirs from.
+    pub pod_range: Ipv4Addr,
+    /// Its prefix length.
+    pub pod_range_prefix: u8,
+    /// The prefix length of the part that each node gets.
+    pub node_prefix: u8,
+    /// How long a node may be silent before it counts as lost.
+    pub node_grace: Duration,
+    /// How many objects a controller works on at a time.
+    pub workers: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            pod_range: Ipv4Addr::new(10, 64, 0, 0),
+            pod_range_prefix: 10,
+            node_prefix: 18,
+            node_grace: Duration::from_secs(40),
+            workers: 8,
+        }
+    }
+}
+
+/// All controllers, ready to run.
+pub struct Controllers {
+    client: Client,
+    config: Config,
+}
+
+impl Controllers {
+    /// The client's identity should be `system:kube-controller-manager`.
+    pub fn new(client: Client, config: Config) -> Self {
+        Self { client, config }
+    }
+
+    /// Runs every controller until `stop`, then lets them finish what they have in hand.
+    pub async fn run(self, stop: CancellationToken) {
+        let (recorder, writer) = EventWriter::new(self.client.clone());
+        let context = Context::new(self.client, self.config, recorder);
+        let inventory = Inventory::new(context.client.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(writer.run(stop.clone()));
+        let queues = Queues::default();
+        queues.listen(&context, &inventory);
+        watch_all(&mut tasks, &context, &inventory, &stop);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = context.ready() => start_all(&mut tasks, &context, &inventory, queues, &stop),
+        }
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a controller ended");
+            }
+        }
+    }
+}
+
+/// One queue for each controller.
+struct Queues {
+    replicasets: queue::Queue<Key>,
+    deployments: queue::Queue<Key>,
+    services: queue::Queue<Key>,
+    ipam: queue::Queue<Key>,
+    nodes: queue::Queue<Key>,
+    namespaces: queue::Queue<Key>,
+    garbage: queue::Queue<String>,
+}
+
+impl Default for Queues {
+    fn default() -> Self {
+        Self {
+            replicasets: queue::Queue::new("replicaset"),
+            deployments: queue::Queue::new("deployment"),
+            services: queue::Queue::new("endpointslice"),
+            ipam: queue::Queue::new("node-ipam"),
+            nodes: queue::Queue::new("node-lifecycle"),
+            namespaces: queue::Queue::new("namespace"),
+            garbage: queue::Queue::new("garbage-collector"),
+        }
+    }
+}
+
+impl Queues {
+    /// Says which change of which kind wakes which controller.
+    fn listen(&self, context: &Arc<Context>, inventory: &Arc<Inventory>) {
+        context.pods.listen(vec![
+            replicaset::on_pod(context, &self.replicasets),
+            endpointslice::on_pod(context, &self.services),
+        ]);
+        context.replicasets.listen(vec![
+            replicaset::on_replicaset(&self.replicasets),
+            deployment::on_replicaset(context, &self.deployments),
+        ]);
+        context
+            .deployments
+            .listen(vec![deployment::on_deployment(&self.deployments)]);
+        context
+            .services
+            .listen(vec![endpointslice::on_service(&self.services)]);
+        context
+            .slices
+            .listen(vec![endpointslice::on_slice(&self.services)]);
+        context.nodes.listen(vec![
+            node_ipam::on_node(&self.ipam),
+            node_lifecycle::on_node(&self.nodes),
+        ]);
+        context
+            .leases
+            .listen(vec![node_lifecycle::on_lease(context, &self.nodes)]);
+        context
+            .namespaces
+            .listen(vec![namespace::on_namespace(&self.namespaces)]);
+        inventory.listen(
+            self.garbage.clone(),
+            namespace::on_removal(context, &self.namespaces),
+        );
+    }
+}
+
+/// Starts the one watch of each kind.
+fn watch_all(
+    tasks: &mut JoinSet<()>,
+    context: &Arc<Context>,
+    inventory: &Arc<Inventory>,
+    stop: &CancellationToken,
+) {
+    macro_rules! watch {
+        ($cache:ident, $api:expr) => {{
+            let (context, stop) = (context.clone(), stop.clone());
+            tasks.spawn(async move {
+                let api = $api(&context);
+                context
+                    .$cache
+                    .run(api, watcher::Config::default(), stop)
+                    .await;
+            });
+        }};
+    }
+    let all = |context: &Arc<Context>| context.client.clone();
+    watch!(pods, |context| kube::Api::all(all(context)));
+    watch!(replicasets, |context| kube::Api::all_with(
+        all(context),
+        &context::replicaset_resource()
+    ));
+    watch!(deployments, |context| kube::Api::all_with(
+        all(context),
+        &context::deployment_resource()
+    ));
+    watch!(services, |context| kube::Api::all(all(context)));
+    watch!(slices, |context| kube::Api::all(all(context)));
+    watch!(nodes, |context| kube::Api::all(all(context)));
+    watch!(leases, |context: &Arc<Context>| kube::Api::namespaced(
+        all(context),
+        "kube-node-lease"
+    ));
+    watch!(namespaces, |context| kube::Api::all(all(context)));
+    tasks.spawn(inventory.clone().run(stop.clone()));
+}
+
+/// Starts the workers of each controller.
+fn start_all(
+    tasks: &mut JoinSet<()>,
+    context: &Arc<Context>,
+    inventory: &Arc<Inventory>,
+    queues: Queues,
+    stop: &CancellationToken,
+) {
+    macro_rules! work {
+        ($queue:ident, $workers:expr, $reconcile:expr) => {{
+            let (context, inventory, stop) = (context.clone(), inventory.clone(), stop.clone());
+            let queue = queues.$queue;
+            let workers = $workers;
+            tasks.spawn(async move {
+                let reconcile = |key| $reconcile(context.clone(), inventory.clone(), key);
+                queue.run(workers, stop, reconcile).await;
+            });
+        }};
+    }
+    let workers = context.config.workers;
+    work!(replicasets, workers, |context, _, key| {
+        replicaset::reconcile(context, key)
+    });
+    work!(deployments, workers, |context, _, key| {
+        deployment::reconcile(context, key)
+    });
+    work!(services, workers, |context, _, key| {
+        endpointslice::reconcile(context, key)
+    });
+    // One at a time: two nodes must not get the same range.
+    work!(ipam, 1, |context, _, key| node_ipam::reconcile(
+        context, key
+    ));
+    work!(nodes, workers, |context, _, key| node_lifecycle::reconcile(
+        context, key
+    ));
+    work!(namespaces, workers, namespace::reconcile);
+    work!(garbage, workers, |_, inventory, uid| {
+        garbage_collector::reconcile(inventory, uid)
+    });
+}

@@ -1,1 +1,37 @@
-//! placeholder
+//! The nodelet: one per node, it turns the pods bound to its node into runtime calls and tells the API how
+//! they fare. It is what the kubelet is in Kubernetes, and behaves as one towards the API.
+//!
+//! Reading order:
+//! - [`config`]: what a nodelet is told.
+//! - [`nodelet`](mod@nodelet): wires the parts below and runs them.
+//! - [`node`]: the Node object, its conditions and its Lease.
+//! - [`pods`]: the pod watch; starts one worker a pod.
+//! - [`pod`]: what a worker knows (`state`), decides (`plan`), reports (`status`) and does (`worker`, `start`).
+//! - [`services`]: the Services of the cluster, as environment variables.
+//! - [`events`]: Events, counted and bounded.
+//! - [`logs`]: reads what the runtimes wrote.
+//! - [`server`]: the nodelet's own HTTP server.
+//!
+//! Reads Pod, Node, Service, ConfigMap, Secret. Writes its own Node and Lease, the status of its pods, Events,
+//! and deletes its pods once they have ended. Never sets `spec.nodeName`, never touches another node's pods,
+//! and never owns taints: the node lifecycle controller does.
+
+mod clock;
+pub mod config;
+mod deadline;
+mod events;
+#[cfg(test)]
+mod fake_api;
+mod host;
+mod logs;
+mod node;
+pub mod nodelet;
+mod pod;
+mod pods;
+mod quantity;
+pub mod server;
+mod services;
+
+pub use config::{Capacity, Config, PodRange};
+pub use nodelet::{Handle, Nodelet};
+pub use server::serve;

@@ -1,4 +1,14 @@
 //! Images: what a reference names, pulled once and kept by digest.
+//!
+//! The contract is [`Images`]; [`ImageStore`] keeps it over a directory: references to files and to
+//! OCI registries, contents by their sha256, an index of which reference is which content.
+
+mod file;
+mod index;
+mod registry;
+mod store;
+
+pub use store::{Config, ImageStore};
 
 use std::path::PathBuf;
 
@@ -35,14 +45,14 @@ pub enum PullPolicy {
 }
 
 /// A registry account.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Credentials {
     Anonymous,
     Basic { username: String, password: String },
 }
 
 /// Why an image is not here, by the reason that a container's `waiting` state shows.
-#[derive(thiserror::Error, Debug)]
+#[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
 pub enum ImageError {
     /// `InvalidImageName`: the reference cannot be parsed.
     #[error("invalid image reference {reference:?}: {message}")]
@@ -69,4 +79,15 @@ pub trait Images: Send + Sync + 'static {
 
     /// Every image that is here.
     async fn list(&self) -> Result<Vec<Image>, ImageError>;
+}
+
+/// `sha256:…` of these bytes.
+pub fn digest_of(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    let mut digest = String::from("sha256:");
+    for byte in sha2::Sha256::digest(bytes) {
+        use std::fmt::Write as _;
+        write!(digest, "{byte:02x}").expect("a String takes whatever is written to it");
+    }
+    digest
 }

@@ -3,12 +3,16 @@
 //! - [`runtime`]: the [`Runtime`] trait: create, start, stop, remove, list, wait, stats.
 //! - [`images`]: the [`Images`] contract, and the content store that pulls from files and registries.
 //! - [`network`]: the [`PodNetwork`] contract: an address for a pod, names and Services as its sockets see them.
-//! - [`fake`]: a runtime that keeps its containers in memory, for tests of the nodelet.
+//! - [`log`]: the format of a container's log file.
+//! - [`fake`]: the three contracts in memory, for tests of the nodelet.
 //! - [`conformance`]: what every runtime must pass.
 //!
 //! Never knows a Kubernetes object: the nodelet translates pods into these values.
 
+pub mod conformance;
+pub mod fake;
 pub mod images;
+pub mod log;
 pub mod network;
 pub mod runtime;
 

@@ -3,11 +3,41 @@
 //! Reads the store's changes; answers gets, lists and watches; sends writes through the group-commit
 //! writer. Never answers a read that must be consistent before it has caught up with the store.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+//!
+//! Inside: [`tables`] is the state and its rings, without IO; [`feed`] brings the history in;
+//! [`watcher`] hands it out.
+
+mod feed;
+mod tables;
+mod watcher;
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{
+        Arc, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
+use tokio::{
+    sync::{Mutex, Notify, watch},
+    time::timeout,
+};
 
-use crate::{Commit, Group, Key, ResourceKey, Revision, Store, StoreError};
+use crate::{
+    Commit, Entry, Group, Key, ResourceKey, Revision, Store, StoreError, WriteHandle, Writer,
+    writer::stopped,
+};
+use tables::Tables;
+pub use watcher::Watcher;
+
+/// How long a reader waits for the cache to reach a revision.
+const REACH: Duration = Duration::from_secs(3);
+/// Entries read at a time when a state is listed from the store.
+const PAGE: usize = 2_000;
 
 /// Turns a stored value into what the cache keeps. Called once per change and process.
 pub trait Decode: Send + Sync + 'static {
@@ -63,22 +93,269 @@ pub struct CacheConfig {
     pub history: Duration,
 }
 
-// The rest (Cache, Watcher and their methods) is specified here for those who build against it:
-//
-// impl Cache (cheap to clone: a handle)
-//   pub async fn start(store: Arc<dyn Store>, decode: Arc<dyn Decode>, config: CacheConfig)
-//       -> Result<(Cache, impl Future<Output = Result<(), StoreError>> /* run: feed, writer, compaction */), StoreError>
-//   pub fn revision(&self) -> Revision                       // what the cache has reached
-//   pub async fn fresh(&self) -> Result<Revision, StoreError> // coalesced store revision, waits until the cache has it
-//   pub async fn reach(&self, revision) -> Result<(), StoreError> // waits (bounded, 3 s => Future) until the cache has it
-//   pub fn get(&self, key: &Key) -> Option<Arc<Item>>        // from memory, no wait: call fresh()/reach() first if it must be
-//   pub fn list(&self, resource: &ResourceKey, namespace: Option<&str>) -> Snapshot
-//   pub async fn list_at(&self, resource, namespace: Option<&str>, at: Revision) -> Result<Snapshot, StoreError> // older state, for paging
-//   pub fn watch(&self, resource: &ResourceKey, after: Revision) -> Result<Watcher, StoreError> // Compacted if before ring and floor
-//   pub async fn write(&self, group: Group) -> Result<Commit, StoreError> // through group commit; when it returns Done, the cache has it
-//
-// impl Watcher
-//   pub async fn next(&mut self) -> Result<Vec<Arc<Event>>, StoreError> // all pending at once, at least one, in order; Compacted when it lagged
-//   pub fn progress(&self) -> Revision // everything up to here was delivered or is not of this resource (for bookmarks)
-pub struct Cache;
-pub struct Watcher;
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            ring: 10_000,
+            lag: 10_000,
+            history: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+/// The way to the cache; cheap to clone.
+#[derive(Clone)]
+pub struct Cache {
+    shared: Arc<Shared>,
+    writer: WriteHandle,
+}
+
+/// What the handles, the watchers and the tasks of one cache share.
+struct Shared {
+    store: Arc<dyn Store>,
+    decode: Arc<dyn Decode>,
+    config: CacheConfig,
+    tables: RwLock<Tables>,
+    /// The revision of `tables`, for those who wait.
+    reached: watch::Sender<Revision>,
+    /// Asks the feed to read the log now.
+    behind: Notify,
+    /// True while a batch of this process is on its way.
+    writing: watch::Sender<bool>,
+    /// True once nothing will change any more.
+    stopped: watch::Sender<bool>,
+    /// Questions for the store's revision that were begun, and the last answer.
+    questions: AtomicU64,
+    answer: Mutex<Answer>,
+}
+
+/// What the store last said its revision was.
+struct Answer {
+    /// Which question it answers; 0 before the first.
+    question: u64,
+    revision: Result<Revision, String>,
+}
+
+impl Cache {
+    /// Loads the state and answers a handle, and the future that keeps it current, writes and compacts.
+    /// That future ends with an error when the history cannot be followed; watchers end with it.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        decode: Arc<dyn Decode>,
+        config: CacheConfig,
+    ) -> Result<
+        (
+            Self,
+            impl Future<Output = Result<(), StoreError>> + Send + 'static,
+        ),
+        StoreError,
+    > {
+        let tables = feed::load(&store, &decode, &config).await?;
+        let revision = tables.revision();
+        let (handle, writer) = Writer::new(store.clone(), revision);
+        let shared = Arc::new(Shared {
+            store,
+            decode,
+            config,
+            tables: RwLock::new(tables),
+            reached: watch::Sender::new(revision),
+            behind: Notify::new(),
+            writing: watch::Sender::new(false),
+            stopped: watch::Sender::new(false),
+            questions: AtomicU64::new(0),
+            answer: Mutex::new(Answer {
+                question: 0,
+                revision: Ok(revision),
+            }),
+        });
+        let run = feed::run(feed::StopOnDrop(shared.clone()), writer);
+        let cache = Self {
+            shared,
+            writer: handle,
+        };
+        Ok((cache, run))
+    }
+
+    /// The revision that the cache has reached.
+    pub fn revision(&self) -> Revision {
+        self.shared.revision()
+    }
+
+    /// Waits until the cache has everything that was committed before this call, by whomever.
+    /// One question to the store answers all readers that came before it was asked.
+    pub async fn fresh(&self) -> Result<Revision, StoreError> {
+        let revision = self.shared.ask_revision().await?;
+        self.reach(revision).await?;
+        Ok(revision)
+    }
+
+    /// Waits, 3 seconds at most, until the cache has a revision; `Future` if it did not come.
+    pub async fn reach(&self, revision: Revision) -> Result<(), StoreError> {
+        let mut reached = self.shared.reached.subscribe();
+        if *reached.borrow_and_update() >= revision {
+            return Ok(());
+        }
+        self.shared.behind.notify_one();
+        let mut ended = self.shared.stopped.subscribe();
+        tokio::select! {
+            waited = timeout(REACH, reached.wait_for(|reached| *reached >= revision)) => {
+                // The sender lives in `self.shared`, so only the time can have run out.
+                waited.map(drop).map_err(|_| StoreError::Future {
+                    asked: revision,
+                    current: self.revision(),
+                })
+            }
+            _ = ended.wait_for(|ended| *ended) => Err(stopped()),
+        }
+    }
+
+    /// Finds an object in memory, without waiting: call [`Self::fresh`] or [`Self::reach`] first if it
+    /// must be current.
+    pub fn get(&self, key: &Key) -> Option<Arc<Item>> {
+        self.shared.tables().get(key)
+    }
+
+    /// The objects of a resource, or of one namespace of it, without waiting.
+    pub fn list(&self, resource: &ResourceKey, namespace: Option<&str>) -> Snapshot {
+        let tables = self.shared.tables();
+        Snapshot {
+            revision: tables.revision(),
+            items: tables.list(resource, namespace),
+        }
+    }
+
+    /// The objects as they were at a revision: from memory if recent changes reach back that far,
+    /// else from the store's history.
+    pub async fn list_at(
+        &self,
+        resource: &ResourceKey,
+        namespace: Option<&str>,
+        at: Revision,
+    ) -> Result<Snapshot, StoreError> {
+        self.reach(at).await?;
+        if let Some(items) = self.shared.tables().list_at(resource, namespace, at) {
+            return Ok(Snapshot {
+                revision: at,
+                items,
+            });
+        }
+        let prefix = resource.prefix(namespace);
+        let entries = list_all(&self.shared.store, &prefix, at).await?;
+        let items = entries
+            .into_iter()
+            .map(|entry| Arc::new(self.shared.item(entry)))
+            .collect();
+        Ok(Snapshot {
+            revision: at,
+            items,
+        })
+    }
+
+    /// Follows a resource from a revision on. `Compacted` if the changes since then are not all in
+    /// memory; `Future` if the cache has not reached it.
+    pub fn watch(&self, resource: &ResourceKey, after: Revision) -> Result<Watcher, StoreError> {
+        Watcher::new(self.shared.clone(), resource, after)
+    }
+
+    /// Commits a group together with others that wait. When it answers `Done`, the cache has it.
+    /// If the caller goes away meanwhile, the group may still be committed.
+    pub async fn write(&self, group: Group) -> Result<Commit, StoreError> {
+        let commit = self.writer.write(group).await?;
+        let newest = match &commit {
+            Commit::Done(revisions) => revisions.iter().max().copied(),
+            Commit::Conflict { current, .. } => *current,
+        };
+        if let Some(newest) = newest
+            && let Err(error) = self.reach(newest).await
+        {
+            // It is committed whatever the cache knows; a reader who must see it waits in `fresh`.
+            tracing::warn!(
+                revision = newest.0,
+                error = &error as &dyn std::error::Error,
+                "a write was answered before the cache had it"
+            );
+        }
+        Ok(commit)
+    }
+}
+
+impl Shared {
+    fn revision(&self) -> Revision {
+        *self.reached.borrow()
+    }
+
+    fn tables(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables
+            .read()
+            .expect("no holder of this lock can panic between two changes")
+    }
+
+    fn tables_mut(&self) -> RwLockWriteGuard<'_, Tables> {
+        self.tables
+            .write()
+            .expect("no holder of this lock can panic between two changes")
+    }
+
+    fn item(&self, entry: Entry) -> Item {
+        let decoded = decode(&*self.decode, &entry.key, entry.revision, &entry.value);
+        Item {
+            key: entry.key,
+            revision: entry.revision,
+            created: entry.created,
+            decoded,
+        }
+    }
+
+    /// The store's revision as it was at some moment after this call.
+    async fn ask_revision(&self) -> Result<Revision, StoreError> {
+        let begun = self.questions.load(Ordering::SeqCst);
+        let mut answer = self.answer.lock().await;
+        // Only a question begun after this reader came is late enough for it.
+        if answer.question <= begun {
+            let question = self.questions.fetch_add(1, Ordering::SeqCst) + 1;
+            let revision = self.store.revision().await;
+            *answer = Answer {
+                question,
+                revision: revision.map_err(|error| error.to_string()),
+            };
+        }
+        answer
+            .revision
+            .clone()
+            .map_err(|message| StoreError::Unavailable {
+                message,
+                source: None,
+            })
+    }
+}
+
+/// Everything under a prefix as it was at a revision.
+async fn list_all(
+    store: &Arc<dyn Store>,
+    prefix: &str,
+    at: Revision,
+) -> Result<Vec<Entry>, StoreError> {
+    let mut entries: Vec<Entry> = Vec::new();
+    loop {
+        let after = entries.last().map(|entry| entry.key.clone());
+        let page = store.list(prefix, Some(at), after.as_ref(), PAGE).await?;
+        let last = !page.more || page.entries.is_empty();
+        entries.extend(page.entries);
+        if last {
+            return Ok(entries);
+        }
+    }
+}
+
+/// What the cache keeps of a value; the value as it is stored if it cannot be decoded.
+fn decode(decode: &dyn Decode, key: &Key, revision: Revision, value: &Bytes) -> Decoded {
+    decode
+        .decode(key, revision, value)
+        .unwrap_or_else(|message| {
+            tracing::error!(%key, revision = revision.0, message, "a stored object cannot be decoded");
+            Decoded {
+                value: value.clone(),
+                ..Decoded::default()
+            }
+        })
+}

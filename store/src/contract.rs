@@ -104,6 +104,18 @@ pub struct Change {
     pub deleted: bool,
 }
 
+impl Change {
+    /// What [`Change::previous`] is for a row that is linked to `linked`: a key that is created again
+    /// is linked to its delete, and that link is no revision that a reader ever saw.
+    pub fn shown_previous(revision: Revision, created: Revision, linked: Revision) -> Revision {
+        if created == revision {
+            Revision(0)
+        } else {
+            linked
+        }
+    }
+}
+
 /// Some entries in key order, of one consistent revision.
 #[derive(Clone, Debug)]
 pub struct Page {
@@ -149,7 +161,8 @@ pub trait Store: Send + Sync + 'static {
     /// seeing the earlier ones. Answers one [`Commit`] a group. Wakes every process' [`Store::wait`].
     async fn write(&self, token: Token, batch: &[Group]) -> Result<Vec<Commit>, StoreError>;
 
-    /// The revisions that a batch took, newest last, if it was committed after `after`.
+    /// The revisions that a batch took, newest last, if it was committed after `after`. If the answer
+    /// is empty, the batch wrote nothing and never will: a late arrival of it is refused.
     async fn find_token(
         &self,
         token: Token,

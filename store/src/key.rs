@@ -42,6 +42,19 @@ impl ResourceKey {
     }
 }
 
+/// The text after every key that starts with `prefix`, so that `prefix <= key < end` is its range.
+pub fn prefix_end(prefix: &str) -> String {
+    let mut end = prefix.to_owned();
+    while let Some(last) = end.pop() {
+        // Skips the surrogates, which no text has.
+        if let Some(next) = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32) {
+            end.push(next);
+            return end;
+        }
+    }
+    char::MAX.to_string()
+}
+
 impl Key {
     /// Reads a key back from its text; `None` if it does not have four segments.
     pub fn parse(text: &str) -> Option<Self> {
@@ -58,6 +71,12 @@ impl Key {
         ResourceKey::new(self.segment(0), self.segment(1))
     }
 
+    /// The prefix that every key of its resource shares: `apps/deployments/`.
+    pub fn resource_prefix(&self) -> &str {
+        let end = self.0.match_indices('/').nth(1).map_or(0, |(at, _)| at + 1);
+        &self.0[..end]
+    }
+
     /// Empty for a cluster-scoped object.
     pub fn namespace(&self) -> &str {
         self.segment(2)
@@ -70,6 +89,13 @@ impl Key {
 
     fn segment(&self, index: usize) -> &str {
         self.0.split('/').nth(index).unwrap_or_default()
+    }
+}
+
+/// A key orders, compares and hashes as its text does, so a map of keys is searched by a prefix.
+impl std::borrow::Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

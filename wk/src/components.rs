@@ -3,20 +3,24 @@
 //! The only place that names implementations. Every component is a task of [`Tasks`].
 
 use std::{
+    future::Future,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use api::{
-    auth::{MASTERS, StaticToken, User},
+    auth::{MASTERS, User},
     kinds::Registry,
     server::Apiserver,
 };
-use runtimes::{Images, PodNetwork, Runtime};
+use runtime_wasm::WasmRuntime;
+use runtimes::{Images, PodNetwork, Runtime, images::ImageStore};
 use store::Store;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     cluster,
@@ -31,6 +35,8 @@ use crate::{
 
 const ADMIN: &str = "wk-admin";
 const NODELET_PORT: u16 = 10250;
+/// How long the API may take to become ready.
+const READY: Duration = Duration::from_secs(60);
 
 /// What the rest of `wk up` needs of a running cluster.
 pub(crate) struct Components {
@@ -67,13 +73,13 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
 
     // The API: cache, server, listener.
     let registry = Arc::new(Registry::builtin());
-    let codec = Arc::new(api::codec::Codec::new(registry.clone()));
+    let codec = Arc::new(api::codec::Codec::new(&registry));
     let (cache, feed) =
         store::Cache::start(store, codec, store::CacheConfig::default()).await.context("read the store")?;
     tasks.start("store", async move { feed.await.context("follow the store") });
     let nodelets = Nodelets::new(&node_name, pki::client_tls(&ca.certificate, &certificates.apiserver_client)?);
     let config = api::server::Config {
-        service_range: ranges.services.parse().map_err(anyhow::Error::msg).context("read the service range")?,
+        service_range: ranges.services.parse().expect("a constant range"),
         advertised: SocketAddr::new(node_ip, port),
         tokens,
         limits: api::server::Limits::default(),
@@ -90,16 +96,18 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     });
 
     // The control plane.
-    let leader = up.database.is_some().then(|| format!("{node_name}_{}", std::process::id()));
-    start_leading(tasks, "controllers", "kube-controller-manager", leader.clone(), &apiserver, User::controller_manager(), {
-        let pod_range = ranges.cluster_pods.to_owned();
-        move |client| {
-            let config = controllers::Config { cluster_cidr: pod_range, ..controllers::Config::default() };
-            controllers::Controllers::new(client, config)
-        }
+    let identity = up.database.is_some().then(|| format!("{node_name}_{}", std::process::id()));
+    let client = apiserver.client(User::controller_manager());
+    let own = client.clone();
+    lead(tasks, "controllers", "kube-controller-manager", identity.clone(), client, move |stop| async move {
+        controllers::Controllers::new(own, controllers::Config::default()).run(stop).await;
+        Ok(())
     });
-    start_leading(tasks, "scheduler", "kube-scheduler", leader, &apiserver, User::scheduler(), |client| {
-        scheduler::Scheduler::new(client, scheduler::Config::default())
+    let client = apiserver.client(User::scheduler());
+    let own = client.clone();
+    lead(tasks, "scheduler", "kube-scheduler", identity, client, move |stop| async move {
+        scheduler::Scheduler::new(own, scheduler::Config::default()).run(stop).await;
+        Ok(())
     });
 
     // The node.
@@ -121,37 +129,32 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     })?;
     let stop = tasks.stop();
     tasks.start("network", network_task.run(stop));
-    start_nodelet(tasks, data, &node_name, node_ip, &ranges, &ca, &certificates, &nodelets, network.clone(), node_client())
-        .await?;
+    let node = Node { name: &node_name, ip: node_ip, ranges: &ranges, ca: &ca, certificates: &certificates };
+    start_nodelet(tasks, data, node, &nodelets, network.clone(), node_client()).await?;
 
     let admin = apiserver.client(User::new(ADMIN, &[MASTERS]));
-    apiserver.ready().await.context("the API did not become ready")?;
+    tokio::time::timeout(READY, apiserver.ready()).await.context("the API did not become ready")?;
     let addresses = format!("pods {}, services {}", ranges.cluster_pods, ranges.services);
     Ok(Components { url, objects, addresses, admin, network })
 }
 
-/// Starts a component that only one process of the cluster may run at a time.
-fn start_leading<C, F>(
+/// Starts a component that only one process of the cluster may run at a time: with an identity, by
+/// the lease of that name; without, this process is the only one.
+fn lead<F>(
     tasks: &mut Tasks,
     name: &'static str,
     lease: &'static str,
-    leader: Option<String>,
-    apiserver: &Apiserver,
-    user: User,
-    make: F,
+    identity: Option<String>,
+    client: kube::Client,
+    component: impl FnOnce(CancellationToken) -> F + Send + 'static,
 ) where
-    C: Component,
-    F: FnOnce(kube::Client) -> C + Send + 'static,
+    F: Future<Output = Result<()>> + Send + 'static,
 {
-    let client = apiserver.client(user);
     let stop = tasks.stop();
     tasks.start(name, async move {
-        match leader {
-            None => make(client).run(stop).await,
-            Some(identity) => {
-                let own = client.clone();
-                leader::lead(client, lease, &identity, stop, move |stop| make(own).run(stop)).await
-            }
+        match identity {
+            None => component(stop).await,
+            Some(identity) => leader::lead(client, lease, &identity, stop, component).await,
         }
     });
 }
@@ -190,8 +193,7 @@ async fn start_nodelet(
         },
         ..nodelet::Config::new(node.name, vec![node.ip], data.root())
     };
-    config.validate()?;
-    let (nodelet, handle) = nodelet::Nodelet::new(client, config, runtimes, images, network);
+    let (nodelet, handle) = nodelet::Nodelet::new(client, config, runtimes, images, network)?;
     nodelets.set_own(handle.router());
     let tls = pki::nodelet_tls(&node.ca.certificate, &node.certificates.nodelet)?;
     let (stop, router) = (tasks.stop(), handle.router());
@@ -230,12 +232,12 @@ fn reachable(ip: IpAddr) -> IpAddr {
 async fn open_store(database: Option<&str>, data: &DataDir) -> Result<(Arc<dyn Store>, String)> {
     match database {
         Some(url) => {
-            let store = store_postgres::PostgresStore::connect(url).await.context("open the database")?;
+            let store = store_postgres::connect(url).await.context("open the database")?;
             Ok((Arc::new(store), "Postgres".to_owned()))
         }
         None => {
             let dir = data.path("store");
-            let store = store_sqlite::SqliteStore::open(&dir).await.context("open the database")?;
+            let store = store_sqlite::open(&dir).await.context("open the database")?;
             Ok((Arc::new(store), format!("{} (SQLite)", dir.display())))
         }
     }

@@ -148,7 +148,7 @@ async fn give_up(leases: &Api<Lease>, name: &str, identity: &str) {
             spec.holder_identity = None;
             leases.replace(name, &PostParams::default(), &lease).await?;
         }
-        kube::Result::Ok(())
+        Ok::<_, kube::Error>(())
     };
     match tokio::time::timeout(RETRY, release).await {
         Ok(Ok(())) => {}

@@ -12,7 +12,7 @@ use cli::{
 use futures::{StreamExt as _, stream};
 use kube::{
     api::{ApiResource, DynamicObject},
-    runtime::watch_object,
+    runtime::watcher::watch_object,
 };
 use serde_json::Value;
 use tokio::{net::TcpStream, time::Instant};

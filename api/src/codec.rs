@@ -1,0 +1,202 @@
+//! Between what is stored and what clients get: fills in `resourceVersion`, finds what selectors need.
+//!
+//! What is stored is the object as JSON without `metadata.resourceVersion`: the revision is known only
+//! once it is committed, and the history has it anyway. Pure.
+
+use std::{borrow::Cow, collections::BTreeMap, collections::HashMap, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
+use serde_json::Value;
+use store::{Decode, Decoded, Key, ResourceKey, Revision};
+
+use crate::{
+    kinds::{Kind, Registry},
+    object,
+};
+
+/// The group of what the server keeps for itself and never serves.
+pub(crate) const INTERNAL_GROUP: &str = "wk.internal";
+
+/// Decodes every kind of a registry for the watch cache.
+pub struct Codec {
+    kinds: HashMap<ResourceKey, Arc<dyn Kind>>,
+}
+
+impl Codec {
+    /// A codec for the kinds of a registry.
+    pub fn new(registry: &Registry) -> Self {
+        let kinds = registry.all().iter().map(|kind| {
+            let names = kind.names();
+            (ResourceKey::new(names.group, names.plural), kind.clone())
+        });
+        Self {
+            kinds: kinds.collect(),
+        }
+    }
+}
+
+impl Decode for Codec {
+    fn decode(&self, key: &Key, revision: Revision, value: &Bytes) -> Result<Decoded, String> {
+        let resource = key.resource_key();
+        if &*resource.group == INTERNAL_GROUP {
+            return Ok(Decoded {
+                value: value.clone(),
+                ..Decoded::default()
+            });
+        }
+        let (labels, fields) = match self.kinds.get(&resource) {
+            // Selectable fields may be computed from anywhere in the object: it is read whole.
+            Some(kind) if !kind.field_names().is_empty() => {
+                let object: Value = parse(value)?;
+                (
+                    object::labels(&object),
+                    kind.fields(&object).into_iter().collect(),
+                )
+            }
+            _ => (labels(value)?, BTreeMap::new()),
+        };
+        Ok(Decoded {
+            value: with_revision(value, revision)?,
+            labels,
+            fields,
+        })
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, String> {
+    serde_json::from_slice(value).map_err(|error| error.to_string())
+}
+
+/// Reads the labels and skips the rest without building it.
+fn labels(value: &[u8]) -> Result<BTreeMap<String, String>, String> {
+    #[derive(Deserialize)]
+    struct Object {
+        #[serde(default)]
+        metadata: Metadata,
+    }
+    #[derive(Deserialize, Default)]
+    struct Metadata {
+        labels: Option<BTreeMap<String, String>>,
+    }
+    parse::<Object>(value).map(|object| object.metadata.labels.unwrap_or_default())
+}
+
+/// An object as it is stored.
+pub(crate) fn stored(object: &mut Value) -> Bytes {
+    object::unset(object, "resourceVersion");
+    Bytes::from(object.to_string())
+}
+
+/// A stored object as clients get it.
+pub(crate) fn with_revision(value: &Bytes, revision: Revision) -> Result<Bytes, String> {
+    let start = metadata_start(value).ok_or("the stored object has no metadata")?;
+    let empty = value[start..].trim_ascii_start().starts_with(b"}");
+    let text = format!(
+        r#""resourceVersion":"{revision}"{}"#,
+        if empty { "" } else { "," }
+    );
+    let mut filled = BytesMut::with_capacity(value.len() + text.len());
+    filled.extend_from_slice(&value[..start]);
+    filled.extend_from_slice(text.as_bytes());
+    filled.extend_from_slice(&value[start..]);
+    Ok(filled.freeze())
+}
+
+/// Where the inside of the top-level `metadata` object starts. `value` is valid JSON.
+fn metadata_start(value: &[u8]) -> Option<usize> {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    let mut key: Cow<'_, [u8]> = Cow::Borrowed(b"");
+    while at < value.len() {
+        match value[at] {
+            b'"' => {
+                let end = string_end(value, at)?;
+                if depth == 1 {
+                    key = Cow::Borrowed(&value[at + 1..end]);
+                }
+                at = end;
+            }
+            b'{' if depth == 1 && *key == *b"metadata" => return Some(at + 1),
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// The closing quote of the string that opens at `start`.
+fn string_end(value: &[u8], start: usize) -> Option<usize> {
+    let mut at = start + 1;
+    loop {
+        match value.get(at)? {
+            b'"' => return Some(at),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(stored: &str, expected: &str) {
+        let filled = with_revision(&Bytes::from(stored.to_owned()), Revision(7)).expect("filled");
+        assert_eq!(std::str::from_utf8(&filled), Ok(expected));
+    }
+
+    #[test]
+    fn the_revision_goes_into_the_top_level_metadata() {
+        check(
+            r#"{"metadata":{"name":"a"}}"#,
+            r#"{"metadata":{"resourceVersion":"7","name":"a"}}"#,
+        );
+        check(
+            r#"{"metadata":{}}"#,
+            r#"{"metadata":{"resourceVersion":"7"}}"#,
+        );
+        check(
+            r#"{"data":{"metadata":"{\"x"},"kind":"metadata","metadata":{"name":"a"}}"#,
+            r#"{"data":{"metadata":"{\"x"},"kind":"metadata","metadata":{"resourceVersion":"7","name":"a"}}"#,
+        );
+    }
+
+    #[test]
+    fn an_object_without_metadata_is_an_error() {
+        assert!(with_revision(&Bytes::from_static(b"{}"), Revision(1)).is_err());
+        assert!(with_revision(&Bytes::from_static(b"\"{\\"), Revision(1)).is_err());
+    }
+
+    #[test]
+    fn labels_are_found_without_reading_the_rest() {
+        let value = br#"{"spec":{"labels":{"no":"no"}},"metadata":{"labels":{"app":"web"}}}"#;
+        let found = labels(value).expect("labels");
+        assert_eq!(
+            found,
+            BTreeMap::from([("app".to_owned(), "web".to_owned())])
+        );
+        assert!(
+            labels(br#"{"metadata":{"labels":null}}"#)
+                .expect("labels")
+                .is_empty()
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn filling_in_is_the_same_as_setting_the_field(name in ".*", other in ".*") {
+            let mut object = json!({"a": {&other: &name}, "metadata": {"name": name}, "z": [other]});
+            let stored = stored(&mut object);
+            let filled = with_revision(&stored, Revision(3)).expect("filled");
+            object["metadata"]["resourceVersion"] = "3".into();
+            prop_assert_eq!(serde_json::from_slice::<Value>(&filled).expect("JSON"), object);
+        }
+    }
+}

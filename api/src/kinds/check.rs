@@ -1,0 +1,157 @@
+//! Checks that several kinds share: numbers, ports, labels and selectors at a path.
+
+use serde_json::Value;
+
+use super::{
+    name,
+    value::{entries, items, part, plain, present, text},
+};
+use crate::field::{Cause, FieldErrors, Path};
+
+/// Reports every problem that a rule of [`name`] finds.
+pub(crate) fn problems(path: &Path, value: &str, problems: Vec<String>, errors: &mut FieldErrors) {
+    for problem in problems {
+        errors.invalid(path, value, problem);
+    }
+}
+
+/// A number that may be absent but not below zero.
+pub(crate) fn not_negative(path: &Path, value: &Value, errors: &mut FieldErrors) {
+    if value.as_i64().is_some_and(|number| number < 0) {
+        errors.invalid(path, value.clone(), "must be greater than or equal to 0");
+    }
+}
+
+/// A port number that must be there.
+pub(crate) fn port(path: &Path, value: &Value, errors: &mut FieldErrors) {
+    if !value
+        .as_i64()
+        .is_some_and(|port| (1..=65535).contains(&port))
+    {
+        let shown = if value.is_null() {
+            0.into()
+        } else {
+            value.clone()
+        };
+        errors.invalid(path, shown, "must be between 1 and 65535, inclusive");
+    }
+}
+
+/// A string of a closed set, if it is there.
+pub(crate) fn one_of(path: &Path, value: &Value, supported: &[&str], errors: &mut FieldErrors) {
+    if let Some(text) = value.as_str()
+        && !supported.contains(&text)
+    {
+        errors.not_supported(path, text, supported);
+    }
+}
+
+/// A field that may never change.
+pub(crate) fn immutable(
+    path: &Path,
+    object: &Value,
+    old: &Value,
+    pointer: &str,
+    errors: &mut FieldErrors,
+) {
+    if part(object, pointer) != part(old, pointer) {
+        errors.invalid(path, part(object, pointer).clone(), "field is immutable");
+    }
+}
+
+/// Labels outside `metadata` of the object itself: a template's, a selector's.
+pub(crate) fn labels(path: &Path, owner: &Value, pointer: &str, errors: &mut FieldErrors) {
+    for (key, value) in entries(owner, pointer) {
+        problems(path, key, name::label_key_problems(key), errors);
+        let value = plain(value);
+        problems(
+            &path.key(key),
+            &value,
+            name::label_value_problems(&value),
+            errors,
+        );
+    }
+}
+
+/// A label selector, which is an object at `path`.
+pub(crate) fn selector(path: &Path, selector: &Value, errors: &mut FieldErrors) {
+    labels(&path.field("matchLabels"), selector, "/matchLabels", errors);
+    for (index, rule) in items(selector, "/matchExpressions").iter().enumerate() {
+        let path = path.field("matchExpressions").index(index);
+        let key = text(rule, "/key");
+        problems(
+            &path.field("key"),
+            key,
+            name::label_key_problems(key),
+            errors,
+        );
+        let values = items(rule, "/values");
+        match text(rule, "/operator") {
+            "In" | "NotIn" if values.is_empty() => errors.required(
+                &path.field("values"),
+                "must be specified when `operator` is 'In' or 'NotIn'",
+            ),
+            "Exists" | "DoesNotExist" if !values.is_empty() => errors.forbidden(
+                &path.field("values"),
+                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+            ),
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => errors.invalid(
+                &path.field("operator"),
+                other,
+                "not a valid selector operator",
+            ),
+        }
+    }
+}
+
+/// True if a label selector chooses an object with these labels.
+pub(crate) fn selects(selector: &Value, labels: &Value) -> bool {
+    let has = |key: &str| labels.get(key).and_then(Value::as_str);
+    entries(selector, "/matchLabels").all(|(key, value)| has(key) == value.as_str())
+        && items(selector, "/matchExpressions").iter().all(|rule| {
+            let label = has(text(rule, "/key"));
+            let listed = items(rule, "/values")
+                .iter()
+                .any(|value| value.as_str() == label && label.is_some());
+            match text(rule, "/operator") {
+                "In" => listed,
+                "NotIn" => !listed,
+                "Exists" => label.is_some(),
+                _ => label.is_none(),
+            }
+        })
+}
+
+/// True if a label selector says nothing.
+pub(crate) fn is_empty_selector(selector: &Value) -> bool {
+    entries(selector, "/matchLabels").next().is_none()
+        && items(selector, "/matchExpressions").is_empty()
+}
+
+/// Names in a list that must be there and differ.
+pub(crate) fn unique(path: &Path, name: &str, seen: &mut Vec<String>, errors: &mut FieldErrors) {
+    if seen.iter().any(|other| other == name) {
+        errors.push(path, Cause::Duplicate, name.into(), "");
+    } else {
+        seen.push(name.to_owned());
+    }
+}
+
+/// The immutability that ConfigMaps and Secrets can ask for.
+pub(crate) fn frozen(object: &Value, old: &Value, fields: &[&str], errors: &mut FieldErrors) {
+    const DETAIL: &str = "field is immutable when `immutable` is set";
+    if old.get("immutable") != Some(&Value::Bool(true)) {
+        return;
+    }
+    if object.get("immutable") != Some(&Value::Bool(true)) {
+        errors.forbidden(&Path::root("immutable"), DETAIL);
+    }
+    for field in fields {
+        let pointer = format!("/{field}");
+        let both_absent = !present(object, &pointer) && !present(old, &pointer);
+        if !both_absent && part(object, &pointer) != part(old, &pointer) {
+            errors.forbidden(&Path::root(field), DETAIL);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Pod: containers that run together on one node.
+//!
+//! - `defaults`: what is filled in, in pods and in templates of pods.
+//! - `template`: the template inside ReplicaSets and Deployments.
+//! - `validation`, `container`: what is wrong with a spec and with one container.
+//! - `change`: what of a spec may change once the pod is there.
+//! - `row`: its line of a table.
+
+pub(crate) mod change;
+pub(crate) mod container;
+pub(crate) mod defaults;
+pub(crate) mod qos;
+pub(crate) mod row;
+pub(crate) mod template;
+pub(crate) mod validation;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{
+    Column, Kind, Names, Subresource,
+    not_acted_on::{self, POD_SPEC},
+    value::{number, part, present, text, truth},
+    write,
+};
+use crate::field::{FieldErrors, Path};
+
+/// The kind.
+pub(crate) struct Pod;
+
+static NAMES: Names = Names {
+    group: "",
+    version: "v1",
+    kind: "Pod",
+    plural: "pods",
+    singular: "pod",
+    short: &["po"],
+    categories: &["all"],
+    namespaced: true,
+    definition: "io.k8s.api.core.v1.Pod",
+};
+
+impl Kind for Pod {
+    fn names(&self) -> &Names {
+        &NAMES
+    }
+
+    fn subresources(&self) -> &'static [Subresource] {
+        &[Subresource::Binding, Subresource::Log, Subresource::Status]
+    }
+
+    fn default(&self, object: &mut Value) {
+        defaults::pod(object);
+    }
+
+    fn prepare_create(&self, object: &mut Value) {
+        let class = qos::class(part(object, "/spec"));
+        write::create(object, json!({ "phase": "Pending", "qosClass": class }));
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value) {
+        write::update(object, old);
+    }
+
+    fn prepare_status(&self, object: &mut Value, old: &Value) {
+        write::status(object, old);
+    }
+
+    fn validate(&self, object: &Value, errors: &mut FieldErrors) {
+        validation::spec(&Path::root("spec"), part(object, "/spec"), errors);
+    }
+
+    fn validate_update(&self, object: &Value, old: &Value, errors: &mut FieldErrors) {
+        change::validate(part(object, "/spec"), part(old, "/spec"), errors);
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        not_acted_on::warnings("spec", part(object, "/spec"), POD_SPEC)
+    }
+
+    fn fields(&self, object: &Value) -> Vec<(&'static str, String)> {
+        let text = |pointer: &str| text(object, pointer).to_owned();
+        vec![
+            ("spec.nodeName", text("/spec/nodeName")),
+            ("spec.restartPolicy", text("/spec/restartPolicy")),
+            ("spec.schedulerName", text("/spec/schedulerName")),
+            ("spec.serviceAccountName", text("/spec/serviceAccountName")),
+            (
+                "spec.hostNetwork",
+                truth(object, "/spec/hostNetwork").to_string(),
+            ),
+            ("status.phase", text("/status/phase")),
+            ("status.podIP", text("/status/podIP")),
+            (
+                "status.nominatedNodeName",
+                text("/status/nominatedNodeName"),
+            ),
+        ]
+    }
+
+    fn field_names(&self) -> &'static [&'static str] {
+        &[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
+        ]
+    }
+
+    /// A pod without a node, or whose containers have ended, has nothing to wait for.
+    fn grace_seconds(&self, object: &Value, requested: Option<i64>) -> i64 {
+        let ended = matches!(text(object, "/status/phase"), "Succeeded" | "Failed");
+        if !present(object, "/spec/nodeName") || text(object, "/spec/nodeName").is_empty() || ended
+        {
+            return 0;
+        }
+        let wanted = requested
+            .or_else(|| number(object, "/spec/terminationGracePeriodSeconds"))
+            .unwrap_or(defaults::GRACE_SECONDS);
+        // A negative period is the API's way to say: as soon as can be, but let the nodelet know.
+        if wanted < 0 { 1 } else { wanted }
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        row::COLUMNS
+    }
+
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        row::cells(object, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::tests::read;
+
+    #[track_caller]
+    fn check(yaml: &str, requested: Option<i64>, seconds: i64) {
+        assert_eq!(Pod.grace_seconds(&read(yaml), requested), seconds);
+    }
+
+    #[test]
+    fn only_a_pod_that_may_be_running_is_waited_for() {
+        check("{spec: {}}", None, 0);
+        check("{spec: {nodeName: n1}}", None, 30);
+        check(
+            "{spec: {nodeName: n1, terminationGracePeriodSeconds: 5}}",
+            None,
+            5,
+        );
+        check("{spec: {nodeName: n1}}", Some(0), 0);
+        check("{spec: {nodeName: n1}}", Some(-1), 1);
+        check(
+            "{spec: {nodeName: n1}, status: {phase: Failed}}",
+            Some(9),
+            0,
+        );
+    }
+}

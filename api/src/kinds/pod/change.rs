@@ -1,0 +1,165 @@
+//! What of a pod's spec may change once the pod is there.
+
+use serde_json::Value;
+
+use crate::{
+    field::{FieldErrors, Path},
+    kinds::value::{items, number, part, put, text},
+};
+
+const FORBIDDEN: &str = "pod updates may not change fields other than \
+                         `spec.containers[*].image`,`spec.initContainers[*].image`,\
+                         `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing \
+                         tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 \
+                         if it was previously negative)";
+
+/// Compares two specs.
+pub(crate) fn validate(spec: &Value, old: &Value, errors: &mut FieldErrors) {
+    let path = Path::root("spec");
+    let mut same_containers = true;
+    for (list, pointer) in [
+        ("containers", "/containers"),
+        ("initContainers", "/initContainers"),
+    ] {
+        let (new, old) = (items(spec, pointer), items(old, pointer));
+        if new.len() != old.len() {
+            same_containers = false;
+            errors.forbidden(
+                &path.field(list),
+                "pod updates may not add or remove containers",
+            );
+        }
+    }
+    if !same_containers {
+        return;
+    }
+    validate_deadline(&path, spec, old, errors);
+    validate_tolerations(&path, spec, old, errors);
+    // What may change is taken over; anything that then still differs may not.
+    let mut rest = old.clone();
+    for field in ["activeDeadlineSeconds", "tolerations"] {
+        put(
+            &mut rest,
+            field,
+            part(spec, "").get(field).cloned().unwrap_or_default(),
+        );
+    }
+    let grace = number(spec, "/terminationGracePeriodSeconds");
+    if grace == Some(1) && number(old, "/terminationGracePeriodSeconds").is_some_and(|old| old < 0)
+    {
+        put(&mut rest, "terminationGracePeriodSeconds", 1.into());
+    }
+    for (list, pointer) in [
+        ("containers", "/containers"),
+        ("initContainers", "/initContainers"),
+    ] {
+        let images = items(spec, pointer).iter().map(|new| text(new, "/image"));
+        if let Some(old) = rest.get_mut(list).and_then(Value::as_array_mut) {
+            for (container, image) in old.iter_mut().zip(images) {
+                put(container, "image", image.into());
+            }
+        }
+    }
+    let changed = changed_fields(spec, &rest);
+    if !changed.is_empty() {
+        errors.forbidden(
+            &path,
+            format!("{FORBIDDEN}; changed: {}", changed.join(", ")),
+        );
+    }
+}
+
+fn validate_deadline(path: &Path, spec: &Value, old: &Value, errors: &mut FieldErrors) {
+    let path = path.field("activeDeadlineSeconds");
+    let (new, old) = (
+        number(spec, "/activeDeadlineSeconds"),
+        number(old, "/activeDeadlineSeconds"),
+    );
+    match (new, old) {
+        (None, Some(_)) => errors.invalid(
+            &path,
+            Value::Null,
+            "must not update from a positive integer to nil value",
+        ),
+        (Some(new), Some(old)) if new > old => errors.invalid(
+            &path,
+            new,
+            format!("must be less than or equal to previous value {old}"),
+        ),
+        _ => {}
+    }
+}
+
+fn validate_tolerations(path: &Path, spec: &Value, old: &Value, errors: &mut FieldErrors) {
+    let kept = |toleration: &Value| {
+        items(spec, "/tolerations").iter().any(|new| {
+            // Only how long it lasts may change.
+            ["/key", "/operator", "/value", "/effect"]
+                .iter()
+                .all(|pointer| text(new, pointer) == text(toleration, pointer))
+        })
+    };
+    if !items(old, "/tolerations").iter().all(kept) {
+        errors.forbidden(
+            &path.field("tolerations"),
+            "existing toleration can not be modified except its tolerationSeconds",
+        );
+    }
+}
+
+fn changed_fields(spec: &Value, old: &Value) -> Vec<String> {
+    let keys = |value: &Value| -> Vec<String> {
+        value
+            .as_object()
+            .map(|map| map.keys().cloned().collect())
+            .unwrap_or_default()
+    };
+    let mut all = keys(spec);
+    all.extend(keys(old));
+    all.sort_unstable();
+    all.dedup();
+    all.retain(|key| spec.get(key) != old.get(key));
+    all.into_iter().map(|key| format!("`spec.{key}`")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use crate::kinds::{pod::Pod, tests::update_errors};
+
+    const OLD: &str =
+        "containers: [{name: a, image: i}], tolerations: [{key: a, operator: Exists}]";
+
+    #[track_caller]
+    fn check(spec: &str, expect: Expect) {
+        let old = format!("{{spec: {{{OLD}}}}}");
+        expect.assert_eq(&update_errors(&Pod, &old, &format!("{{spec: {{{spec}}}}}")));
+    }
+
+    #[test]
+    fn an_image_may_change_and_a_toleration_be_added() {
+        check(
+            "containers: [{name: a, image: j, imagePullPolicy: Always}], activeDeadlineSeconds: 5, \
+             tolerations: [{key: a, operator: Exists}, {key: b, operator: Exists}]",
+            expect![[""]],
+        );
+    }
+
+    #[test]
+    fn nothing_else_may_change() {
+        check(
+            "nodeName: n, containers: [{name: a, image: i, tty: true}]",
+            expect![[r#"
+                spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds
+                spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative); changed: `spec.containers`, `spec.nodeName`
+            "#]],
+        );
+        check(
+            "containers: []",
+            expect![[r#"
+                spec.containers: Forbidden: pod updates may not add or remove containers
+            "#]],
+        );
+    }
+}

@@ -1,0 +1,104 @@
+//! One group-version's document: its paths, and the definitions that they reach.
+
+use serde_json::{Map, Value, json};
+
+use super::{paths, schemas};
+use crate::kinds::GroupVersion;
+
+/// Builds the document of the kinds of a group-version.
+pub(super) fn build(served: &GroupVersion<'_>) -> Value {
+    let mut all = Map::new();
+    let mut definitions = paths::SHARED.map(str::to_owned).to_vec();
+    for kind in &served.kinds {
+        all.extend(paths::of(&served.path(), *kind));
+        let own = kind.names().definition;
+        definitions.extend([own.to_owned(), format!("{own}List")]);
+        for subresource in kind.subresources() {
+            definitions.extend(
+                subresource
+                    .own_kind()
+                    .map(|[_, _, _, definition]| definition.to_owned()),
+            );
+        }
+    }
+    json!({
+        "openapi": "3.0.0",
+        "info": { "title": "Kubernetes", "version": crate::discovery::GIT_VERSION },
+        "paths": all,
+        "components": { "schemas": schemas::reachable(&definitions) },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::kinds::Registry;
+
+    fn document(group: &str) -> Value {
+        let registry = Registry::builtin();
+        let groups = registry.group_versions();
+        let served = groups.iter().find(|served| served.group == group);
+        build(served.expect("it is served"))
+    }
+
+    fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(map) => {
+                if let Some(target) = map.get("$ref").and_then(Value::as_str) {
+                    found.push(target);
+                }
+                map.values().for_each(|value| references(value, found));
+            }
+            Value::Array(list) => list.iter().for_each(|value| references(value, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        for served in Registry::builtin().group_versions() {
+            let group = served.group;
+            let document = document(group);
+            let mut found = Vec::new();
+            references(&document, &mut found);
+            assert!(found.len() > 20, "{group}");
+            for target in found {
+                let name = target
+                    .strip_prefix("#/components/schemas/")
+                    .expect("a reference is to a schema");
+                let schema = &document["components"]["schemas"][name];
+                assert!(schema.is_object(), "{group}: {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_patch_says_how_lists_merge_and_what_it_takes() {
+        let document = document("apps");
+        let containers = &document["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"]
+            ["containers"];
+        expect![[r##"{"items":{"allOf":[{"$ref":"#/components/schemas/io.k8s.api.core.v1.Container"}],"default":{}},"type":"array","x-kubernetes-list-map-keys":["name"],"x-kubernetes-list-type":"map","x-kubernetes-patch-merge-key":"name","x-kubernetes-patch-strategy":"merge"}"##]]
+        .assert_eq(&containers.to_string());
+        let patch =
+            &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+        let parameters: Vec<_> = patch["parameters"]
+            .as_array()
+            .expect("it has parameters")
+            .iter()
+            .filter_map(|parameter| parameter["name"].as_str())
+            .collect();
+        expect!["dryRun fieldManager fieldValidation force"].assert_eq(&parameters.join(" "));
+        let content: Vec<_> = patch["requestBody"]["content"]
+            .as_object()
+            .expect("it has content")
+            .keys()
+            .map(String::as_str)
+            .collect();
+        expect!["application/apply-patch+yaml application/json-patch+json application/merge-patch+json application/strategic-merge-patch+json"]
+            .assert_eq(&content.join(" "));
+        expect![[r#"{"group":"apps","kind":"Deployment","version":"v1"}"#]]
+            .assert_eq(&patch["x-kubernetes-group-version-kind"].to_string());
+    }
+}

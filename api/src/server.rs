@@ -1,0 +1,123 @@
+//! The apiserver as one value: its configuration, its router, and clients of it in this process.
+//!
+//! Reading order:
+//! - [`state`]: what every request needs.
+//! - [`gate`]: authentication, bounds and deadlines, before anything else.
+//! - [`path`]: which resource a path is about.
+//! - [`resources`]: from a path to the verb that answers.
+//! - [`health`]: `/healthz`, `/livez`, `/readyz`, `/version`.
+
+pub(crate) mod gate;
+pub(crate) mod health;
+pub(crate) mod path;
+pub(crate) mod resources;
+pub(crate) mod state;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Extension, Router, middleware};
+use store::Cache;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admission::ServiceRange,
+    auth::{Authorizer, StaticToken, User, rules},
+    bootstrap, discovery,
+    kinds::Registry,
+    openapi,
+    proxy::NodeProxy,
+};
+use state::Server;
+
+/// Bounds on what requests may cost.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Requests answered at once, beyond which clients get 429; watches and logs do not count.
+    pub in_flight: usize,
+    /// Watches and logs open at once, beyond which clients get 429.
+    pub streams: usize,
+    /// Bytes of a request's body; more is 413.
+    pub body_bytes: usize,
+    /// How long an answer may take before it is 504; watches and logs are excepted.
+    pub request: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            in_flight: 600,
+            streams: 20_000,
+            body_bytes: 3 * 1024 * 1024,
+            request: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How an apiserver behaves. Plain data.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where Services get their addresses; the first is the `kubernetes` Service's.
+    pub service_range: ServiceRange,
+    /// Where pods and nodes reach this apiserver: the `kubernetes` Service's endpoint.
+    pub advertised: SocketAddr,
+    /// Bearer tokens and their holders.
+    pub tokens: Vec<StaticToken>,
+    pub limits: Limits,
+}
+
+/// The apiserver. Cheap to clone: a handle.
+#[derive(Clone)]
+pub struct Apiserver {
+    server: Arc<Server>,
+}
+
+impl Apiserver {
+    /// An apiserver over a running cache; logs are fetched through `node_proxy`.
+    ///
+    /// The cache must decode with [`crate::codec::Codec`] of the same registry.
+    pub fn new(
+        cache: Cache,
+        registry: Arc<Registry>,
+        node_proxy: Arc<dyn NodeProxy>,
+        config: Config,
+    ) -> Self {
+        let authorizer: Arc<dyn Authorizer> = Arc::new(rules::Fixed);
+        Self {
+            server: Arc::new(Server::new(cache, registry, node_proxy, authorizer, config)),
+        }
+    }
+
+    /// Everything it serves. A request's identity is a [`User`] extension or a bearer token.
+    pub fn router(&self) -> Router {
+        let registry = self.server.registry.clone();
+        Router::new()
+            .merge(health::router())
+            .fallback(resources::serve)
+            .with_state(self.server.clone())
+            .merge(discovery::router(registry.clone()))
+            .merge(openapi::router(registry))
+            .layer(middleware::from_fn_with_state(
+                self.server.clone(),
+                gate::admit,
+            ))
+    }
+
+    /// A client in this process with an identity of its own; no socket is involved.
+    /// Must be called inside a Tokio runtime.
+    pub fn client(&self, user: User) -> kube::Client {
+        kube::Client::new(self.router().layer(Extension(user)), "default")
+    }
+
+    /// Returns once the objects that every cluster has are there; [`Apiserver::run`] makes them.
+    pub async fn ready(&self) {
+        let mut bootstrapped = self.server.bootstrapped.subscribe();
+        // The sender lives as long as `self`.
+        let _ = bootstrapped.wait_for(|done| *done).await;
+    }
+
+    /// Keeps the objects that every cluster has as they must be, until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let client = self.client(User::apiserver());
+        bootstrap::run(client, &self.server, stop).await;
+    }
+}

@@ -1,0 +1,220 @@
+//! From a path and a method to the verb that answers: find the kind, ask whether the user may, serve.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Uri};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::{
+    path::{self, Target},
+    state::Server,
+};
+use crate::{
+    auth::{Attributes, User},
+    error::Error,
+    kinds::Subresource,
+    serve::Draining,
+    subresources::{binding, finalize, log, scale, status},
+    verbs::{
+        accept, call::Call, change::Part, create, delete, deletecollection, get, list, patch,
+        query::Query, update, watch,
+    },
+};
+
+/// Answers every path that no other route answers.
+pub(crate) async fn serve(State(server): State<Arc<Server>>, request: Request) -> Response {
+    match route(server, request).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn route(server: Arc<Server>, request: Request) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    let user = parts
+        .extensions
+        .get::<User>()
+        .cloned()
+        .ok_or(Error::Unauthorized)?;
+    let draining = parts
+        .extensions
+        .get::<Draining>()
+        .map_or_else(CancellationToken::new, |draining| draining.0.clone());
+    let target = path::parse(parts.uri.path()).ok_or(Error::NoSuchPath)?;
+    let query = Query::read(&parts.uri)?;
+    let watching = parts.method == Method::GET
+        && target.subresource.is_none()
+        && query.flag("watch")?.unwrap_or(false);
+    let verb =
+        verb(&parts.method, target.name.is_some(), watching).ok_or(Error::MethodNotAllowed)?;
+    let span = tracing::info_span!(
+        "api",
+        otel.name = format!("api.{}.{verb}", target.plural),
+        resource = target.plural,
+        verb,
+        namespace = target.namespace,
+        name = target.name.as_deref().unwrap_or_default(),
+        user = user.name,
+    );
+    let request = Parts {
+        user,
+        draining,
+        target,
+        query,
+        verb,
+        method: parts.method,
+        headers: parts.headers,
+        uri: parts.uri,
+    };
+    request.answer(server, body).instrument(span).await
+}
+
+/// The API verb of a request.
+fn verb(method: &Method, named: bool, watching: bool) -> Option<&'static str> {
+    Some(match (method.as_str(), named) {
+        ("GET" | "HEAD", _) if watching => "watch",
+        ("GET" | "HEAD", true) => "get",
+        ("GET" | "HEAD", false) => "list",
+        ("POST", _) => "create",
+        ("PUT", true) => "update",
+        ("PATCH", true) => "patch",
+        ("DELETE", true) => "delete",
+        ("DELETE", false) => "deletecollection",
+        _ => return None,
+    })
+}
+
+struct Parts {
+    user: User,
+    draining: CancellationToken,
+    target: Target,
+    query: Query,
+    verb: &'static str,
+    method: Method,
+    headers: HeaderMap,
+    uri: Uri,
+}
+
+impl Parts {
+    async fn answer(self, server: Arc<Server>, body: Body) -> Result<Response, Error> {
+        tracing::debug!(uri = %self.uri, "request");
+        let target = &self.target;
+        let resource = server
+            .find(&target.group, &target.version, &target.plural)
+            .ok_or(Error::NoSuchPath)?
+            .clone();
+        let names = resource.names();
+        if !names.namespaced && !target.namespace.is_empty() {
+            return Err(Error::NoSuchPath);
+        }
+        if names.namespaced && target.namespace.is_empty() && target.name.is_some() {
+            return Err(Error::NoSuchPath);
+        }
+        let subresource = match &target.subresource {
+            None => None,
+            Some(text) => Some(
+                parse_subresource(text)
+                    .filter(|subresource| resource.kind.subresources().contains(subresource))
+                    .ok_or(Error::NoSuchPath)?,
+            ),
+        };
+        let call = Call {
+            namespace: target.namespace.clone(),
+            name: target.name.clone().unwrap_or_default(),
+            view: match subresource {
+                None | Some(Subresource::Status) => accept::view(&self.headers)?,
+                Some(_) => accept::View::Object,
+            },
+            user: self.user,
+            query: self.query,
+            headers: self.headers,
+            draining: self.draining,
+            resource,
+            server,
+        };
+        authorize(
+            &call,
+            self.verb,
+            target.subresource.as_deref().unwrap_or_default(),
+        )?;
+        let reads = matches!(self.verb, "get" | "list" | "watch");
+        let body = if reads {
+            Bytes::new()
+        } else {
+            read_body(body, call.server.config.limits.body_bytes).await?
+        };
+        match subresource {
+            None => serve_object(call, self.verb, &body).await,
+            Some(Subresource::Status) => status::serve(&call, &self.method, &body).await,
+            Some(Subresource::Scale) => scale::serve(&call, &self.method, &body).await,
+            Some(Subresource::Log) => log::serve(&call, &self.method).await,
+            Some(Subresource::Binding) => binding::serve(&call, &self.method, &body).await,
+            Some(Subresource::Finalize) => finalize::serve(&call, &self.method, &body).await,
+            Some(Subresource::Eviction) => Err(Error::NoSuchPath),
+        }
+    }
+}
+
+async fn serve_object(call: Call, verb: &str, body: &Bytes) -> Result<Response, Error> {
+    let answer = match verb {
+        "watch" => return watch::watch(call).await,
+        "get" => get::get(&call).await?,
+        "list" => list::list(&call).await?,
+        "create" if call.name.is_empty() => create::create(&call, body).await?,
+        "update" => update::update(&call, Part::Main, body).await?,
+        "patch" => patch::patch(&call, Part::Main, body).await?,
+        "delete" => delete::delete(&call, body).await?,
+        "deletecollection" => deletecollection::delete_collection(&call, body).await?,
+        _ => return Err(Error::MethodNotAllowed),
+    };
+    Ok(answer.into_response())
+}
+
+fn parse_subresource(text: &str) -> Option<Subresource> {
+    Some(match text {
+        "status" => Subresource::Status,
+        "scale" => Subresource::Scale,
+        "log" => Subresource::Log,
+        "binding" => Subresource::Binding,
+        "finalize" => Subresource::Finalize,
+        _ => return None,
+    })
+}
+
+fn authorize(call: &Call, verb: &str, subresource: &str) -> Result<(), Error> {
+    let names = call.resource.names();
+    let attributes = Attributes {
+        verb,
+        group: names.group,
+        resource: names.plural,
+        subresource,
+        namespace: &call.namespace,
+        name: &call.name,
+    };
+    if call.server.authorizer.allows(&call.user, &attributes) {
+        return Ok(());
+    }
+    Err(Error::Forbidden {
+        message: attributes.refusal(&call.user),
+        subject: call.subject(&call.name),
+        cause: None,
+    })
+}
+
+async fn read_body(body: Body, limit: usize) -> Result<Bytes, Error> {
+    match Limited::new(body, limit).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Error::TooLarge { limit }),
+        Err(error) => Err(Error::BadRequest(format!(
+            "the body cannot be read: {error}"
+        ))),
+    }
+}

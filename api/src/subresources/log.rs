@@ -1,0 +1,289 @@
+//! GET `pods/<name>/log`: a container's output, streamed from the nodelet of the pod's node.
+//!
+//! The nodelet serves it at `/containerLogs/<namespace>/<pod>/<container>` with the options below.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use serde_json::Value;
+use store::ResourceKey;
+use tokio::time::timeout;
+
+use crate::{
+    error::{Error, Subject},
+    proxy::NodeTarget,
+    verbs::{call::Call, get, view},
+};
+
+/// How long a nodelet may take to start its answer.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// How much of a nodelet's error is read.
+const ERROR_BYTES: usize = 16 * 1024;
+/// The port of a nodelet that does not say.
+const NODELET_PORT: u16 = 10250;
+
+const NUMBERS: &[&str] = &["tailLines", "sinceSeconds", "limitBytes"];
+const FLAGS: &[&str] = &["follow", "timestamps", "previous"];
+
+pub(crate) async fn serve(call: &Call, method: &Method) -> Result<Response, Error> {
+    if *method != Method::GET {
+        return Err(Error::MethodNotAllowed);
+    }
+    get::reach(call).await?;
+    let item = call.server.cache.get(&call.key(&call.name));
+    let item = item.ok_or_else(|| call.not_found(&call.name))?;
+    let pod = view::parse(&item.decoded.value)?;
+    let container = container(&pod, &call.name, call.query.text("container"))?;
+    check_started(&pod, &call.name, container)?;
+    let node = node(call, pod["spec"]["nodeName"].as_str().unwrap_or_default())?;
+    let path = format!(
+        "/containerLogs/{}/{}/{container}{}",
+        call.namespace,
+        call.name,
+        options(call)?
+    );
+    let request = Request::get(path)
+        .body(Body::empty())
+        .map_err(Error::internal)?;
+    let unavailable = |source: Option<crate::error::Source>| Error::Unavailable {
+        message: format!(
+            "node {:?} of pod {:?} does not answer",
+            node.name, call.name
+        ),
+        source,
+    };
+    let response = timeout(DEADLINE, call.server.node_proxy.request(&node, request))
+        .await
+        .map_err(|_| unavailable(None))?
+        .map_err(|error| unavailable(Some(error.into())))?;
+    if !response.status().is_success() {
+        return Err(refusal(response).await);
+    }
+    let mut answer = response.into_body().into_response();
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    Ok(answer)
+}
+
+/// The options for the nodelet, checked, as a query.
+fn options(call: &Call) -> Result<String, Error> {
+    let mut query = String::new();
+    let mut add = |name: &str, value: &str| {
+        query.push(if query.is_empty() { '?' } else { '&' });
+        query.push_str(&format!("{name}={value}"));
+    };
+    for &name in NUMBERS {
+        if let Some(number) = call.query.integer(name)? {
+            let least = i64::from(name != "tailLines");
+            if number < least {
+                return Err(Error::BadRequest(format!(
+                    "{name}: Invalid value: {number}: must be greater than or equal to {least}"
+                )));
+            }
+            add(name, &number.to_string());
+        }
+    }
+    for &name in FLAGS {
+        if call.query.flag(name)? == Some(true) {
+            add(name, "true");
+        }
+    }
+    if let Some(time) = call.query.text("sinceTime") {
+        let since: jiff::Timestamp = time.parse().map_err(|_| {
+            Error::BadRequest(format!(
+                "sinceTime: Invalid value: {time:?}: must be an RFC 3339 time"
+            ))
+        })?;
+        let seconds = call.server.now().as_second() - since.as_second();
+        add("sinceSeconds", &seconds.max(1).to_string());
+    }
+    Ok(query)
+}
+
+fn names<'a>(pod: &'a Value, list: &str) -> Vec<&'a str> {
+    pod["spec"][list]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|container| container["name"].as_str())
+        .collect()
+}
+
+/// The container that is meant: the one named, or the only one.
+fn container<'a>(pod: &'a Value, name: &str, asked: Option<&str>) -> Result<&'a str, Error> {
+    let containers = names(pod, "containers");
+    let initial = names(pod, "initContainers");
+    let ephemeral = names(pod, "ephemeralContainers");
+    match (asked, containers.as_slice()) {
+        (None, [only]) => Ok(only),
+        (None, _) => {
+            let mut text = format!(
+                "a container name must be specified for pod {name}, choose one of: [{}]",
+                containers.join(" ")
+            );
+            for (more, word) in [(initial, "init"), (ephemeral, "ephemeral")] {
+                if !more.is_empty() {
+                    text.push_str(&format!(
+                        " or one of the {word} containers: [{}]",
+                        more.join(" ")
+                    ));
+                }
+            }
+            Err(Error::BadRequest(text))
+        }
+        (Some(asked), _) => containers
+            .iter()
+            .chain(&initial)
+            .chain(&ephemeral)
+            .find(|&&name| name == asked)
+            .copied()
+            .ok_or_else(|| {
+                Error::BadRequest(format!("container {asked} is not valid for pod {name}"))
+            }),
+    }
+}
+
+/// A container that never ran has no output.
+fn check_started(pod: &Value, name: &str, container: &str) -> Result<(), Error> {
+    let bound = !pod["spec"]["nodeName"]
+        .as_str()
+        .unwrap_or_default()
+        .is_empty();
+    let status = ["containerStatuses", "initContainerStatuses"]
+        .iter()
+        .flat_map(|list| pod["status"][list].as_array().into_iter().flatten())
+        .find(|status| status["name"] == container);
+    let waiting = status.map(|status| &status["state"]["waiting"]);
+    let ran = status.is_some_and(|status| {
+        status["lastState"]["terminated"].is_object()
+            || status["restartCount"].as_i64().unwrap_or_default() > 0
+    });
+    let reason = match waiting {
+        Some(waiting) if waiting.is_object() && !ran => {
+            waiting["reason"].as_str().unwrap_or("ContainerCreating")
+        }
+        _ if !bound => "ContainerCreating",
+        _ => return Ok(()),
+    };
+    Err(Error::BadRequest(format!(
+        "container {container:?} in pod {name:?} is waiting to start: {reason}"
+    )))
+}
+
+/// Where the node's nodelet listens.
+fn node(call: &Call, name: &str) -> Result<NodeTarget, Error> {
+    let key = ResourceKey::new("", "nodes").key("", name);
+    let item = call.server.cache.get(&key).ok_or_else(|| {
+        Error::NotFound(Subject {
+            resource: "nodes",
+            kind: "Node",
+            name: name.to_owned(),
+            ..Subject::default()
+        })
+    })?;
+    let node = view::parse(&item.decoded.value)?;
+    let address = ["InternalIP", "ExternalIP", "Hostname"]
+        .iter()
+        .find_map(|kind| {
+            node["status"]["addresses"]
+                .as_array()?
+                .iter()
+                .find(|address| address["type"] == *kind)?["address"]
+                .as_str()
+        });
+    let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
+        .as_u64()
+        .and_then(|port| u16::try_from(port).ok());
+    Ok(NodeTarget {
+        name: name.to_owned(),
+        address: address.unwrap_or(name).to_owned(),
+        port: port.unwrap_or(NODELET_PORT),
+    })
+}
+
+/// A nodelet's refusal, in its own words.
+async fn refusal(response: http::Response<Body>) -> Error {
+    let status = response.status();
+    let body = timeout(
+        DEADLINE,
+        Limited::new(response.into_body(), ERROR_BYTES).collect(),
+    )
+    .await;
+    let text = match body {
+        Ok(Ok(body)) => String::from_utf8_lossy(&body.to_bytes()).trim().to_owned(),
+        _ => String::new(),
+    };
+    let text = serde_json::from_str::<Value>(&text)
+        .ok()
+        .and_then(|status| Some(status["message"].as_str()?.to_owned()))
+        .unwrap_or(text);
+    match status {
+        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND => Error::BadRequest(text),
+        _ => Error::internal(format!("the nodelet answered {status}: {text}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(pod: Value, asked: Option<&str>, expected: Expect) {
+        let chosen = container(&pod, "web", asked)
+            .and_then(|container| check_started(&pod, "web", container).map(|()| container));
+        expected.assert_eq(&match chosen {
+            Ok(container) => container.to_owned(),
+            Err(error) => error.to_string(),
+        });
+    }
+
+    fn pod(names: &[&str]) -> Value {
+        let containers: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
+        json!({"spec": {"nodeName": "n1", "containers": containers}})
+    }
+
+    #[test]
+    fn the_container_is_the_one_named_or_the_only_one() {
+        check(pod(&["a"]), None, expect!["a"]);
+        check(pod(&["a", "b"]), Some("b"), expect!["b"]);
+        check(
+            pod(&["a", "b"]),
+            None,
+            expect!["a container name must be specified for pod web, choose one of: [a b]"],
+        );
+        check(
+            pod(&["a"]),
+            Some("x"),
+            expect!["container x is not valid for pod web"],
+        );
+    }
+
+    #[test]
+    fn a_container_that_never_ran_has_no_log() {
+        let mut waits = pod(&["a"]);
+        waits["status"]["containerStatuses"] = json!([{"name": "a", "restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}}]);
+        check(
+            waits.clone(),
+            None,
+            expect![[r#"container "a" in pod "web" is waiting to start: ContainerCreating"#]],
+        );
+        waits["status"]["containerStatuses"][0]["restartCount"] = 1.into();
+        check(waits, None, expect!["a"]);
+        let mut unbound = pod(&["a"]);
+        unbound["spec"]["nodeName"] = Value::Null;
+        check(
+            unbound,
+            None,
+            expect![[r#"container "a" in pod "web" is waiting to start: ContainerCreating"#]],
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! `…/scale`: how many replicas there are and should be, as autoscaling/v1 `Scale`.
+//!
+//! For kinds with `spec.replicas`, `status.replicas` and a label selector in `spec.selector`.
+
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::{
+    error::{Error, Subject},
+    field::{FieldErrors, Path},
+    object,
+    verbs::{
+        answer::Answer,
+        call::Call,
+        change::{Part, change},
+        decode, get,
+        patch::Patch,
+        view,
+    },
+};
+
+pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<Response, Error> {
+    let owner = match *method {
+        Method::GET => {
+            get::reach(call).await?;
+            let item = call.server.cache.get(&call.key(&call.name));
+            let item = item.ok_or_else(|| call.not_found(&call.name))?;
+            view::parse(&item.decoded.value)?
+        }
+        Method::PUT => {
+            let scale = decode::body(decode::format(call)?, body)?.value;
+            set(call, |_| Ok(scale.clone())).await?
+        }
+        Method::PATCH => {
+            let patch = Patch::read(call, body)?;
+            // A Scale holds no lists: a strategic merge is a merge.
+            set(call, |old| patch.apply(None, old)).await?
+        }
+        _ => return Err(Error::MethodNotAllowed),
+    };
+    Ok(Answer::json(StatusCode::OK, &scale(&owner)).into_response())
+}
+
+/// Writes the replicas that the edited Scale wants.
+async fn set(call: &Call, edit: impl Fn(Value) -> Result<Value, Error>) -> Result<Value, Error> {
+    let changed = change(call, &call.name, Part::Main, |old| {
+        let scale = edit(scale(old))?;
+        let replicas = replicas(call, &scale)?;
+        let mut object = old.clone();
+        object["spec"]["replicas"] = replicas.into();
+        // What the client says about the object's version and identity holds for its owner.
+        for field in ["resourceVersion", "uid", "name"] {
+            let said = object::text(&scale, field);
+            if !said.is_empty() {
+                object::set(&mut object, field, said);
+            }
+        }
+        Ok(object)
+    })
+    .await?;
+    view::parse(&changed.bytes)
+}
+
+/// The replicas that a Scale asks for; none is 0, as Kubernetes has it.
+fn replicas(call: &Call, scale: &Value) -> Result<i64, Error> {
+    let value = &scale["spec"]["replicas"];
+    let complaint = match value.as_i64() {
+        None if value.is_null() => return Ok(0),
+        None => "must be an integer",
+        Some(0..=0x7fff_ffff) => return Ok(value.as_i64().unwrap_or_default()),
+        Some(_) => "must be greater than or equal to 0 and fit 32 bits",
+    };
+    let mut errors = FieldErrors::default();
+    errors.invalid(
+        &Path::root("spec").field("replicas"),
+        value.clone(),
+        complaint,
+    );
+    Err(Error::Invalid {
+        subject: Subject {
+            group: "autoscaling",
+            kind: "Scale",
+            name: call.name.clone(),
+            ..Subject::default()
+        },
+        errors,
+    })
+}
+
+/// The Scale of an object.
+fn scale(owner: &Value) -> Value {
+    let mut metadata = json!({});
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+    ] {
+        metadata[field] = object::text(owner, field).into();
+    }
+    json!({
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": metadata,
+        "spec": {"replicas": owner["spec"]["replicas"].as_i64().unwrap_or_default()},
+        "status": {
+            "replicas": owner["status"]["replicas"].as_i64().unwrap_or_default(),
+            "selector": selector(&owner["spec"]["selector"]),
+        },
+    })
+}
+
+/// A label selector as text: `app=web,tier in (a,b),!old`.
+fn selector(selector: &Value) -> String {
+    let mut parts: Vec<String> = selector["matchLabels"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    for expression in selector["matchExpressions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
+        let key = expression["key"].as_str().unwrap_or_default();
+        let values: Vec<&str> = expression["values"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let values = values.join(",");
+        parts.push(match expression["operator"].as_str().unwrap_or_default() {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.to_owned(),
+        });
+    }
+    parts.sort();
+    parts.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_are_written_as_clients_send_them() {
+        let value = json!({
+            "matchLabels": {"app": "web"},
+            "matchExpressions": [
+                {"key": "tier", "operator": "In", "values": ["a", "b"]},
+                {"key": "zone", "operator": "DoesNotExist"},
+            ],
+        });
+        assert_eq!(selector(&value), "!zone,app=web,tier in (a,b)");
+        assert_eq!(selector(&Value::Null), "");
+    }
+}

@@ -1,0 +1,28 @@
+//! What can be done with objects: each verb written once, for every kind.
+//!
+//! Reading order:
+//! - [`call`], [`query`], [`accept`], [`answer`]: a request and its answer.
+//! - [`decode`]: bodies to checked objects. [`metadata`]: what every object has.
+//! - [`get`], [`list`], [`watch`] over [`filter`] and [`view`].
+//! - [`create`]; [`change`] and its callers [`update`], [`patch`]; [`delete`], [`deletecollection`].
+//!
+//! Every write is a compare-and-swap: read, change, check, commit; again if somebody was faster.
+
+pub(crate) mod accept;
+pub(crate) mod answer;
+pub(crate) mod call;
+pub(crate) mod change;
+pub(crate) mod create;
+pub(crate) mod decode;
+pub(crate) mod delete;
+pub(crate) mod deletecollection;
+pub(crate) mod filter;
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod metadata;
+pub(crate) mod names;
+pub(crate) mod patch;
+pub(crate) mod query;
+pub(crate) mod update;
+pub(crate) mod view;
+pub(crate) mod watch;

@@ -1,0 +1,133 @@
+//! What a client wants to see: the objects, a table of them, or only their metadata.
+//!
+//! Pure. The first acceptable media range wins; ranges we cannot write (protobuf, CBOR) are passed over.
+
+use http::{HeaderMap, header};
+
+use crate::error::Error;
+
+/// The API version of a view in `meta.k8s.io`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum MetaVersion {
+    V1,
+    V1Beta1,
+}
+
+impl MetaVersion {
+    pub(crate) fn api_version(self) -> &'static str {
+        match self {
+            Self::V1 => "meta.k8s.io/v1",
+            Self::V1Beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+}
+
+/// How objects are shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum View {
+    Object,
+    Table(MetaVersion),
+    /// `PartialObjectMetadata`.
+    Metadata(MetaVersion),
+}
+
+/// Reads the `Accept` header.
+pub(crate) fn view(headers: &HeaderMap) -> Result<View, Error> {
+    let mut asked = false;
+    for value in headers.get_all(header::ACCEPT) {
+        for range in value.to_str().unwrap_or_default().split(',') {
+            if range.trim().is_empty() {
+                continue;
+            }
+            asked = true;
+            if let Some(view) = range_view(range) {
+                return Ok(view);
+            }
+        }
+    }
+    if asked {
+        Err(Error::NotAcceptable)
+    } else {
+        Ok(View::Object)
+    }
+}
+
+fn range_view(range: &str) -> Option<View> {
+    let mut parts = range.split(';').map(str::trim);
+    if !matches!(parts.next()?, "application/json" | "application/*" | "*/*") {
+        return None;
+    }
+    let (mut kind, mut version, mut group) = ("", "v1", "meta.k8s.io");
+    for (key, value) in parts.filter_map(|part| part.split_once('=')) {
+        match key {
+            "as" => kind = value,
+            "v" => version = value,
+            "g" => group = value,
+            _ => {}
+        }
+    }
+    if kind.is_empty() {
+        return Some(View::Object);
+    }
+    let version = match (group, version) {
+        ("meta.k8s.io", "v1") => MetaVersion::V1,
+        ("meta.k8s.io", "v1beta1") => MetaVersion::V1Beta1,
+        _ => return None,
+    };
+    match kind {
+        "Table" => Some(View::Table(version)),
+        "PartialObjectMetadata" | "PartialObjectMetadataList" => Some(View::Metadata(version)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    #[track_caller]
+    fn check(accept: &str, expected: Expect) {
+        let mut headers = HeaderMap::new();
+        if !accept.is_empty() {
+            headers.insert(header::ACCEPT, accept.parse().expect("a header"));
+        }
+        expected.assert_eq(&match view(&headers) {
+            Ok(view) => format!("{view:?}"),
+            Err(error) => error.code().to_string(),
+        });
+    }
+
+    #[test]
+    fn clients_get_what_they_ask_for_first() {
+        check("", expect!["Object"]);
+        check("*/*", expect!["Object"]);
+        check("application/json", expect!["Object"]);
+        check(
+            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+            expect!["Table(V1)"],
+        );
+        check(
+            "application/json;as=Table;v=v9;g=meta.k8s.io, application/json",
+            expect!["Object"],
+        );
+        check(
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+            expect!["Metadata(V1)"],
+        );
+    }
+
+    #[test]
+    fn protobuf_falls_back_to_json_or_is_refused() {
+        check(
+            "application/vnd.kubernetes.protobuf,application/json",
+            expect!["Object"],
+        );
+        check(
+            "application/vnd.kubernetes.protobuf",
+            expect!["406 Not Acceptable"],
+        );
+        check("text/html", expect!["406 Not Acceptable"]);
+    }
+}

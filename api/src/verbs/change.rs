@@ -1,0 +1,141 @@
+//! What update, patch and every subresource that writes share: read, edit, check, compare-and-swap.
+
+use bytes::Bytes;
+use serde_json::Value;
+use store::{Commit, Expect, Group, Op};
+
+use super::{call::Call, create::ATTEMPTS, metadata};
+use crate::{admission, codec, error::Error, field::FieldErrors, object};
+
+/// Which part of an object a write is about: the rest stays as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Part {
+    /// Everything but the status.
+    Main,
+    Status,
+    /// A Namespace's `spec.finalizers`.
+    Finalize,
+    /// Exactly what the server's own edit says: a pod's binding.
+    System,
+}
+
+/// How a change ended.
+pub(crate) struct Changed {
+    /// The object as clients get it.
+    pub(crate) bytes: Bytes,
+    pub(crate) object: Value,
+}
+
+/// Changes an object. `edit` makes the new object from the old one, each time it is tried; it refuses
+/// by an error. If what it makes names a `resourceVersion` that is not the old one's, that is a conflict;
+/// otherwise a faster writer only means that it is tried again.
+pub(crate) async fn change(
+    call: &Call,
+    name: &str,
+    part: Part,
+    mut edit: impl FnMut(&Value) -> Result<Value, Error>,
+) -> Result<Changed, Error> {
+    let dry = call.query.dry_run()?;
+    let key = call.key(name);
+    for _ in 0..ATTEMPTS {
+        call.server.cache.fresh().await?;
+        let item = call
+            .server
+            .cache
+            .get(&key)
+            .ok_or_else(|| call.not_found(name))?;
+        let old: Value = serde_json::from_slice(&item.decoded.value).map_err(Error::internal)?;
+        let mut object = edit(&old)?;
+        prepare(call, part, &mut object, &old)?;
+        let mut ops = admission::admit_update(call, &mut object, &old)?;
+        if object == old {
+            return Ok(Changed {
+                bytes: item.decoded.value.clone(),
+                object,
+            });
+        }
+        if dry {
+            return Ok(Changed {
+                bytes: Bytes::from(object.to_string()),
+                object,
+            });
+        }
+        let value = codec::stored(&mut object);
+        let expect = Expect::At(item.revision);
+        if is_finished(call, &object, &old) {
+            ops.extend(admission::release(call, &old));
+            ops.push(Op::Delete {
+                key: key.clone(),
+                expect,
+                value: value.clone(),
+            });
+        } else {
+            ops.push(Op::Put {
+                key: key.clone(),
+                expect,
+                value: value.clone(),
+            });
+        }
+        if let Commit::Done(revisions) = call.server.cache.write(Group { ops }).await? {
+            let revision = revisions.last().copied().unwrap_or_default();
+            return Ok(Changed {
+                bytes: codec::with_revision(&value, revision).map_err(Error::internal)?,
+                object,
+            });
+        }
+    }
+    Err(Error::modified(call.subject(name)))
+}
+
+/// Keeps what this write may not change, and checks the rest.
+fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Result<(), Error> {
+    let kind = &call.resource.kind;
+    metadata::keep(call, object, old)?;
+    match part {
+        Part::System => return Ok(()),
+        Part::Finalize => {
+            let finalizers = object["spec"]["finalizers"].take();
+            *object = old.clone();
+            object["spec"]["finalizers"] = match finalizers {
+                Value::Array(_) => finalizers,
+                _ => Value::Array(Vec::new()),
+            };
+            return Ok(());
+        }
+        Part::Main => {
+            kind.default(object);
+            kind.prepare_update(object, old);
+        }
+        Part::Status => kind.prepare_status(object, old),
+    }
+    let mut errors = FieldErrors::default();
+    metadata::validate(call, object, &mut errors);
+    kind.validate(object, &mut errors);
+    kind.validate_update(object, old, &mut errors);
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Invalid {
+            subject: call.subject(object::name(old)),
+            errors,
+        })
+    }
+}
+
+/// True if this write takes away the last thing that held a deleted object.
+fn is_finished(call: &Call, object: &Value, old: &Value) -> bool {
+    object::deleting(old)
+        && object::deletion_grace_seconds(old).unwrap_or_default() == 0
+        && !is_held(call, object)
+}
+
+/// True if finalizers keep the object.
+pub(crate) fn is_held(call: &Call, object: &Value) -> bool {
+    let namespace_finalizers = || {
+        object["spec"]["finalizers"]
+            .as_array()
+            .is_some_and(|finalizers| !finalizers.is_empty())
+    };
+    !object::finalizers(object).is_empty()
+        || (admission::lifecycle::is_namespace(call) && namespace_finalizers())
+}

@@ -1,0 +1,29 @@
+//! GET of one object.
+
+use store::Revision;
+
+use super::{answer::Answer, call::Call, view};
+use crate::error::Error;
+
+pub(crate) async fn get(call: &Call) -> Result<Answer, Error> {
+    reach(call).await?;
+    let item = call
+        .server
+        .cache
+        .get(&call.key(&call.name))
+        .ok_or_else(|| call.not_found(&call.name))?;
+    Ok(Answer::ok(view::one(call, item.decoded.value.clone())?))
+}
+
+/// Waits until the cache has what `resourceVersion` asks for: the newest state if it is not given,
+/// whatever there is for 0, otherwise that revision at least.
+pub(crate) async fn reach(call: &Call) -> Result<(), Error> {
+    match call.query.revision()? {
+        None => {
+            call.server.cache.fresh().await?;
+        }
+        Some(0) => {}
+        Some(revision) => call.server.cache.reach(Revision(revision)).await?,
+    }
+    Ok(())
+}

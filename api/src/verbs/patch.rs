@@ -1,0 +1,112 @@
+//! PATCH: JSON patch (RFC 6902), merge patch (RFC 7386) and strategic merge patch.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{
+    answer::Answer,
+    call::Call,
+    change::{Part, change},
+    decode::{self, Format},
+    view,
+};
+use crate::{
+    error::{Error, Subject},
+    field::{FieldErrors, Path},
+    schema::{
+        Schema,
+        merge::{self, MergeError},
+    },
+};
+
+/// A patch, read and ready to be applied.
+#[derive(Debug)]
+pub(crate) enum Patch {
+    Json(Value),
+    Merge(Value),
+    Strategic(Value),
+}
+
+impl Patch {
+    /// Reads the body by its content type.
+    pub(crate) fn read(call: &Call, body: &Bytes) -> Result<Self, Error> {
+        let kind = match decode::media_type(call) {
+            "application/json-patch+json" => Self::Json,
+            "application/merge-patch+json" => Self::Merge,
+            "application/strategic-merge-patch+json" => Self::Strategic,
+            "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
+                return Err(Error::UnsupportedMediaType(
+                    "server-side apply is not served yet: use a client-side apply (kubectl apply without --server-side), \
+                     or a strategic merge or merge patch"
+                        .to_owned(),
+                ));
+            }
+            other => {
+                return Err(Error::UnsupportedMediaType(format!(
+                    "the body of the request was in an unknown format ({other}) - accepted media types include: \
+                     application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json"
+                )));
+            }
+        };
+        let read = decode::body(Format::Json, body)?;
+        Ok(kind(read.value))
+    }
+
+    /// The patch applied to an object; a strategic one needs the object's schema, and is a merge
+    /// patch where there is none.
+    pub(crate) fn apply(&self, schema: Option<&Schema>, object: Value) -> Result<Value, Error> {
+        let refused = |error: MergeError| match error {
+            MergeError::Invalid(text) => Error::BadRequest(text),
+            MergeError::TestFailed(text) | MergeError::NotApplicable(text) => {
+                Error::Unprocessable(text)
+            }
+        };
+        match (self, schema) {
+            (Self::Json(patch), _) => merge::json_patch(object, patch).map_err(refused),
+            (Self::Strategic(patch), Some(schema)) => {
+                merge::strategic(schema, object, patch.clone()).map_err(refused)
+            }
+            (Self::Merge(patch) | Self::Strategic(patch), _) => {
+                Ok(merge::merge_patch(object, patch.clone()))
+            }
+        }
+    }
+
+    fn value(&self) -> &Value {
+        match self {
+            Self::Json(value) | Self::Merge(value) | Self::Strategic(value) => value,
+        }
+    }
+}
+
+pub(crate) async fn patch(call: &Call, part: Part, body: &Bytes) -> Result<Answer, Error> {
+    let patch = Patch::read(call, body)?;
+    let mut warnings = Vec::new();
+    let changed = change(call, &call.name, part, |old| {
+        let mut object = patch.apply(Some(&call.resource.schema), old.clone())?;
+        decode::identify(&call.resource, &mut object)?;
+        let (object, found) =
+            decode::checked(call, object, &[])?.map_err(|complaint| refuse(&patch, complaint))?;
+        warnings = found;
+        Ok(object)
+    })
+    .await?;
+    if part == Part::Main {
+        warnings.extend(call.resource.kind.warnings(&changed.object));
+    }
+    Ok(Answer::ok(view::one(call, changed.bytes)?).with_warnings(warnings))
+}
+
+/// A patch whose result its kind's schema does not accept, as Kubernetes says it.
+fn refuse(patch: &Patch, complaint: String) -> Error {
+    let mut errors = FieldErrors::default();
+    errors.invalid(
+        &Path::root("patch"),
+        json!(patch.value().to_string()),
+        complaint,
+    );
+    Error::Invalid {
+        subject: Subject::default(),
+        errors,
+    }
+}

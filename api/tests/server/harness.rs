@@ -1,0 +1,222 @@
+//! A whole apiserver over the in-memory store, and requests written as text.
+
+use std::{sync::Arc, time::Duration};
+
+use api::{
+    Apiserver, Config, Limits,
+    auth::{MASTERS, StaticToken, User},
+    codec::Codec,
+    kinds::Registry,
+    proxy::{NodeProxy, NodeProxyError, NodeTarget},
+};
+use async_trait::async_trait;
+use axum::{Router, body::Body};
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use store::{Cache, CacheConfig, MemoryStore};
+use tokio::{task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// Everything in these tests happens within this.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+/// The admin's bearer token.
+pub(crate) const TOKEN: &str = "admin-token";
+
+/// A nodelet that answers with what it was asked.
+struct Echo;
+
+#[async_trait]
+impl NodeProxy for Echo {
+    async fn request(
+        &self,
+        node: &NodeTarget,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, NodeProxyError> {
+        let text = format!("{}:{} {}", node.address, node.port, request.uri());
+        Ok(Response::new(Body::from(text)))
+    }
+}
+
+pub(crate) struct Cluster {
+    pub(crate) server: Apiserver,
+    pub(crate) router: Router,
+    /// Aborted with the cluster.
+    _tasks: JoinSet<()>,
+}
+
+/// An answer, read whole.
+pub(crate) struct Reply {
+    pub(crate) code: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// Code and message of a `Status`.
+    pub(crate) fn failure(&self) -> String {
+        let status = self.json();
+        format!(
+            "{} {}: {}",
+            self.code.as_u16(),
+            status["reason"].as_str().unwrap_or_default(),
+            status["message"].as_str().unwrap_or_default()
+        )
+    }
+
+    pub(crate) fn warnings(&self) -> Vec<&str> {
+        let values = self.headers.get_all(header::WARNING).iter();
+        values.filter_map(|value| value.to_str().ok()).collect()
+    }
+}
+
+pub(crate) fn config() -> Config {
+    Config {
+        service_range: "10.43.0.0/16".parse().expect("a range"),
+        advertised: "192.0.2.1:6443".parse().expect("an address"),
+        tokens: vec![StaticToken {
+            token: TOKEN.to_owned(),
+            user: User::new("wk-admin", &[MASTERS]),
+        }],
+        limits: Limits::default(),
+    }
+}
+
+impl Cluster {
+    /// A cluster that is ready.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(config()).await
+    }
+
+    pub(crate) async fn start_with(config: Config) -> Self {
+        let registry = Arc::new(Registry::builtin());
+        let codec = Arc::new(Codec::new(&registry));
+        let store = Arc::new(MemoryStore::new());
+        let (cache, feed) = Cache::start(store, codec, CacheConfig::default())
+            .await
+            .expect("the cache starts");
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            feed.await.expect("the cache runs");
+        });
+        let server = Apiserver::new(cache, registry, Arc::new(Echo), config);
+        tasks.spawn(server.clone().run(CancellationToken::new()));
+        let cluster = Self {
+            router: server.router(),
+            server,
+            _tasks: tasks,
+        };
+        timeout(DEADLINE, async {
+            while cluster.send("GET /readyz", "").await.code != StatusCode::OK {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("the cluster gets ready");
+        cluster
+    }
+
+    /// Sends `line` (`GET /path`) as the admin, JSON with JSON.
+    pub(crate) async fn send(&self, line: &str, body: &str) -> Reply {
+        self.send_with(line, body, &[]).await
+    }
+
+    /// The same with headers, which take the place of the usual ones.
+    pub(crate) async fn send_with(
+        &self,
+        line: &str,
+        body: &str,
+        headers: &[(&str, &str)],
+    ) -> Reply {
+        let response = timeout(DEADLINE, self.open(line, body, headers))
+            .await
+            .expect("an answer in time");
+        read(response).await
+    }
+
+    /// Sends a request and leaves the answer's body to be read.
+    pub(crate) async fn open(
+        &self,
+        line: &str,
+        body: &str,
+        headers: &[(&str, &str)],
+    ) -> Response<Body> {
+        let (method, path) = line.split_once(' ').expect("a method and a path");
+        let mut request = Request::builder().method(method).uri(path);
+        let default = [
+            ("authorization", format!("Bearer {TOKEN}")),
+            ("content-type", content_type(method).to_owned()),
+        ];
+        for (name, value) in &default {
+            if !headers.iter().any(|(given, _)| given == name) {
+                request = request.header(*name, value);
+            }
+        }
+        for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
+            request = request.header(*name, *value);
+        }
+        let request = request
+            .body(Body::from(body.to_owned()))
+            .expect("a request");
+        self.router
+            .clone()
+            .oneshot(request)
+            .await
+            .expect("a router always answers")
+    }
+
+    /// Sends and says the failure.
+    pub(crate) async fn failure(&self, line: &str, body: &str) -> String {
+        self.send(line, body).await.failure()
+    }
+
+    /// Sends what must succeed.
+    pub(crate) async fn ok(&self, line: &str, body: &str) -> Value {
+        let reply = self.send(line, body).await;
+        assert!(reply.code.is_success(), "{line}: {}", reply.text);
+        reply.json()
+    }
+}
+
+fn content_type(method: &str) -> &'static str {
+    match method {
+        "PATCH" => "application/merge-patch+json",
+        _ => "application/json",
+    }
+}
+
+pub(crate) async fn read(response: Response<Body>) -> Reply {
+    let (parts, body) = response.into_parts();
+    let body = timeout(DEADLINE, body.collect())
+        .await
+        .expect("a body in time")
+        .expect("a body");
+    Reply {
+        code: parts.status,
+        headers: parts.headers,
+        text: String::from_utf8(body.to_bytes().to_vec()).expect("text"),
+    }
+}
+
+/// A pod of one container.
+pub(crate) fn pod(name: &str) -> String {
+    format!(
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}","labels":{{"app":"{name}"}}}},"spec":{{"containers":[{{"name":"c","image":"i"}}]}}}}"#
+    )
+}
+
+/// A ConfigMap.
+pub(crate) fn config_map(name: &str, value: &str) -> String {
+    format!(
+        r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}","labels":{{"v":"{value}"}}}},"data":{{"v":"{value}"}}}}"#
+    )
+}
+
+pub(crate) const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
+pub(crate) const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";

@@ -1,0 +1,111 @@
+//! Cluster addresses: given once, given back, refused in words.
+
+use serde_json::Value;
+
+use crate::harness::Cluster;
+
+const SERVICES: &str = "/api/v1/namespaces/default/services";
+
+fn service(name: &str, spec: &str) -> String {
+    format!(
+        r#"{{"metadata":{{"name":"{name}"}},"spec":{{"ports":[{{"port":80}}],"selector":{{"app":"a"}}{spec}}}}}"#
+    )
+}
+
+async fn create(cluster: &Cluster, name: &str, spec: &str) -> Value {
+    cluster
+        .ok(&format!("POST {SERVICES}"), &service(name, spec))
+        .await
+}
+
+#[tokio::test]
+async fn a_service_gets_an_address_and_keeps_it() {
+    let cluster = Cluster::start().await;
+    let created = create(&cluster, "a", "").await;
+    let address = created["spec"]["clusterIP"]
+        .as_str()
+        .expect("an address")
+        .to_owned();
+    assert!(address.starts_with("10.43."), "{address}");
+    assert_eq!(created["spec"]["clusterIPs"][0], *address);
+    let replaced = cluster
+        .ok(
+            &format!("PUT {SERVICES}/a"),
+            &service("a", r#","sessionAffinity":"None""#),
+        )
+        .await;
+    assert_eq!(replaced["spec"]["clusterIP"], *address);
+    let other = create(&cluster, "b", "").await;
+    assert_ne!(other["spec"]["clusterIP"], *address);
+}
+
+#[tokio::test]
+async fn an_address_is_free_again_when_its_service_is_gone() {
+    let cluster = Cluster::start().await;
+    let fixed = r#","clusterIP":"10.43.0.50""#;
+    create(&cluster, "a", fixed).await;
+    let taken = cluster
+        .failure(&format!("POST {SERVICES}"), &service("b", fixed))
+        .await;
+    assert_eq!(
+        taken,
+        r#"422 Invalid: Service "b" is invalid: spec.clusterIPs: Invalid value: ["10.43.0.50"]: failed to allocate IP 10.43.0.50: provided IP is already allocated"#
+    );
+    cluster.ok(&format!("DELETE {SERVICES}/a"), "").await;
+    create(&cluster, "b", fixed).await;
+}
+
+#[tokio::test]
+async fn of_two_who_want_one_address_one_gets_it() {
+    let cluster = Cluster::start().await;
+    let tries = (0..8).map(|index| {
+        let cluster = &cluster;
+        async move {
+            let body = service(&format!("s{index}"), r#","clusterIP":"10.43.0.60""#);
+            cluster
+                .send(&format!("POST {SERVICES}"), &body)
+                .await
+                .code
+                .as_u16()
+        }
+    });
+    let mut codes = futures::future::join_all(tries).await;
+    codes.sort_unstable();
+    assert_eq!(codes, [201, 422, 422, 422, 422, 422, 422, 422]);
+}
+
+#[tokio::test]
+async fn headless_services_have_none_and_others_are_refused() {
+    let cluster = Cluster::start().await;
+    let headless = create(&cluster, "a", r#","clusterIP":"None""#).await;
+    assert_eq!(headless["spec"]["clusterIP"], "None");
+    let outside = cluster
+        .failure(
+            &format!("POST {SERVICES}"),
+            &service("b", r#","clusterIP":"10.9.0.1""#),
+        )
+        .await;
+    assert!(outside.contains("failed to allocate IP 10.9.0.1: the provided IP (10.9.0.1) is not in the valid range. The range of valid IPs is 10.43.0.0/16"), "{outside}");
+    let node_port = cluster
+        .failure(
+            &format!("POST {SERVICES}"),
+            &service("b", r#","type":"NodePort""#),
+        )
+        .await;
+    assert!(node_port.starts_with("422 Invalid"), "{node_port}");
+}
+
+#[tokio::test]
+async fn the_cluster_has_a_service_of_its_own() {
+    let cluster = Cluster::start().await;
+    let own = cluster.ok(&format!("GET {SERVICES}/kubernetes"), "").await;
+    assert_eq!(own["spec"]["clusterIP"], "10.43.0.1");
+    let slice = cluster
+        .ok(
+            "GET /apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes",
+            "",
+        )
+        .await;
+    assert_eq!(slice["endpoints"][0]["addresses"][0], "192.0.2.1");
+    assert_eq!(slice["ports"][0]["port"], 6443);
+}

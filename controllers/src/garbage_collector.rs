@@ -1,0 +1,245 @@
+//! Deletes objects whose owners are all gone.
+//!
+//! Reads the metadata of everything; deletes, and takes owner references and the finalizers
+//! `foregroundDeletion` and `orphan` away. Never deletes on the word of a cache: the object and
+//! each missing owner are asked for first, and a delete names the uid.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::api::{DynamicObject, PartialObjectMeta};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use crate::error::{Error, within, within_opt};
+use crate::inventory::{Inventory, Item, Kind};
+use crate::queue::Action;
+
+const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = "orphan";
+
+/// How an owner stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Owner {
+    Present,
+    /// Being deleted in the foreground, and waiting for this object.
+    Waiting,
+    Gone,
+}
+
+/// What to do about an object whose owners were looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    Keep,
+    DropReferences,
+    Delete,
+}
+
+/// Works on one object.
+pub(crate) async fn reconcile(inventory: Arc<Inventory>, uid: String) -> Result<Action, Error> {
+    let Some(item) = inventory.get(&uid) else {
+        return Ok(Action::AwaitChange);
+    };
+    let api = inventory.api(&item.kind, &item.namespace);
+    let live = within_opt(api.get_metadata(&item.name)).await?;
+    let Some(live) = live.filter(|live| live.metadata.uid.as_ref() == Some(&uid)) else {
+        inventory.gone(&uid);
+        return Ok(Action::AwaitChange);
+    };
+    let finalized = |name: &str| live.finalizers().iter().any(|finalizer| finalizer == name);
+    if live.metadata.deletion_timestamp.is_some() {
+        if finalized(ORPHAN) {
+            orphan(&inventory, &uid).await?;
+            remove_finalizer(&api, &live, ORPHAN).await?;
+        } else if finalized(FOREGROUND) {
+            foreground(&inventory, &api, &live, &uid).await?;
+        }
+        return Ok(Action::AwaitChange);
+    }
+    let references = live.owner_references();
+    let mut owners = Vec::new();
+    for reference in references {
+        owners.push(look_up(&inventory, &item, reference).await?);
+    }
+    match plan(&owners) {
+        Verdict::Keep => {}
+        Verdict::DropReferences => {
+            let kept: Vec<_> = references
+                .iter()
+                .zip(&owners)
+                .filter(|(_, owner)| **owner == Owner::Present)
+                .map(|(reference, _)| reference)
+                .collect();
+            let patch = json!({"metadata": {"uid": uid, "resourceVersion": live.resource_version(), "ownerReferences": kept}});
+            within_opt(api.patch_metadata(
+                &item.name,
+                &PatchParams::default(),
+                &Patch::Merge(patch),
+            ))
+            .await?;
+        }
+        Verdict::Delete => {
+            let policy = if finalized(ORPHAN) {
+                PropagationPolicy::Orphan
+            } else if finalized(FOREGROUND) || owners.contains(&Owner::Waiting) {
+                PropagationPolicy::Foreground
+            } else {
+                PropagationPolicy::Background
+            };
+            let params = DeleteParams {
+                propagation_policy: Some(policy),
+                preconditions: Some(Preconditions {
+                    uid: Some(uid.clone()),
+                    resource_version: None,
+                }),
+                ..DeleteParams::default()
+            };
+            within_opt(api.delete(&item.name, &params)).await?;
+        }
+    }
+    Ok(Action::AwaitChange)
+}
+
+/// Decides about an object from how its owners stand.
+fn plan(owners: &[Owner]) -> Verdict {
+    let present = owners.contains(&Owner::Present);
+    if owners.is_empty() || owners.iter().all(|owner| *owner == Owner::Present) {
+        Verdict::Keep
+    } else if present {
+        Verdict::DropReferences
+    } else {
+        Verdict::Delete
+    }
+}
+
+async fn look_up(
+    inventory: &Inventory,
+    item: &Item,
+    reference: &OwnerReference,
+) -> Result<Owner, Error> {
+    let group = reference
+        .api_version
+        .rsplit_once('/')
+        .map_or("", |(group, _)| group);
+    let kind: Option<Kind> = inventory
+        .kinds()
+        .into_iter()
+        .find(|kind| kind.resource.group == group && kind.resource.kind == reference.kind);
+    // A kind that is not served (yet) says nothing about the owner.
+    let Some(kind) = kind else {
+        return Ok(Owner::Present);
+    };
+    let api = inventory.api(&kind, &item.namespace);
+    let live = within_opt(api.get_metadata(&reference.name)).await?;
+    Ok(
+        match live.filter(|live| live.metadata.uid.as_ref() == Some(&reference.uid)) {
+            None => Owner::Gone,
+            Some(live) => {
+                let waits = live.metadata.deletion_timestamp.is_some()
+                    && live
+                        .finalizers()
+                        .iter()
+                        .any(|finalizer| finalizer == FOREGROUND);
+                if waits {
+                    Owner::Waiting
+                } else {
+                    Owner::Present
+                }
+            }
+        },
+    )
+}
+
+/// Lets the object go once nothing that blocks it is left.
+async fn foreground(
+    inventory: &Inventory,
+    api: &Api<DynamicObject>,
+    live: &PartialObjectMeta<DynamicObject>,
+    uid: &str,
+) -> Result<(), Error> {
+    let mut blocked = false;
+    for (dependent_uid, dependent) in inventory.dependents(uid) {
+        let blocks = dependent
+            .owners
+            .iter()
+            .any(|owner| owner.uid == uid && owner.block_owner_deletion == Some(true));
+        let api = inventory.api(&dependent.kind, &dependent.namespace);
+        let there = within_opt(api.get_metadata(&dependent.name)).await?;
+        let Some(there) = there.filter(|there| there.metadata.uid.as_ref() == Some(&dependent_uid))
+        else {
+            inventory.gone(&dependent_uid);
+            continue;
+        };
+        blocked |= blocks;
+        let alone = dependent.owners.len() == 1;
+        if there.metadata.deletion_timestamp.is_none() && alone {
+            let params = DeleteParams::foreground().preconditions(Preconditions {
+                uid: Some(dependent_uid),
+                resource_version: None,
+            });
+            within_opt(api.delete(&dependent.name, &params)).await?;
+        }
+    }
+    if !blocked {
+        remove_finalizer(api, live, FOREGROUND).await?;
+    }
+    Ok(())
+}
+
+async fn orphan(inventory: &Inventory, uid: &str) -> Result<(), Error> {
+    for (dependent_uid, dependent) in inventory.dependents(uid) {
+        let kept: Vec<_> = dependent
+            .owners
+            .iter()
+            .filter(|owner| owner.uid != uid)
+            .collect();
+        let patch = json!({"metadata": {"uid": dependent_uid, "ownerReferences": kept}});
+        let api = inventory.api(&dependent.kind, &dependent.namespace);
+        within_opt(api.patch_metadata(
+            &dependent.name,
+            &PatchParams::default(),
+            &Patch::Merge(patch),
+        ))
+        .await?;
+    }
+    Ok(())
+}
+
+async fn remove_finalizer(
+    api: &Api<DynamicObject>,
+    live: &PartialObjectMeta<DynamicObject>,
+    name: &str,
+) -> Result<(), Error> {
+    let kept: Vec<_> = live
+        .finalizers()
+        .iter()
+        .filter(|finalizer| *finalizer != name)
+        .collect();
+    let patch = json!({"metadata": {"uid": live.uid(), "resourceVersion": live.resource_version(), "finalizers": kept}});
+    match within(api.patch_metadata(
+        &live.name_any(),
+        &PatchParams::default(),
+        &Patch::Merge(patch),
+    ))
+    .await
+    {
+        Ok(_) | Err(Error::NotFound(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_goes_with_its_last_owner_only() {
+        use Owner::{Gone, Present, Waiting};
+        assert_eq!(plan(&[]), Verdict::Keep);
+        assert_eq!(plan(&[Present]), Verdict::Keep);
+        assert_eq!(plan(&[Gone]), Verdict::Delete);
+        assert_eq!(plan(&[Gone, Waiting]), Verdict::Delete);
+        assert_eq!(plan(&[Gone, Present]), Verdict::DropReferences);
+    }
+}

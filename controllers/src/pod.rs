@@ -1,0 +1,99 @@
+//! Reading pods: what several controllers ask of one.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod, PodCondition};
+use kube::ResourceExt;
+
+use crate::cache::IndexFn;
+use crate::context::{namespace, owner};
+
+/// `owner`: by controller; `orphans`: those of a namespace that have none; `namespace`; `node`.
+pub(crate) const INDEXES: &[(&str, IndexFn<Pod>)] = &[
+    ("owner", owner::<Pod>),
+    ("orphans", |pod| {
+        if owner(pod).is_empty() {
+            namespace(pod)
+        } else {
+            Vec::new()
+        }
+    }),
+    ("namespace", namespace::<Pod>),
+    ("node", |pod| {
+        node(pod).map(str::to_owned).into_iter().collect()
+    }),
+];
+
+/// Takes out what no controller reads: ten thousand pods stay in memory.
+pub(crate) fn strip(pod: &mut Pod) {
+    if let Some(spec) = &mut pod.spec {
+        spec.volumes = None;
+        spec.init_containers = None;
+        for container in &mut spec.containers {
+            let (name, ports) = (std::mem::take(&mut container.name), container.ports.take());
+            *container = Container {
+                name,
+                ports,
+                ..Container::default()
+            };
+        }
+    }
+    if let Some(status) = &mut pod.status {
+        status.container_statuses = None;
+        status.init_container_statuses = None;
+    }
+}
+
+pub(crate) fn node(pod: &Pod) -> Option<&str> {
+    pod.spec
+        .as_ref()?
+        .node_name
+        .as_deref()
+        .filter(|name| !name.is_empty())
+}
+
+pub(crate) fn phase(pod: &Pod) -> &str {
+    pod.status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or("Pending")
+}
+
+/// Whether the pod has neither ended nor been asked to.
+pub(crate) fn active(pod: &Pod) -> bool {
+    !matches!(phase(pod), "Succeeded" | "Failed") && pod.metadata.deletion_timestamp.is_none()
+}
+
+pub(crate) fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+    pod.status
+        .as_ref()?
+        .conditions
+        .as_ref()?
+        .iter()
+        .find(|condition| condition.type_ == kind)
+}
+
+pub(crate) fn ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some_and(|condition| condition.status == "True")
+}
+
+/// Since when the pod has been ready.
+pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    let condition = condition(pod, "Ready").filter(|condition| condition.status == "True")?;
+    condition.last_transition_time.as_ref().map(|time| time.0)
+}
+
+/// Whether the pod has been ready for so many seconds.
+pub(crate) fn available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
+    if min_ready_seconds <= 0 {
+        return ready(pod);
+    }
+    ready_since(pod)
+        .is_some_and(|since| now.duration_since(since).as_secs() >= i64::from(min_ready_seconds))
+}
+
+pub(crate) fn deletion_cost(pod: &Pod) -> i32 {
+    let cost = pod
+        .annotations()
+        .get("controller.kubernetes.io/pod-deletion-cost");
+    cost.and_then(|cost| cost.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,312 @@
+//! A queue of keys that want reconciling, and the workers that reconcile them.
+//!
+//! A key is in the queue once however often it is added, is never worked on by two workers at
+//! once, and comes again when it was added while being worked on. A failure brings it back after
+//! a back-off that doubles. The queue is bounded by the number of objects there are.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(10);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+/// How long a stopping queue waits for the work in hand.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What a reconcile asks for when it succeeds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Action {
+    /// Nothing until something changes.
+    AwaitChange,
+    /// To be called again after this long, changes or not.
+    After(Duration),
+}
+
+/// The way into a queue: cheap to clone, callable from anywhere.
+pub(crate) struct Queue<K> {
+    inner: Arc<Inner<K>>,
+}
+
+impl<K> Clone for Queue<K> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+        }
+    }
+}
+
+struct Inner<K> {
+    name: &'static str,
+    state: Mutex<State<K>>,
+    wake: Notify,
+}
+
+struct State<K> {
+    ready: VecDeque<K>,
+    /// In `ready`, or to be put there once the work in hand is done.
+    wanted: HashSet<K>,
+    running: HashSet<K>,
+    later: BTreeSet<(Instant, K)>,
+    failures: HashMap<K, u32>,
+}
+
+impl<K> Queue<K>
+where
+    K: Clone + Eq + Ord + Hash + fmt::Display + Send + Sync + 'static,
+{
+    pub(crate) fn new(name: &'static str) -> Self {
+        let state = State {
+            ready: VecDeque::new(),
+            wanted: HashSet::new(),
+            running: HashSet::new(),
+            later: BTreeSet::new(),
+            failures: HashMap::new(),
+        };
+        Self {
+            inner: Arc::new(Inner {
+                name,
+                state: Mutex::new(state),
+                wake: Notify::new(),
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<K>> {
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wants a key reconciled now.
+    pub(crate) fn add(&self, key: K) {
+        if self.state().add(key) {
+            self.inner.wake.notify_one();
+        }
+    }
+
+    /// Works on keys, `workers` at a time, until `stop`; then waits for the work in hand.
+    pub(crate) async fn run<F, R>(&self, workers: usize, stop: CancellationToken, reconcile: F)
+    where
+        F: Fn(K) -> R,
+        R: Future<Output = Result<Action, Error>> + Send + 'static,
+    {
+        let mut tasks = JoinSet::new();
+        let mut keys = HashMap::new();
+        loop {
+            let next = loop {
+                let mut state = self.state();
+                state.bring_due(Instant::now());
+                if tasks.len() >= workers {
+                    break state.next_due();
+                }
+                let Some(key) = state.take() else {
+                    break state.next_due();
+                };
+                drop(state);
+                let task = tasks.spawn(reconcile(key.clone()));
+                keys.insert(task.id(), key);
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(joined) = tasks.join_next_with_id() => {
+                    let (id, outcome) = match joined {
+                        Ok((id, outcome)) => (id, outcome),
+                        Err(panic) => (panic.id(), Err(Error::Invalid(format!("reconcile ended: {panic}")))),
+                    };
+                    if let Some(key) = keys.remove(&id) {
+                        self.finish(key, outcome);
+                    }
+                }
+                () = self.inner.wake.notified() => {}
+                () = until(next) => {}
+            }
+        }
+        if tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} })
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                controller = self.inner.name,
+                "work in hand was cut off at the end"
+            );
+        }
+    }
+
+    fn finish(&self, key: K, outcome: Result<Action, Error>) {
+        let name = self.inner.name;
+        let mut state = self.state();
+        state.running.remove(&key);
+        let delay = match outcome {
+            Ok(action) => {
+                state.failures.remove(&key);
+                match action {
+                    Action::AwaitChange => None,
+                    Action::After(delay) => Some(delay),
+                }
+            }
+            Err(error) => {
+                let failures = state.failures.entry(key.clone()).or_insert(0);
+                *failures += 1;
+                let delay = backoff(*failures, rand::rng().random_range(0.5..1.0));
+                log_failure(name, &key, &error, *failures, delay);
+                Some(delay)
+            }
+        };
+        if let Some(delay) = delay {
+            state.later.insert((Instant::now() + delay, key.clone()));
+        }
+        if state.wanted.contains(&key) {
+            state.ready.push_back(key);
+        }
+    }
+}
+
+impl<K: Clone + Eq + Ord + Hash> State<K> {
+    fn add(&mut self, key: K) -> bool {
+        if !self.wanted.insert(key.clone()) {
+            return false;
+        }
+        if self.running.contains(&key) {
+            return false;
+        }
+        self.ready.push_back(key);
+        true
+    }
+
+    fn take(&mut self) -> Option<K> {
+        let key = self.ready.pop_front()?;
+        self.wanted.remove(&key);
+        self.running.insert(key.clone());
+        Some(key)
+    }
+
+    fn bring_due(&mut self, now: Instant) {
+        while let Some((due, _)) = self.later.first() {
+            if *due > now {
+                break;
+            }
+            if let Some((_, key)) = self.later.pop_first() {
+                self.add(key);
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.later.first().map(|(due, _)| *due)
+    }
+}
+
+/// A conflict is the ordinary way to hear of someone else's write; anything else is worth a line.
+fn log_failure(name: &str, key: &dyn fmt::Display, error: &Error, failures: u32, delay: Duration) {
+    match error {
+        Error::Conflict(_) | Error::NotFound(_) if failures < 5 => {
+            tracing::debug!(controller = name, object = %key, %error, "reading again");
+        }
+        _ => {
+            let cause = std::error::Error::source(error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            tracing::warn!(controller = name, object = %key, %error, cause, failures, ?delay, "reconcile failed");
+        }
+    }
+}
+
+/// The pause after so many failures; `jitter` is between a half and one.
+fn backoff(failures: u32, jitter: f64) -> Duration {
+    FIRST_BACKOFF
+        .saturating_mul(1 << failures.saturating_sub(1).min(16))
+        .min(LONGEST_BACKOFF)
+        .mul_f64(jitter)
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::{Semaphore, mpsc};
+
+    use super::*;
+
+    #[test]
+    fn back_off_doubles_up_to_a_minute() {
+        let seen: Vec<u128> = [1, 2, 3, 10, 40]
+            .map(|n| backoff(n, 1.0).as_millis())
+            .into();
+        assert_eq!(seen, [10, 20, 40, 5120, 60_000]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_added_while_worked_on_comes_again_and_never_twice_at_once() {
+        let queue = Queue::<String>::new("test");
+        let stop = CancellationToken::new();
+        let gate = Arc::new(Semaphore::new(0));
+        let at_once = Arc::new(AtomicUsize::new(0));
+        let (started, mut starts) = mpsc::channel(16);
+        queue.add("a".into());
+        queue.add("a".into());
+        let work = queue.run(4, stop.clone(), |_| {
+            let (gate, at_once, started) = (gate.clone(), at_once.clone(), started.clone());
+            async move {
+                assert_eq!(at_once.fetch_add(1, Ordering::SeqCst), 0);
+                started.send(()).await.unwrap();
+                gate.acquire().await.unwrap().forget();
+                at_once.fetch_sub(1, Ordering::SeqCst);
+                Ok(Action::AwaitChange)
+            }
+        });
+        let test = async {
+            starts.recv().await.unwrap();
+            queue.add("a".into());
+            queue.add("a".into());
+            gate.add_permits(8);
+            starts.recv().await.unwrap();
+            assert!(
+                tokio::time::timeout(Duration::from_secs(100), starts.recv())
+                    .await
+                    .is_err()
+            );
+            stop.cancel();
+        };
+        tokio::join!(work, test);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_brings_the_key_back() {
+        let queue = Queue::<String>::new("test");
+        let stop = CancellationToken::new();
+        let tries = Arc::new(AtomicUsize::new(0));
+        queue.add("a".into());
+        let (counted, end) = (tries.clone(), stop.clone());
+        queue
+            .run(1, stop, move |_| {
+                let (tries, end) = (counted.clone(), end.clone());
+                async move {
+                    if tries.fetch_add(1, Ordering::SeqCst) < 3 {
+                        return Err(Error::Conflict("taken".into()));
+                    }
+                    end.cancel();
+                    Ok(Action::AwaitChange)
+                }
+            })
+            .await;
+        assert_eq!(tries.load(Ordering::SeqCst), 4);
+    }
+}

@@ -1,0 +1,607 @@
+//! What is known of Services and their endpoints, in memory.
+//!
+//! Fed with whole objects by the watches; answers by name, by ClusterIP and by endpoint. Pure: no
+//! task, no IO. Never knows a pod: EndpointSlices say who is ready.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+
+/// The label by which an EndpointSlice names its Service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Namespace and name of an object.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Name {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// The transport protocol of a Service port.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// Where a Service port is reached: its ClusterIP, its number and its protocol.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Frontend {
+    pub(crate) address: SocketAddrV4,
+    pub(crate) transport: Transport,
+}
+
+/// Every Service port with its ready endpoints.
+pub(crate) type Frontends = BTreeMap<Frontend, Arc<[SocketAddrV4]>>;
+
+/// One object that came, changed or went; or all of a kind, after a list.
+pub(crate) enum Update {
+    Services(Vec<core::Service>),
+    Service(core::Service),
+    ServiceGone(core::Service),
+    Slices(Vec<discovery::EndpointSlice>),
+    Slice(discovery::EndpointSlice),
+    SliceGone(discovery::EndpointSlice),
+}
+
+/// A Service, as far as its traffic is concerned.
+#[derive(PartialEq, Eq)]
+struct Service {
+    /// `None` if it is headless or external.
+    cluster_ip: Option<Ipv4Addr>,
+    external_name: Option<String>,
+    ports: Vec<Port>,
+}
+
+#[derive(PartialEq, Eq)]
+struct Port {
+    name: String,
+    transport: Transport,
+    number: u16,
+}
+
+#[derive(PartialEq, Eq)]
+struct Slice {
+    service: Name,
+    ports: Vec<Port>,
+    ready: Vec<Endpoint>,
+}
+
+#[derive(PartialEq, Eq)]
+struct Endpoint {
+    address: Ipv4Addr,
+    hostname: Option<String>,
+}
+
+struct Backends {
+    service: Name,
+    ready: Arc<[SocketAddrV4]>,
+    turn: AtomicUsize,
+}
+
+/// Services and endpoints by every way that they are looked up.
+#[derive(Default)]
+pub(crate) struct Directory {
+    services: HashMap<Name, Service>,
+    slices: HashMap<Name, Slice>,
+    slices_of: HashMap<Name, BTreeSet<Name>>,
+    frontends: HashMap<Frontend, Backends>,
+    services_listed: bool,
+    slices_listed: bool,
+}
+
+impl Directory {
+    /// Takes an update in; whether any Service port or ready endpoint changed, or the directory
+    /// became complete.
+    pub(crate) fn apply(&mut self, update: Update) -> bool {
+        let complete = self.complete();
+        self.services_listed |= matches!(update, Update::Services(_));
+        self.slices_listed |= matches!(update, Update::Slices(_));
+        self.take_in(update) | (self.complete() != complete)
+    }
+
+    /// Whether every kind was listed: before that, what is absent may yet come.
+    pub(crate) fn complete(&self) -> bool {
+        self.services_listed && self.slices_listed
+    }
+
+    fn take_in(&mut self, update: Update) -> bool {
+        match update {
+            Update::Service(object) => self.put_service(&object),
+            Update::ServiceGone(object) => self.remove_service(&name_of(&object.metadata)),
+            Update::Services(objects) => {
+                let listed: BTreeSet<_> = objects.iter().map(|o| name_of(&o.metadata)).collect();
+                let gone: Vec<_> = keys_outside(&self.services, &listed);
+                let removed = gone.iter().filter(|name| self.remove_service(name)).count();
+                let put = objects.iter().filter(|o| self.put_service(o)).count();
+                removed + put > 0
+            }
+            Update::Slice(object) => self.put_slice(&object),
+            Update::SliceGone(object) => self.remove_slice(&name_of(&object.metadata)),
+            Update::Slices(objects) => {
+                let listed: BTreeSet<_> = objects.iter().map(|o| name_of(&o.metadata)).collect();
+                let gone: Vec<_> = keys_outside(&self.slices, &listed);
+                let removed = gone.iter().filter(|name| self.remove_slice(name)).count();
+                let put = objects.iter().filter(|o| self.put_slice(o)).count();
+                removed + put > 0
+            }
+        }
+    }
+
+    /// Every Service port that has a ClusterIP, with its ready endpoints (perhaps none).
+    pub(crate) fn frontends(&self) -> Frontends {
+        let all = self.frontends.iter();
+        all.map(|(frontend, backends)| (*frontend, backends.ready.clone()))
+            .collect()
+    }
+
+    /// The next ready endpoint of a Service port, in turn. `None`: no such port; `Some(None)`: it
+    /// has no ready endpoint.
+    pub(crate) fn pick(&self, frontend: &Frontend) -> Option<Option<SocketAddrV4>> {
+        let backends = self.frontends.get(frontend)?;
+        let turn = backends.turn.fetch_add(1, Ordering::Relaxed);
+        let index = turn.checked_rem(backends.ready.len());
+        Some(index.map(|index| backends.ready[index]))
+    }
+
+    /// Whether the endpoint is ready behind that Service port.
+    pub(crate) fn ready(&self, frontend: &Frontend, endpoint: &SocketAddrV4) -> bool {
+        let backends = self.frontends.get(frontend);
+        backends.is_some_and(|backends| backends.ready.contains(endpoint))
+    }
+
+    /// Where a port of a named Service is reached.
+    pub(crate) fn frontend(&self, name: &Name, port: u16) -> Option<Frontend> {
+        let service = self.services.get(name)?;
+        let port = service.ports.iter().find(|each| each.number == port)?;
+        Some(Frontend {
+            address: SocketAddrV4::new(service.cluster_ip?, port.number),
+            transport: port.transport,
+        })
+    }
+
+    /// What a Service's name leads to; `None` if there is no such Service.
+    pub(crate) fn lookup(&self, name: &Name) -> Option<Lookup> {
+        let service = self.services.get(name)?;
+        if let Some(target) = &service.external_name {
+            return Some(Lookup::Alias(target.clone()));
+        }
+        Some(Lookup::Addresses(match service.cluster_ip {
+            Some(address) => vec![address],
+            None => self.endpoint_addresses(name, |_| true),
+        }))
+    }
+
+    /// The ready endpoints of a Service that answer to a hostname, given or made of their address
+    /// (`10-64-0-5`).
+    pub(crate) fn lookup_endpoint(&self, service: &Name, hostname: &str) -> Vec<Ipv4Addr> {
+        self.endpoint_addresses(service, |endpoint| match &endpoint.hostname {
+            Some(own) => own == hostname,
+            None => endpoint.address.to_string().replace('.', "-") == hostname,
+        })
+    }
+
+    fn endpoint_addresses(
+        &self,
+        service: &Name,
+        wanted: impl Fn(&Endpoint) -> bool,
+    ) -> Vec<Ipv4Addr> {
+        let slices = self.slices_of.get(service).into_iter().flatten();
+        let endpoints = slices
+            .filter_map(|name| self.slices.get(name))
+            .flat_map(|slice| &slice.ready);
+        let found: BTreeSet<_> = endpoints.filter(|e| wanted(e)).map(|e| e.address).collect();
+        found.into_iter().collect()
+    }
+
+    fn put_service(&mut self, object: &core::Service) -> bool {
+        let name = name_of(&object.metadata);
+        let service = Service::read(object);
+        if self.services.get(&name) == Some(&service) {
+            return false;
+        }
+        self.services.insert(name.clone(), service);
+        self.connect(&name);
+        true
+    }
+
+    fn remove_service(&mut self, name: &Name) -> bool {
+        let known = self.services.remove(name).is_some();
+        self.connect(name);
+        known
+    }
+
+    fn put_slice(&mut self, object: &discovery::EndpointSlice) -> bool {
+        let name = name_of(&object.metadata);
+        let Some(slice) = Slice::read(object) else {
+            return self.remove_slice(&name);
+        };
+        if self.slices.get(&name) == Some(&slice) {
+            return false;
+        }
+        self.remove_slice(&name);
+        let service = slice.service.clone();
+        self.slices_of
+            .entry(service.clone())
+            .or_default()
+            .insert(name.clone());
+        self.slices.insert(name, slice);
+        self.connect(&service);
+        true
+    }
+
+    fn remove_slice(&mut self, name: &Name) -> bool {
+        let Some(slice) = self.slices.remove(name) else {
+            return false;
+        };
+        if let Some(names) = self.slices_of.get_mut(&slice.service) {
+            names.remove(name);
+            if names.is_empty() {
+                self.slices_of.remove(&slice.service);
+            }
+        }
+        self.connect(&slice.service);
+        true
+    }
+
+    /// Works a Service's frontends out anew; each keeps whose turn it is.
+    fn connect(&mut self, name: &Name) {
+        let wanted = self.wanted_frontends(name);
+        self.frontends.retain(|frontend, backends| {
+            backends.service != *name || wanted.iter().any(|(each, _)| each == frontend)
+        });
+        for (frontend, ready) in wanted {
+            let before = self.frontends.get(&frontend);
+            let turn = before.map_or(0, |backends| backends.turn.load(Ordering::Relaxed));
+            let backends = Backends {
+                service: name.clone(),
+                ready,
+                turn: AtomicUsize::new(turn),
+            };
+            self.frontends.insert(frontend, backends);
+        }
+    }
+
+    fn wanted_frontends(&self, name: &Name) -> Vec<(Frontend, Arc<[SocketAddrV4]>)> {
+        let Some(service) = self.services.get(name) else {
+            return Vec::new();
+        };
+        let Some(cluster_ip) = service.cluster_ip else {
+            return Vec::new();
+        };
+        let frontend = |port: &Port| Frontend {
+            address: SocketAddrV4::new(cluster_ip, port.number),
+            transport: port.transport,
+        };
+        let ports = service.ports.iter();
+        ports
+            .map(|port| (frontend(port), self.ready_behind(name, port)))
+            .collect()
+    }
+
+    /// The ready endpoints of one Service port: a slice's port is the Service's of the same name.
+    fn ready_behind(&self, service: &Name, port: &Port) -> Arc<[SocketAddrV4]> {
+        let mut ready = BTreeSet::new();
+        let slices = self.slices_of.get(service).into_iter().flatten();
+        for slice in slices.filter_map(|name| self.slices.get(name)) {
+            let same = |other: &&Port| other.name == port.name && other.transport == port.transport;
+            let Some(target) = slice.ports.iter().find(same) else {
+                continue;
+            };
+            let endpoints = slice.ready.iter();
+            ready.extend(endpoints.map(|e| SocketAddrV4::new(e.address, target.number)));
+        }
+        ready.into_iter().collect()
+    }
+}
+
+/// What a Service's name leads to.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) enum Lookup {
+    Addresses(Vec<Ipv4Addr>),
+    /// `spec.externalName`.
+    Alias(String),
+}
+
+impl Service {
+    fn read(object: &core::Service) -> Self {
+        let Some(spec) = &object.spec else {
+            return Self {
+                cluster_ip: None,
+                external_name: None,
+                ports: Vec::new(),
+            };
+        };
+        let external = spec.type_.as_deref() == Some("ExternalName");
+        let cluster_ip = spec.cluster_ip.as_deref().and_then(|ip| ip.parse().ok());
+        let ports = spec.ports.iter().flatten();
+        Self {
+            cluster_ip: cluster_ip.filter(|_| !external),
+            external_name: spec.external_name.clone().filter(|_| external),
+            ports: ports
+                .filter_map(|port| {
+                    Port::read(port.name.as_deref(), port.protocol.as_deref(), port.port)
+                })
+                .collect(),
+        }
+    }
+}
+
+impl Port {
+    /// `None` for protocols that are not carried (SCTP).
+    fn read(name: Option<&str>, protocol: Option<&str>, number: i32) -> Option<Self> {
+        Some(Self {
+            name: name.unwrap_or_default().to_owned(),
+            transport: match protocol.unwrap_or("TCP") {
+                "TCP" => Transport::Tcp,
+                "UDP" => Transport::Udp,
+                _ => return None,
+            },
+            number: u16::try_from(number).ok()?,
+        })
+    }
+}
+
+impl Slice {
+    /// `None` if it belongs to no Service or is not of IPv4 addresses.
+    fn read(object: &discovery::EndpointSlice) -> Option<Self> {
+        let labels = object.metadata.labels.as_ref()?;
+        if object.address_type != "IPv4" {
+            return None;
+        }
+        let ports = object.ports.iter().flatten();
+        Some(Self {
+            service: Name {
+                namespace: object.metadata.namespace.clone().unwrap_or_default(),
+                name: labels.get(SERVICE_NAME)?.clone(),
+            },
+            ports: ports
+                .filter_map(|p| Port::read(p.name.as_deref(), p.protocol.as_deref(), p.port?))
+                .collect(),
+            ready: object
+                .endpoints
+                .iter()
+                .flatten()
+                .filter_map(Endpoint::read_ready)
+                .collect(),
+        })
+    }
+}
+
+impl Endpoint {
+    /// `None` unless it is ready; unsaid means ready, as in the Kubernetes API.
+    fn read_ready(endpoint: &discovery::Endpoint) -> Option<Self> {
+        let conditions = endpoint.conditions.as_ref();
+        if !conditions.and_then(|c| c.ready).unwrap_or(true) {
+            return None;
+        }
+        Some(Self {
+            address: endpoint.addresses.first()?.parse().ok()?,
+            hostname: endpoint.hostname.clone(),
+        })
+    }
+}
+
+fn name_of(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Name {
+    Name {
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+    }
+}
+
+fn keys_outside<V>(map: &HashMap<Name, V>, listed: &BTreeSet<Name>) -> Vec<Name> {
+    map.keys()
+        .filter(|name| !listed.contains(*name))
+        .cloned()
+        .collect()
+}
+
+/// Directories from a few lines of text, for tests.
+#[cfg(test)]
+pub(crate) mod fixture {
+    use serde_json::json;
+
+    use super::*;
+
+    /// `default/web 10.43.0.5 http:80/TCP`; in place of the ClusterIP `headless` or `>name.outside`.
+    pub(crate) fn service(line: &str) -> core::Service {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (namespace, name) = words[0].split_once('/').unwrap();
+        let ports: Vec<_> = words[2..].iter().map(|word| port(word)).collect();
+        let spec = match words[1].strip_prefix('>') {
+            Some(target) => json!({"type": "ExternalName", "externalName": target}),
+            None => json!({"clusterIP": words[1].replace("headless", "None"), "ports": ports}),
+        };
+        let metadata = json!({"namespace": namespace, "name": name});
+        serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+    }
+
+    /// `default/web-1 web http:8080/TCP 10.64.0.5 10.64.0.6! 10.64.0.7=db-0`: the second endpoint is
+    /// not ready, the third has a hostname.
+    pub(crate) fn slice(line: &str) -> discovery::EndpointSlice {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (namespace, name) = words[0].split_once('/').unwrap();
+        let (ports, endpoints): (Vec<&str>, Vec<&str>) =
+            words[2..].iter().copied().partition(|w| w.contains(':'));
+        let endpoints = endpoints.into_iter().map(|word| {
+            let (word, hostname) = word
+                .split_once('=')
+                .map_or((word, None), |(w, h)| (w, Some(h)));
+            let ready = !word.ends_with('!');
+            let address = word.trim_end_matches('!');
+            json!({"addresses": [address], "conditions": {"ready": ready}, "hostname": hostname})
+        });
+        serde_json::from_value(json!({
+            "addressType": "IPv4",
+            "metadata": {"namespace": namespace, "name": name, "labels": {SERVICE_NAME: words[1]}},
+            "ports": ports.into_iter().map(port).collect::<Vec<_>>(),
+            "endpoints": endpoints.collect::<Vec<_>>(),
+        }))
+        .unwrap()
+    }
+
+    /// Lines that begin with `service` or `slice`, taken in one after another; with a `-` in front
+    /// they are taken out.
+    pub(crate) fn directory(text: &str) -> Directory {
+        let mut directory = Directory::default();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (what, rest) = line.split_once(' ').unwrap();
+            directory.apply(match what {
+                "service" => Update::Service(service(rest)),
+                "-service" => Update::ServiceGone(service(rest)),
+                "slice" => Update::Slice(slice(rest)),
+                "-slice" => Update::SliceGone(slice(rest)),
+                _ => panic!("{line:?}"),
+            });
+        }
+        directory
+    }
+
+    fn port(word: &str) -> serde_json::Value {
+        let (name, rest) = word.split_once(':').unwrap();
+        let (number, protocol) = rest.split_once('/').unwrap();
+        json!({"name": name, "port": number.parse::<u16>().unwrap(), "protocol": protocol})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::{fixture::*, *};
+
+    #[track_caller]
+    fn check(text: &str, expected: Expect) {
+        let mut seen = String::new();
+        for (frontend, ready) in directory(text).frontends() {
+            let ready: Vec<_> = ready.iter().map(ToString::to_string).collect();
+            seen += &format!(
+                "{} {}: {}\n",
+                frontend.address,
+                frontend.transport,
+                ready.join(" ")
+            );
+        }
+        expected.assert_eq(&seen);
+    }
+
+    #[test]
+    fn a_service_port_leads_to_the_ready_endpoints_port_of_the_same_name() {
+        check(
+            "service default/web 10.43.0.5 http:80/TCP dns:53/UDP
+             slice default/web-1 web http:8080/TCP dns:5353/UDP 10.64.0.5 10.64.0.6!
+             slice default/web-2 web http:9090/TCP 10.64.0.7
+             slice other/web-1 web http:8080/TCP 10.64.0.8",
+            expect![[r#"
+                10.43.0.5:53 udp: 10.64.0.5:5353
+                10.43.0.5:80 tcp: 10.64.0.5:8080 10.64.0.7:9090
+            "#]],
+        );
+    }
+
+    #[test]
+    fn an_endpoint_that_is_no_longer_ready_leaves() {
+        check(
+            "service default/web 10.43.0.5 :80/TCP
+             slice default/web-1 web :80/TCP 10.64.0.5 10.64.0.6
+             slice default/web-1 web :80/TCP 10.64.0.5! 10.64.0.6",
+            expect![[r#"
+                10.43.0.5:80 tcp: 10.64.0.6:80
+            "#]],
+        );
+    }
+
+    #[test]
+    fn endpoints_may_come_before_their_service() {
+        check(
+            "slice default/web-1 web :80/TCP 10.64.0.5
+             service default/web 10.43.0.5 :80/TCP",
+            expect![[r#"
+                10.43.0.5:80 tcp: 10.64.0.5:80
+            "#]],
+        );
+    }
+
+    #[test]
+    fn what_goes_away_is_gone_from_every_index() {
+        check(
+            "service default/a 10.43.0.5 :80/TCP
+             service default/b 10.43.0.6 :80/TCP
+             slice default/a-1 a :80/TCP 10.64.0.5
+             slice default/b-1 b :80/TCP 10.64.0.6
+             -service default/a 10.43.0.5 :80/TCP
+             -slice default/b-1 b :80/TCP 10.64.0.6",
+            expect![[r#"
+                10.43.0.6:80 tcp: 
+            "#]],
+        );
+    }
+
+    #[test]
+    fn headless_and_external_services_and_sctp_have_no_frontend() {
+        check(
+            "service default/headless headless :80/TCP
+             service default/outside >example.org
+             service default/sctp 10.43.0.7 :80/SCTP",
+            expect![""],
+        );
+    }
+
+    #[test]
+    fn a_list_removes_what_it_does_not_name() {
+        let mut directory = directory(
+            "service default/a 10.43.0.5 :80/TCP
+             service default/b 10.43.0.6 :80/TCP",
+        );
+        let kept = service("default/b 10.43.0.6 :80/TCP");
+        assert!(directory.apply(Update::Services(vec![kept.clone()])));
+        assert_eq!(directory.frontends().len(), 1);
+        assert!(
+            !directory.apply(Update::Services(vec![kept])),
+            "nothing changed"
+        );
+    }
+
+    #[test]
+    fn the_directory_is_complete_when_both_kinds_were_listed() {
+        let mut directory = Directory::default();
+        assert!(!directory.apply(Update::Services(Vec::new())) && !directory.complete());
+        assert!(directory.apply(Update::Slices(Vec::new())) && directory.complete());
+    }
+
+    #[test]
+    fn ready_endpoints_take_turns_and_keep_them_over_changes() {
+        let mut directory = directory(
+            "service default/web 10.43.0.5 :80/TCP
+             slice default/web-1 web :80/TCP 10.64.0.5 10.64.0.6",
+        );
+        let frontend = *directory.frontends().keys().next().unwrap();
+        let pick =
+            |directory: &Directory| directory.pick(&frontend).unwrap().unwrap().ip().octets()[3];
+        assert_eq!(
+            [pick(&directory), pick(&directory), pick(&directory)],
+            [5, 6, 5]
+        );
+        directory.apply(Update::Slice(slice(
+            "default/web-1 web :80/TCP 10.64.0.5 10.64.0.6 10.64.0.7!",
+        )));
+        assert_eq!(pick(&directory), 6);
+    }
+}

@@ -1,0 +1,268 @@
+//! The way into a network: addresses for pods, names and Services for their sockets.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use async_trait::async_trait;
+use runtimes::{NetworkError, PodAddress, PodNetwork, PodRef};
+use tokio::{sync::watch, time::timeout};
+
+use crate::{
+    Config, Range,
+    directory::{Directory, Frontend, Name, Transport, Update},
+    dns::{Answer, Resolver},
+    firewall, links,
+    names::Names,
+    namespace::Namespace,
+    pool::Pool,
+};
+
+/// How long a pod waits for its node to be given a range before it is told to try again.
+const RANGE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A range below this size has no room beside the reserved addresses.
+const MIN_RANGE: u64 = 8;
+
+/// The way into a [`Network`](crate::Network). Cheap to clone.
+#[derive(Clone)]
+pub struct Handle(pub(crate) Arc<Shared>);
+
+/// What the network's tasks and its handles share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) names: Names,
+    /// `None` when rootless.
+    pub(crate) namespace: Option<Namespace>,
+    directory: RwLock<Directory>,
+    /// Counts changes to Service ports and their endpoints.
+    changes: watch::Sender<u64>,
+    pool: Mutex<Option<Pool>>,
+    /// The node's range, once it is known and in place.
+    range: watch::Sender<Option<Range>>,
+    /// Where the proxy listens for each Service port (rootless).
+    listeners: RwLock<HashMap<Frontend, SocketAddr>>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, namespace: Option<Namespace>) -> Self {
+        Self {
+            names: Names::of_node(&config.node_name),
+            config,
+            namespace,
+            directory: RwLock::default(),
+            changes: watch::Sender::new(0),
+            pool: Mutex::new(None),
+            range: watch::Sender::new(None),
+            listeners: RwLock::default(),
+        }
+    }
+
+    pub(crate) fn directory(&self) -> RwLockReadGuard<'_, Directory> {
+        self.directory
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an update in and tells the data plane.
+    pub(crate) fn update(&self, update: Update) {
+        let mut directory = self
+            .directory
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let changed = directory.apply(update);
+        drop(directory);
+        if changed {
+            self.changes.send_modify(|count| *count += 1);
+        }
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        let mut changes = self.changes.subscribe();
+        changes.mark_changed();
+        changes
+    }
+
+    pub(crate) fn subscribe_range(&self) -> watch::Receiver<Option<Range>> {
+        self.range.subscribe()
+    }
+
+    pub(crate) fn listeners(&self) -> RwLockWriteGuard<'_, HashMap<Frontend, SocketAddr>> {
+        self.listeners
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Option<Pool>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, pod: &PodRef, name: &str) -> Answer {
+        let resolver = Resolver {
+            directory: &self.directory(),
+            domain: &self.config.cluster_domain,
+            pods: self.config.cluster_pod_range,
+            namespace: &pod.namespace,
+        };
+        resolver.resolve(name)
+    }
+
+    /// The pod's private loopback address: as far into that range as its IP is into the cluster's.
+    fn loopback(&self, ip: Ipv4Addr) -> Ipv4Addr {
+        let offset = self.config.cluster_pod_range.offset(ip);
+        let address = offset.and_then(|offset| self.config.mode.loopback_range().nth(offset));
+        address.expect("the configuration was checked: the loopback range is as large")
+    }
+}
+
+impl Handle {
+    /// Gives the network its node's pod range (`Node.spec.podCIDR`). [`Network::run`] does so by
+    /// itself when the Node object names one; pods wait until then.
+    ///
+    /// [`Network::run`]: crate::Network::run
+    ///
+    /// # Errors
+    /// A range outside of the cluster's, another one than before (a restart is needed), or a host
+    /// that refuses its routes.
+    pub async fn set_pod_range(&self, range: Range) -> anyhow::Result<()> {
+        let shared = &self.0;
+        let cluster = shared.config.cluster_pod_range;
+        if !cluster.covers(&range) || range.size() < MIN_RANGE {
+            bail!(
+                "the node's pod range {range} must be part of the cluster's, {cluster}, with at least {MIN_RANGE} addresses"
+            );
+        }
+        if let Some(before) = shared.pool().as_ref().map(Pool::range) {
+            if before == range {
+                return Ok(());
+            }
+            bail!(
+                "the node's pod range was {before} and is now {range}: restart the node to change it"
+            );
+        }
+        if let Some(namespace) = &shared.namespace {
+            firewall::prepare(shared, range).await;
+            let services = shared.config.service_range;
+            links::configure(&shared.names, namespace, range, services)
+                .await
+                .with_context(|| format!("route the pod range {range}"))?;
+        }
+        shared.pool().get_or_insert_with(|| Pool::new(range));
+        shared.range.send_replace(Some(range));
+        Ok(())
+    }
+
+    /// Where a process on the host reaches that port of a Service: the ClusterIP itself, or rootless
+    /// a port of the proxy, which is another one where the host refuses ports below 1024. `None` if
+    /// there is no such Service port, or the proxy does not listen yet.
+    pub fn host_address(&self, namespace: &str, service: &str, port: u16) -> Option<SocketAddr> {
+        let name = Name {
+            namespace: namespace.to_owned(),
+            name: service.to_owned(),
+        };
+        let frontend = self.0.directory().frontend(&name, port)?;
+        if self.0.namespace.is_some() {
+            return Some(frontend.address.into());
+        }
+        let listeners = self
+            .0
+            .listeners
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        listeners.get(&frontend).copied()
+    }
+
+    /// The name outside the cluster that an ExternalName Service of this name leads to: what the
+    /// host's resolver is to be asked instead.
+    pub fn external_name(&self, pod: &PodRef, name: &str) -> Option<String> {
+        match self.0.answer(pod, name) {
+            Answer::Outside(target) => Some(target),
+            Answer::Addresses(_) | Answer::Unknown => None,
+        }
+    }
+
+    /// Takes the node's namespace, link, routes and rules off the host; pods lose their network. Stop
+    /// the network first: running, it would put its rules back.
+    ///
+    /// # Errors
+    /// The host refuses.
+    pub async fn teardown(&self) -> anyhow::Result<()> {
+        match self.0.namespace {
+            Some(_) => crate::teardown(&self.0.config.node_name).await,
+            None => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl PodNetwork for Handle {
+    async fn add(&self, pod: &PodRef, wanted: Option<IpAddr>) -> Result<PodAddress, NetworkError> {
+        let mut range = self.0.subscribe_range();
+        let known = timeout(RANGE_DEADLINE, range.wait_for(Option::is_some)).await;
+        let unavailable = |message: String| NetworkError::Unavailable {
+            message,
+            source: None,
+        };
+        if known.is_err() {
+            let node = &self.0.config.node_name;
+            return Err(unavailable(format!(
+                "node {node:?} has no pod range yet (spec.podCIDR)"
+            )));
+        }
+        let wanted = match wanted {
+            Some(IpAddr::V4(ip)) => Some(ip),
+            _ => None,
+        };
+        let mut pool = self.0.pool();
+        let pool = pool
+            .as_mut()
+            .expect("the pool is made before the range is announced");
+        let ip = pool
+            .add(&pod.uid, wanted)
+            .ok_or_else(|| NetworkError::Exhausted {
+                range: pool.range().to_string(),
+            })?;
+        Ok(PodAddress {
+            ip: ip.into(),
+            loopback: self.0.loopback(ip).into(),
+        })
+    }
+
+    async fn remove(&self, uid: &str) -> Result<(), NetworkError> {
+        if let Some(pool) = self.0.pool().as_mut() {
+            pool.remove(uid);
+        }
+        Ok(())
+    }
+
+    fn enter(&self) -> io::Result<()> {
+        self.0.namespace.as_ref().map_or(Ok(()), Namespace::enter)
+    }
+
+    fn resolve(&self, pod: &PodRef, name: &str) -> Option<Vec<IpAddr>> {
+        match self.0.answer(pod, name) {
+            Answer::Addresses(addresses) => Some(addresses.into_iter().map(IpAddr::V4).collect()),
+            Answer::Outside(_) | Answer::Unknown => None,
+        }
+    }
+
+    fn route(&self, _pod: &PodRef, destination: SocketAddr) -> Option<SocketAddr> {
+        let SocketAddr::V4(address) = destination else {
+            return Some(destination);
+        };
+        let directory = self.0.directory();
+        // The contract does not say the protocol: TCP goes first where both have the port.
+        for transport in [Transport::Tcp, Transport::Udp] {
+            if let Some(endpoint) = directory.pick(&Frontend { address, transport }) {
+                return endpoint.map(SocketAddr::V4);
+            }
+        }
+        let service = self.0.config.service_range.contains(*address.ip());
+        (!service).then_some(destination)
+    }
+}

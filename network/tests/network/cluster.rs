@@ -1,0 +1,138 @@
+//! An apiserver's lists and watches over a log of changes, behind a `kube::Client`.
+
+use std::{convert::Infallible, sync::Arc};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// A change to an object of a resource; its revision is its place in the log.
+#[derive(Clone)]
+struct Entry {
+    resource: &'static str,
+    r#type: &'static str,
+    object: Value,
+}
+
+/// The log. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Cluster(Arc<watch::Sender<Vec<Entry>>>);
+
+impl Cluster {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(Vec::new())))
+    }
+
+    pub(crate) fn client(&self) -> kube::Client {
+        let cluster = self.clone();
+        let answer = move |request: Request<Body>| {
+            let answer = cluster.answer(&request);
+            async move { Ok::<_, Infallible>(answer) }
+        };
+        kube::Client::new(tower::service_fn(answer), "default")
+    }
+
+    /// A Service of namespace `default` with one port.
+    pub(crate) fn put_service(&self, name: &str, address: &str, port: u16, protocol: &str) {
+        let spec = json!({"clusterIP": address, "ports": [{"port": port, "protocol": protocol}]});
+        let metadata = json!({"name": name, "namespace": "default"});
+        self.push(
+            "services",
+            "MODIFIED",
+            json!({"metadata": metadata, "spec": spec}),
+        );
+    }
+
+    /// Its one EndpointSlice, with the ready endpoints.
+    pub(crate) fn put_endpoints(&self, service: &str, ready: &[&str], port: u16, protocol: &str) {
+        let labels = json!({"kubernetes.io/service-name": service});
+        let metadata = json!({"name": service, "namespace": "default", "labels": labels});
+        let endpoint =
+            |address: &&str| json!({"addresses": [address], "conditions": {"ready": true}});
+        self.push(
+            "endpointslices",
+            "MODIFIED",
+            json!({
+                "metadata": metadata,
+                "addressType": "IPv4",
+                "endpoints": ready.iter().map(endpoint).collect::<Vec<_>>(),
+                "ports": [{"port": port, "protocol": protocol}],
+            }),
+        );
+    }
+
+    pub(crate) fn put_node(&self, name: &str, pod_range: &str) {
+        let object = json!({"metadata": {"name": name}, "spec": {"podCIDR": pod_range}});
+        self.push("nodes", "MODIFIED", object);
+    }
+
+    fn push(&self, resource: &'static str, r#type: &'static str, mut object: Value) {
+        self.0.send_modify(|log| {
+            object["metadata"]["resourceVersion"] = json!((log.len() + 1).to_string());
+            log.push(Entry {
+                resource,
+                r#type,
+                object,
+            });
+        });
+    }
+
+    fn answer(&self, request: &Request<Body>) -> Answer {
+        let resource = request
+            .uri()
+            .path()
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let query = request.uri().query().unwrap_or_default();
+        let parameter = |name: &str| {
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| value.to_owned())
+        };
+        if parameter("watch").as_deref() != Some("true") {
+            return self.list(&resource);
+        }
+        let after = parameter("resourceVersion").and_then(|text| text.parse().ok());
+        self.watch(resource, after.unwrap_or(0))
+    }
+
+    fn list(&self, resource: &str) -> Answer {
+        let log = self.0.borrow();
+        let mut items: Vec<Value> = Vec::new();
+        for entry in log.iter().filter(|entry| entry.resource == resource) {
+            items.retain(|item| item["metadata"]["name"] != entry.object["metadata"]["name"]);
+            items.push(entry.object.clone());
+        }
+        let metadata = json!({"resourceVersion": log.len().to_string()});
+        let list =
+            json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items});
+        Response::new(Full::from(list.to_string()).boxed_unsync())
+    }
+
+    fn watch(&self, resource: String, after: usize) -> Answer {
+        let next = |(mut log, place): (watch::Receiver<Vec<Entry>>, usize)| async move {
+            let entry = log.wait_for(|log| log.len() > place).await.ok()?[place].clone();
+            Some((entry, (log, place + 1)))
+        };
+        let entries = stream::unfold((self.0.subscribe(), after), next);
+        let entries = entries.filter(move |entry| {
+            let wanted = entry.resource == resource;
+            async move { wanted }
+        });
+        let frames = entries.map(|entry| {
+            let line = json!({"type": entry.r#type, "object": entry.object}).to_string() + "\n";
+            Ok::<_, Infallible>(Frame::data(Bytes::from(line)))
+        });
+        Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)))
+    }
+}

@@ -1,0 +1,8 @@
+//! The network against a real kernel: namespaces, routes, nftables and sockets.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod cluster;
+mod privileged;
+mod rootless;
+mod sockets;

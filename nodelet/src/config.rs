@@ -1,0 +1,117 @@
+//! What a nodelet is told when it starts.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+
+/// Where the node's pod addresses come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PodRange {
+    /// The node controller writes `spec.podCIDR`; the node is not Ready before that.
+    Assigned,
+    /// This range, written to `spec.podCIDR` when the node registers.
+    Fixed(String),
+}
+
+/// What the node offers where it should differ from what the host has; `None` asks the host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Capacity {
+    /// Thousandths of a core.
+    pub cpu_millis: Option<u64>,
+    pub memory_bytes: Option<u64>,
+    pub ephemeral_storage_bytes: Option<u64>,
+}
+
+/// A nodelet's settings. Plain data; [`Config::validate`] says what is wrong with it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The Node's name: a DNS subdomain.
+    pub node_name: String,
+    /// The node's own addresses (`InternalIP`); the first is the pods' `hostIP`.
+    pub addresses: Vec<IpAddr>,
+    /// What `kubernetes.io/hostname` and the `Hostname` address say.
+    pub hostname: String,
+    /// Where the nodelet's own server listens; `daemonEndpoints.kubeletEndpoint.Port`.
+    pub port: u16,
+    pub pod_range: PodRange,
+    /// Holds `<namespace>_<pod>_<uid>/<container>/<attempt>.log`.
+    pub log_dir: PathBuf,
+    /// On the file system that ephemeral storage is measured on.
+    pub state_dir: PathBuf,
+    pub capacity: Capacity,
+    pub max_pods: u32,
+    /// `nodeInfo.kubeletVersion`.
+    pub version: String,
+    /// More labels for the Node.
+    pub labels: BTreeMap<String, String>,
+    /// How often the Lease is renewed.
+    pub lease_period: Duration,
+    /// How long the Lease says the node may be silent.
+    pub lease_duration: Duration,
+    /// How often the node's conditions are looked at; they are written when they changed.
+    pub status_period: Duration,
+    /// How often an unchanged status is written all the same.
+    pub report_period: Duration,
+    /// How many containers may be on their way from image to running at once.
+    pub concurrent_starts: usize,
+    /// Below this the node has `MemoryPressure`.
+    pub min_free_memory_bytes: u64,
+    /// Below this the node has `DiskPressure`.
+    pub min_free_disk_bytes: u64,
+}
+
+impl Config {
+    /// The usual settings; logs and state go below `data_dir`.
+    pub fn new(
+        node_name: impl Into<String>,
+        addresses: Vec<IpAddr>,
+        data_dir: impl Into<PathBuf>,
+    ) -> Config {
+        let (node_name, data_dir) = (node_name.into(), data_dir.into());
+        Config {
+            hostname: node_name.clone(),
+            node_name,
+            addresses,
+            port: 10250,
+            pod_range: PodRange::Assigned,
+            log_dir: data_dir.join("logs"),
+            state_dir: data_dir,
+            capacity: Capacity::default(),
+            max_pods: 10_000,
+            version: concat!("v1.36.0+wk", env!("CARGO_PKG_VERSION")).to_owned(),
+            labels: BTreeMap::new(),
+            lease_period: Duration::from_secs(10),
+            lease_duration: Duration::from_secs(40),
+            status_period: Duration::from_secs(10),
+            report_period: Duration::from_secs(300),
+            concurrent_starts: 32,
+            min_free_memory_bytes: 100 << 20,
+            min_free_disk_bytes: 256 << 20,
+        }
+    }
+
+    /// Refuses settings that cannot work.
+    ///
+    /// # Errors
+    /// Names the setting and what it must be.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        let name = &self.node_name;
+        let allowed =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+        anyhow::ensure!(
+            !name.is_empty() && name.len() <= 253 && name.chars().all(allowed),
+            "node name {name:?} must be lower-case letters, digits, '-' and '.', at most 253 of them"
+        );
+        anyhow::ensure!(
+            !self.addresses.is_empty(),
+            "node {name} has no address: give it at least one"
+        );
+        anyhow::ensure!(
+            self.concurrent_starts > 0,
+            "concurrent starts must be at least 1"
+        );
+        anyhow::ensure!(
+            self.lease_period < self.lease_duration,
+            "the lease period must be shorter than the lease duration"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,329 @@
+//! An apiserver in memory, as small as the nodelet's tests allow: objects are JSON, every client may do everything.
+//!
+//! Serves get, list, watch, create, merge and strategic merge patch, and graceful deletion of pods.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{Query, State},
+    http::{HeaderMap, Method, StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+use futures::stream;
+use kube::Client;
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+
+/// Resource, namespace, name.
+type Key = (String, String, String);
+
+#[derive(Default)]
+struct Inner {
+    objects: BTreeMap<Key, Value>,
+    log: Vec<(u64, String, &'static str, Value)>,
+    patches: Vec<(Key, Value)>,
+}
+
+/// The server; clones are the same one.
+#[derive(Clone)]
+pub(crate) struct FakeApi {
+    inner: Arc<Mutex<Inner>>,
+    revision: Arc<watch::Sender<u64>>,
+}
+
+impl FakeApi {
+    pub(crate) fn new() -> FakeApi {
+        FakeApi {
+            inner: Arc::default(),
+            revision: Arc::new(watch::Sender::new(1)),
+        }
+    }
+
+    /// Call inside a tokio runtime.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(
+            Router::new().fallback(handle).with_state(self.clone()),
+            "default",
+        )
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, key: &Key, kind: &'static str, mut object: Value) -> Value {
+        let mut inner = self.inner();
+        let revision = *self.revision.borrow() + 1;
+        object["metadata"]["resourceVersion"] = revision.to_string().into();
+        if kind == "DELETED" {
+            inner.objects.remove(key);
+        } else {
+            inner.objects.insert(key.clone(), object.clone());
+        }
+        inner
+            .log
+            .push((revision, key.0.clone(), kind, object.clone()));
+        drop(inner);
+        self.revision.send_replace(revision);
+        object
+    }
+
+    /// Creates an object; its uid is `<name>-uid` unless it has one.
+    pub(crate) fn create(&self, resource: &str, mut object: Value) -> Value {
+        let text = |object: &Value, field: &str| {
+            object["metadata"][field]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let name = text(&object, "name");
+        if text(&object, "uid").is_empty() {
+            object["metadata"]["uid"] = format!("{name}-uid").into();
+        }
+        object["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
+        let key = (resource.to_owned(), text(&object, "namespace"), name);
+        self.write(&key, "ADDED", object)
+    }
+
+    /// Deletes an object as a user would: a pod gracefully, unless `grace` is 0.
+    pub(crate) fn delete(&self, resource: &str, namespace: &str, name: &str, grace: u64) {
+        let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
+        let Some(mut object) = self.get(resource, namespace, name) else {
+            return;
+        };
+        object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        object["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+        let kind = if resource == "pods" && grace > 0 {
+            "MODIFIED"
+        } else {
+            "DELETED"
+        };
+        self.write(&key, kind, object);
+    }
+
+    pub(crate) fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
+        let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
+        self.inner().objects.get(&key).cloned()
+    }
+
+    pub(crate) fn list(&self, resource: &str) -> Vec<Value> {
+        let inner = self.inner();
+        inner
+            .objects
+            .iter()
+            .filter(|(key, _)| key.0 == resource)
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+
+    /// How many patches an object has had.
+    pub(crate) fn patches(&self, resource: &str, name: &str) -> usize {
+        self.inner()
+            .patches
+            .iter()
+            .filter(|(key, _)| key.0 == resource && key.2 == name)
+            .count()
+    }
+
+    /// The last patch of an object, which may be gone.
+    pub(crate) fn last_patch(&self, resource: &str, name: &str) -> Option<Value> {
+        let inner = self.inner();
+        let mut patches = inner.patches.iter().rev();
+        patches
+            .find(|(key, _)| key.0 == resource && key.2 == name)
+            .map(|(_, patch)| patch.clone())
+    }
+
+    /// Waits until `seen` answers something about the objects.
+    #[track_caller]
+    pub(crate) fn wait<T>(
+        &self,
+        what: &str,
+        seen: impl Fn(&FakeApi) -> Option<T>,
+    ) -> impl Future<Output = T> {
+        let mut revision = self.revision.subscribe();
+        async move {
+            let found = tokio::time::timeout(Duration::from_secs(900), async {
+                loop {
+                    if let Some(found) = seen(self) {
+                        return found;
+                    }
+                    revision.changed().await.expect("the API lives");
+                }
+            });
+            match found.await {
+                Ok(found) => found,
+                Err(_) => panic!("waited for {what}; pods are {:#?}", self.list("pods")),
+            }
+        }
+    }
+}
+
+async fn handle(
+    State(api): State<FakeApi>,
+    method: Method,
+    uri: Uri,
+    Query(query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let segments: Vec<&str> = uri.path().trim_matches('/').split('/').collect();
+    let rest = if segments[0] == "api" {
+        &segments[2..]
+    } else {
+        &segments[3..]
+    };
+    let (namespace, rest) = match rest {
+        ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (*namespace, rest),
+        rest => ("", rest),
+    };
+    let resource = rest[0].to_owned();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let Some(name) = rest.get(1) else {
+        return match (method, query.get("watch").map(String::as_str)) {
+            (Method::POST, _) => {
+                let mut body = body;
+                if !namespace.is_empty() {
+                    body["metadata"]["namespace"] = namespace.into();
+                }
+                let name = body["metadata"]["name"].as_str().unwrap_or_default();
+                if api.get(&resource, namespace, name).is_some() {
+                    return refuse(409, "AlreadyExists");
+                }
+                Json(api.create(&resource, body)).into_response()
+            }
+            (_, Some("true")) => watch_from(api, resource, &query),
+            _ => {
+                let revision = api.revision.borrow().to_string();
+                let items: Vec<Value> = api
+                    .list(&resource)
+                    .into_iter()
+                    .filter(|o| selected(o, &query))
+                    .collect();
+                Json(json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": revision}, "items": items}))
+                    .into_response()
+            }
+        };
+    };
+    let key = (resource, namespace.to_owned(), (*name).to_owned());
+    let Some(object) = api.get(&key.0, &key.1, &key.2) else {
+        return refuse(404, "NotFound");
+    };
+    match method {
+        Method::GET => Json(object).into_response(),
+        Method::PATCH => {
+            let uid = &body["metadata"]["uid"];
+            if !uid.is_null() && *uid != object["metadata"]["uid"] {
+                return refuse(409, "Conflict");
+            }
+            api.inner().patches.push((key.clone(), body.clone()));
+            let strategic = headers
+                .get("content-type")
+                .is_some_and(|t| t.as_bytes().starts_with(b"application/strategic"));
+            let mut merged = object.clone();
+            merge(&mut merged, &body, strategic);
+            Json(api.write(&key, "MODIFIED", merged)).into_response()
+        }
+        Method::DELETE => {
+            let grace = body["gracePeriodSeconds"].as_u64().unwrap_or(30);
+            api.delete(&key.0, &key.1, &key.2, grace);
+            Json(object).into_response()
+        }
+        _ => refuse(405, "MethodNotAllowed"),
+    }
+}
+
+fn selected(object: &Value, query: &BTreeMap<String, String>) -> bool {
+    let selector = query
+        .get("fieldSelector")
+        .and_then(|selector| selector.split_once('='));
+    selector.is_none_or(|(path, wanted)| {
+        let found = path.split('.').fold(object, |value, field| &value[field]);
+        *found == wanted
+    })
+}
+
+fn watch_from(api: FakeApi, resource: String, query: &BTreeMap<String, String>) -> Response {
+    let from: u64 = query
+        .get("resourceVersion")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
+    let query = query.clone();
+    let revision = api.revision.subscribe();
+    let events = stream::unfold((from, revision), move |(mut seen, mut revision)| {
+        let (api, resource, query) = (api.clone(), resource.clone(), query.clone());
+        async move {
+            loop {
+                let next = {
+                    let inner = api.inner();
+                    let mut news = inner.log.iter().filter(|(at, kind, _, object)| {
+                        *at > seen && *kind == resource && selected(object, &query)
+                    });
+                    news.next().map(|(at, _, kind, object)| {
+                        (
+                            *at,
+                            format!("{}\n", json!({"type": kind, "object": object})),
+                        )
+                    })
+                };
+                if let Some((at, line)) = next {
+                    seen = at;
+                    return Some((Ok::<_, std::io::Error>(line), (seen, revision)));
+                }
+                revision.changed().await.ok()?;
+            }
+        }
+    });
+    Body::from_stream(events).into_response()
+}
+
+fn refuse(code: u16, reason: &str) -> Response {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": reason});
+    (StatusCode::from_u16(code).expect("a code"), Json(status)).into_response()
+}
+
+/// A merge patch; if `strategic`, conditions merge by type.
+fn merge(target: &mut Value, patch: &Value, strategic: bool) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    for (name, value) in patch {
+        match value {
+            Value::Null => {
+                target.as_object_mut().expect("an object").remove(name);
+            }
+            Value::Array(items) if strategic && name == "conditions" => {
+                let mut list = target[name].as_array().cloned().unwrap_or_default();
+                for item in items {
+                    match list.iter_mut().find(|old| old["type"] == item["type"]) {
+                        Some(old) => merge(old, item, true),
+                        None => {
+                            let mut fresh = json!({});
+                            merge(&mut fresh, item, true);
+                            list.push(fresh);
+                        }
+                    }
+                }
+                target[name] = list.into();
+            }
+            Value::Array(items) if strategic => {
+                target[name] = items
+                    .iter()
+                    .filter(|item| item.get("$patch").is_none())
+                    .cloned()
+                    .collect();
+            }
+            value => merge(&mut target[name], value, strategic),
+        }
+    }
+}

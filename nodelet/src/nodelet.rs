@@ -1,0 +1,168 @@
+//! Wires the parts of a nodelet and runs them.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use k8s_openapi::api::core::v1::Node;
+use kube::Client;
+use runtimes::{Images, PodNetwork, Runtime};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    config::Config,
+    events::{self, Note, Sink},
+    node::report::Reporter,
+    pod::worker::Context,
+    pods::{Loop, Pods},
+    server,
+    services::Services,
+};
+
+/// Runs the pods of one node.
+pub struct Nodelet {
+    context: Arc<Context>,
+    pods: Pods,
+    node: watch::Sender<Option<Arc<Node>>>,
+    notes: mpsc::Receiver<Note>,
+}
+
+/// The way into a running nodelet.
+#[derive(Clone)]
+pub struct Handle {
+    config: Arc<Config>,
+    pods: Pods,
+    node: watch::Receiver<Option<Arc<Node>>>,
+}
+
+impl Handle {
+    /// The nodelet's own HTTP server: `/containerLogs/{namespace}/{pod}/{container}`, `/pods`, `/healthz`.
+    /// It asks nobody who they are: serve it with [`serve`](crate::serve) or in process.
+    pub fn router(&self) -> Router {
+        server::router(self.config.clone(), self.pods.clone())
+    }
+
+    /// This node's object as the API last gave it, and its changes: `spec.podCIDR` for the pod network.
+    pub fn node(&self) -> watch::Receiver<Option<Arc<Node>>> {
+        self.node.clone()
+    }
+}
+
+impl Nodelet {
+    /// A nodelet for the node that `config` names. Nothing runs before [`Nodelet::run`].
+    ///
+    /// # Errors
+    /// What [`Config::validate`] refuses.
+    pub fn new(
+        client: Client,
+        config: Config,
+        runtimes: Vec<Arc<dyn Runtime>>,
+        images: Arc<dyn Images>,
+        network: Arc<dyn PodNetwork>,
+    ) -> anyhow::Result<(Nodelet, Handle)> {
+        Nodelet::with_clock(client, config, runtimes, images, network, Clock::Host)
+    }
+
+    pub(crate) fn with_clock(
+        client: Client,
+        config: Config,
+        runtimes: Vec<Arc<dyn Runtime>>,
+        images: Arc<dyn Images>,
+        network: Arc<dyn PodNetwork>,
+        clock: Clock,
+    ) -> anyhow::Result<(Nodelet, Handle)> {
+        config.validate()?;
+        let (events, notes) = Sink::new();
+        let starts = Semaphore::new(config.concurrent_starts);
+        let (config, pods, node) = (Arc::new(config), Pods::default(), watch::Sender::new(None));
+        let handle = Handle {
+            config: config.clone(),
+            pods: pods.clone(),
+            node: node.subscribe(),
+        };
+        let services = Services::new();
+        let context = Context {
+            client,
+            config,
+            runtimes,
+            images,
+            network,
+            services,
+            events,
+            clock,
+            starts,
+        };
+        Ok((
+            Nodelet {
+                context: Arc::new(context),
+                pods,
+                node,
+                notes,
+            },
+            handle,
+        ))
+    }
+
+    /// Registers the node and runs its pods until `stop`. Containers are left as they are: what runs outside this
+    /// process goes on, and is found again.
+    ///
+    /// # Errors
+    /// The log directory cannot be made, a runtime cannot be asked, or a task panicked.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let Nodelet {
+            context,
+            pods,
+            node,
+            notes,
+        } = self;
+        let config = &context.config;
+        tokio::fs::create_dir_all(&config.log_dir)
+            .await
+            .with_context(|| format!("create the log directory {}", config.log_dir.display()))?;
+        let reporter = Reporter {
+            config: config.clone(),
+            client: context.client.clone(),
+            runtimes: context
+                .runtimes
+                .iter()
+                .map(|runtime| runtime.version())
+                .collect(),
+            events: context.events.clone(),
+            clock: context.clock,
+            node,
+        };
+        let mut helpers = JoinSet::new();
+        helpers.spawn(context.services.clone().run(context.client.clone()));
+        helpers.spawn(events::run(
+            notes,
+            context.client.clone(),
+            config.node_name.clone(),
+            context.clock,
+        ));
+        let mut parts = JoinSet::new();
+        parts.spawn(reporter.run(stop.clone()));
+        parts.spawn(Loop::new(context.clone(), pods).run(stop.clone()));
+        // The first part that fails stops the other; helpers end with this function.
+        let mut outcome = Ok(());
+        while let Some(ended) = parts.join_next().await {
+            let ended = ended
+                .context("a part of the nodelet panicked")
+                .and_then(|ended| ended);
+            if ended.is_err() && outcome.is_ok() {
+                stop.cancel();
+                outcome = ended;
+            }
+        }
+        helpers.shutdown().await;
+        outcome
+    }
+}
+
+#[cfg(test)]
+#[path = "nodelet/tests.rs"]
+mod tests;

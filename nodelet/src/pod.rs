@@ -1,0 +1,20 @@
+//! One pod on this node.
+//!
+//! - [`state`]: what the worker knows.
+//! - [`plan`]: what to do next; pure.
+//! - [`status`]: what the API is told; pure.
+//! - [`environment`]: a container's environment.
+//! - [`credentials`]: registry accounts from `imagePullSecrets`.
+//! - [`start`]: from a container's spec to a running container.
+//! - [`worker`]: the task that does it.
+
+pub(crate) mod credentials;
+pub(crate) mod environment;
+pub(crate) mod plan;
+pub(crate) mod start;
+pub(crate) mod state;
+pub(crate) mod status;
+pub(crate) mod worker;
+
+#[cfg(test)]
+mod script;

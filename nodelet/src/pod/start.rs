@@ -1,0 +1,398 @@
+//! From a container's fields to a running container: image, environment, create, start.
+//!
+//! Reads ConfigMaps, Secrets and the images on the node; calls the runtime that the image's kind names; writes Events.
+
+use std::{future::Future, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use runtimes::{
+    ContainerId, ContainerSpec, Image, ImageError, ImageKind, Limits, PodAddress, PodRef, Port,
+    Protocol, PullPolicy, Runtime, RuntimeError,
+};
+
+use super::{
+    credentials::credentials,
+    environment::{Surroundings, environment, expand, took},
+    state::{Reason, StartFailure, Started},
+    worker::Context,
+};
+use crate::{events::Note, logs, quantity};
+
+/// How long a pull may take.
+const PULL_DEADLINE: Duration = Duration::from_secs(600);
+/// How long making an image ready, creating or starting a container may each take.
+const RUNTIME_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Everything that one start needs to know.
+pub(crate) struct Start {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) pod_ref: PodRef,
+    pub(crate) container: Container,
+    pub(crate) init: bool,
+    pub(crate) id: ContainerId,
+    pub(crate) attempt: u32,
+    pub(crate) address: PodAddress,
+}
+
+impl Start {
+    /// Brings the container up.
+    ///
+    /// Dropped halfway, it may leave a container behind: whoever drops it stops and removes the id.
+    pub(crate) async fn run(self, context: &Context) -> Result<Started, StartFailure> {
+        let image = self.image(context).await?;
+        let spec = self.spec(context, image).await?;
+        // A pull may take minutes, so it is not counted among the starts.
+        let _permit = context.starts.acquire().await;
+        let runtime = self.runtime(context, &spec.image)?;
+        let container_id = format!("{}://{}", runtime.name(), self.id);
+        let image_id = format!(
+            "{}@{}",
+            self.container.image.as_deref().unwrap_or_default(),
+            spec.image.digest
+        );
+        self.prepare_log(context, &spec.log)
+            .await
+            .map_err(|error| {
+                self.failed(
+                    context,
+                    Reason::CreateContainerError,
+                    format!("create the log directory: {error}"),
+                )
+            })?;
+        let create = |error| self.runtime_failed(context, Reason::CreateContainerError, error);
+        within("prepare the image", runtime.prepare(&spec.image))
+            .await
+            .map_err(create)?;
+        within("create the container", runtime.create(spec))
+            .await
+            .map_err(create)?;
+        self.note(
+            context,
+            false,
+            "Created",
+            format!("Created container: {}", self.container.name),
+        );
+        within("start the container", runtime.start(&self.id))
+            .await
+            .map_err(|error| self.runtime_failed(context, Reason::RunContainerError, error))?;
+        self.note(
+            context,
+            false,
+            "Started",
+            format!("Started container {}", self.container.name),
+        );
+        Ok(Started {
+            image_id,
+            container_id,
+        })
+    }
+
+    async fn image(&self, context: &Context) -> Result<Image, StartFailure> {
+        let reference = self.container.image.as_deref().unwrap_or_default();
+        let policy = match self.container.image_pull_policy.as_deref() {
+            Some("Always") => PullPolicy::Always,
+            Some("Never") => PullPolicy::Never,
+            _ => PullPolicy::IfNotPresent,
+        };
+        let present = match policy {
+            PullPolicy::Always => false,
+            _ => context
+                .images
+                .list()
+                .await
+                .is_ok_and(|images| images.iter().any(|image| image.reference == reference)),
+        };
+        let pulls = !present && policy != PullPolicy::Never;
+        let accounts = if pulls {
+            self.note(
+                context,
+                false,
+                "Pulling",
+                format!("Pulling image {reference:?}"),
+            );
+            credentials(&context.client, &self.pod, reference).await
+        } else {
+            Vec::new()
+        };
+        let began = context.clock.now();
+        let ensure = context.images.ensure(reference, policy, &accounts);
+        let answer = tokio::time::timeout(PULL_DEADLINE, ensure)
+            .await
+            .unwrap_or_else(|_| {
+                let message = format!("it took longer than {} s", PULL_DEADLINE.as_secs());
+                Err(ImageError::Pull {
+                    reference: reference.to_owned(),
+                    message,
+                })
+            });
+        let image = answer.map_err(|error| self.image_failed(context, reference, &error))?;
+        let message = if pulls {
+            let took = took(began, context.clock.now());
+            let size = image.size_bytes;
+            format!(
+                "Successfully pulled image {reference:?} in {took} ({took} including waiting). Image size: {size} bytes."
+            )
+        } else {
+            format!("Container image {reference:?} already present on machine")
+        };
+        self.note(context, false, "Pulled", message);
+        Ok(image)
+    }
+
+    fn image_failed(&self, context: &Context, reference: &str, error: &ImageError) -> StartFailure {
+        let (reason, event) = match error {
+            ImageError::InvalidName { .. } => (
+                Reason::InvalidImageName,
+                format!("Failed to apply default image tag {reference:?}: {error}"),
+            ),
+            ImageError::NeverPull { .. } => {
+                let message = format!(
+                    "Container image {reference:?} is not present with pull policy of Never"
+                );
+                self.note(context, true, "ErrImageNeverPull", message.clone());
+                (Reason::ErrImageNeverPull, String::new())
+            }
+            ImageError::Pull { message, .. } => (
+                Reason::ErrImagePull,
+                format!("Failed to pull image {reference:?}: {message}"),
+            ),
+        };
+        if !event.is_empty() {
+            self.note(context, true, "Failed", event);
+        }
+        self.note(
+            context,
+            true,
+            "Failed",
+            format!("Error: {}", reason.as_str()),
+        );
+        StartFailure {
+            reason,
+            message: error.to_string(),
+        }
+    }
+
+    async fn spec(&self, context: &Context, image: Image) -> Result<ContainerSpec, StartFailure> {
+        let allocatable = context.allocatable();
+        let around = Surroundings {
+            client: &context.client,
+            services: &context.services,
+            node_name: &context.config.node_name,
+            host_ip: context
+                .config
+                .addresses
+                .first()
+                .map(IpAddr::to_string)
+                .unwrap_or_default(),
+            pod_ip: self.address.ip.to_string(),
+            allocatable: &allocatable,
+        };
+        let env = environment(&self.pod, &self.container, &around)
+            .await
+            .map_err(|message| self.failed(context, Reason::CreateContainerConfigError, message))?;
+        let expanded = |list: &Option<Vec<String>>| -> Vec<String> {
+            let lookup = |name: &str| {
+                env.iter()
+                    .find(|(other, _)| other == name)
+                    .map(|(_, value)| value.clone())
+            };
+            list.iter()
+                .flatten()
+                .map(|text| expand(text, lookup))
+                .collect()
+        };
+        let (command, args) = (
+            expanded(&self.container.command),
+            expanded(&self.container.args),
+        );
+        Ok(ContainerSpec {
+            id: self.id.clone(),
+            pod: self.pod_ref.clone(),
+            name: self.container.name.clone(),
+            image,
+            command,
+            args,
+            env,
+            working_dir: self.container.working_dir.clone(),
+            ports: ports(&self.container),
+            limits: limits(&self.container),
+            address: self.address,
+            log: self.log(context),
+        })
+    }
+
+    fn log(&self, context: &Context) -> PathBuf {
+        logs::file(
+            &context.config.log_dir,
+            &self.pod_ref,
+            &self.container.name,
+            self.attempt,
+        )
+    }
+
+    /// Makes the log's directory, and removes the log of the attempt before the previous one.
+    async fn prepare_log(&self, context: &Context, log: &std::path::Path) -> std::io::Result<()> {
+        if let Some(directory) = log.parent() {
+            tokio::fs::create_dir_all(directory).await?;
+        }
+        if let Some(old) = self.attempt.checked_sub(2) {
+            let old = logs::file(
+                &context.config.log_dir,
+                &self.pod_ref,
+                &self.container.name,
+                old,
+            );
+            if let Err(error) = tokio::fs::remove_file(old).await
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The runtime for an image; `runtimeClassName` may only assert it.
+    fn runtime(&self, context: &Context, image: &Image) -> Result<Arc<dyn Runtime>, StartFailure> {
+        let name = match image.kind {
+            ImageKind::Wasm => "wasm",
+            ImageKind::Oci => "oci",
+        };
+        let class = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.runtime_class_name.as_deref())
+            .unwrap_or(name);
+        if class != name {
+            let message = format!(
+                "image {:?} runs under {name}, but runtimeClassName is {class:?}",
+                image.reference
+            );
+            return Err(self.failed(context, Reason::CreateContainerError, message));
+        }
+        let found = context
+            .runtimes
+            .iter()
+            .find(|runtime| runtime.name() == name);
+        found.cloned().ok_or_else(|| {
+            let message = format!(
+                "image {:?} needs the {name} runtime, which this node does not have",
+                image.reference
+            );
+            self.failed(context, Reason::CreateContainerError, message)
+        })
+    }
+
+    fn runtime_failed(
+        &self,
+        context: &Context,
+        reason: Reason,
+        error: RuntimeError,
+    ) -> StartFailure {
+        let mut message = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            message = format!("{message}: {cause}");
+            source = cause.source();
+        }
+        self.failed(context, reason, message)
+    }
+
+    fn failed(&self, context: &Context, reason: Reason, message: String) -> StartFailure {
+        self.note(context, true, "Failed", format!("Error: {message}"));
+        StartFailure { reason, message }
+    }
+
+    fn note(&self, context: &Context, warning: bool, reason: &'static str, message: String) {
+        context.note(
+            &self.pod_ref,
+            Some((&self.container.name, self.init)),
+            warning,
+            reason,
+            message,
+        );
+    }
+}
+
+/// One call to a runtime, under its deadline.
+async fn within<T>(
+    what: &str,
+    call: impl Future<Output = Result<T, RuntimeError>>,
+) -> Result<T, RuntimeError> {
+    tokio::time::timeout(RUNTIME_DEADLINE, call)
+        .await
+        .unwrap_or_else(|_| {
+            let message = format!(
+                "{what}: it took longer than {} s",
+                RUNTIME_DEADLINE.as_secs()
+            );
+            Err(RuntimeError::Unavailable {
+                message,
+                source: None,
+            })
+        })
+}
+
+fn ports(container: &Container) -> Vec<Port> {
+    let ports = container.ports.iter().flatten();
+    ports
+        .filter_map(|port| {
+            let protocol = match port.protocol.as_deref() {
+                None | Some("TCP") => Protocol::Tcp,
+                Some("UDP") => Protocol::Udp,
+                Some(_) => return None,
+            };
+            Some(Port {
+                name: port.name.clone(),
+                number: u16::try_from(port.container_port).ok()?,
+                protocol,
+            })
+        })
+        .collect()
+}
+
+fn limits(container: &Container) -> Limits {
+    let limits = container
+        .resources
+        .as_ref()
+        .and_then(|resources| resources.limits.as_ref());
+    let limit = |name: &str| {
+        limits
+            .and_then(|limits| limits.get(name))
+            .map(|quantity| quantity.0.as_str())
+    };
+    Limits {
+        memory_bytes: limit("memory").and_then(quantity::units),
+        cpu_millis: limit("cpu").and_then(quantity::millis),
+    }
+}
+
+impl Context {
+    /// Writes an Event about a pod, or about one of its containers (name, and whether it is an init container).
+    pub(crate) fn note(
+        &self,
+        pod: &PodRef,
+        container: Option<(&str, bool)>,
+        warning: bool,
+        reason: &'static str,
+        message: String,
+    ) {
+        let field = container.map(|(name, init)| {
+            if init {
+                format!("spec.initContainers{{{name}}}")
+            } else {
+                format!("spec.containers{{{name}}}")
+            }
+        });
+        self.events.send(Note {
+            kind: "Pod",
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            field,
+            warning,
+            reason,
+            message,
+        });
+    }
+}

@@ -1,0 +1,256 @@
+//! The pods bound to this node: one watch, one worker a pod.
+//!
+//! A worker is named by its pod's uid: a new pod of the same name is another pod. Also removes what no pod owns any
+//! more: containers of pods that the API does not have, and their logs.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use anyhow::Context as _;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api,
+    runtime::{WatchStreamExt, watcher},
+};
+use runtimes::{ContainerState, PodRef};
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::pod::worker::{
+    ContainerView, Context, Wanted, Worker, remove_container, remove_directory,
+};
+
+/// The way to a worker.
+struct Entry {
+    namespace: String,
+    name: String,
+    wanted: watch::Sender<Wanted>,
+    views: watch::Receiver<Vec<ContainerView>>,
+}
+
+/// The pods of this node, by uid; shared with the server.
+#[derive(Clone, Default)]
+pub(crate) struct Pods {
+    entries: Arc<Mutex<HashMap<String, Entry>>>,
+}
+
+impl Pods {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every pod, as the API last gave it.
+    pub(crate) fn list(&self) -> Vec<Arc<Pod>> {
+        let entries = self.lock();
+        entries
+            .values()
+            .map(|entry| pod_of(&entry.wanted.borrow()).clone())
+            .collect()
+    }
+
+    /// A pod and how its containers are. Of two of the same name, the newer.
+    pub(crate) fn find(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Option<(PodRef, watch::Receiver<Vec<ContainerView>>)> {
+        let entries = self.lock();
+        let (uid, entry) = entries
+            .iter()
+            .filter(|(_, entry)| entry.namespace == namespace && entry.name == name)
+            .max_by_key(|(_, entry)| {
+                pod_of(&entry.wanted.borrow())
+                    .metadata
+                    .creation_timestamp
+                    .clone()
+                    .map(|t| t.0)
+            })?;
+        let pod = PodRef {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            uid: uid.clone(),
+        };
+        Some((pod, entry.views.clone()))
+    }
+}
+
+fn pod_of(wanted: &Wanted) -> &Arc<Pod> {
+    match wanted {
+        Wanted::Pod(pod) | Wanted::Gone(pod) => pod,
+    }
+}
+
+/// Watches the node's pods and runs their workers.
+pub(crate) struct Loop {
+    context: Arc<Context>,
+    pods: Pods,
+    workers: JoinSet<String>,
+    /// Containers that an earlier process left running, by pod uid: (name, attempt).
+    adopted: BTreeMap<String, Vec<(String, u32)>>,
+    /// Whether everything that no pod owns has been removed.
+    swept: bool,
+}
+
+impl Loop {
+    pub(crate) fn new(context: Arc<Context>, pods: Pods) -> Loop {
+        Loop {
+            context,
+            pods,
+            workers: JoinSet::new(),
+            adopted: BTreeMap::new(),
+            swept: false,
+        }
+    }
+
+    /// Runs until `stop`; a worker that panics is an error.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        self.adopt().await?;
+        let api: Api<Pod> = Api::all(self.context.client.clone());
+        let selector = format!("spec.nodeName={}", self.context.config.node_name);
+        let events = watcher(api, watcher::Config::default().fields(&selector))
+            .modify(|pod| pod.metadata.managed_fields = None)
+            .default_backoff();
+        let mut events = std::pin::pin!(events);
+        let mut listed = HashSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(ended) = self.workers.join_next(), if !self.workers.is_empty() => {
+                    let uid = ended.context("a pod's worker panicked")?;
+                    self.pods.lock().remove(&uid);
+                }
+                Some(event) = events.next() => match event {
+                    Ok(watcher::Event::Init) => listed.clear(),
+                    Ok(watcher::Event::InitApply(pod)) => {
+                        listed.extend(pod.metadata.uid.clone());
+                        self.apply(pod, &stop);
+                    }
+                    Ok(watcher::Event::InitDone) => {
+                        self.drop_unlisted(&listed);
+                        self.sweep(&listed).await;
+                    }
+                    Ok(watcher::Event::Apply(pod)) => self.apply(pod, &stop),
+                    Ok(watcher::Event::Delete(pod)) => self.gone(pod),
+                    Err(error) => warn!(%error, "watch pods"),
+                },
+            }
+        }
+        while self.workers.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    /// Learns which containers still run.
+    async fn adopt(&mut self) -> anyhow::Result<()> {
+        for runtime in &self.context.runtimes {
+            let containers = runtime
+                .list()
+                .await
+                .with_context(|| format!("list the containers of {}", runtime.name()))?;
+            for container in containers {
+                let attempt = container
+                    .id
+                    .0
+                    .rsplit('/')
+                    .next()
+                    .and_then(|attempt| attempt.parse().ok());
+                if let (ContainerState::Running { .. }, Some(attempt)) = (&container.state, attempt)
+                {
+                    self.adopted
+                        .entry(container.pod.uid)
+                        .or_default()
+                        .push((container.name, attempt));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, pod: Pod, stop: &CancellationToken) {
+        let metadata = &pod.metadata;
+        let (Some(uid), Some(namespace), Some(name)) =
+            (&metadata.uid, &metadata.namespace, &metadata.name)
+        else {
+            return;
+        };
+        let (uid, namespace, name) = (uid.clone(), namespace.clone(), name.clone());
+        let pod = Arc::new(pod);
+        let mut entries = self.pods.lock();
+        if let Some(entry) = entries.get(&uid) {
+            entry.wanted.send_replace(Wanted::Pod(pod));
+            return;
+        }
+        let (wanted, mailbox) = watch::channel(Wanted::Pod(pod.clone()));
+        let (views, seen) = watch::channel(Vec::new());
+        let adopted = self.adopted.remove(&uid).unwrap_or_default();
+        let worker = Worker::new(self.context.clone(), pod, &adopted, mailbox, views);
+        let stop = stop.clone();
+        entries.insert(
+            uid.clone(),
+            Entry {
+                namespace,
+                name,
+                wanted,
+                views: seen,
+            },
+        );
+        self.workers.spawn(async move {
+            worker.run(stop).await;
+            uid
+        });
+    }
+
+    fn gone(&mut self, pod: Pod) {
+        let entries = self.pods.lock();
+        if let Some(entry) = pod.metadata.uid.as_ref().and_then(|uid| entries.get(uid)) {
+            entry.wanted.send_replace(Wanted::Gone(Arc::new(pod)));
+        }
+    }
+
+    /// Pods that went while the watch was away.
+    fn drop_unlisted(&mut self, listed: &HashSet<String>) {
+        for (_, entry) in self
+            .pods
+            .lock()
+            .iter()
+            .filter(|(uid, _)| !listed.contains(*uid))
+        {
+            let pod = pod_of(&entry.wanted.borrow()).clone();
+            entry.wanted.send_replace(Wanted::Gone(pod));
+        }
+    }
+
+    /// Removes containers and logs of pods that the API does not have. Once: later ones end with their workers.
+    async fn sweep(&mut self, listed: &HashSet<String>) {
+        if std::mem::replace(&mut self.swept, true) {
+            return;
+        }
+        for runtime in &self.context.runtimes {
+            let containers = runtime.list().await.unwrap_or_default();
+            for container in containers
+                .iter()
+                .filter(|container| !listed.contains(&container.pod.uid))
+            {
+                info!(container = %container.id, "remove a container that no pod owns");
+                remove_container(&self.context, &container.id).await;
+            }
+        }
+        let directories = std::fs::read_dir(&self.context.config.log_dir)
+            .into_iter()
+            .flatten()
+            .flatten();
+        for directory in directories {
+            let name = directory.file_name();
+            let owner = name
+                .to_str()
+                .and_then(|name| name.rsplit_once('_'))
+                .map(|(_, uid)| uid);
+            if owner.is_some_and(|uid| !listed.contains(uid)) {
+                remove_directory(&directory.path());
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Images that exist because a test says so.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+
+use crate::{Credentials, Image, ImageError, ImageKind, Images, PullPolicy};
+
+/// A node's images in memory: every reference can be pulled, but those that the test refuses.
+#[derive(Debug, Default)]
+pub struct FakeImages {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    present: BTreeMap<String, Image>,
+    refused: BTreeMap<String, String>,
+    pulls: Vec<String>,
+}
+
+impl FakeImages {
+    /// No image is here; any can be pulled.
+    pub fn new() -> Self {
+        FakeImages::default()
+    }
+
+    /// Puts an image where it needs no pull.
+    pub fn insert(&self, image: Image) {
+        self.state().present.insert(image.reference.clone(), image);
+    }
+
+    /// Makes pulls of `reference` fail with `message`.
+    pub fn refuse(&self, reference: &str, message: &str) {
+        self.state()
+            .refused
+            .insert(reference.to_owned(), message.to_owned());
+    }
+
+    /// Lets pulls of `reference` succeed again.
+    pub fn allow(&self, reference: &str) {
+        self.state().refused.remove(reference);
+    }
+
+    /// Every reference that was pulled, in order, failures included.
+    pub fn pulls(&self) -> Vec<String> {
+        self.state().pulls.clone()
+    }
+
+    /// The image that pulling `reference` gives: its digest is made from the reference alone.
+    pub fn image(reference: &str) -> Image {
+        Image {
+            reference: reference.to_owned(),
+            digest: crate::images::digest_of(reference.as_bytes()),
+            kind: ImageKind::Wasm,
+            path: PathBuf::from("/nonexistent"),
+            size_bytes: reference.len() as u64,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Images for FakeImages {
+    async fn ensure(
+        &self,
+        reference: &str,
+        policy: PullPolicy,
+        _credentials: &[Credentials],
+    ) -> Result<Image, ImageError> {
+        let mut state = self.state();
+        let present = state.present.get(reference).cloned();
+        match (policy, present) {
+            (PullPolicy::IfNotPresent | PullPolicy::Never, Some(image)) => return Ok(image),
+            (PullPolicy::Never, None) => {
+                return Err(ImageError::NeverPull {
+                    reference: reference.to_owned(),
+                });
+            }
+            _ => {}
+        }
+        state.pulls.push(reference.to_owned());
+        if let Some(message) = state.refused.get(reference) {
+            return Err(ImageError::Pull {
+                reference: reference.to_owned(),
+                message: message.clone(),
+            });
+        }
+        let image = FakeImages::image(reference);
+        state.present.insert(reference.to_owned(), image.clone());
+        Ok(image)
+    }
+
+    async fn list(&self) -> Result<Vec<Image>, ImageError> {
+        Ok(self.state().present.values().cloned().collect())
+    }
+}

@@ -1,0 +1,140 @@
+//! A pod network without a network.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+
+use crate::{NetworkError, PodAddress, PodNetwork, PodRef};
+
+/// Addresses of one /16 handed out in order; names and Services are what the test set.
+///
+/// A pod's IP is `a.b.x.y` and its own loopback `127.(b + 1).x.y`: with [`FakeNetwork::loopback`]
+/// both are addresses that any Linux process can listen on.
+#[derive(Debug)]
+pub struct FakeNetwork {
+    prefix: [u8; 2],
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By uid; the number is the address's last two bytes.
+    pods: BTreeMap<String, u16>,
+    names: HashMap<String, Vec<IpAddr>>,
+    services: HashMap<SocketAddr, Vec<SocketAddr>>,
+    routed: usize,
+}
+
+impl FakeNetwork {
+    /// Pods in `10.64.0.0/16`, where nothing can listen.
+    pub fn new() -> Self {
+        FakeNetwork::within([10, 64])
+    }
+
+    /// Pods in `127.<net>.0.0/16`, where sockets really open. Tests that run side by side take
+    /// different numbers, leaving each other's `net + 1` alone.
+    pub fn loopback(net: u8) -> Self {
+        FakeNetwork::within([127, net])
+    }
+
+    fn within(prefix: [u8; 2]) -> Self {
+        FakeNetwork {
+            prefix,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Makes `name` a name of the cluster.
+    pub fn set_name(&self, name: &str, addresses: Vec<IpAddr>) {
+        self.state().names.insert(name.to_owned(), addresses);
+    }
+
+    /// Makes `address` a Service's, reached in turn at `endpoints`; with none, connections are refused.
+    pub fn set_service(&self, address: SocketAddr, endpoints: Vec<SocketAddr>) {
+        self.state().services.insert(address, endpoints);
+    }
+
+    /// The address that a pod has.
+    pub fn find(&self, uid: &str) -> Option<PodAddress> {
+        let number = *self.state().pods.get(uid)?;
+        Some(self.address(number))
+    }
+
+    fn address(&self, number: u16) -> PodAddress {
+        let [a, b] = self.prefix;
+        let [c, d] = number.to_be_bytes();
+        PodAddress {
+            ip: Ipv4Addr::new(a, b, c, d).into(),
+            loopback: Ipv4Addr::new(127, b.wrapping_add(1), c, d).into(),
+        }
+    }
+
+    /// The inverse of `address`.
+    fn number(&self, ip: IpAddr) -> Option<u16> {
+        match ip {
+            IpAddr::V4(ip) if ip.octets()[..2] == self.prefix => {
+                Some(u16::from_be_bytes([ip.octets()[2], ip.octets()[3]]))
+            }
+            _ => None,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for FakeNetwork {
+    fn default() -> Self {
+        FakeNetwork::new()
+    }
+}
+
+#[async_trait]
+impl PodNetwork for FakeNetwork {
+    async fn add(&self, pod: &PodRef, wanted: Option<IpAddr>) -> Result<PodAddress, NetworkError> {
+        let mut state = self.state();
+        if let Some(number) = state.pods.get(&pod.uid) {
+            return Ok(self.address(*number));
+        }
+        let free = |number: &u16| !state.pods.values().any(|used| used == number);
+        let number = wanted
+            .and_then(|ip| self.number(ip))
+            .filter(free)
+            .or_else(|| (1..u16::MAX).find(free))
+            .ok_or_else(|| NetworkError::Exhausted {
+                range: format!("{}.{}.0.0/16", self.prefix[0], self.prefix[1]),
+            })?;
+        state.pods.insert(pod.uid.clone(), number);
+        Ok(self.address(number))
+    }
+
+    async fn remove(&self, uid: &str) -> Result<(), NetworkError> {
+        self.state().pods.remove(uid);
+        Ok(())
+    }
+
+    fn enter(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn resolve(&self, _pod: &PodRef, name: &str) -> Option<Vec<IpAddr>> {
+        self.state().names.get(name).cloned()
+    }
+
+    fn route(&self, _pod: &PodRef, destination: SocketAddr) -> Option<SocketAddr> {
+        let mut state = self.state();
+        state.routed += 1;
+        let turn = state.routed;
+        match state.services.get(&destination) {
+            None => Some(destination),
+            Some(endpoints) => endpoints
+                .get(turn.checked_rem(endpoints.len()).unwrap_or(0))
+                .copied(),
+        }
+    }
+}

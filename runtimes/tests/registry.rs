@@ -1,0 +1,330 @@
+//! The image store against Debian's docker-registry, over loopback HTTP.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where its scenery does")]
+
+use std::{
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    str::FromStr as _,
+    time::{Duration, Instant},
+};
+
+use expect_test::{Expect, expect};
+use oci_client::{
+    Client, Reference,
+    client::{ClientConfig, ClientProtocol, Config, ImageLayer},
+    secrets::RegistryAuth,
+};
+use runtimes::{
+    Credentials, ImageKind, Images as _, PullPolicy,
+    images::{Config as StoreConfig, ImageStore},
+};
+
+const MODULE: &[u8] = b"\0asm\x0d\0\x01\0";
+const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
+const WASM_LAYER: &str = "application/wasm";
+const SOON: Duration = Duration::from_secs(30);
+
+/// A registry of its own for each test, ended with it.
+struct Registry {
+    child: Child,
+    host: String,
+    dir: tempfile::TempDir,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Registry {
+    /// Starts one on a free port; with `account` it lets only that one in.
+    fn start(account: Option<&str>) -> Registry {
+        // The client that pushes needs it; the store brings its own.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let deadline = Instant::now() + SOON;
+        loop {
+            // The port may be taken between our giving it back and the registry's bind: then again.
+            let free = TcpListener::bind("127.0.0.1:0").unwrap();
+            let host = free.local_addr().unwrap().to_string();
+            drop(free);
+            if let Some(registry) = Registry::try_start(host, account) {
+                return registry;
+            }
+            assert!(Instant::now() < deadline, "docker-registry does not start");
+        }
+    }
+
+    fn try_start(host: String, account: Option<&str>) -> Option<Registry> {
+        let dir = tempfile::tempdir().unwrap();
+        let auth = account.map(|user| write_account(dir.path(), user));
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: \"{host}\"}}\n{}",
+            dir.path().join("data").display(),
+            auth.unwrap_or_default(),
+        );
+        let path = dir.path().join("config.yml");
+        std::fs::write(&path, config).unwrap();
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("docker-registry is installed");
+        let mut registry = Registry { child, host, dir };
+        while std::net::TcpStream::connect(&registry.host).is_err() {
+            if registry.child.try_wait().unwrap().is_some() {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Some(registry)
+    }
+
+    fn store(&self, config: StoreConfig) -> ImageStore {
+        ImageStore::open(self.dir.path().join("store"), config).unwrap()
+    }
+
+    fn reference(&self, name: &str) -> String {
+        format!("{}/{name}", self.host)
+    }
+
+    async fn push(&self, name: &str, config_type: &str, layer_type: &str, layer: &[u8]) {
+        self.push_as(
+            RegistryAuth::Anonymous,
+            name,
+            config_type,
+            layer_type,
+            layer,
+        )
+        .await;
+    }
+
+    async fn push_as(
+        &self,
+        auth: RegistryAuth,
+        name: &str,
+        config_type: &str,
+        layer_type: &str,
+        layer: &[u8],
+    ) {
+        let client = Client::new(ClientConfig {
+            protocol: ClientProtocol::Http,
+            ..ClientConfig::default()
+        });
+        let reference = Reference::from_str(&self.reference(name)).unwrap();
+        let layers = [ImageLayer::new(layer.to_vec(), layer_type.to_owned(), None)];
+        let config = Config::new(b"{}".to_vec(), config_type.to_owned(), None);
+        let pushed = client.push(&reference, &layers, config, &auth, None).await;
+        pushed.unwrap();
+    }
+}
+
+/// bcrypt of `secret`: the only kind of hash that the registry takes.
+const BCRYPT_OF_SECRET: &str = "$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW";
+
+/// Writes a file with one account, whose password is `secret`, and answers the configuration for it.
+fn write_account(dir: &Path, user: &str) -> String {
+    let path = dir.join("htpasswd");
+    std::fs::write(&path, format!("{user}:{BCRYPT_OF_SECRET}\n")).unwrap();
+    format!(
+        "auth:\n  htpasswd: {{realm: test, path: {}}}\n",
+        path.display()
+    )
+}
+
+#[tokio::test]
+async fn a_wasm_artifact_is_pulled_and_kept_by_digest() {
+    let registry = Registry::start(None);
+    registry
+        .push("hello:v1", WASM_CONFIG, WASM_LAYER, MODULE)
+        .await;
+    let store = registry.store(StoreConfig::default());
+    let reference = registry.reference("hello:v1");
+    let image = store
+        .ensure(&reference, PullPolicy::IfNotPresent, &[])
+        .await
+        .unwrap();
+    assert_eq!(image.kind, ImageKind::Wasm);
+    assert_eq!(image.digest, runtimes::images::digest_of(MODULE));
+    assert_eq!(std::fs::read(&image.path).unwrap(), MODULE);
+    assert_eq!(store.list().await.unwrap(), std::slice::from_ref(&image));
+
+    let again = ImageStore::open(registry.dir.path().join("store"), StoreConfig::default());
+    let again = again.unwrap();
+    let never = again.ensure(&reference, PullPolicy::Never, &[]).await;
+    assert_eq!(never.unwrap(), image);
+}
+
+#[tokio::test]
+async fn always_asks_again_and_if_not_present_does_not() {
+    let registry = Registry::start(None);
+    let other = [MODULE, b"\0\x01\0"].concat();
+    let store = registry.store(StoreConfig::default());
+    let reference = registry.reference("hello:latest");
+    let mut digests = Vec::new();
+    for (module, policy) in [
+        (MODULE, PullPolicy::IfNotPresent),
+        (&other, PullPolicy::IfNotPresent),
+        (&other, PullPolicy::Always),
+    ] {
+        registry
+            .push("hello:latest", WASM_CONFIG, WASM_LAYER, module)
+            .await;
+        digests.push(store.ensure(&reference, policy, &[]).await.unwrap().digest);
+    }
+    let digest = runtimes::images::digest_of;
+    assert_eq!(digests, [digest(MODULE), digest(MODULE), digest(&other)]);
+}
+
+#[tokio::test]
+async fn an_account_is_needed_where_the_registry_asks_for_one() {
+    let registry = Registry::start(Some("ann"));
+    let account = |password: &str| Credentials::Basic {
+        username: "ann".to_owned(),
+        password: password.to_owned(),
+    };
+    let push = RegistryAuth::Basic("ann".to_owned(), "secret".to_owned());
+    registry
+        .push_as(push, "hello:v1", WASM_CONFIG, WASM_LAYER, MODULE)
+        .await;
+    let store = registry.store(StoreConfig::default());
+    let reference = registry.reference("hello:v1");
+    for credentials in [vec![], vec![account("wrong")]] {
+        let refused = store
+            .ensure(&reference, PullPolicy::IfNotPresent, &credentials)
+            .await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(
+            refused.ends_with("unauthorized: authentication required"),
+            "{refused}"
+        );
+    }
+    let credentials = [account("wrong"), account("secret")];
+    let image = store.ensure(&reference, PullPolicy::IfNotPresent, &credentials);
+    assert_eq!(
+        image.await.unwrap().digest,
+        runtimes::images::digest_of(MODULE)
+    );
+}
+
+/// Pulls `name` and shows the refusal, the registry's address left out.
+#[track_caller]
+fn refusal(
+    registry: &Registry,
+    name: &str,
+    result: Result<runtimes::Image, runtimes::ImageError>,
+    want: Expect,
+) {
+    let error = result.expect_err(name).to_string();
+    want.assert_eq(&error.replace(&registry.host, "REGISTRY"));
+}
+
+#[tokio::test]
+async fn a_refused_pull_says_why() {
+    let registry = Registry::start(None);
+    let container = "application/vnd.oci.image.config.v1+json";
+    let gzip = "application/vnd.oci.image.layer.v1.tar+gzip";
+    registry.push("nginx:v1", container, gzip, b"layer").await;
+    registry
+        .push(
+            "chart:v1",
+            "application/vnd.cncf.helm.config.v1+json",
+            gzip,
+            b"chart",
+        )
+        .await;
+    registry
+        .push("text:v1", WASM_CONFIG, WASM_LAYER, b"no module at all")
+        .await;
+    let store = registry.store(StoreConfig::default());
+    let pull = async |name: &str| {
+        store
+            .ensure(&registry.reference(name), PullPolicy::IfNotPresent, &[])
+            .await
+    };
+    for (name, want) in [
+        (
+            "nginx:v1",
+            expect![[
+                r#"failed to pull image "REGISTRY/nginx:v1": REGISTRY/nginx:v1 is a container image; this node runs WebAssembly components only"#
+            ]],
+        ),
+        (
+            "chart:v1",
+            expect![[
+                r#"failed to pull image "REGISTRY/chart:v1": not a Wasm artifact: media type application/vnd.cncf.helm.config.v1+json"#
+            ]],
+        ),
+        (
+            "text:v1",
+            expect![[
+                r#"failed to pull image "REGISTRY/text:v1": neither a WebAssembly component nor a module (binary or text)"#
+            ]],
+        ),
+        (
+            "absent:v1",
+            expect![[r#"failed to pull image "REGISTRY/absent:v1": manifest unknown"#]],
+        ),
+    ] {
+        refusal(&registry, name, pull(name).await, want);
+    }
+}
+
+#[tokio::test]
+async fn a_module_over_the_size_limit_is_refused() {
+    let registry = Registry::start(None);
+    registry
+        .push("hello:v1", WASM_CONFIG, WASM_LAYER, MODULE)
+        .await;
+    let store = registry.store(StoreConfig {
+        max_bytes: 4,
+        ..StoreConfig::default()
+    });
+    let reference = registry.reference("hello:v1");
+    let pull = store.ensure(&reference, PullPolicy::Always, &[]).await;
+    refusal(
+        &registry,
+        "hello:v1",
+        pull,
+        expect![[
+            r#"failed to pull image "REGISTRY/hello:v1": is 8 bytes or more; this node takes modules of at most 4"#
+        ]],
+    );
+}
+
+#[tokio::test]
+async fn a_registry_that_is_not_there_is_connection_refused() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = free.local_addr().unwrap();
+    drop(free);
+    let dir = tempfile::tempdir().unwrap();
+    let store = ImageStore::open(dir.path(), StoreConfig::default()).unwrap();
+    let reference = format!("{host}/hello:v1");
+    let error = store
+        .ensure(&reference, PullPolicy::IfNotPresent, &[])
+        .await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.ends_with(": connection refused"), "{error}");
+}
+
+#[tokio::test]
+async fn a_registry_that_does_not_answer_is_given_up() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let reference = format!("{}/hello:v1", silent.local_addr().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let config = StoreConfig {
+        pull_deadline: Duration::from_millis(100),
+        ..StoreConfig::default()
+    };
+    let store = ImageStore::open(dir.path(), config).unwrap();
+    let error = store
+        .ensure(&reference, PullPolicy::IfNotPresent, &[])
+        .await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("took longer than"), "{error}");
+}

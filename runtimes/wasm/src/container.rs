@@ -1,0 +1,134 @@
+//! One container: what it was made from, where it is in its life, and what stops it.
+
+use std::{sync::Arc, time::SystemTime};
+
+use runtimes::{ContainerSpec, ContainerState, ContainerStatus, Exit};
+use tokio::sync::{OnceCell, watch};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use crate::{
+    code::Code,
+    guest::{MemoryUse, OutOfMemory},
+    meter::Meter,
+    output::Log,
+    pod::Pod,
+};
+
+/// A container in any state.
+pub(crate) struct Container {
+    pub(crate) spec: ContainerSpec,
+    pub(crate) code: Arc<Code>,
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) memory: Arc<MemoryUse>,
+    pub(crate) state: watch::Sender<ContainerState>,
+    /// Asks it to end; a server finishes its requests first.
+    pub(crate) stop: CancellationToken,
+    /// Ends it at once.
+    pub(crate) kill: CancellationToken,
+    /// The task that runs it, once it has been started.
+    pub(crate) task: OnceCell<AbortOnDropHandle<()>>,
+}
+
+impl Container {
+    pub(crate) fn status(&self) -> ContainerStatus {
+        ContainerStatus {
+            id: self.spec.id.clone(),
+            pod: self.spec.pod.clone(),
+            name: self.spec.name.clone(),
+            state: self.state.borrow().clone(),
+        }
+    }
+
+    pub(crate) fn is_created(&self) -> bool {
+        *self.state.borrow() == ContainerState::Created
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(*self.state.borrow(), ContainerState::Running { .. })
+    }
+
+    /// From created to running; false if it is not created (it was stopped meanwhile).
+    pub(crate) fn set_running(&self) -> bool {
+        self.state.send_if_modified(|state| {
+            let created = *state == ContainerState::Created;
+            if created {
+                *state = ContainerState::Running {
+                    started_at: SystemTime::now(),
+                };
+            }
+            created
+        })
+    }
+
+    /// To exited, for good: the first end stands.
+    pub(crate) fn set_exited(&self, end: End) {
+        self.state.send_if_modified(|state| {
+            let finished_at = SystemTime::now();
+            let started_at = match state {
+                ContainerState::Created => finished_at,
+                ContainerState::Running { started_at } => *started_at,
+                ContainerState::Exited(_) => return false,
+            };
+            *state = ContainerState::Exited(Exit {
+                code: end.code,
+                reason: end.reason,
+                message: end.message,
+                started_at,
+                finished_at,
+            });
+            true
+        });
+    }
+}
+
+/// How a container ended, before it is told when.
+pub(crate) struct End {
+    code: i32,
+    reason: &'static str,
+    message: String,
+}
+
+impl End {
+    /// By itself.
+    pub(crate) fn code(code: i32) -> End {
+        End {
+            code,
+            reason: if code == 0 { "Completed" } else { "Error" },
+            message: String::new(),
+        }
+    }
+
+    /// Asked to: 128 + SIGTERM.
+    pub(crate) fn stopped() -> End {
+        End::code(143)
+    }
+
+    /// Past its grace period: 128 + SIGKILL.
+    pub(crate) fn killed(message: &str) -> End {
+        End {
+            message: message.to_owned(),
+            ..End::code(137)
+        }
+    }
+
+    /// By an error out of the guest: its own exit, its memory limit, or a trap, which is 128 + SIGABRT.
+    pub(crate) fn error(error: &wasmtime::Error) -> End {
+        if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+            return End::code(exit.0 & 0xff);
+        }
+        if let Some(error) = error.downcast_ref::<OutOfMemory>() {
+            return End {
+                code: 137,
+                reason: "OOMKilled",
+                message: error.to_string(),
+            };
+        }
+        End {
+            code: 134,
+            reason: "Error",
+            message: error.root_cause().to_string(),
+        }
+    }
+}

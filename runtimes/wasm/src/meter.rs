@@ -1,0 +1,134 @@
+//! How much CPU time a container has used, and how much it may.
+//!
+//! CPU time is the thread's own around each poll of a guest. A limit is a rate with a burst of one
+//! period, as the kernel's CFS quota has: a guest that is ahead of it sleeps at its next epoch tick.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use nix::sys::resource::{UsageWho, getrusage};
+
+/// How much work may be done ahead of the rate.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// One container's use of the CPU.
+pub(crate) struct Meter {
+    limit_millis: Option<u64>,
+    born: Instant,
+    used_nanos: AtomicU64,
+    /// What has been allowed and not used is lost: the rate is no savings account.
+    forfeited_nanos: AtomicU64,
+}
+
+impl Meter {
+    pub(crate) fn new(limit_millis: Option<u64>) -> Meter {
+        Meter {
+            limit_millis: limit_millis.filter(|millis| *millis > 0),
+            born: Instant::now(),
+            used_nanos: AtomicU64::new(0),
+            forfeited_nanos: AtomicU64::new(0),
+        }
+    }
+
+    /// CPU time used so far.
+    pub(crate) fn used(&self) -> Duration {
+        Duration::from_nanos(self.used_nanos.load(Ordering::Relaxed))
+    }
+
+    /// How long the container must rest before it may go on.
+    pub(crate) fn debt(&self) -> Option<Duration> {
+        self.debt_after(self.born.elapsed())
+    }
+
+    fn debt_after(&self, age: Duration) -> Option<Duration> {
+        let millis = self.limit_millis?;
+        let cpu_of = |wall: u64| wall.saturating_mul(millis) / 1000;
+        let allowed = cpu_of(nanos(age));
+        let spent =
+            self.used_nanos.load(Ordering::Relaxed) + self.forfeited_nanos.load(Ordering::Relaxed);
+        let ahead = spent.saturating_sub(allowed);
+        if ahead == 0 {
+            let idle = allowed - spent;
+            self.forfeited_nanos.fetch_add(idle, Ordering::Relaxed);
+        }
+        let burst = cpu_of(nanos(PERIOD));
+        let over = ahead.saturating_sub(burst);
+        (over > 0).then(|| Duration::from_nanos(ahead.saturating_mul(1000) / millis))
+    }
+
+    /// Counts the CPU time of a future's polls.
+    pub(crate) async fn measure<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|context| self.poll(future.as_mut(), context)).await
+    }
+
+    fn poll<T>(
+        &self,
+        future: Pin<&mut impl Future<Output = T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<T> {
+        let before = thread_time();
+        let poll = future.poll(context);
+        let used = thread_time().saturating_sub(before);
+        self.used_nanos.fetch_add(nanos(used), Ordering::Relaxed);
+        poll
+    }
+}
+
+/// The CPU time of the calling thread, in user and kernel mode.
+fn thread_time() -> Duration {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_THREAD) else {
+        return Duration::ZERO;
+    };
+    let micros = |time: nix::sys::time::TimeVal| {
+        use nix::sys::time::TimeValLike as _;
+        u64::try_from(time.num_microseconds()).unwrap_or(0)
+    };
+    Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time()))
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_within_its_rate_and_burst_does_not_rest() {
+        let meter = Meter::new(Some(500));
+        meter.used_nanos.store(50_000_000, Ordering::Relaxed);
+        assert_eq!(meter.debt_after(Duration::ZERO), None);
+        assert_eq!(meter.debt_after(Duration::from_millis(100)), None);
+    }
+
+    #[test]
+    fn a_guest_ahead_of_its_rate_rests_until_it_is_not() {
+        let meter = Meter::new(Some(500));
+        meter.used_nanos.store(100_000_000, Ordering::Relaxed);
+        let rest = meter.debt_after(Duration::from_millis(20));
+        assert_eq!(rest, Some(Duration::from_millis(180)));
+    }
+
+    #[test]
+    fn idle_time_is_not_saved() {
+        let meter = Meter::new(Some(500));
+        assert_eq!(meter.debt_after(Duration::from_secs(10)), None);
+        meter.used_nanos.store(200_000_000, Ordering::Relaxed);
+        let rest = meter.debt_after(Duration::from_secs(10));
+        assert_eq!(rest, Some(Duration::from_millis(400)));
+    }
+
+    #[test]
+    fn no_limit_is_no_rest() {
+        let meter = Meter::new(None);
+        meter.used_nanos.store(u64::MAX / 2, Ordering::Relaxed);
+        assert_eq!(meter.debt_after(Duration::ZERO), None);
+    }
+}

@@ -1,0 +1,274 @@
+//! The [`Runtime`] over components: containers by id, and the calls that move them through their life.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use runtimes::{
+    ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Image, PodNetwork, Protocol,
+    Runtime, RuntimeError, Stats,
+};
+use tokio::{
+    net::TcpListener,
+    sync::{OnceCell, watch},
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use crate::{
+    code::{Code, CodeCache},
+    container::{Container, End},
+    engine,
+    executor::Executor,
+    guest::MemoryUse,
+    meter::Meter,
+    output::Log,
+    pod::Pod,
+    program, server,
+};
+
+/// wasmtime's version, which has no constant for it.
+const VERSION: &str = "48.0.8";
+
+/// How long a container may take to be gone once it is killed: one poll of a guest.
+const KILL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What the runtime works with.
+pub struct Config {
+    /// Where compiled code is kept; made, for this user alone, if it is not there.
+    pub code_cache: PathBuf,
+    /// Where pods' sockets live.
+    pub network: Arc<dyn PodNetwork>,
+}
+
+/// Runs WebAssembly components in this process. Dropping it ends them.
+pub struct WasmRuntime {
+    code: Arc<CodeCache>,
+    executor: Executor,
+    network: Arc<dyn PodNetwork>,
+    host: tokio::runtime::Handle,
+    containers: Mutex<BTreeMap<ContainerId, Arc<Container>>>,
+}
+
+impl WasmRuntime {
+    /// Makes the engine, its cache and its threads. Called in a tokio runtime whose threads are in the
+    /// host's network: names outside the cluster are resolved there.
+    ///
+    /// # Errors
+    /// The engine's address space, the cache's directory or the pods' network cannot be had.
+    pub fn new(config: Config) -> Result<WasmRuntime, RuntimeError> {
+        let unavailable = |message: &str, source: Box<dyn std::error::Error + Send + Sync>| {
+            RuntimeError::Unavailable {
+                message: message.to_owned(),
+                source: Some(source),
+            }
+        };
+        let host = tokio::runtime::Handle::try_current()
+            .map_err(|error| unavailable("no tokio runtime to resolve names in", error.into()))?;
+        let engine = engine::new()
+            .map_err(|error| unavailable("make the WebAssembly engine", error.into()))?;
+        let code = CodeCache::open(config.code_cache, engine)
+            .map_err(|error| unavailable("open the code cache", error.into()))?;
+        let executor = Executor::new(&config.network)
+            .map_err(|error| unavailable("enter the pod network", error.into()))?;
+        Ok(WasmRuntime {
+            code: Arc::new(code),
+            executor,
+            network: config.network,
+            host,
+            containers: Mutex::default(),
+        })
+    }
+
+    fn containers(&self) -> MutexGuard<'_, BTreeMap<ContainerId, Arc<Container>>> {
+        self.containers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, id: &ContainerId) -> Result<Arc<Container>, RuntimeError> {
+        let containers = self.containers();
+        let container = containers.get(id);
+        container
+            .cloned()
+            .ok_or_else(|| RuntimeError::NotFound(id.clone()))
+    }
+
+    /// Opens what the container serves on and starts the task that runs it.
+    async fn launch(
+        &self,
+        container: &Arc<Container>,
+    ) -> Result<AbortOnDropHandle<()>, RuntimeError> {
+        let engine = self.code.engine().clone();
+        let running = container.clone();
+        match &*container.code {
+            Code::Program(component) => {
+                container.set_running();
+                Ok(self
+                    .executor
+                    .spawn(program::run(running, engine, component.clone())))
+            }
+            Code::Server(component) => {
+                let address = serving_address(&container.spec)?;
+                let listener = self.executor.spawn(TcpListener::bind(address)).await;
+                let listener = listener.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+                let listener = listener.map_err(|source| RuntimeError::Unavailable {
+                    message: format!("listen on {address}: {source}"),
+                    source: Some(source.into()),
+                })?;
+                container.set_running();
+                let task = server::run(running, engine, component.clone(), listener);
+                Ok(self.executor.spawn(task))
+            }
+        }
+    }
+}
+
+/// A server serves on its pod's IP, at its first TCP port.
+fn serving_address(spec: &ContainerSpec) -> Result<SocketAddr, RuntimeError> {
+    let mut ports = spec.ports.iter();
+    let port = ports.find(|port| port.protocol == Protocol::Tcp).ok_or_else(|| {
+        RuntimeError::Invalid(format!(
+            "container {} is an HTTP server (it exports wasi:http/incoming-handler) and declares no TCP \
+             port: say which to serve on in ports[].containerPort",
+            spec.name
+        ))
+    })?;
+    Ok(SocketAddr::new(spec.address.ip, port.number))
+}
+
+/// Waits until a container has exited.
+async fn exited(mut state: watch::Receiver<ContainerState>) -> Option<Exit> {
+    let exited = state.wait_for(|state| matches!(state, ContainerState::Exited(_)));
+    match exited.await.as_deref() {
+        Ok(ContainerState::Exited(exit)) => Some(exit.clone()),
+        _ => None,
+    }
+}
+
+#[async_trait]
+impl Runtime for WasmRuntime {
+    fn name(&self) -> &'static str {
+        "wasm"
+    }
+
+    fn version(&self) -> String {
+        format!("wasmtime://{VERSION}")
+    }
+
+    async fn prepare(&self, image: &Image) -> Result<(), RuntimeError> {
+        self.code.get(image).await.map(drop)
+    }
+
+    async fn create(&self, spec: ContainerSpec) -> Result<(), RuntimeError> {
+        if self.containers().contains_key(&spec.id) {
+            return Ok(());
+        }
+        let code = self.code.get(&spec.image).await?;
+        if matches!(*code, Code::Server(_)) {
+            serving_address(&spec)?;
+        }
+        let container = Container {
+            code,
+            pod: Arc::new(Pod {
+                pod: spec.pod.clone(),
+                address: spec.address,
+                network: self.network.clone(),
+                host: self.host.clone(),
+            }),
+            log: Arc::new(Log::new(spec.log.clone())),
+            meter: Arc::new(Meter::new(spec.limits.cpu_millis)),
+            memory: Arc::new(MemoryUse::default()),
+            state: watch::Sender::new(ContainerState::Created),
+            stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            task: OnceCell::new(),
+            spec,
+        };
+        let id = container.spec.id.clone();
+        self.containers()
+            .entry(id)
+            .or_insert_with(|| Arc::new(container));
+        Ok(())
+    }
+
+    async fn start(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let container = self.get(id)?;
+        if !container.is_created() {
+            return Ok(());
+        }
+        if !self.executor.is_sound() {
+            return Err(RuntimeError::Unavailable {
+                message: "a thread could not enter the pod network: restart this node's process"
+                    .to_owned(),
+                source: None,
+            });
+        }
+        let task = container.task.get_or_try_init(|| self.launch(&container));
+        task.await.map(drop)
+    }
+
+    async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<(), RuntimeError> {
+        let container = self.get(id)?;
+        container.stop.cancel();
+        if container.is_created() {
+            container.set_exited(End::killed("stopped before it was started"));
+        }
+        let gone = |patience| tokio::time::timeout(patience, exited(container.state.subscribe()));
+        if gone(grace).await.is_ok() {
+            return Ok(());
+        }
+        container.kill.cancel();
+        if gone(KILL_DEADLINE).await.is_ok() {
+            return Ok(());
+        }
+        Err(RuntimeError::Unavailable {
+            message: format!("container {id} was killed and is not gone after {KILL_DEADLINE:?}"),
+            source: None,
+        })
+    }
+
+    async fn remove(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let mut containers = self.containers();
+        if containers
+            .get(id)
+            .is_some_and(|container| container.is_running())
+        {
+            return Err(RuntimeError::Invalid(format!(
+                "container {id} is running: stop it before removing it"
+            )));
+        }
+        containers.remove(id);
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<ContainerStatus>, RuntimeError> {
+        let containers = self.containers();
+        Ok(containers
+            .values()
+            .map(|container| container.status())
+            .collect())
+    }
+
+    async fn status(&self, id: &ContainerId) -> Result<ContainerStatus, RuntimeError> {
+        Ok(self.get(id)?.status())
+    }
+
+    async fn wait(&self, id: &ContainerId) -> Result<Exit, RuntimeError> {
+        let state = self.get(id)?.state.subscribe();
+        let exit = exited(state).await;
+        exit.ok_or_else(|| RuntimeError::NotFound(id.clone()))
+    }
+
+    async fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError> {
+        let container = self.get(id)?;
+        Ok(Stats {
+            cpu: container.meter.used(),
+            memory_bytes: container.memory.bytes(),
+        })
+    }
+}
