@@ -200,3 +200,11 @@ fn slashed(resources: &Resources, argument: &str) -> Result<(Resource, Option<St
     }
     Ok((resources.find(kind)?.clone(), Some(name.to_owned())))
 }
+
+/// What to say when there is nothing of what was asked for.
+pub(crate) fn nothing_found(picks: &[Pick]) -> String {
+    match picks.iter().find_map(|pick| pick.namespace.as_deref()) {
+        Some(namespace) => format!("No resources found in {namespace} namespace."),
+        None => "No resources found".to_owned(),
+    }
+}

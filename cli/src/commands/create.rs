@@ -1,12 +1,13 @@
 //! `wkctl create`: objects from files, or a few kinds from flags.
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
 use serde_json::Value;
 
 use super::apply::Validation;
 use crate::{
+    api::ServerError,
     apply::{self, Target},
     dry_run::DryRun,
     encode, query,
@@ -112,8 +113,30 @@ impl Create {
             Some(Kind::Deployment { deployment, how }) => (deployment.object(), how),
         };
         let namespace = session.namespace().await?;
-        let target = Target::resolve(session.resources().await?, object, &namespace, false)?;
-        create(session, &target, &how).await
+        let resources = session.resources().await?;
+        let mut target = Target::resolve(resources, object, &namespace, false)?;
+        // A manifest to keep names no namespace that the user did not name.
+        if how.dry_run.client()
+            && !session.namespace_given()
+            && let Some(metadata) = target.object["metadata"].as_object_mut()
+        {
+            metadata.remove("namespace");
+        }
+        create(session, &target, &how)
+            .await
+            .map_err(|error| generated(&target, error))
+    }
+}
+
+/// An error of an object made from flags, in the words that `kubectl` has for it.
+fn generated(target: &Target, error: Error) -> Error {
+    match error.downcast_ref::<ServerError>() {
+        Some(server) if target.resource.namespaced => anyhow!(
+            "failed to create {}: {}",
+            target.resource.singular,
+            server.message
+        ),
+        _ => error,
     }
 }
 
@@ -236,7 +259,7 @@ mod tests {
         .await;
         check("create deployment a --image=img:1", expect![[r#"
             > POST /apis/apps/v1/namespaces/default/deployments?fieldManager=wkctl-create&fieldValidation=Strict {"apiVersion":"apps/v1","kind":"Deployment","metadata":{"labels":{"app":"a"},"name":"a","namespace":"default"},"spec":{"replicas":1,"selector":{"matchLabels":{"app":"a"}},"template":{"metadata":{"labels":{"app":"a"}},"spec":{"containers":[{"image":"img:1","name":"img"}]}}}}
-            ! Error from server (AlreadyExists): deployments.apps "a" already exists
+            ! error: failed to create deployment: deployments.apps "a" already exists
             exit 1
         "#]]).await;
     }
@@ -250,7 +273,6 @@ mod tests {
               labels:
                 app: a
               name: a
-              namespace: default
             spec:
               replicas: 2
               selector:
@@ -279,7 +301,6 @@ mod tests {
                 kind: Secret
                 metadata:
                   name: a
-                  namespace: default
             "#]],
         )
         .await;

@@ -11,7 +11,7 @@ use super::logs::selector_of;
 use crate::{
     api::Api,
     columns, query,
-    selection::{Pick, Selection},
+    selection::{Pick, Selection, nothing_found},
     session::Session,
 };
 
@@ -78,16 +78,7 @@ impl Describe {
             }
         }
         if !printed && failures.0.is_empty() {
-            let namespace = picks
-                .picks
-                .iter()
-                .find_map(|pick| pick.namespace.as_deref());
-            match namespace {
-                Some(namespace) => {
-                    session.note(format_args!("No resources found in {namespace} namespace."))
-                }
-                None => session.note(format_args!("No resources found")),
-            }
+            session.note(format_args!("{}", nothing_found(&picks.picks)));
         }
         failures.finish()
     }

@@ -10,7 +10,7 @@ use crate::{
     api::{Api, JSON, TABLE, code},
     columns::Columns,
     encode, query,
-    selection::{Pick, Picks, Selection},
+    selection::{Pick, Picks, Selection, nothing_found},
     session::Session,
     table::{self, View},
 };
@@ -167,7 +167,7 @@ impl Get {
         let mut objects = Vec::new();
         for pick in &picks.picks {
             let got = self.pages(api, pick, JSON, |page| {
-                objects.extend(self.items(pick, page))
+                objects.extend(self.items(pick, page));
             });
             match got.await {
                 Err(error) if self.ignore_not_found && code(&error) == Some(404) => {}
@@ -372,13 +372,6 @@ fn encoded(object: &Value, output: Output) -> Result<String> {
         encode::yaml(object)
     } else {
         encode::json(object)
-    }
-}
-
-fn nothing_found(picks: &[Pick]) -> String {
-    match picks.iter().find_map(|pick| pick.namespace.as_deref()) {
-        Some(namespace) => format!("No resources found in {namespace} namespace."),
-        None => "No resources found".to_owned(),
     }
 }
 

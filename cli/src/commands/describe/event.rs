@@ -12,7 +12,8 @@ pub(super) fn describe(events: &[Value], now: Timestamp, into: &mut String) {
         return;
     }
     let mut events: Vec<&Value> = events.iter().collect();
-    events.sort_by_key(|event| last(event));
+    // Times are whole seconds; within one, the order of writing is the best guess.
+    events.sort_by_key(|event| (last(event), revision(event)));
     into.push_str(
         "Events:\n  Type\tReason\tAge\tFrom\tMessage\n  ----\t------\t----\t----\t-------\n",
     );
@@ -40,6 +41,12 @@ fn last(event: &Value) -> String {
         .into_iter()
         .map(text)
         .find(|time| !time.is_empty())
+        .unwrap_or_default()
+}
+
+fn revision(event: &Value) -> u64 {
+    text(&event["metadata"]["resourceVersion"])
+        .parse()
         .unwrap_or_default()
 }
 

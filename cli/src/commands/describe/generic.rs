@@ -73,18 +73,19 @@ fn words(key: &str) -> String {
     if key.contains(['.', '/', '-']) {
         return key.to_owned();
     }
-    let mut words = String::new();
-    let mut before = ' ';
-    for (index, c) in key.chars().enumerate() {
-        if c.is_uppercase() && before.is_lowercase() {
-            words.push(' ');
-        }
-        if index == 0 {
-            words.extend(c.to_uppercase());
-        } else {
-            words.push(c);
+    let mut words: Vec<String> = Vec::new();
+    let mut before = 'A';
+    for c in key.chars() {
+        match words.last_mut() {
+            Some(word) if !(c.is_uppercase() && before.is_lowercase()) => word.push(c),
+            _ => words.push(c.to_uppercase().collect()),
         }
         before = c;
     }
-    words
+    for word in &mut words {
+        if ["Api", "Id", "Ip", "Uid", "Url"].contains(&word.as_str()) {
+            word.make_ascii_uppercase();
+        }
+    }
+    words.join(" ")
 }
