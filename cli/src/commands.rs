@@ -24,7 +24,12 @@ mod version;
 
 /// Command line of wk clusters
 #[derive(Parser)]
-#[command(name = "wkctl", version, disable_help_subcommand = true)]
+#[command(
+    name = "wkctl",
+    version,
+    disable_help_subcommand = true,
+    args_override_self = true
+)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -122,7 +127,7 @@ fn error_line(error: &Error) -> String {
     }
     match server.reason.as_str() {
         "Unauthorized" => "error: You must be logged in to the server (Unauthorized)".to_owned(),
-        "Invalid" => format!("{doing}The {}", server.message),
+        "Invalid" => format!("The {}", server.message),
         reason => format!("Error from server ({reason}): {doing}{}", server.message),
     }
 }
@@ -157,6 +162,34 @@ mod tests {
             error_line(&Unreachable::Refused("a:1".to_owned()).into()),
             "The connection to the server a:1 was refused - did you specify the right host or port? (`wk up` starts a cluster)"
         );
+    }
+
+    #[test]
+    fn what_is_invalid_is_named_by_the_server() {
+        let error = ServerError {
+            code: 422,
+            reason: "Invalid".to_owned(),
+            message: "Pod \"a\" is invalid: spec.containers: Required value".to_owned(),
+        };
+        assert_eq!(
+            error_line(&Error::new(error).context("error when creating \"a.yaml\"")),
+            "The Pod \"a\" is invalid: spec.containers: Required value"
+        );
+    }
+
+    #[test]
+    fn the_last_of_a_flag_given_twice_counts() {
+        let line = [
+            "wkctl", "get", "po", "-n", "a", "-n", "b", "-f", "x", "-f", "y",
+        ];
+        assert!(
+            Cli::try_parse_from(line).is_err(),
+            "names and files exclude each other"
+        );
+        let cli = Cli::try_parse_from(["wkctl", "get", "-f", "x", "-n", "a", "-f", "y", "-n", "b"]);
+        let (global, command) = cli.unwrap().into_parts();
+        assert_eq!(global.namespace.as_deref(), Some("b"));
+        assert!(matches!(command, Command::Get(_)));
     }
 
     #[test]

@@ -13,5 +13,17 @@ async fn main() -> ExitCode {
         eprintln!("error: another TLS provider is installed");
         return ExitCode::FAILURE;
     }
-    cli::commands::run(cli::commands::Cli::parse()).await
+    match cli::commands::Cli::try_parse() {
+        Ok(cli) => cli::commands::run(cli).await,
+        Err(usage) => {
+            let help = !usage.use_stderr();
+            // Nobody may be reading any more; then there is nobody to tell.
+            let _ = usage.print();
+            if help {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
 }
