@@ -133,7 +133,10 @@ pub async fn apply(api: &Api, target: &Target, query: &str) -> Result<(Outcome, 
                     changed,
                 ));
             }
-            Err(error) if code(&error) == Some(409) => {}
+            // A manifest that names a revision wants exactly that one: trying again cannot help.
+            Err(error)
+                if code(&error) == Some(409)
+                    && target.object["metadata"]["resourceVersion"].is_null() => {}
             Err(error) => return Err(error),
         }
     }
