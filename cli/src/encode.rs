@@ -136,16 +136,12 @@ mod tests {
         check(
             object(json!({
                 "long": "lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore",
-                "lines": "a\n  b\nc\n", "strip": "a\nb", "keep": "a\n\n\n", "lead": "  a\nb\n", "crlf": "a\r\nb\r\n", "nl": "\n",
+                "lines": "a\n  b\nc\n", "strip": "a\nb", "lead": "  a\nb\n", "crlf": "a\r\nb\r\n",
             })),
             expect![[r#"
                 apiVersion: v1
                 data:
                   crlf: "a\r\nb\r\n"
-                  keep: |+
-                    a
-    
-    
                   lead: |2
                       a
                     b
@@ -154,8 +150,6 @@ mod tests {
                       b
                     c
                   long: lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore
-                  nl: |+
-    
                   strip: |-
                     a
                     b
@@ -164,6 +158,15 @@ mod tests {
                   name: a
             "#]],
         );
+    }
+
+    #[test]
+    fn empty_lines_at_the_end_are_kept() {
+        let object =
+            object(json!({"keep": "a\n\n\n", "line": "\n", "lines": "\n\n", "between": "a\n\nb"}));
+        let text = yaml(&object).unwrap();
+        let read = manifest::parse("a.yaml", &text).remove(0).object.unwrap();
+        assert_eq!(read, object, "{text}");
     }
 
     #[test]

@@ -12,6 +12,9 @@ use crate::{duration, query, selection, session::Session};
 /// Lines of each container when pods are chosen by label and the user does not say.
 const TAIL_OF_MANY: i64 = 10;
 
+/// A log that is not followed is printed in pieces of this many bytes.
+const CHUNK: usize = 64 << 10;
+
 /// Print what the containers of a pod print
 #[derive(Args)]
 pub(crate) struct Logs {
@@ -95,9 +98,19 @@ impl Logs {
         if !self.follow {
             for source in &sources {
                 let mut lines = Box::pin(api.lines(&source.path).await?);
+                let mut text = Vec::new();
                 while let Some(line) = lines.next().await {
-                    self.print(session, source, &line?)?;
+                    let Ok(line) = &line else {
+                        session.bytes(&text)?;
+                        return line.map(drop);
+                    };
+                    self.render(source, line, &mut text);
+                    if text.len() >= CHUNK {
+                        session.bytes(&text)?;
+                        text.clear();
+                    }
                 }
+                session.bytes(&text)?;
             }
             return Ok(());
         }
@@ -108,21 +121,21 @@ impl Logs {
         }
         let mut lines = stream::select_all(streams);
         while let Some((source, line)) = lines.next().await {
-            self.print(session, source, &line?)?;
+            let mut text = Vec::new();
+            self.render(source, &line?, &mut text);
+            session.bytes(&text)?;
         }
         Ok(())
     }
 
-    fn print(&self, session: &Session, source: &Source, line: &[u8]) -> Result<()> {
-        let mut text = Vec::with_capacity(line.len() + 1);
+    fn render(&self, source: &Source, line: &[u8], into: &mut Vec<u8>) {
         if self.prefix {
-            text.extend_from_slice(
+            into.extend_from_slice(
                 format!("[pod/{}/{}] ", source.pod, source.container).as_bytes(),
             );
         }
-        text.extend_from_slice(line);
-        text.push(b'\n');
-        session.bytes(&text)
+        into.extend_from_slice(line);
+        into.push(b'\n');
     }
 
     /// The pods that are meant.
