@@ -18,12 +18,22 @@ pub(crate) async fn authority(store: &dyn Store, today: jiff::civil::Date) -> Re
     let key = ResourceKey::new("wk.internal", "authorities").key("", "cluster");
     for _ in 0..3 {
         if let Some(entry) = store.get(&key).await.context("read the cluster's CA")? {
-            return serde_json::from_slice(&entry.value).context("the cluster's CA in the store cannot be read");
+            return serde_json::from_slice(&entry.value)
+                .context("the cluster's CA in the store cannot be read");
         }
         let made = pki::new_authority(today)?;
         let value = serde_json::to_vec(&made).context("encode the CA")?.into();
-        let group = Group { ops: vec![Op::Put { key: key.clone(), expect: Expect::Absent, value }] };
-        let commits = store.write(Token(rand::random()), &[group]).await.context("store the cluster's CA")?;
+        let group = Group {
+            ops: vec![Op::Put {
+                key: key.clone(),
+                expect: Expect::Absent,
+                value,
+            }],
+        };
+        let commits = store
+            .write(Token(rand::random()), &[group])
+            .await
+            .context("store the cluster's CA")?;
         if let [Commit::Done(_)] = commits.as_slice() {
             return Ok(made);
         }
@@ -33,20 +43,37 @@ pub(crate) async fn authority(store: &dyn Store, today: jiff::civil::Date) -> Re
 
 /// Loads a certificate from `dir`, or issues it: if it is not there, is another authority's, is for
 /// other names or ends soon.
-pub(crate) fn leaf(dir: &Path, name: &str, ca: &Pair, subject: &Subject<'_>, today: jiff::civil::Date) -> Result<Pair> {
+pub(crate) fn leaf(
+    dir: &Path,
+    name: &str,
+    ca: &Pair,
+    subject: &Subject<'_>,
+    today: jiff::civil::Date,
+) -> Result<Pair> {
     let path = dir.join(format!("{name}.json"));
-    let kept = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
+    let kept = std::fs::read(&path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
     let wanted = |kept: &Kept| {
         kept.authority == ca.certificate
             && kept.names == subject.names
-            && today.saturating_add(jiff::Span::new().days(RENEW_DAYS)) < kept.issued.saturating_add(jiff::Span::new().days(365))
+            && today.saturating_add(jiff::Span::new().days(RENEW_DAYS))
+                < kept.issued.saturating_add(jiff::Span::new().days(365))
     };
     if let Some(kept) = kept.filter(wanted) {
         return Ok(kept.pair);
     }
     let pair = ca.issue(subject, today)?;
-    let kept = Kept { authority: ca.certificate.clone(), names: subject.names.to_vec(), issued: today, pair };
-    write_private(&path, &serde_json::to_string(&kept).context("encode a certificate")?)?;
+    let kept = Kept {
+        authority: ca.certificate.clone(),
+        names: subject.names.to_vec(),
+        issued: today,
+        pair,
+    };
+    write_private(
+        &path,
+        &serde_json::to_string(&kept).context("encode a certificate")?,
+    )?;
     Ok(kept.pair)
 }
 
@@ -70,13 +97,22 @@ mod tests {
         let ca = pki::new_authority(today).unwrap();
         let names = ["localhost".to_owned()];
         let issue = |names: &[String], today| {
-            let subject = Subject { user: "wk-apiserver", groups: &[], names };
-            leaf(dir.path(), "apiserver", &ca, &subject, today).unwrap().certificate
+            let subject = Subject {
+                user: "wk-apiserver",
+                groups: &[],
+                names,
+            };
+            leaf(dir.path(), "apiserver", &ca, &subject, today)
+                .unwrap()
+                .certificate
         };
         let first = issue(&names, today);
         assert_eq!(issue(&names, jiff::civil::date(2026, 6, 1)), first);
         let renewed = issue(&names, jiff::civil::date(2026, 12, 20));
         assert_ne!(renewed, first);
-        assert_ne!(issue(&["other".to_owned()], jiff::civil::date(2026, 12, 20)), renewed);
+        assert_ne!(
+            issue(&["other".to_owned()], jiff::civil::date(2026, 12, 20)),
+            renewed
+        );
     }
 }

@@ -63,10 +63,20 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     };
 
     let listener = listen(up.listen).await?;
-    let port = listener.local_addr().context("read the listener's address")?.port();
+    let port = listener
+        .local_addr()
+        .context("read the listener's address")?
+        .port();
     let (store, objects) = open_store(up.database.as_deref(), data).await?;
     let ca = cluster::authority(store.as_ref(), today).await?;
-    let certificates = Certificates::issue(&ca, &data.path("pki"), &node_name, node_ip, ranges.first_service, today)?;
+    let certificates = Certificates::issue(
+        &ca,
+        &data.path("pki"),
+        &node_name,
+        node_ip,
+        ranges.first_service,
+        today,
+    )?;
     let url = format!("https://{}:{port}", reachable(up.listen.ip()));
     let text = kubeconfig::admin(&url, &ca.certificate, &certificates.admin);
     write_private(&data.path("admin.kubeconfig"), &text)?;
@@ -74,10 +84,17 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     // The API: cache, server, listener.
     let registry = Arc::new(Registry::builtin());
     let codec = Arc::new(api::codec::Codec::new(&registry));
-    let (cache, feed) =
-        store::Cache::start(store, codec, store::CacheConfig::default()).await.context("read the store")?;
-    tasks.start("store", async move { feed.await.context("follow the store") });
-    let nodelets = Nodelets::new(&node_name, pki::client_tls(&ca.certificate, &certificates.apiserver_client)?);
+    let (cache, feed) = store::Cache::start(store, codec, store::CacheConfig::default())
+        .await
+        .context("read the store")?;
+    tasks.start_foundation(
+        "store",
+        async move { feed.await.context("follow the store") },
+    );
+    let nodelets = Nodelets::new(
+        &node_name,
+        pki::client_tls(&ca.certificate, &certificates.apiserver_client)?,
+    );
     let config = api::server::Config {
         service_range: ranges.services.parse().expect("a constant range"),
         advertised: SocketAddr::new(node_ip, port),
@@ -88,7 +105,11 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     let tls = pki::apiserver_tls(&ca.certificate, &certificates.apiserver)?;
     let stop = tasks.stop();
     let router = apiserver.router();
-    tasks.start("apiserver", async move { api::serve::run(listener, tls, router, stop).await.context("serve the API") });
+    tasks.start("apiserver", async move {
+        api::serve::run(listener, tls, router, stop)
+            .await
+            .context("serve the API")
+    });
     let (stop, bootstrap) = (tasks.stop(), apiserver.clone());
     tasks.start("bootstrap", async move {
         bootstrap.run(stop).await;
@@ -96,26 +117,49 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     });
 
     // The control plane.
-    let identity = up.database.is_some().then(|| format!("{node_name}_{}", std::process::id()));
+    let identity = up
+        .database
+        .is_some()
+        .then(|| format!("{node_name}_{}", std::process::id()));
     let client = apiserver.client(User::controller_manager());
     let own = client.clone();
-    lead(tasks, "controllers", "kube-controller-manager", identity.clone(), client, move |stop| async move {
-        controllers::Controllers::new(own, controllers::Config::default()).run(stop).await;
-        Ok(())
-    });
+    lead(
+        tasks,
+        "controllers",
+        "kube-controller-manager",
+        identity.clone(),
+        client,
+        move |stop| async move {
+            controllers::Controllers::new(own, controllers::Config::default())
+                .run(stop)
+                .await;
+            Ok(())
+        },
+    );
     let client = apiserver.client(User::scheduler());
     let own = client.clone();
-    lead(tasks, "scheduler", "kube-scheduler", identity, client, move |stop| async move {
-        scheduler::Scheduler::new(own, scheduler::Config::default()).run(stop).await;
-        Ok(())
-    });
+    lead(
+        tasks,
+        "scheduler",
+        "kube-scheduler",
+        identity,
+        client,
+        move |stop| async move {
+            scheduler::Scheduler::new(own, scheduler::Config::default())
+                .run(stop)
+                .await;
+            Ok(())
+        },
+    );
 
     // The node.
     let node_client = || apiserver.client(User::node(&node_name));
     let network_config = network::Config {
         node_name: node_name.clone(),
         mode: ranges.mode,
-        pod_range: ranges.own_pods.map(|range| range.parse().expect("a constant range")),
+        pod_range: ranges
+            .own_pods
+            .map(|range| range.parse().expect("a constant range")),
         cluster_pod_range: ranges.cluster_pods.parse().expect("a constant range"),
         service_range: ranges.services.parse().expect("a constant range"),
         cluster_domain: "cluster.local".to_owned(),
@@ -129,13 +173,27 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     })?;
     let stop = tasks.stop();
     tasks.start("network", network_task.run(stop));
-    let node = Node { name: &node_name, ip: node_ip, ranges: &ranges, ca: &ca, certificates: &certificates };
+    let node = Node {
+        name: &node_name,
+        ip: node_ip,
+        ranges: &ranges,
+        ca: &ca,
+        certificates: &certificates,
+    };
     start_nodelet(tasks, data, node, &nodelets, network.clone(), node_client()).await?;
 
     let admin = apiserver.client(User::new(ADMIN, &[MASTERS]));
-    tokio::time::timeout(READY, apiserver.ready()).await.context("the API did not become ready")?;
+    tokio::time::timeout(READY, apiserver.ready())
+        .await
+        .context("the API did not become ready")?;
     let addresses = format!("pods {}, services {}", ranges.cluster_pods, ranges.services);
-    Ok(Components { url, objects, addresses, admin, network })
+    Ok(Components {
+        url,
+        objects,
+        addresses,
+        admin,
+        network,
+    })
 }
 
 /// Starts a component that only one process of the cluster may run at a time: with an identity, by
@@ -178,15 +236,22 @@ async fn start_nodelet(
     client: kube::Client,
 ) -> Result<()> {
     let network: Arc<dyn PodNetwork> = Arc::new(network);
-    let wasm = WasmRuntime::new(runtime_wasm::Config { code_cache: data.path("code"), network: network.clone() })
-        .context("start the WebAssembly runtime")?;
+    let wasm = WasmRuntime::new(runtime_wasm::Config {
+        code_cache: data.path("code"),
+        network: network.clone(),
+    })
+    .context("start the WebAssembly runtime")?;
     let runtimes: Vec<Arc<dyn Runtime>> = vec![Arc::new(wasm)];
     let images: Arc<dyn Images> = Arc::new(
-        ImageStore::open(data.path("images"), runtimes::images::Config::default()).context("open the image store")?,
+        ImageStore::open(data.path("images"), runtimes::images::Config::default())
+            .context("open the image store")?,
     );
     let listener = nodelet_listener(node.ip).await?;
     let config = nodelet::Config {
-        port: listener.local_addr().context("read the nodelet's address")?.port(),
+        port: listener
+            .local_addr()
+            .context("read the nodelet's address")?
+            .port(),
         pod_range: match node.ranges.own_pods {
             Some(range) => nodelet::PodRange::Fixed(range.to_owned()),
             None => nodelet::PodRange::Assigned,
@@ -197,7 +262,10 @@ async fn start_nodelet(
     nodelets.set_own(handle.router());
     let tls = pki::nodelet_tls(&node.ca.certificate, &node.certificates.nodelet)?;
     let (stop, router) = (tasks.stop(), handle.router());
-    tasks.start("nodelet server", nodelet::serve(listener, tls, router, stop));
+    tasks.start(
+        "nodelet server",
+        nodelet::serve(listener, tls, router, stop),
+    );
     let stop = tasks.stop();
     tasks.start("nodelet", nodelet.run(stop));
     Ok(())
@@ -207,10 +275,12 @@ async fn start_nodelet(
 async fn nodelet_listener(ip: IpAddr) -> Result<TcpListener> {
     match TcpListener::bind((ip, NODELET_PORT)).await {
         Ok(listener) => Ok(listener),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            TcpListener::bind((ip, 0)).await.with_context(|| format!("listen on {ip} for the nodelet"))
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => TcpListener::bind((ip, 0))
+            .await
+            .with_context(|| format!("listen on {ip} for the nodelet")),
+        Err(error) => {
+            Err(error).with_context(|| format!("listen on {ip}:{NODELET_PORT} for the nodelet"))
         }
-        Err(error) => Err(error).with_context(|| format!("listen on {ip}:{NODELET_PORT} for the nodelet")),
     }
 }
 
@@ -218,7 +288,9 @@ async fn listen(address: SocketAddr) -> Result<TcpListener> {
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            bail!("cannot serve the API on {address}: another process listens there; name another address with --listen")
+            bail!(
+                "cannot serve the API on {address}: another process listens there; name another address with --listen"
+            )
         }
         Err(error) => Err(error).with_context(|| format!("cannot serve the API on {address}")),
     }
@@ -226,18 +298,26 @@ async fn listen(address: SocketAddr) -> Result<TcpListener> {
 
 /// Where a client on this host connects to a listener.
 fn reachable(ip: IpAddr) -> IpAddr {
-    if ip.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { ip }
+    if ip.is_unspecified() {
+        Ipv4Addr::LOCALHOST.into()
+    } else {
+        ip
+    }
 }
 
 async fn open_store(database: Option<&str>, data: &DataDir) -> Result<(Arc<dyn Store>, String)> {
     match database {
         Some(url) => {
-            let store = store_postgres::connect(url).await.context("open the database")?;
+            let store = store_postgres::connect(url)
+                .await
+                .context("open the database")?;
             Ok((Arc::new(store), "Postgres".to_owned()))
         }
         None => {
             let dir = data.path("store");
-            let store = store_sqlite::open(&dir).await.context("open the database")?;
+            let store = store_sqlite::open(&dir)
+                .await
+                .context("open the database")?;
             Ok((Arc::new(store), format!("{} (SQLite)", dir.display())))
         }
     }
@@ -246,7 +326,10 @@ async fn open_store(database: Option<&str>, data: &DataDir) -> Result<(Arc<dyn S
 fn node_name(up: &Up) -> Result<String> {
     let name = match &up.node_name {
         Some(name) => name.clone(),
-        None => nix::unistd::gethostname().context("read the host's name")?.to_string_lossy().into_owned(),
+        None => nix::unistd::gethostname()
+            .context("read the host's name")?
+            .to_string_lossy()
+            .into_owned(),
     };
     Ok(name.to_lowercase())
 }
@@ -331,12 +414,27 @@ impl Certificates {
         names.dedup();
         let node_names = [node_name.to_owned(), node_ip.to_string()];
         let issue = |name: &str, user: &str, groups: &[&str], names: &[String]| {
-            cluster::leaf(dir, name, ca, &Subject { user, groups, names }, today)
+            cluster::leaf(
+                dir,
+                name,
+                ca,
+                &Subject {
+                    user,
+                    groups,
+                    names,
+                },
+                today,
+            )
         };
         Ok(Self {
             apiserver: issue("apiserver", "wk-apiserver", &[], &names)?,
             apiserver_client: issue("apiserver-client", "system:apiserver", &[MASTERS], &[])?,
-            nodelet: issue("nodelet", &format!("system:node:{node_name}"), &["system:nodes"], &node_names)?,
+            nodelet: issue(
+                "nodelet",
+                &format!("system:node:{node_name}"),
+                &["system:nodes"],
+                &node_names,
+            )?,
             admin: issue("admin", ADMIN, &[MASTERS], &[])?,
         })
     }

@@ -31,16 +31,24 @@ pub(crate) fn default_root() -> Result<PathBuf> {
     if let Some(data) = std::env::var_os("XDG_DATA_HOME").filter(|v| !v.is_empty()) {
         return Ok(PathBuf::from(data).join("wk"));
     }
-    let home = std::env::var_os("HOME").context("neither XDG_DATA_HOME nor HOME is set: name --data-dir")?;
+    let home = std::env::var_os("HOME")
+        .context("neither XDG_DATA_HOME nor HOME is set: name --data-dir")?;
     Ok(PathBuf::from(home).join(".local/share/wk"))
 }
 
 impl DataDir {
     /// Makes the directory if it is not there and takes it, or says who has it.
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        let make = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        let make = |path: &Path| {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)
+        };
         make(root).with_context(|| format!("cannot use the data directory {}", root.display()))?;
-        let root = root.canonicalize().with_context(|| format!("cannot use the data directory {}", root.display()))?;
+        let root = root
+            .canonicalize()
+            .with_context(|| format!("cannot use the data directory {}", root.display()))?;
         let path = root.join("wk.lock");
         let file = OpenOptions::new()
             .read(true)
@@ -62,7 +70,8 @@ impl DataDir {
                 );
             }
             Err((_, errno)) => {
-                return Err(errno).with_context(|| format!("cannot lock the data directory {}", root.display()));
+                return Err(errno)
+                    .with_context(|| format!("cannot lock the data directory {}", root.display()));
             }
         };
         lock.set_len(0)
@@ -91,7 +100,11 @@ pub(crate) fn write_private(path: &Path, contents: &str) -> Result<()> {
     let temporary = path.with_extension("tmp");
     let _ = fs::remove_file(&temporary);
     let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)?;
         file.write_all(contents.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, path)
@@ -110,7 +123,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let held = DataDir::open(dir.path()).unwrap();
         let error = DataDir::open(dir.path()).err().unwrap().to_string();
-        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        assert!(
+            error.contains(&format!("process {}", std::process::id())),
+            "{error}"
+        );
         drop(held);
         DataDir::open(dir.path()).unwrap();
     }
@@ -122,6 +138,9 @@ mod tests {
         write_private(&path, "a").unwrap();
         write_private(&path, "b").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "b");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 }

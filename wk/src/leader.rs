@@ -11,10 +11,7 @@ use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
-use kube::{
-    Api, Client,
-    api::PostParams,
-};
+use kube::{Api, Client, api::PostParams};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -45,12 +42,22 @@ where
     F: Future<Output = Result<()>>,
 {
     let leases: Api<Lease> = Api::namespaced(client, "kube-system");
-    let mut observed = Observed { version: None, at: Instant::now() };
+    let mut observed = Observed {
+        version: None,
+        at: Instant::now(),
+    };
     loop {
-        if try_hold(&leases, name, identity, &mut observed).await.unwrap_or_else(|error| {
-            tracing::warn!(lease = name, error = format!("{error:#}"), "cannot take the lease");
-            false
-        }) {
+        if try_hold(&leases, name, identity, &mut observed)
+            .await
+            .unwrap_or_else(|error| {
+                tracing::warn!(
+                    lease = name,
+                    error = format!("{error:#}"),
+                    "cannot take the lease"
+                );
+                false
+            })
+        {
             break;
         }
         tokio::select! {
@@ -70,7 +77,12 @@ where
 }
 
 /// Renews until that has failed for too long, and says why.
-async fn renew(leases: &Api<Lease>, name: &str, identity: &str, observed: &mut Observed) -> anyhow::Error {
+async fn renew(
+    leases: &Api<Lease>,
+    name: &str,
+    identity: &str,
+    observed: &mut Observed,
+) -> anyhow::Error {
     let mut renewed = Instant::now();
     loop {
         tokio::time::sleep(RETRY).await;
@@ -80,21 +92,39 @@ async fn renew(leases: &Api<Lease>, name: &str, identity: &str, observed: &mut O
             Err(error) if renewed.elapsed() >= RENEW_DEADLINE => {
                 return error.context(format!("the lease {name} could not be renewed"));
             }
-            Err(error) => tracing::warn!(lease = name, error = format!("{error:#}"), "cannot renew the lease"),
+            Err(error) => tracing::warn!(
+                lease = name,
+                error = format!("{error:#}"),
+                "cannot renew the lease"
+            ),
         }
     }
 }
 
 /// Takes or renews the lease if it may be had; true if it is now held.
-async fn try_hold(leases: &Api<Lease>, name: &str, identity: &str, observed: &mut Observed) -> Result<bool> {
+async fn try_hold(
+    leases: &Api<Lease>,
+    name: &str,
+    identity: &str,
+    observed: &mut Observed,
+) -> Result<bool> {
     let attempt = async {
         let Some(mut lease) = leases.get_opt(name).await.context("read the lease")? else {
-            let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-            let lease = Lease { metadata, spec: Some(claim(None, identity)) };
+            let metadata = ObjectMeta {
+                name: Some(name.to_owned()),
+                ..ObjectMeta::default()
+            };
+            let lease = Lease {
+                metadata,
+                spec: Some(claim(None, identity)),
+            };
             return won(leases.create(&PostParams::default(), &lease).await);
         };
         if observed.version != lease.metadata.resource_version {
-            *observed = Observed { version: lease.metadata.resource_version.clone(), at: Instant::now() };
+            *observed = Observed {
+                version: lease.metadata.resource_version.clone(),
+                at: Instant::now(),
+            };
         }
         if !may_hold(lease.spec.as_ref(), identity, observed.at.elapsed()) {
             return Ok(false);
@@ -119,8 +149,12 @@ fn won(written: kube::Result<Lease>) -> Result<bool> {
 
 /// True if the lease is ours, free, or has not changed for as long as it holds. Pure.
 fn may_hold(spec: Option<&LeaseSpec>, identity: &str, unchanged: Duration) -> bool {
-    let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
-    let seconds = spec.and_then(|spec| spec.lease_duration_seconds).unwrap_or_default();
+    let holder = spec
+        .and_then(|spec| spec.holder_identity.as_deref())
+        .unwrap_or_default();
+    let seconds = spec
+        .and_then(|spec| spec.lease_duration_seconds)
+        .unwrap_or_default();
     let holds = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
     holder.is_empty() || holder == identity || unchanged >= holds
 }
@@ -131,7 +165,11 @@ fn claim(spec: Option<LeaseSpec>, identity: &str) -> LeaseSpec {
     let spec = spec.unwrap_or_default();
     let ours = spec.holder_identity.as_deref() == Some(identity);
     LeaseSpec {
-        acquire_time: if ours { spec.acquire_time } else { Some(now.clone()) },
+        acquire_time: if ours {
+            spec.acquire_time
+        } else {
+            Some(now.clone())
+        },
         lease_transitions: Some(spec.lease_transitions.unwrap_or_default() + i32::from(!ours)),
         holder_identity: Some(identity.to_owned()),
         lease_duration_seconds: Some(i32::try_from(DURATION.as_secs()).expect("a constant fits")),
@@ -144,7 +182,11 @@ fn claim(spec: Option<LeaseSpec>, identity: &str) -> LeaseSpec {
 async fn give_up(leases: &Api<Lease>, name: &str, identity: &str) {
     let release = async {
         let mut lease = leases.get(name).await?;
-        if let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(identity)) {
+        if let Some(spec) = lease
+            .spec
+            .as_mut()
+            .filter(|spec| spec.holder_identity.as_deref() == Some(identity))
+        {
             spec.holder_identity = None;
             leases.replace(name, &PostParams::default(), &lease).await?;
         }
@@ -181,9 +223,21 @@ mod tests {
 
     #[test]
     fn taking_a_lease_from_another_counts_as_a_transition() {
-        let taken = claim(Some(LeaseSpec { lease_transitions: Some(3), ..spec("b") }), "a");
-        assert_eq!((taken.lease_transitions, taken.holder_identity.as_deref()), (Some(4), Some("a")));
+        let taken = claim(
+            Some(LeaseSpec {
+                lease_transitions: Some(3),
+                ..spec("b")
+            }),
+            "a",
+        );
+        assert_eq!(
+            (taken.lease_transitions, taken.holder_identity.as_deref()),
+            (Some(4), Some("a"))
+        );
         let renewed = claim(Some(taken.clone()), "a");
-        assert_eq!((renewed.lease_transitions, renewed.acquire_time), (Some(4), taken.acquire_time));
+        assert_eq!(
+            (renewed.lease_transitions, renewed.acquire_time),
+            (Some(4), taken.acquire_time)
+        );
     }
 }

@@ -29,7 +29,13 @@ struct Args {
     #[command(subcommand)]
     command: Command,
     /// What to log to stderr, as a level or a tracing filter (`info`, `warn,api=debug`)
-    #[arg(long, global = true, env = "WK_LOG", default_value = "warn", value_name = "FILTER")]
+    #[arg(
+        long,
+        global = true,
+        env = "WK_LOG",
+        default_value = "warn",
+        value_name = "FILTER"
+    )]
     log: String,
 }
 
@@ -52,13 +58,19 @@ fn main() -> ExitCode {
 fn run(args: Args) -> anyhow::Result<()> {
     use anyhow::Context as _;
 
-    let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?} is not a filter", args.log))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter = EnvFilter::try_new(&args.log)
+        .with_context(|| format!("--log {:?} is not a filter", args.log))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     tokio_rustls::rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("another TLS provider is installed"))?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the async runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the async runtime")?;
     match args.command {
         Command::Up(up) => runtime.block_on(up.run()),
     }

@@ -24,10 +24,15 @@ const REACHABLE: Duration = Duration::from_secs(10);
 
 /// Applies what can be applied, waits, prints URLs; what could not be read or applied is one error
 /// at the end.
-pub(crate) async fn apply(components: &Components, sources: &[String], recursive: bool) -> Result<()> {
+pub(crate) async fn apply(
+    components: &Components,
+    sources: &[String],
+    recursive: bool,
+) -> Result<()> {
     let api = Api::new(components.admin.clone());
     let resources = Resources::discover(&api).await?;
-    let (targets, mut errors) = apply::targets(&resources, sources, recursive, "default", false).await?;
+    let (targets, mut errors) =
+        apply::targets(&resources, sources, recursive, "default", false).await?;
     let mut applied = Vec::new();
     for target in targets {
         match apply::apply(&api, &target, "fieldManager=wk-up&fieldValidation=Strict").await {
@@ -39,7 +44,10 @@ pub(crate) async fn apply(components: &Components, sources: &[String], recursive
         }
     }
     wait_ready(&api, &applied).await;
-    for target in applied.iter().filter(|target| target.resource.kind == "Service") {
+    for target in applied
+        .iter()
+        .filter(|target| target.resource.kind == "Service")
+    {
         print_urls(components, &api, target).await?;
     }
     if errors.is_empty() {
@@ -51,7 +59,10 @@ pub(crate) async fn apply(components: &Components, sources: &[String], recursive
 /// Shows how far each object is until all are ready or have failed.
 async fn wait_ready(api: &Api, targets: &[Target]) {
     let mut board = Board::new(targets.iter().map(Target::display));
-    let watches = targets.iter().enumerate().map(|(index, target)| progress(api, target).map(move |p| (index, p)).boxed());
+    let watches = targets
+        .iter()
+        .enumerate()
+        .map(|(index, target)| progress(api, target).map(move |p| (index, p)).boxed());
     let mut watches = stream::select_all(watches);
     while let Some((index, progress)) = watches.next().await {
         board.set(index, progress);
@@ -75,33 +86,56 @@ fn progress<'a>(api: &'a Api, target: &'a Target) -> impl stream::Stream<Item = 
     };
     let changes = watch_object(objects, &target.name).then(move |change| async move {
         match change {
-            Ok(Some(object)) => judge(api, target, &serde_json::to_value(&object).unwrap_or_default()).await,
+            Ok(Some(object)) => {
+                judge(
+                    api,
+                    target,
+                    &serde_json::to_value(&object).unwrap_or_default(),
+                )
+                .await
+            }
             Ok(None) => Progress::Failed("it was deleted".to_owned()),
             Err(error) => Progress::Waiting(error.to_string()),
         }
     });
     // Up to and with the first that is not waiting.
-    stream::unfold((Box::pin(changes), false), |(mut changes, done)| async move {
-        if done {
-            return None;
-        }
-        let progress = changes.next().await?;
-        let done = !matches!(progress, Progress::Waiting(_));
-        Some((progress, (changes, done)))
-    })
+    stream::unfold(
+        (Box::pin(changes), false),
+        |(mut changes, done)| async move {
+            if done {
+                return None;
+            }
+            let progress = changes.next().await?;
+            let done = !matches!(progress, Progress::Waiting(_));
+            Some((progress, (changes, done)))
+        },
+    )
 }
 
 /// An object's own progress; a workload that waits also says what its pods wait for.
 async fn judge(api: &Api, target: &Target, object: &Value) -> Progress {
     let progress = wait::progress(object);
-    let (Progress::Waiting(text), Some(labels)) = (&progress, object["spec"]["selector"]["matchLabels"].as_object()) else {
+    let (Progress::Waiting(text), Some(labels)) = (
+        &progress,
+        object["spec"]["selector"]["matchLabels"].as_object(),
+    ) else {
         return progress;
     };
-    let selector: Vec<String> =
-        labels.iter().filter_map(|(key, value)| Some(format!("{key}%3D{}", value.as_str()?))).collect();
-    let path = format!("/api/v1/namespaces/{}/pods?labelSelector={}", target.namespace, selector.join("%2C"));
+    let selector: Vec<String> = labels
+        .iter()
+        .filter_map(|(key, value)| Some(format!("{key}%3D{}", value.as_str()?)))
+        .collect();
+    let path = format!(
+        "/api/v1/namespaces/{}/pods?labelSelector={}",
+        target.namespace,
+        selector.join("%2C")
+    );
     let pods = api.get(&path).await.unwrap_or_default();
-    let reason = pods["items"].as_array().into_iter().flatten().find_map(wait::waiting_reason);
+    let reason = pods["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find_map(wait::waiting_reason);
     match reason.filter(|reason| reason != "ContainerCreating") {
         Some(reason) => Progress::Waiting(format!("{text} ({reason})")),
         None => progress,
@@ -113,15 +147,25 @@ async fn judge(api: &Api, target: &Target, object: &Value) -> Progress {
 async fn print_urls(components: &Components, api: &Api, target: &Target) -> Result<()> {
     let service = api.get(&target.path()).await?;
     for port in service["spec"]["ports"].as_array().into_iter().flatten() {
-        let number = port["port"].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or_default();
-        if port["protocol"].as_str().is_some_and(|protocol| protocol != "TCP") {
+        let number = port["port"]
+            .as_u64()
+            .and_then(|port| u16::try_from(port).ok())
+            .unwrap_or_default();
+        if port["protocol"]
+            .as_str()
+            .is_some_and(|protocol| protocol != "TCP")
+        {
             continue;
         }
         let end = Instant::now() + REACHABLE;
         let address = loop {
-            let address = components.network.host_address(&target.namespace, &target.name, number);
+            let address = components
+                .network
+                .host_address(&target.namespace, &target.name, number);
             if let Some(address) = address
-                && tokio::time::timeout_at(end, TcpStream::connect(address)).await.is_ok_and(|c| c.is_ok())
+                && tokio::time::timeout_at(end, TcpStream::connect(address))
+                    .await
+                    .is_ok_and(|c| c.is_ok())
             {
                 break Some(address);
             }
@@ -131,10 +175,17 @@ async fn print_urls(components: &Components, api: &Api, target: &Target) -> Resu
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
         match address {
-            Some(address) if number == 443 => println!("{}: https://{}/", target.display(), address),
-            Some(address) if address.port() == 80 => println!("{}: http://{}/", target.display(), address.ip()),
+            Some(address) if number == 443 => {
+                println!("{}: https://{}/", target.display(), address)
+            }
+            Some(address) if address.port() == 80 => {
+                println!("{}: http://{}/", target.display(), address.ip())
+            }
             Some(address) => println!("{}: http://{address}/", target.display()),
-            None => eprintln!("{}: port {number} does not answer on this host yet", target.display()),
+            None => eprintln!(
+                "{}: port {number} does not answer on this host yet",
+                target.display()
+            ),
         }
     }
     Ok(())

@@ -34,7 +34,11 @@ impl Nodelets {
     /// `tls` shows the apiserver's client certificate.
     pub(crate) fn new(own_name: &str, tls: ClientConfig) -> Arc<Self> {
         let tls = TlsConnector::from(Arc::new(tls));
-        Arc::new(Self { own_name: own_name.to_owned(), own: OnceLock::new(), tls })
+        Arc::new(Self {
+            own_name: own_name.to_owned(),
+            own: OnceLock::new(),
+            tls,
+        })
     }
 
     /// Names this process' own nodelet; later calls change nothing.
@@ -42,12 +46,17 @@ impl Nodelets {
         let _ = self.own.set(router);
     }
 
-    async fn over_tls(&self, node: &NodeTarget, mut request: Request<Body>) -> Result<Response<Body>, Cause> {
+    async fn over_tls(
+        &self,
+        node: &NodeTarget,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Cause> {
         let address = format!("{}:{}", node.address, node.port);
         let tcp = timeout(CONNECT, TcpStream::connect(&address)).await??;
         let name = ServerName::try_from(node.address.clone())?;
         let tls = timeout(CONNECT, self.tls.connect(name, tcp)).await??;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
         request.headers_mut().insert(header::HOST, address.parse()?);
         // The connection is driven by whoever reads the body: it ends with it.
         let mut driver = tokio::task::JoinSet::new();
@@ -57,7 +66,12 @@ impl Nodelets {
             }
         });
         let response = timeout(ANSWER, sender.send_request(request)).await??;
-        Ok(response.map(|body| Body::new(Driven { body, _driver: driver })))
+        Ok(response.map(|body| {
+            Body::new(Driven {
+                body,
+                _driver: driver,
+            })
+        }))
     }
 }
 
@@ -81,7 +95,11 @@ impl hyper::body::Body for Driven {
 
 #[async_trait]
 impl NodeProxy for Nodelets {
-    async fn request(&self, node: &NodeTarget, request: Request<Body>) -> Result<Response<Body>, NodeProxyError> {
+    async fn request(
+        &self,
+        node: &NodeTarget,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, NodeProxyError> {
         if let Some(own) = self.own.get().filter(|_| node.name == self.own_name) {
             return match own.clone().oneshot(request).await {
                 Ok(response) => Ok(response),
@@ -90,6 +108,9 @@ impl NodeProxy for Nodelets {
         }
         self.over_tls(node, request)
             .await
-            .map_err(|source| NodeProxyError::Unreachable { node: node.name.clone(), source: Some(source) })
+            .map_err(|source| NodeProxyError::Unreachable {
+                node: node.name.clone(),
+                source: Some(source),
+            })
     }
 }

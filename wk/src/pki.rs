@@ -8,8 +8,8 @@ use std::{net::IpAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType, string::Ia5String,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType, string::Ia5String,
 };
 use serde::{Deserialize, Serialize};
 use tokio_rustls::rustls::{
@@ -46,24 +46,38 @@ pub(crate) fn new_authority(today: jiff::civil::Date) -> Result<Pair> {
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "wk-ca");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     let end = today.saturating_add(jiff::Span::new().years(CA_YEARS));
     set_validity(&mut params, today, end);
     let key = KeyPair::generate().context("make the CA's key")?;
-    let certificate = params.self_signed(&key).context("sign the CA's certificate")?;
-    Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
+    let certificate = params
+        .self_signed(&key)
+        .context("sign the CA's certificate")?;
+    Ok(Pair {
+        certificate: certificate.pem(),
+        key: key.serialize_pem(),
+    })
 }
 
 impl Pair {
     /// Signs a certificate for a server (a subject with names) or a client, valid for a year.
     pub(crate) fn issue(&self, subject: &Subject<'_>, today: jiff::civil::Date) -> Result<Pair> {
         let ca_key = KeyPair::from_pem(&self.key).context("read the CA's key")?;
-        let issuer = Issuer::from_ca_cert_pem(&self.certificate, ca_key).context("read the CA's certificate")?;
+        let issuer = Issuer::from_ca_cert_pem(&self.certificate, ca_key)
+            .context("read the CA's certificate")?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, subject.user);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, subject.user);
         for group in subject.groups {
-            params.distinguished_name.push(DnType::OrganizationName, *group);
+            params
+                .distinguished_name
+                .push(DnType::OrganizationName, *group);
         }
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -75,15 +89,22 @@ impl Pair {
         for name in subject.names {
             params.subject_alt_names.push(match name.parse::<IpAddr>() {
                 Ok(ip) => SanType::IpAddress(ip),
-                Err(_) => SanType::DnsName(Ia5String::try_from(name.as_str()).context("read a server's name")?),
+                Err(_) => SanType::DnsName(
+                    Ia5String::try_from(name.as_str()).context("read a server's name")?,
+                ),
             });
         }
         let end = today.saturating_add(jiff::Span::new().days(LEAF_DAYS));
         set_validity(&mut params, today, end);
-        let key = KeyPair::generate().with_context(|| format!("make the key of {}", subject.user))?;
-        let certificate =
-            params.signed_by(&key, &issuer).with_context(|| format!("sign the certificate of {}", subject.user))?;
-        Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
+        let key =
+            KeyPair::generate().with_context(|| format!("make the key of {}", subject.user))?;
+        let certificate = params
+            .signed_by(&key, &issuer)
+            .with_context(|| format!("sign the certificate of {}", subject.user))?;
+        Ok(Pair {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
     }
 
     /// The certificates in order, leaf first.
@@ -114,7 +135,9 @@ fn set_validity(params: &mut CertificateParams, start: jiff::civil::Date, end: j
 fn roots(ca: &str) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
-        roots.add(certificate.context("read the CA's certificate")?).context("trust the CA's certificate")?;
+        roots
+            .add(certificate.context("read the CA's certificate")?)
+            .context("trust the CA's certificate")?;
     }
     Ok(roots)
 }
@@ -129,10 +152,20 @@ pub(crate) fn nodelet_tls(ca: &str, server: &Pair) -> Result<ServerConfig> {
     server_tls(ca, server, true, &[b"http/1.1"])
 }
 
-fn server_tls(ca: &str, server: &Pair, client_required: bool, protocols: &[&[u8]]) -> Result<ServerConfig> {
+fn server_tls(
+    ca: &str,
+    server: &Pair,
+    client_required: bool,
+    protocols: &[&[u8]],
+) -> Result<ServerConfig> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider.clone());
-    let verifier = if client_required { verifier } else { verifier.allow_unauthenticated() };
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca)?), provider.clone());
+    let verifier = if client_required {
+        verifier
+    } else {
+        verifier.allow_unauthenticated()
+    };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .context("choose TLS versions")?
@@ -165,12 +198,28 @@ mod tests {
     fn a_server_and_a_client_of_one_authority_trust_each_other() {
         let ca = new_authority(today()).unwrap();
         let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let server = ca.issue(&Subject { user: "wk-apiserver", groups: &[], names: &names }, today()).unwrap();
-        let client =
-            ca.issue(&Subject { user: "wk-admin", groups: &["system:masters"], names: &[] }, today()).unwrap();
+        let server = ca
+            .issue(
+                &Subject {
+                    user: "wk-apiserver",
+                    groups: &[],
+                    names: &names,
+                },
+                today(),
+            )
+            .unwrap();
+        let client = ca
+            .issue(
+                &Subject {
+                    user: "wk-admin",
+                    groups: &["system:masters"],
+                    names: &[],
+                },
+                today(),
+            )
+            .unwrap();
         let tls = nodelet_tls(&ca.certificate, &server).unwrap();
-        let mut server =
-            tokio_rustls::rustls::ServerConnection::new(Arc::new(tls)).unwrap();
+        let mut server = tokio_rustls::rustls::ServerConnection::new(Arc::new(tls)).unwrap();
         let mut client = tokio_rustls::rustls::ClientConnection::new(
             Arc::new(client_tls(&ca.certificate, &client).unwrap()),
             "localhost".try_into().unwrap(),
@@ -194,7 +243,16 @@ mod tests {
     fn a_certificate_of_another_authority_is_refused() {
         let ours = new_authority(today()).unwrap();
         let theirs = new_authority(today()).unwrap();
-        let client = theirs.issue(&Subject { user: "eve", groups: &["system:masters"], names: &[] }, today()).unwrap();
+        let client = theirs
+            .issue(
+                &Subject {
+                    user: "eve",
+                    groups: &["system:masters"],
+                    names: &[],
+                },
+                today(),
+            )
+            .unwrap();
         let verifier = WebPkiClientVerifier::builder_with_provider(
             Arc::new(roots(&ours.certificate).unwrap()),
             Arc::new(ring::default_provider()),

@@ -8,7 +8,8 @@ use api::auth::{StaticToken, User};
 
 /// Reads a token file; an error names the line.
 pub(crate) fn read(path: &Path) -> Result<Vec<StaticToken>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("read the token file {}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("read the token file {}", path.display()))?;
     parse(&text).with_context(|| format!("read the token file {}", path.display()))
 }
 
@@ -23,10 +24,19 @@ fn parse(text: &str) -> Result<Vec<StaticToken>> {
             bail!("line {}: expected token,user[,uid[,\"groups\"]]", index + 1);
         };
         if token.is_empty() || user.is_empty() {
-            bail!("line {}: the token and the user must not be empty", index + 1);
+            bail!(
+                "line {}: the token and the user must not be empty",
+                index + 1
+            );
         }
-        let groups: Vec<&str> = rest.get(1).map(|groups| groups.split(',').map(str::trim).collect()).unwrap_or_default();
-        tokens.push(StaticToken { token: token.clone(), user: User::new(user.clone(), &groups) });
+        let groups: Vec<&str> = rest
+            .get(1)
+            .map(|groups| groups.split(',').map(str::trim).collect())
+            .unwrap_or_default();
+        tokens.push(StaticToken {
+            token: token.clone(),
+            user: User::new(user.clone(), &groups),
+        });
     }
     Ok(tokens)
 }
@@ -51,7 +61,8 @@ mod tests {
 
     #[test]
     fn a_token_has_a_user_and_groups() {
-        let tokens = parse("# comment\n\ns3cret,ci,7,\"system:masters, dev\"\nplain,bob\n").unwrap();
+        let tokens =
+            parse("# comment\n\ns3cret,ci,7,\"system:masters, dev\"\nplain,bob\n").unwrap();
         assert_eq!(tokens.len(), 2);
         assert_eq!(tokens[0].user.groups[..2], ["system:masters", "dev"]);
         assert_eq!(tokens[1].user.name, "bob");
@@ -59,6 +70,9 @@ mod tests {
 
     #[test]
     fn a_bad_line_is_named() {
-        assert_eq!(parse("a,b\nlonely\n").unwrap_err().to_string(), "line 2: expected token,user[,uid[,\"groups\"]]");
+        assert_eq!(
+            parse("a,b\nlonely\n").unwrap_err().to_string(),
+            "line 2: expected token,user[,uid[,\"groups\"]]"
+        );
     }
 }

@@ -78,7 +78,8 @@ impl Up {
         greet(&components, &data, begun.elapsed());
         let manifests = async {
             if !self.filenames.is_empty()
-                && let Err(error) = manifests::apply(&components, &self.filenames, self.recursive).await
+                && let Err(error) =
+                    manifests::apply(&components, &self.filenames, self.recursive).await
             {
                 eprintln!("error: {error:#}");
             }
@@ -131,7 +132,10 @@ struct Signals {
 impl Signals {
     fn new() -> Result<Self> {
         let listen = |kind| unix::signal(kind).context("listen for signals");
-        Ok(Self { interrupt: listen(unix::SignalKind::interrupt())?, terminate: listen(unix::SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: listen(unix::SignalKind::interrupt())?,
+            terminate: listen(unix::SignalKind::terminate())?,
+        })
     }
 
     async fn next(&mut self) {

@@ -3,10 +3,7 @@
 //! Live means that this process answers; ready that the store answers and the cluster's first objects
 //! are there. A single check is `/readyz/<check>`; `?verbose` lists them all.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
