@@ -1,1 +1,30 @@
-//! placeholder
+//! Decides which node each pod runs on, and binds it.
+//!
+//! The decision is pure: [`schedule`] takes a [`Snapshot`] of nodes and what is placed on them, one
+//! [`Pod`], and a source of randomness for ties. It follows the phases of Kubernetes' scheduling
+//! framework: every filter plugin must admit a node, then score plugins rank those that are left.
+//! [`Scheduler`] is the loop around it: two watches keep the snapshot, bindings go out concurrently.
+//!
+//! Reads `Pod` and `Node`; writes `pods/binding`, the pod's condition `PodScheduled` and `Event`.
+//! Never evicts or deletes a pod, and never touches one of another scheduler's.
+
+mod config;
+mod decision;
+mod labels;
+mod node;
+mod plugins;
+mod pod;
+mod quantity;
+mod queue;
+mod report;
+mod resources;
+mod scheduler;
+mod snapshot;
+
+pub use config::Config;
+pub use decision::{Decision, Unschedulable, schedule};
+pub use node::{Node, Taint};
+pub use pod::{HostPort, Pod};
+pub use resources::Resources;
+pub use scheduler::Scheduler;
+pub use snapshot::Snapshot;
