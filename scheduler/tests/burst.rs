@@ -1,5 +1,7 @@
 //! The scheduler against a small API server in memory: list, watch, binding, events, status.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
