@@ -206,10 +206,11 @@ impl Fake {
         });
         let client = kube::Client::new(service, "default");
         let stop = CancellationToken::new();
-        let running = tokio::spawn(Scheduler::new(client, Config::default()).run(stop.clone()));
+        let mut running = tokio::task::JoinSet::new();
+        running.spawn(Scheduler::new(client, Config::default()).run(stop.clone()));
         self.wait(holds).await;
         stop.cancel();
-        running.await.unwrap().unwrap();
+        running.join_next().await.unwrap().unwrap().unwrap();
     }
 
     async fn wait(&self, holds: impl Fn(&Self) -> bool) {
