@@ -1,189 +1,358 @@
-//! Where a pod goes, or why nowhere.
+//! The decision: which node a pod goes to, or why none will do.
+//!
+//! Pure: the same snapshot, pod and randomness give the same decision.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
+use rand::{Rng, RngExt};
 
-use crate::filter;
-use crate::score::score;
-use crate::snapshot::{PodNeeds, Snapshot};
+use crate::plugins::{FILTERS, Reason, SCORES, Score};
+use crate::pod::Pod;
+use crate::snapshot::{Candidate, Snapshot};
 
-/// What the scheduler says of a pod.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// What was decided for a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// The node that it should be on.
-    Bind(String),
-    /// No node will do; the text is that of the Event.
-    Unschedulable(String),
+    /// It goes to this node.
+    Node(Arc<str>),
+    /// No node admits it.
+    Unschedulable(Unschedulable),
 }
 
-/// Decides for one pod. Pure: `seed` breaks ties, so the same inputs give the same decision.
-pub fn schedule(snapshot: &Snapshot, pod: &Pod, seed: u64) -> Decision {
-    let needs = PodNeeds::of(pod);
-    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    let mut best: Option<(i128, u64, &str)> = None;
-    for (place, state) in (0_u64..).zip(snapshot.nodes.values()) {
-        let against = filter::reasons(state, pod, &needs);
-        if against.is_empty() {
-            let candidate = (score(state, pod, &needs), mix(seed, place), state.name());
-            best = best.max(Some(candidate));
+/// Why no node admits a pod. Displays as the event `FailedScheduling` and the condition say it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unschedulable {
+    /// How many nodes there are.
+    pub nodes: usize,
+    /// Reasons, and how many nodes each is true of. A node may have several.
+    pub reasons: BTreeMap<String, usize>,
+    /// True if a pod that leaves some node may change the answer.
+    pub lacks_room: bool,
+}
+
+impl fmt::Display for Unschedulable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.nodes == 0 {
+            return f.write_str("no nodes available to schedule pods");
         }
-        for reason in against {
-            *reasons.entry(reason).or_default() += 1;
-        }
-    }
-    match best {
-        Some((_, _, node)) => Decision::Bind(node.to_owned()),
-        None => Decision::Unschedulable(message(snapshot.nodes.len(), &reasons)),
+        let mut counted: Vec<_> = self
+            .reasons
+            .iter()
+            .map(|(reason, count)| format!("{count} {reason}"))
+            .collect();
+        counted.sort_unstable();
+        let nodes = self.nodes;
+        write!(f, "0/{nodes} nodes are available: {}.", counted.join(", "))
     }
 }
 
-fn message(nodes: usize, reasons: &BTreeMap<String, usize>) -> String {
-    if nodes == 0 {
-        return "no nodes available to schedule pods".into();
+/// Decides where a pod goes. Among equally good nodes `ties` picks one.
+pub fn schedule(snapshot: &Snapshot, pod: &Pod, ties: &mut impl Rng) -> Decision {
+    let mut admitted = Vec::new();
+    let mut objections: BTreeMap<Reason<'_>, usize> = BTreeMap::new();
+    let mut nodes = 0;
+    for candidate in snapshot.candidates() {
+        nodes += 1;
+        match objection(pod, candidate) {
+            None => admitted.push(candidate),
+            Some(reasons) if admitted.is_empty() => {
+                for reason in reasons {
+                    *objections.entry(reason).or_default() += 1;
+                }
+            }
+            Some(_) => {}
+        }
     }
-    let mut counted: Vec<String> = reasons
+    match best(pod, &admitted, ties) {
+        Some(candidate) => Decision::Node(Arc::clone(&candidate.node.name)),
+        None => Decision::Unschedulable(Unschedulable {
+            nodes,
+            lacks_room: objections.keys().any(Reason::is_room),
+            reasons: objections
+                .into_iter()
+                .map(|(reason, count)| (reason.to_string(), count))
+                .collect(),
+        }),
+    }
+}
+
+/// What the first filter that objects has to say.
+fn objection<'a>(pod: &'a Pod, candidate: &'a Candidate) -> Option<Vec<Reason<'a>>> {
+    FILTERS
         .iter()
-        .map(|(reason, count)| format!("{count} {reason}"))
-        .collect();
-    counted.sort();
-    format!("0/{nodes} nodes are available: {}.", counted.join(", "))
+        .map(|filter| filter(pod, candidate))
+        .find(|reasons| !reasons.is_empty())
 }
 
-/// A number that looks random, the same for the same inputs (the finisher of SplitMix64).
-fn mix(seed: u64, place: u64) -> u64 {
-    let mut mixed = seed.wrapping_add((place + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+fn best<'a>(pod: &Pod, admitted: &[&'a Candidate], ties: &mut impl Rng) -> Option<&'a Candidate> {
+    if let [] | [_] = admitted {
+        return admitted.first().copied();
+    }
+    let mut totals = vec![0; admitted.len()];
+    for score in SCORES.iter().filter(|score| (score.matters)(pod)) {
+        add(score, pod, admitted, &mut totals);
+    }
+    let highest = totals.iter().max()?;
+    let best: Vec<_> = admitted
+        .iter()
+        .zip(&totals)
+        .filter(|(_, total)| *total == highest)
+        .map(|(candidate, _)| *candidate)
+        .collect();
+    Some(best[ties.random_range(0..best.len())])
+}
+
+fn add(score: &Score, pod: &Pod, admitted: &[&Candidate], totals: &mut [i64]) {
+    let raw: Vec<i64> = admitted
+        .iter()
+        .map(|candidate| (score.score)(pod, candidate))
+        .collect();
+    let highest = raw.iter().copied().max().unwrap_or_default();
+    for (total, raw) in totals.iter_mut().zip(raw) {
+        *total += score.weight * score.scale.apply(raw, highest);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::node::Node;
 
-    /// `a cpu=2 taint=k:v closed disk=ssd`: a node, with labels for other words.
-    fn snapshot(text: &str) -> Snapshot {
+    /// Each line is a node, its name and then words: `cpu=2 memory=1Gi pods=9 x.io/gpu=1` is what it
+    /// offers, `zone:a` a label, `!key=value:Effect` a taint, `cordoned`, `-cpu=1` a pod that is there,
+    /// `-port=80` one that has this port.
+    fn snapshot(nodes: &str) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        for line in text.split(';') {
+        for line in nodes.lines().filter(|line| !line.trim().is_empty()) {
             let mut words = line.split_whitespace();
             let name = words.next().unwrap();
-            let (mut cpu, mut used, mut labels, mut spec) = ("4", None, json!({}), json!({}));
-            for word in words {
-                match word.split_once('=') {
-                    Some(("cpu", value)) => cpu = value,
-                    Some(("used", value)) => used = Some(value),
-                    Some(("taint", value)) => {
-                        let (key, value) = value.split_once(':').unwrap();
-                        spec["taints"] =
-                            json!([{"key": key, "value": value, "effect": "NoSchedule"}]);
-                    }
-                    Some((label, value)) => labels[label] = json!(value),
-                    None => spec["unschedulable"] = json!(true),
+            let mut node = json!({
+                "metadata": { "name": name, "labels": {} },
+                "spec": { "taints": [] },
+                "status": { "allocatable": { "cpu": "8", "memory": "8Gi", "pods": "10" } },
+            });
+            for (index, word) in words.enumerate() {
+                if let Some(taken) = word.strip_prefix('-') {
+                    let uid = format!("{name}-{index}");
+                    snapshot.place(&pod(&uid, taken), &name.into());
+                } else if let Some(taint) = word.strip_prefix('!') {
+                    let (key, effect) = taint.rsplit_once(':').unwrap();
+                    let (key, value) = key.split_once('=').unwrap_or((key, ""));
+                    let taint = json!({ "key": key, "value": value, "effect": effect });
+                    node["spec"]["taints"].as_array_mut().unwrap().push(taint);
+                } else if word == "cordoned" {
+                    node["spec"]["unschedulable"] = true.into();
+                } else if let Some((name, amount)) = word.split_once('=') {
+                    node["status"]["allocatable"][name] = amount.into();
+                } else if let Some((key, value)) = word.split_once(':') {
+                    node["metadata"]["labels"][key] = value.into();
                 }
             }
-            snapshot.set_node(
-                serde_json::from_value(json!({
-                    "metadata": {"name": name, "labels": labels}, "spec": spec,
-                    "status": {"allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "10"}},
-                }))
-                .unwrap(),
-            );
-            if let Some(used) = used {
-                snapshot.place(
-                    &format!("on-{name}"),
-                    name,
-                    PodNeeds::of(&pod(json!({}), used)),
-                );
-            }
+            let node: k8s_openapi::api::core::v1::Node = serde_json::from_value(node).unwrap();
+            snapshot.put_node(Node::from(&node));
         }
         snapshot
     }
 
-    fn pod(mut spec: Value, cpu: &str) -> Pod {
-        spec["containers"] = json!([{"name": "c", "resources": {"requests": {"cpu": cpu}}, "ports": [{"containerPort": 80, "hostPort": spec["hostPort"]}]}]);
-        serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()
+    /// Words: `cpu=1` a request, `port=80` of the host, `zone:a` a node selector, `~key=value:Effect` a
+    /// toleration, `on:name` a node name, `zone>In>a,b` required and `+zone>In>a,b` preferred affinity.
+    fn pod(uid: &str, words: &str) -> Pod {
+        let mut pod = json!({
+            "metadata": { "uid": uid, "name": uid, "namespace": "default" },
+            "spec": { "nodeSelector": {}, "tolerations": [], "containers": [
+                { "name": "c", "resources": { "requests": {} }, "ports": [] },
+            ] },
+        });
+        let spec = &mut pod["spec"];
+        for word in words.split_whitespace() {
+            if let Some(toleration) = word.strip_prefix('~') {
+                let (key, effect) = toleration.rsplit_once(':').unwrap();
+                let mut toleration = json!({ "key": key, "operator": "Exists", "effect": effect });
+                if let Some((key, value)) = key.split_once('=') {
+                    toleration["key"] = key.into();
+                    toleration["operator"] = "Equal".into();
+                    toleration["value"] = value.into();
+                }
+                spec["tolerations"].as_array_mut().unwrap().push(toleration);
+            } else if word.contains('>') {
+                let preferred = word.starts_with('+');
+                let parts: Vec<_> = word.trim_start_matches('+').split('>').collect();
+                let values: Vec<_> = parts.get(2).iter().flat_map(|v| v.split(',')).collect();
+                let term = json!({ "matchExpressions": [
+                    { "key": parts[0], "operator": parts[1], "values": values },
+                ] });
+                let affinity = &mut spec["affinity"]["nodeAffinity"];
+                if preferred {
+                    affinity["preferredDuringSchedulingIgnoredDuringExecution"] =
+                        json!([{ "weight": 10, "preference": term }]);
+                } else {
+                    affinity["requiredDuringSchedulingIgnoredDuringExecution"] =
+                        json!({ "nodeSelectorTerms": [term] });
+                }
+            } else if let Some(port) = word.strip_prefix("port=") {
+                let port: i32 = port.parse().unwrap();
+                spec["containers"][0]["ports"] = json!([{ "containerPort": 1, "hostPort": port }]);
+            } else if let Some((name, amount)) = word.split_once('=') {
+                spec["containers"][0]["resources"]["requests"][name] = amount.into();
+            } else if let Some(name) = word.strip_prefix("on:") {
+                spec["nodeName"] = name.into();
+            } else if let Some((key, value)) = word.split_once(':') {
+                spec["nodeSelector"][key] = Value::from(value);
+            }
+        }
+        let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(pod).unwrap();
+        Pod::from(&pod)
     }
 
     #[track_caller]
-    fn check(nodes: &str, cpu: &str, spec: Value, expect: Expect) {
-        let said = match schedule(&snapshot(nodes), &pod(spec, cpu), 1) {
-            Decision::Bind(node) => node,
-            Decision::Unschedulable(why) => why,
-        };
-        expect.assert_eq(&said);
+    fn check(nodes: &str, words: &str, expected: Expect) {
+        let mut ties = SmallRng::seed_from_u64(1);
+        let decision = schedule(&snapshot(nodes), &pod("new", words), &mut ties);
+        expected.assert_eq(&match decision {
+            Decision::Node(name) => name.to_string(),
+            Decision::Unschedulable(why) => why.to_string(),
+        });
     }
 
     #[test]
-    fn the_emptiest_node_that_fits_wins() {
-        check("a used=3; b used=1", "1", json!({}), expect!["b"]);
-        check("a used=1; b cpu=64 used=60", "1", json!({}), expect!["a"]);
+    fn without_nodes_there_is_nothing_to_count() {
+        check("", "", expect!["no nodes available to schedule pods"]);
     }
 
     #[test]
-    fn reasons_are_counted_by_node() {
+    fn what_is_short_is_named_for_every_node() {
         check(
-            "a cpu=1; b taint=k:v; c closed",
-            "2",
-            json!({}),
-            expect![
-                "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {k: v}, 1 node(s) were unschedulable."
-            ],
+            "a cpu=1\nb cpu=1",
+            "cpu=2",
+            expect!["0/2 nodes are available: 2 Insufficient cpu."],
         );
         check(
-            "a; b",
-            "1",
-            json!({"nodeSelector": {"disk": "ssd"}}),
-            expect![
-                "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."
-            ],
+            "a cpu=1 memory=1Gi",
+            "cpu=2 memory=2Gi",
+            expect!["0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory."],
+        );
+        check(
+            "a cpu=2 -cpu=1500m",
+            "cpu=600m",
+            expect!["0/1 nodes are available: 1 Insufficient cpu."],
+        );
+        check("a cpu=2 -cpu=1500m", "cpu=500m", expect!["a"]);
+        check(
+            "a pods=1 -cpu=1",
+            "",
+            expect!["0/1 nodes are available: 1 Too many pods."],
+        );
+        check(
+            "a",
+            "x.io/gpu=1",
+            expect!["0/1 nodes are available: 1 Insufficient x.io/gpu."],
+        );
+        check("a\nb x.io/gpu=1", "x.io/gpu=1", expect!["b"]);
+        check(
+            "a",
+            "ephemeral-storage=1Gi",
+            expect!["0/1 nodes are available: 1 Insufficient ephemeral-storage."],
         );
     }
 
     #[test]
-    fn a_toleration_opens_a_tainted_node() {
+    fn taints_keep_pods_away_that_do_not_tolerate_them() {
         check(
-            "a taint=k:v",
-            "1",
-            json!({"tolerations": [{"key": "k", "operator": "Exists"}]}),
+            "a cpu=1\nb !key=value:NoSchedule\nc !key=value:NoSchedule",
+            "cpu=2",
+            expect![[
+                "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {key: value}."
+            ]],
+        );
+        check(
+            "a !key=value:NoExecute",
+            "~key=value:NoExecute",
+            expect!["a"],
+        );
+        check("a !key=value:NoExecute", "~key:NoExecute", expect!["a"]);
+        check(
+            "a !key:NoExecute",
+            "~key:NoSchedule",
+            expect!["0/1 nodes are available: 1 node(s) had untolerated taint {key: }."],
+        );
+        check("a !key=value:PreferNoSchedule\nb -cpu=4", "", expect!["b"]);
+        check("a !key=value:PreferNoSchedule", "", expect!["a"]);
+    }
+
+    #[test]
+    fn a_cordoned_node_takes_only_what_tolerates_it() {
+        check(
+            "a cordoned",
+            "",
+            expect!["0/1 nodes are available: 1 node(s) were unschedulable."],
+        );
+        check(
+            "a cordoned",
+            "~node.kubernetes.io/unschedulable:NoSchedule",
             expect!["a"],
         );
     }
 
     #[test]
-    fn affinity_is_required_or_preferred() {
-        let term =
-            json!({"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]});
+    fn selectors_and_required_affinity_must_hold() {
+        let none = expect![[
+            "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
+        ]];
+        check("a zone:a\nb zone:b", "zone:b", expect!["b"]);
+        check("a zone:a\nb zone:b", "zone>In>b,c", expect!["b"]);
+        check("a zone:a\nb zone:b", "zone>NotIn>a", expect!["b"]);
+        check("a zone:a\nb", "zone>DoesNotExist", expect!["b"]);
+        check("a zone:a\nb", "zone>Exists", expect!["a"]);
+        check("a size:3\nb size:5", "size>Gt>4", expect!["b"]);
+        check("a size:3\nb size:5", "size>Lt>4", expect!["a"]);
+        check("a zone:a", "zone>In>b", none);
+    }
+
+    #[test]
+    fn a_named_node_is_the_only_one() {
+        check("a\nb", "on:b", expect!["b"]);
         check(
-            "a; b disk=ssd used=3",
-            "1",
-            json!({"affinity": {"nodeAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}}),
-            expect!["b"],
-        );
-        check(
-            "a; b disk=ssd used=2",
-            "1",
-            json!({"affinity": {"nodeAffinity": {
-            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": term}]}}}),
-            expect!["b"],
+            "a",
+            "on:b",
+            expect!["0/1 nodes are available: 1 node(s) didn't match the requested node name."],
         );
     }
 
     #[test]
-    fn a_removed_pod_gives_back_what_it_took() {
-        let mut snapshot = snapshot("a cpu=1 used=1");
-        assert!(matches!(
-            schedule(&snapshot, &pod(json!({}), "1"), 1),
-            Decision::Unschedulable(_)
-        ));
-        assert!(snapshot.remove_pod("on-a"));
-        assert_eq!(
-            schedule(&snapshot, &pod(json!({}), "1"), 1),
-            Decision::Bind("a".into())
+    fn a_port_of_the_host_serves_one_pod() {
+        check("a -port=80\nb", "port=80", expect!["b"]);
+        check(
+            "a -port=80",
+            "port=80",
+            expect![[
+                "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."
+            ]],
         );
+    }
+
+    #[test]
+    fn the_emptiest_or_preferred_node_is_best() {
+        check("a -cpu=4\nb -cpu=1\nc -cpu=2", "", expect!["b"]);
+        check("a -cpu=1 zone:a\nb", "+zone>In>a", expect!["a"]);
+    }
+
+    #[test]
+    fn the_same_seed_breaks_ties_the_same_way() {
+        let snapshot = snapshot("a\nb\nc\nd");
+        let choices = |seed| -> Vec<Decision> {
+            let mut ties = SmallRng::seed_from_u64(seed);
+            (0..20)
+                .map(|_| schedule(&snapshot, &pod("new", ""), &mut ties))
+                .collect()
+        };
+        assert_eq!(choices(1), choices(1));
+        assert_ne!(choices(1), choices(2));
     }
 }

@@ -1,16 +1,30 @@
-//! The scheduler: chooses a node for each pod that has none.
+//! Decides which node each pod runs on, and binds it.
 //!
-//! [`snapshot`], [`filter`], [`score`] and [`decision`] are pure: [`schedule`] takes what is seen
-//! and says where a pod goes. [`Scheduler`] is the loop around it, and speaks to the apiserver
-//! through a [`kube::Client`].
+//! The decision is pure: [`schedule`] takes a [`Snapshot`] of nodes and what is placed on them, one
+//! [`Pod`], and a source of randomness for ties. It follows the phases of Kubernetes' scheduling
+//! framework: every filter plugin must admit a node, then score plugins rank those that are left.
+//! [`Scheduler`] is the loop around it: two watches keep the snapshot, bindings go out concurrently.
+//!
+//! Reads `Pod` and `Node`; writes `pods/binding`, the pod's condition `PodScheduled` and `Event`.
+//! Never evicts or deletes a pod, and never touches one of another scheduler's.
 
+mod config;
 mod decision;
-mod filter;
+mod labels;
+mod node;
+mod plugins;
+mod pod;
 mod quantity;
-mod run;
-mod score;
+mod queue;
+mod report;
+mod resources;
+mod scheduler;
 mod snapshot;
 
-pub use decision::{Decision, schedule};
-pub use run::{Config, Scheduler};
-pub use snapshot::{NodeState, PodNeeds, Snapshot};
+pub use config::Config;
+pub use decision::{Decision, Unschedulable, schedule};
+pub use node::{Node, Taint};
+pub use pod::{HostPort, Pod};
+pub use resources::Resources;
+pub use scheduler::Scheduler;
+pub use snapshot::Snapshot;

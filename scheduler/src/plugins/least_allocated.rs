@@ -1,0 +1,33 @@
+//! The node with the largest share of CPU and memory left is the best.
+
+use super::{Scale, Score};
+use crate::pod::Pod;
+use crate::snapshot::Candidate;
+
+pub(super) const SCORE: Score = Score {
+    weight: 1,
+    score,
+    scale: Scale::Percent,
+    matters: |_| true,
+};
+
+/// The mean of what would be left of CPU and of memory, in percent.
+fn score(pod: &Pod, candidate: &Candidate) -> i64 {
+    let (wanted, has, used) = (
+        &pod.load.scored,
+        &candidate.node.allocatable,
+        &candidate.usage.scored,
+    );
+    let cpu = left(has.cpu_millis, used.cpu_millis, wanted.cpu_millis);
+    let memory = left(has.memory, used.memory, wanted.memory);
+    (cpu + memory) / 2
+}
+
+fn left(has: i64, used: i64, wanted: i64) -> i64 {
+    let free = has.saturating_sub(used).saturating_sub(wanted);
+    if has <= 0 || free <= 0 {
+        return 0;
+    }
+    let percent = i128::from(free) * 100 / i128::from(has);
+    i64::try_from(percent).unwrap_or_default()
+}

@@ -1,0 +1,242 @@
+//! What is kept of a pod: what a decision reads and what names it, nothing else.
+//!
+//! Pure. Equal digests mean that nothing of interest to the scheduler changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1 as core;
+
+use crate::labels::Term;
+use crate::node::{Effect, Taint};
+use crate::resources::Resources;
+
+/// A pod as its object describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// `metadata.uid`: what identifies the pod here, for a name may be used again.
+    pub uid: Arc<str>,
+    pub namespace: String,
+    pub name: String,
+    /// `spec.nodeName`
+    pub node: Option<Arc<str>>,
+    /// `spec.priority`: higher ones are decided first.
+    pub priority: i32,
+    /// What the pod takes from its node.
+    pub load: Arc<Load>,
+    /// Labels its node must have.
+    pub node_selector: BTreeMap<String, String>,
+    /// Required node affinity: one of the terms must hold.
+    pub required: Option<Vec<Term>>,
+    /// Preferred node affinity: terms and their weights.
+    pub preferred: Vec<(i64, Term)>,
+    pub tolerations: Vec<Toleration>,
+}
+
+/// What a pod takes from its node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// What it asks for.
+    pub requested: Resources,
+    /// What it is taken to need when nodes are scored.
+    pub scored: Resources,
+    /// Ports it needs of the host.
+    pub ports: Vec<HostPort>,
+}
+
+/// A port of the host's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// `0.0.0.0` takes the port on every address.
+    pub address: String,
+    pub protocol: String,
+    pub port: i32,
+}
+
+/// Which taints a pod bears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Toleration {
+    /// `None` is every key.
+    key: Option<String>,
+    /// `None` is every value.
+    value: Option<String>,
+    /// `None` is every effect.
+    effect: Option<Effect>,
+}
+
+/// Where a pod stands in its life, as the scheduler sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Ours to place.
+    Pending,
+    /// On a node, taking room there.
+    Placed(Arc<str>),
+    /// Takes no room and is not (or not yet) ours to place: finished, terminating before it was
+    /// placed, gated, or another scheduler's.
+    Aside,
+}
+
+impl Standing {
+    pub(crate) fn of(pod: &core::Pod, scheduler: &str) -> Self {
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
+        let Some(spec) = &pod.spec else {
+            return Self::Aside;
+        };
+        if matches!(phase, Some("Succeeded" | "Failed")) {
+            return Self::Aside;
+        }
+        if let Some(node) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
+            return Self::Placed(node.into());
+        }
+        let named = spec
+            .scheduler_name
+            .as_deref()
+            .unwrap_or("default-scheduler");
+        let gated = spec
+            .scheduling_gates
+            .as_ref()
+            .is_some_and(|gates| !gates.is_empty());
+        if named == scheduler && !gated && pod.metadata.deletion_timestamp.is_none() {
+            Self::Pending
+        } else {
+            Self::Aside
+        }
+    }
+}
+
+/// The message of the condition `PodScheduled=False`, if the pod has it.
+pub(crate) fn reported(pod: &core::Pod) -> Option<&str> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions
+        .iter()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
+        .map(|condition| condition.message.as_deref().unwrap_or_default())
+}
+
+impl From<&core::Pod> for Pod {
+    fn from(pod: &core::Pod) -> Self {
+        let none = core::PodSpec::default();
+        let spec = pod.spec.as_ref().unwrap_or(&none);
+        let affinity = spec
+            .affinity
+            .as_ref()
+            .and_then(|affinity| affinity.node_affinity.as_ref());
+        let required = affinity.and_then(|affinity| {
+            affinity
+                .required_during_scheduling_ignored_during_execution
+                .as_ref()
+        });
+        let preferred = affinity.and_then(|affinity| {
+            affinity
+                .preferred_during_scheduling_ignored_during_execution
+                .as_deref()
+        });
+        Self {
+            uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
+            namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+            name: pod.metadata.name.clone().unwrap_or_default(),
+            node: spec
+                .node_name
+                .as_deref()
+                .filter(|node| !node.is_empty())
+                .map(Arc::from),
+            priority: spec.priority.unwrap_or_default(),
+            load: Arc::new(Load {
+                requested: Resources::requested(spec),
+                scored: Resources::scored(spec),
+                ports: host_ports(spec),
+            }),
+            node_selector: spec.node_selector.clone().unwrap_or_default(),
+            required: required.map(|selector| {
+                selector
+                    .node_selector_terms
+                    .iter()
+                    .map(Term::from)
+                    .collect()
+            }),
+            preferred: preferred
+                .unwrap_or_default()
+                .iter()
+                .map(|term| (i64::from(term.weight), Term::from(&term.preference)))
+                .collect(),
+            tolerations: spec
+                .tolerations
+                .iter()
+                .flatten()
+                .filter_map(toleration)
+                .collect(),
+        }
+    }
+}
+
+fn toleration(toleration: &core::Toleration) -> Option<Toleration> {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let value = match toleration.operator.as_deref() {
+        None | Some("" | "Equal") => Some(toleration.value.clone().unwrap_or_default()),
+        Some("Exists") => None,
+        // The numeric operators are behind a gate that is off.
+        Some(_) => return None,
+    };
+    let effect = match given(&toleration.effect) {
+        Some(effect) => Some(Effect::parse(&effect)?),
+        None => None,
+    };
+    Some(Toleration {
+        key: given(&toleration.key),
+        value,
+        effect,
+    })
+}
+
+impl Toleration {
+    /// True if the pod bears a taint of this key, value and effect.
+    pub(crate) fn covers(&self, taint: &Taint) -> bool {
+        self.key.as_ref().is_none_or(|key| *key == taint.key)
+            && self
+                .value
+                .as_ref()
+                .is_none_or(|value| *value == taint.value)
+            && self.effect.is_none_or(|effect| effect == taint.effect)
+    }
+}
+
+impl HostPort {
+    /// True if both cannot be had on one host.
+    pub(crate) fn clashes(&self, other: &Self) -> bool {
+        const ANY: &str = "0.0.0.0";
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (self.address == other.address || self.address == ANY || other.address == ANY)
+    }
+}
+
+fn host_ports(spec: &core::PodSpec) -> Vec<HostPort> {
+    let shared = spec.host_network == Some(true);
+    let sidecars = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    spec.containers
+        .iter()
+        .chain(sidecars)
+        .flat_map(|container| container.ports.iter().flatten())
+        .filter_map(|port| {
+            let number = port.host_port.filter(|port| *port > 0);
+            let number = number.or(shared.then_some(port.container_port))?;
+            let given = |text: &Option<String>, otherwise: &str| {
+                text.clone()
+                    .filter(|text| !text.is_empty())
+                    .unwrap_or_else(|| otherwise.to_owned())
+            };
+            Some(HostPort {
+                address: given(&port.host_ip, "0.0.0.0"),
+                protocol: given(&port.protocol, "TCP"),
+                port: number,
+            })
+        })
+        .collect()
+}
