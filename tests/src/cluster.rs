@@ -9,7 +9,7 @@ use std::{
 
 use nix::{sys::signal::Signal, unistd::Pid};
 
-use crate::{Output, Sandbox, eventually, program};
+use crate::{Output, Sandbox, eventually, program, sandbox::repository};
 
 /// How long a cluster may take to become ready; generous, since debug builds share two cores.
 const START: Duration = Duration::from_secs(60);
@@ -39,13 +39,6 @@ pub fn example(name: &str) -> String {
         .join(name)
         .display()
         .to_string()
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("tests is in the repository")
-        .to_owned()
 }
 
 impl Cluster {
@@ -135,8 +128,7 @@ impl Cluster {
             .arg("up")
             .arg("--data-dir")
             .arg(self.data_dir())
-            .args(&self.options.arguments)
-            .current_dir(repository());
+            .args(&self.options.arguments);
         command
     }
 
@@ -248,7 +240,6 @@ impl Cluster {
             .arg(kubeconfig)
             .args(arguments)
             .env("HOME", self.dir.path())
-            .current_dir(repository())
             .output()
             .expect("nsenter (util-linux) runs");
         Output {

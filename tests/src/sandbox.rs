@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -80,12 +81,13 @@ impl Sandbox {
         Self { holder, as_root }
     }
 
-    /// A command that runs in the sandbox.
+    /// A command that runs in the sandbox, at the root of the repository.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--target={}", self.holder.id()))
             .args(["--net", "--mount"]);
+        command.arg(format!("--wd={}", repository().display()));
         if !self.as_root {
             command.args(["--user", "--preserve-credentials"]);
         }
@@ -109,6 +111,14 @@ impl Sandbox {
             code: output.status.code().unwrap_or(-1),
         }
     }
+}
+
+/// The root of the repository.
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests is in the repository")
+        .to_owned()
 }
 
 impl Default for Sandbox {

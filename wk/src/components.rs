@@ -144,12 +144,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         "kube-scheduler",
         identity,
         client,
-        move |stop| async move {
-            scheduler::Scheduler::new(own, scheduler::Config::default())
-                .run(stop)
-                .await;
-            Ok(())
-        },
+        move |stop| scheduler::Scheduler::new(own, scheduler::Config::default()).run(stop),
     );
 
     // The node.
