@@ -171,7 +171,7 @@ pub(crate) fn on_namespace(queue: &Queue<Key>) -> Listener<Namespace> {
     Box::new(move |_, new| {
         new.into_iter()
             .filter(|new| terminating(new))
-            .for_each(|new| queue.add(Key::of(&**new)))
+            .for_each(|new| queue.add(Key::of(&**new)));
     })
 }
 

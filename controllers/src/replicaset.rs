@@ -486,7 +486,7 @@ impl Expectations {
 
     fn drop_creations(&self, key: &Key, count: usize) {
         self.with(key, |expected| {
-            expected.creations = expected.creations.saturating_sub(count)
+            expected.creations = expected.creations.saturating_sub(count);
         });
     }
 
@@ -568,7 +568,7 @@ pub(crate) fn on_replicaset(queue: &Queue<Key>) -> Listener<DynamicObject> {
     Box::new(move |old, new| {
         old.or(new)
             .into_iter()
-            .for_each(|set| queue.add(Key::of(&**set)))
+            .for_each(|set| queue.add(Key::of(&**set)));
     })
 }
 
