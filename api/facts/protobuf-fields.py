@@ -147,7 +147,7 @@ def messages(source, structure):
             field = r'#\[prost\(\s*(.*?),\s*tag = "(\d+)",?\s*\)\]\s+pub (?:r#)?(\w+):\s+(.*?),\n(?=\s*#|\Z)'
             fields = re.findall(field, re.sub(r"#\[deprecated\]\s*", "", body), re.S)
             found[kubernetes(short((*parts, name)))] = [
-                (int(number), name, " ".join(kind.split()), kubernetes(resolve(parts, rust)) if "message" in kind else "")
+                (int(number), name, kind, kubernetes(resolve(parts, rust)) if "message" in kind else "")
                 for kind, number, name, rust in fields
             ]
     return found
@@ -209,6 +209,7 @@ def main():
             if f"{message}.{rust}" in GONE:
                 continue
             if name is None and rust in INLINE:
+                # One that has no definition of its own is part of its owner's.
                 write(text, text if definition(text) in structure else message)
                 rows.append(f"{number} inline {text}")
                 continue
@@ -227,13 +228,6 @@ def main():
                 text = f"kept {text}"
             rows.append(f"{number} {name} {text}")
 
-    # A message without a definition is written inside its owner: its fields are the owner's.
-    for message, fields in known.items():
-        if definition(message) not in structure:
-            continue
-        for _, rust, kind, target in fields:
-            if kind == "message, optional" and target not in SPECIAL and definition(target) not in structure:
-                structure[definition(target)] = structure[definition(message)]
     for message, _, _ in ROOTS:
         write(message, message)
     if unused:

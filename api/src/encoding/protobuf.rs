@@ -63,7 +63,10 @@ impl<'a> Envelope<'a> {
             match number {
                 1 => envelope.identify(block(payload).map_err(at(ENVELOPE, "typeMeta"))?)?,
                 2 => envelope.raw = block(payload).map_err(at(ENVELOPE, "raw"))?,
-                3 if text(payload).map_err(at(ENVELOPE, "contentEncoding"))? != "" => {
+                3 if !text(payload)
+                    .map_err(at(ENVELOPE, "contentEncoding"))?
+                    .is_empty() =>
+                {
                     return Err(problem(ENVELOPE, "contentEncoding", "must be empty"));
                 }
                 4 => {
@@ -153,7 +156,7 @@ fn read(
 /// True for what Go leaves away: an empty string, 0 and false, where they are scalars.
 fn zero(item: Item, value: &Value) -> bool {
     match item {
-        Item::String | Item::Bytes => value == "",
+        Item::String | Item::Bytes => value.as_str().is_some_and(str::is_empty),
         Item::Int32 | Item::Int64 => value == 0,
         Item::Bool => value == false,
         _ => false,

@@ -258,7 +258,9 @@ fn errors_name_message_and_field() {
         "v1",
         "Secret",
         &[part(1, part(17, part(7, part(1, "{"))))],
-        &expect!["error: meta.v1.ManagedFieldsEntry.fieldsV1: EOF while parsing an object at line 1 column 1"],
+        &expect![
+            "error: meta.v1.ManagedFieldsEntry.fieldsV1: EOF while parsing an object at line 1 column 1"
+        ],
     );
 }
 
