@@ -121,6 +121,13 @@ async fn what_cannot_be_read_is_a_bad_request() {
     );
     let failure = send(&cluster, &line, "{}").await;
     assert_eq!(failure.code, 400, "{}", failure.text);
+    let line = "POST /api/v1/namespaces/nope/configmaps?dryRun=All";
+    let metadata = part(1, &part(1, "a"));
+    let failure = send(&cluster, line, &body("v1", "ConfigMap", &metadata)).await;
+    assert_eq!(
+        failure.failure(),
+        r#"404 NotFound: namespaces "nope" not found"#
+    );
 }
 
 /// The kubectls that create in protobuf, if they are beside the one on PATH.
