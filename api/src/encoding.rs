@@ -1,17 +1,19 @@
-//! Bytes to values: JSON and YAML.
+//! Bytes to values: JSON, YAML and Kubernetes' protobuf.
 //!
-//! Both give the same values for the same text: the last of duplicate keys wins and the
+//! JSON and YAML give the same values for the same text: the last of duplicate keys wins and the
 //! duplicates are told, floats without a fraction become integers (Kubernetes writes `1e3` back as
 //! `1000`), other numbers that no 64-bit integer holds become floats. YAML is read as kubectl
 //! reads it. Never trusts its input: depth, aliases and node counts are bounded; the length is
 //! the caller's to bound.
 
+mod protobuf;
 mod value;
 mod yaml;
 
 use serde::de::DeserializeSeed;
 use serde_json::Value;
 
+pub use protobuf::protobuf;
 pub use yaml::{yaml, yaml_documents};
 
 use value::{Found, Node};
@@ -37,6 +39,18 @@ pub enum DecodeError {
     Syntax { message: String },
     #[error("exceeded the maximum nesting depth of {MAX_DEPTH}")]
     TooDeep,
+    /// A message of a protobuf body cannot be read.
+    #[error("{message}{}{field}: {detail}", if field.is_empty() { "" } else { "." })]
+    Field {
+        /// `core.v1.Pod`.
+        message: &'static str,
+        /// As JSON has it; empty if it is the message itself.
+        field: &'static str,
+        detail: String,
+    },
+    /// A protobuf body is of a kind that no request may hold.
+    #[error("no kind {kind:?} of version {version:?} is read from protobuf")]
+    UnknownKind { version: String, kind: String },
 }
 
 /// Decodes a JSON body.

@@ -20,7 +20,7 @@ struct Server {
     url: String,
     patch: Arc<Mutex<Option<Value>>>,
     home: tempfile::TempDir,
-    task: tokio::task::JoinHandle<()>,
+    _task: tokio::task::JoinSet<()>,
 }
 
 impl Server {
@@ -60,13 +60,14 @@ impl Server {
             .fallback(object);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let mut task = tokio::task::JoinSet::new();
+        task.spawn(async move { axum::serve(listener, router).await.unwrap() });
         let home = tempfile::tempdir().unwrap();
         Some(Self {
             url,
             patch,
             home,
-            task,
+            _task: task,
         })
     }
 
@@ -93,12 +94,6 @@ impl Server {
         let path = self.home.path().join("manifest.json");
         std::fs::write(&path, value.to_string()).unwrap();
         path.to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
     if *method != Method::POST {
         return Err(Error::MethodNotAllowed);
     }
-    let binding = decode::body(decode::format(call)?, body)?.value;
+    let binding = decode::body(call, body, "v1", "Binding")?.value;
     let node = check(call, &binding)?;
     let now = object::time_text(call.server.now());
     change(call, &call.name, Part::System, |pod| {

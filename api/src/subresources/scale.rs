@@ -30,7 +30,7 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
             view::parse(&item.decoded.value)?
         }
         Method::PUT => {
-            let scale = decode::body(decode::format(call)?, body)?.value;
+            let scale = decode::body(call, body, "autoscaling/v1", "Scale")?.value;
             set(call, |_| Ok(scale.clone())).await?
         }
         Method::PATCH => {

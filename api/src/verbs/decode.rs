@@ -4,14 +4,14 @@ use http::header;
 use serde_json::Value;
 
 use super::{call::Call, query::FieldValidation};
-use crate::{encoding, error::Error, schema, server::state::Resource};
+use crate::{
+    encoding::{self, DecodeError},
+    error::Error,
+    schema,
+    server::state::Resource,
+};
 
-/// How a body is written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Format {
-    Json,
-    Yaml,
-}
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// A body as a value, with the fields that stand in it twice.
 pub(crate) struct Body {
@@ -30,48 +30,42 @@ pub(crate) fn media_type(call: &Call) -> &str {
         .unwrap_or("application/json")
 }
 
-/// Which of the two formats the body of a create or an update has.
-pub(crate) fn format(call: &Call) -> Result<Format, Error> {
+/// Reads a body by its content type. One in protobuf that does not say what it is, is of this
+/// version and kind.
+pub(crate) fn body(call: &Call, bytes: &[u8], version: &str, kind: &str) -> Result<Body, Error> {
     match media_type(call) {
-        "application/json" | "*/*" => Ok(Format::Json),
-        "application/yaml" => Ok(Format::Yaml),
-        "application/vnd.kubernetes.protobuf" => Err(Error::UnsupportedMediaType(
-            "the body of the request is in protobuf, which this server does not read yet: send application/json \
-             (kubectl: write the object with --dry-run=client -o yaml and send it with kubectl create -f -)"
-                .to_owned(),
-        )),
+        "application/json" | "*/*" => json(bytes),
+        "application/yaml" => readable("application/yaml", encoding::yaml(bytes)),
+        PROTOBUF => readable(PROTOBUF, encoding::protobuf(bytes, version, kind)),
         other => Err(Error::UnsupportedMediaType(format!(
-            "the body of the request was in an unknown format ({other}) - accepted media types include: application/json, application/yaml"
+            "the body of the request was in an unknown format ({other}) - accepted media types include: \
+             application/json, application/yaml, {PROTOBUF}"
         ))),
     }
 }
 
-/// Reads a body.
-pub(crate) fn body(format: Format, bytes: &[u8]) -> Result<Body, Error> {
-    let read = match format {
-        Format::Json => encoding::json(bytes),
-        Format::Yaml => encoding::yaml(bytes),
-    };
+/// Reads a body in JSON.
+pub(crate) fn json(bytes: &[u8]) -> Result<Body, Error> {
+    readable("application/json", encoding::json(bytes))
+}
+
+fn readable(format: &str, read: Result<encoding::Body, DecodeError>) -> Result<Body, Error> {
     read.map(|body| Body {
         value: body.value,
         duplicates: body.duplicates,
     })
     .map_err(|error| {
         Error::BadRequest(format!(
-            "the object provided is unrecognized (must be of type {}): {error}",
-            match format {
-                Format::Json => "application/json",
-                Format::Yaml => "application/yaml",
-            }
+            "the object provided is unrecognized (must be of type {format}): {error}"
         ))
     })
 }
 
 /// Reads the object that a create or an update sends, and what to warn its user of.
 pub(crate) fn object(call: &Call, bytes: &[u8]) -> Result<(Value, Vec<String>), Error> {
-    let mut body = body(format(call)?, bytes)?;
-    identify(&call.resource, &mut body.value)?;
     let names = call.resource.names();
+    let mut body = body(call, bytes, &call.resource.api_version(), names.kind)?;
+    identify(&call.resource, &mut body.value)?;
     let prefix = format!(
         "{0} in version {1:?} cannot be handled as a {0}",
         names.kind, names.version

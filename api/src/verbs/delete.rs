@@ -41,7 +41,7 @@ impl DeleteOptions {
         let given = if body.iter().all(u8::is_ascii_whitespace) {
             Value::Null
         } else {
-            decode::body(decode::format(call)?, body)?.value
+            decode::body(call, body, "meta.k8s.io/v1", "DeleteOptions")?.value
         };
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let grace_seconds = match &given["gracePeriodSeconds"] {

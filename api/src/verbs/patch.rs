@@ -7,8 +7,7 @@ use super::{
     answer::Answer,
     call::Call,
     change::{Part, change},
-    decode::{self, Format},
-    view,
+    decode, view,
 };
 use crate::{
     error::{Error, Subject},
@@ -48,7 +47,7 @@ impl Patch {
                 )));
             }
         };
-        let read = decode::body(Format::Json, body)?;
+        let read = decode::json(body)?;
         Ok(kind(read.value))
     }
 

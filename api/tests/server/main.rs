@@ -3,6 +3,7 @@
 //! - [`objects`]: create, get, update, patch, delete. [`lists`]: lists and their views.
 //! - [`watches`]: watches. [`services`]: cluster addresses. [`namespaces`]: their life.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
+//! - [`protobuf`]: bodies in protobuf.
 
 mod access;
 mod clients;
@@ -11,6 +12,7 @@ mod lists;
 mod namespaces;
 mod objects;
 mod parts;
+mod protobuf;
 mod services;
 mod tls;
 mod watches;

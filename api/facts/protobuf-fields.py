@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+"""Makes protobuf-fields.txt: python3 api/facts/protobuf-fields.py K8S_PB_SOURCE
+
+K8S_PB_SOURCE is the unpacked source of the crate k8s-pb 0.9 (in ~/.cargo/registry/src once some
+scratch crate depends on it). Only facts are taken: numbers, names and types of fields. The JSON
+names come from kubernetes-1.36-structure.json beside this file: the same letters without the
+underscores. Every message that can be reached from ROOTS is written.
+"""
+
+import json
+import pathlib
+import re
+import sys
+
+HERE = pathlib.Path(__file__).parent
+API = "io.k8s.api."
+META = "io.k8s.apimachinery.pkg.apis.meta.v1."
+
+# What a request may hold: the message, its apiVersion (* is any) and kind.
+ROOTS = [
+    ("core.v1.Namespace", "v1", "Namespace"),
+    ("core.v1.Node", "v1", "Node"),
+    ("core.v1.Pod", "v1", "Pod"),
+    ("core.v1.Service", "v1", "Service"),
+    ("core.v1.ConfigMap", "v1", "ConfigMap"),
+    ("core.v1.Secret", "v1", "Secret"),
+    ("core.v1.ServiceAccount", "v1", "ServiceAccount"),
+    ("core.v1.Event", "v1", "Event"),
+    ("core.v1.Binding", "v1", "Binding"),
+    ("apps.v1.ReplicaSet", "apps/v1", "ReplicaSet"),
+    ("apps.v1.Deployment", "apps/v1", "Deployment"),
+    ("autoscaling.v1.Scale", "autoscaling/v1", "Scale"),
+    ("coordination.v1.Lease", "coordination.k8s.io/v1", "Lease"),
+    ("discovery.v1.EndpointSlice", "discovery.k8s.io/v1", "EndpointSlice"),
+    ("meta.v1.DeleteOptions", "*", "DeleteOptions"),
+]
+
+# Messages that JSON writes in a way of their own.
+SPECIAL = {
+    "api.resource.Quantity": "quantity",
+    "util.intstr.IntOrString": "int-or-string",
+    "meta.v1.Time": "time",
+    "meta.v1.MicroTime": "micro-time",
+    "meta.v1.FieldsV1": "json",
+    "runtime.RawExtension": "json",
+}
+
+# Messages whose fields JSON writes among those of their owner.
+INLINE = {"handler", "volume_source", "ephemeral_container_common", "local_object_reference"}
+
+# What the crate, made from 1.35, has and 1.36 has no more.
+GONE = {"core.v1.PodSpec.workload_ref"}
+
+# Optional fields whose zero is a value: pointers in Go (k8s.io/api), or written without omitempty.
+KEPT = """
+apps.v1.DeploymentSpec replicas revisionHistoryLimit progressDeadlineSeconds
+apps.v1.DeploymentStatus collisionCount terminatingReplicas
+apps.v1.ReplicaSetSpec replicas
+apps.v1.ReplicaSetStatus terminatingReplicas
+coordination.v1.LeaseSpec holderIdentity leaseDurationSeconds leaseTransitions strategy preferredHolder
+core.v1.AppArmorProfile localhostProfile
+core.v1.AzureDiskVolumeSource cachingMode fsType readOnly kind
+core.v1.CSIVolumeSource readOnly fsType
+core.v1.ClientIPConfig timeoutSeconds
+core.v1.ClusterTrustBundleProjection name signerName optional
+core.v1.ConfigMap immutable
+core.v1.ConfigMapEnvSource optional
+core.v1.ConfigMapKeySelector optional
+core.v1.ConfigMapProjection optional
+core.v1.ConfigMapVolumeSource defaultMode optional
+core.v1.Container restartPolicy
+core.v1.ContainerStatus started stopSignal
+core.v1.DownwardAPIVolumeFile mode
+core.v1.DownwardAPIVolumeSource defaultMode
+core.v1.EphemeralContainerCommon restartPolicy
+core.v1.Event reportingComponent reportingInstance
+core.v1.FCVolumeSource lun
+core.v1.FileKeySelector optional
+core.v1.GRPCAction service
+core.v1.HostPathVolumeSource type
+core.v1.ISCSIVolumeSource initiatorName
+core.v1.KeyToPath mode
+core.v1.Lifecycle stopSignal
+core.v1.LoadBalancerIngress ipMode
+core.v1.NodeFeatures supplementalGroupsPolicy
+core.v1.NodeRuntimeHandler name
+core.v1.NodeRuntimeHandlerFeatures recursiveReadOnlyMounts userNamespaces
+core.v1.NodeSwapStatus capacity
+core.v1.PersistentVolumeClaimSpec storageClassName volumeMode volumeAttributesClassName
+core.v1.PodCertificateProjection maxExpirationSeconds
+core.v1.PodDNSConfigOption value
+core.v1.PodExtendedResourceClaimStatus resourceClaimName
+core.v1.PodResourceClaim resourceClaimName resourceClaimTemplateName
+core.v1.PodResourceClaimStatus resourceClaimName
+core.v1.PodSecurityContext runAsUser runAsNonRoot fsGroup runAsGroup fsGroupChangePolicy supplementalGroupsPolicy seLinuxChangePolicy
+core.v1.PodSpec terminationGracePeriodSeconds activeDeadlineSeconds automountServiceAccountToken priority shareProcessNamespace runtimeClassName enableServiceLinks preemptionPolicy setHostnameAsFQDN hostUsers hostnameOverride
+core.v1.PortStatus error
+core.v1.Probe terminationGracePeriodSeconds
+core.v1.ProjectedVolumeSource defaultMode
+core.v1.SeccompProfile localhostProfile
+core.v1.Secret immutable
+core.v1.SecretEnvSource optional
+core.v1.SecretKeySelector optional
+core.v1.SecretProjection optional
+core.v1.SecretVolumeSource defaultMode optional
+core.v1.SecurityContext privileged runAsUser runAsNonRoot readOnlyRootFilesystem allowPrivilegeEscalation runAsGroup procMount
+core.v1.ServiceAccount automountServiceAccountToken
+core.v1.ServiceAccountTokenProjection expirationSeconds
+core.v1.ServicePort appProtocol
+core.v1.ServiceSpec ipFamilyPolicy allocateLoadBalancerNodePorts loadBalancerClass internalTrafficPolicy trafficDistribution
+core.v1.Toleration tolerationSeconds
+core.v1.TopologySpreadConstraint minDomains nodeAffinityPolicy nodeTaintsPolicy
+core.v1.TypedLocalObjectReference apiGroup
+core.v1.TypedObjectReference apiGroup namespace
+core.v1.VolumeMount mountPropagation recursiveReadOnly
+core.v1.VolumeMountStatus recursiveReadOnly
+core.v1.WindowsSecurityContextOptions gmsaCredentialSpecName gmsaCredentialSpec runAsUserName hostProcess
+discovery.v1.Endpoint hostname nodeName zone
+discovery.v1.EndpointConditions ready serving terminating
+discovery.v1.EndpointPort name protocol port appProtocol
+meta.v1.DeleteOptions gracePeriodSeconds orphanDependents propagationPolicy ignoreStoreReadErrorWithClusterBreakingPotential
+meta.v1.ObjectMeta deletionGracePeriodSeconds
+meta.v1.OwnerReference controller blockOwnerDeletion
+meta.v1.Preconditions uid resourceVersion
+"""
+
+
+def definition(message):
+    """The structural definition of a message: io.k8s.api.core.v1.Pod of core.v1.Pod."""
+    return META + message[8:] if message.startswith("meta.v1.") else API + message
+
+
+def messages(source, structure):
+    """Message -> [(number, name in Rust, prost's type, the message that it holds)]."""
+    # Rust writes Dns and Nfs where Kubernetes writes DNS and NFS.
+    spelled = {name.lower(): name for name in structure}
+
+    def kubernetes(message):
+        found = spelled.get(definition(message).lower(), "")
+        return message.rpartition(".")[0] + "." + found.rpartition(".")[2] if found else message
+
+    found = {}
+    for path in sorted(source.rglob("mod.rs")):
+        parts = path.parent.relative_to(source).parts
+        text = re.sub(r"^\s*///.*\n", "", path.read_text(), flags=re.M)
+        for name, body in re.findall(r"^pub struct (\w+) \{\n(.*?)^\}", text, re.M | re.S):
+            field = r'#\[prost\(\s*(.*?),\s*tag = "(\d+)",?\s*\)\]\s+pub (?:r#)?(\w+):\s+(.*?),\n(?=\s*#|\Z)'
+            fields = re.findall(field, re.sub(r"#\[deprecated\]\s*", "", body), re.S)
+            found[kubernetes(short((*parts, name)))] = [
+                (int(number), name, kind, kubernetes(resolve(parts, rust)) if "message" in kind else "")
+                for kind, number, name, rust in fields
+            ]
+    return found
+
+
+def short(parts):
+    """core.v1.Pod of api/core/v1/Pod."""
+    path = ".".join(parts)
+    for prefix in ("apimachinery.pkg.apis.", "apimachinery.pkg.", "api."):
+        if path.startswith(prefix):
+            return path[len(prefix) :]
+    return path
+
+
+def resolve(module, rust):
+    """The message that a field's Rust type names, if any."""
+    named = re.findall(r"(?:super::)*(?:\w+::)*[A-Z]\w+", rust)
+    path = named[-1].split("::") if named else [""]
+    base = list(module)
+    while path[0] == "super":
+        base.pop()
+        path.pop(0)
+    return short((*base, *path))
+
+
+def scalar(kind, message):
+    if kind != "message":
+        return kind
+    return SPECIAL.get(message, message)
+
+
+def main():
+    source = pathlib.Path(sys.argv[1]) / "src"
+    structure = json.loads((HERE / "kubernetes-1.36-structure.json").read_text())
+    known = messages(source, structure)
+    kept = {
+        f"{line.split()[0]}.{name}" for line in KEPT.split("\n") if line for name in line.split()[1:]
+    }
+    unused = set(kept)
+    lines = {}
+
+    def write(message, owner):
+        """A message whose JSON fields are those of the definition of `owner`."""
+        if message in lines:
+            return
+        lines[message] = rows = []
+        facts = structure[definition(owner)]
+        names = {name.lower(): name for name in facts.get("properties", {})}
+        for number, rust, kind, target in sorted(known[message]):
+            name = names.get(rust.replace("_", "").lower())
+            parts = kind.split(", ")
+            repeated = "repeated" in parts
+            is_map = kind.startswith("btree_map")
+            if is_map:
+                value = re.search(r'"string, (\w+)"', kind).group(1)
+            else:
+                value = parts[0].split(" ")[0]
+            text = scalar(value, target)
+            if f"{message}.{rust}" in GONE:
+                continue
+            if name is None and rust in INLINE:
+                # One that has no definition of its own is part of its owner's.
+                write(text, text if definition(text) in structure else message)
+                rows.append(f"{number} inline {text}")
+                continue
+            if name is None:
+                sys.exit(f"{message}.{rust}: no such property of {owner}")
+            key = f"{message}.{name}"
+            keeps = key in kept or (name in facts.get("required", []) and text == value)
+            unused.discard(key)
+            if "." in text:
+                write(text, text)
+            if is_map:
+                text = f"map {text}"
+            elif repeated:
+                text = f"list {text}"
+            elif keeps:
+                text = f"kept {text}"
+            rows.append(f"{number} {name} {text}")
+
+    for message, _, _ in ROOTS:
+        write(message, message)
+    if unused:
+        sys.exit(f"not fields that are reached: {sorted(unused)}")
+    roots = {message: f" {version} {kind}" for message, version, kind in ROOTS}
+    text = "".join(
+        f"{message}{roots.get(message, '')}\n" + "".join(f"  {row}\n" for row in lines[message])
+        for message in sorted(lines)
+    )
+    (HERE / "protobuf-fields.txt").write_text(text)
+
+
+main()
