@@ -1,21 +1,21 @@
 //! Which kinds are served, where, and what may be done with them: `/api`, `/apis`, `/version`.
 //!
-//! Reads the registry and nothing else; an answer is small enough to be built for each request. The forms are Kubernetes'
-//! legacy lists and the aggregated document (KEP-3352), chosen by `Accept`.
+//! Reads the registry, once: every answer is made with the router and kept as bytes. The forms are
+//! Kubernetes' legacy lists and the aggregated document (KEP-3352), chosen by `Accept`. Never answers
+//! for what is not served: that is the fallback's.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{
-    Router,
-    extract::{Path, State},
-    response::Response,
-    routing::get,
-};
+use axum::{Router, body::Body, response::Response, routing::get};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::kinds::{GroupVersion, Kind, Names, Registry, Subresource, VERBS};
+use crate::{
+    accept,
+    kinds::{GroupVersion, Kind, Names, Registry, Subresource, VERBS},
+};
 
 /// The Kubernetes version whose API this is, and ours as build metadata.
 pub const GIT_VERSION: &str = concat!("v1.36.0+wk", env!("CARGO_PKG_VERSION"));
@@ -34,21 +34,148 @@ const AGGREGATED: [(&str, &str); 2] = [
 
 /// Routes of discovery and of `/version`.
 pub fn router(registry: Arc<Registry>) -> Router {
-    Router::new()
-        .route("/version", get(version))
-        .route("/version/", get(version))
-        .route("/api", get(core_root))
-        .route("/api/", get(core_root))
-        .route("/api/{version}", get(core_resources))
-        .route("/apis", get(groups_root))
-        .route("/apis/", get(groups_root))
-        .route("/apis/{group}", get(group))
-        .route("/apis/{group}/{version}", get(group_resources))
-        .with_state(registry)
+    let mut router = Router::new();
+    for (path, document) in documents(&registry) {
+        let document = Arc::new(document);
+        let serve = get(move |headers: HeaderMap| {
+            let response = document.answer(&headers);
+            async { response }
+        });
+        router = router
+            .route(&path, serve.clone())
+            .route(&format!("{path}/"), serve);
+    }
+    router
 }
 
-async fn version() -> Response {
-    let body = json!({
+/// What one path answers.
+struct Document {
+    plain: Form,
+    /// In the order of [`AGGREGATED`]; empty where there is only the plain form.
+    aggregated: Vec<Form>,
+}
+
+/// One form of an answer, ready to be sent.
+struct Form {
+    content_type: &'static str,
+    body: Bytes,
+    tag: String,
+}
+
+impl Form {
+    fn new(content_type: &'static str, body: &Value) -> Self {
+        let body = Bytes::from(body.to_string());
+        let tag = etag(&body);
+        Self {
+            content_type,
+            body,
+            tag,
+        }
+    }
+
+    fn plain(body: &Value) -> Self {
+        Self::new("application/json", body)
+    }
+}
+
+impl Document {
+    fn plain(body: &Value) -> Self {
+        Self {
+            plain: Form::plain(body),
+            aggregated: Vec::new(),
+        }
+    }
+
+    /// A root: also the aggregated forms of the groups that are below it.
+    fn root(registry: &Registry, plain: &Value, wanted: impl Fn(&str) -> bool) -> Self {
+        let aggregated = AGGREGATED
+            .iter()
+            .map(|(version, kind)| Form::new(kind, &aggregated(registry, version, &wanted)));
+        Self {
+            plain: Form::plain(plain),
+            aggregated: aggregated.collect(),
+        }
+    }
+
+    /// The form that the client likes best, unless it has it already.
+    fn answer(&self, request: &HeaderMap) -> Response {
+        let chosen = chosen(request).and_then(|index| self.aggregated.get(index));
+        let form = chosen.unwrap_or(&self.plain);
+        let response = Response::builder()
+            .header(header::ETAG, &form.tag)
+            .header(header::VARY, "Accept")
+            .header(header::CACHE_CONTROL, "public");
+        let response = if is_known(request, &form.tag) {
+            response
+                .status(StatusCode::NOT_MODIFIED)
+                .body(Body::empty())
+        } else {
+            response
+                .header(header::CONTENT_TYPE, form.content_type)
+                .body(form.body.clone().into())
+        };
+        response.expect("every header is a constant or a digest")
+    }
+}
+
+/// The first of [`AGGREGATED`] that `Accept` names before plain JSON.
+fn chosen(headers: &HeaderMap) -> Option<usize> {
+    let ranges = accept::ranges(headers).filter(|range| range.is_json());
+    for range in ranges {
+        if range.parameter("as").is_empty() {
+            return None;
+        }
+        let discovers = range.parameter("g") == "apidiscovery.k8s.io"
+            && range.parameter("as") == "APIGroupDiscoveryList";
+        let version = range.parameter("v");
+        let found = AGGREGATED.iter().position(|(known, _)| *known == version);
+        if discovers && found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+/// Every document by its path.
+fn documents(registry: &Registry) -> BTreeMap<String, Document> {
+    let served = registry.group_versions();
+    let mut documents: BTreeMap<String, Document> = served
+        .iter()
+        .map(|served| {
+            let path = format!("/{}", served.path());
+            (path, Document::plain(&resources(served)))
+        })
+        .collect();
+    let mut groups = Vec::new();
+    for served in served.iter().filter(|served| !served.group.is_empty()) {
+        let mut group = api_group(served);
+        groups.push(group.clone());
+        group["kind"] = "APIGroup".into();
+        group["apiVersion"] = "v1".into();
+        documents.insert(format!("/apis/{}", served.group), Document::plain(&group));
+    }
+    let core = json!({
+        "kind": "APIVersions",
+        "versions": ["v1"],
+        "serverAddressByClientCIDRs": [],
+    });
+    let groups = json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups});
+    let is_core = |group: &str| group.is_empty();
+    for (path, document) in [
+        ("/version", Document::plain(&version())),
+        ("/api", Document::root(registry, &core, is_core)),
+        (
+            "/apis",
+            Document::root(registry, &groups, |group| !is_core(group)),
+        ),
+    ] {
+        documents.insert(path.to_owned(), document);
+    }
+    documents
+}
+
+fn version() -> Value {
+    json!({
         "major": "1",
         "minor": "36",
         "emulationMajor": "1",
@@ -62,8 +189,7 @@ async fn version() -> Response {
         "goVersion": "",
         "compiler": "rustc",
         "platform": format!("{}/{}", std::env::consts::OS, platform()),
-    });
-    answer(StatusCode::OK, "application/json", &body, None)
+    })
 }
 
 /// The processor by the name that Kubernetes gives it.
@@ -73,71 +199,6 @@ fn platform() -> &'static str {
         "aarch64" => "arm64",
         other => other,
     }
-}
-
-async fn core_root(State(registry): State<Arc<Registry>>, headers: HeaderMap) -> Response {
-    let plain = json!({
-        "kind": "APIVersions",
-        "versions": ["v1"],
-        "serverAddressByClientCIDRs": [],
-    });
-    root(&registry, &headers, |group| group.is_empty(), &plain)
-}
-
-async fn groups_root(State(registry): State<Arc<Registry>>, headers: HeaderMap) -> Response {
-    let groups: Vec<_> = registry
-        .group_versions()
-        .iter()
-        .filter(|served| !served.group.is_empty())
-        .map(api_group)
-        .collect();
-    let plain = json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups });
-    root(&registry, &headers, |group| !group.is_empty(), &plain)
-}
-
-/// Answers `/api` or `/apis` in the form that the client likes best.
-fn root(
-    registry: &Registry,
-    headers: &HeaderMap,
-    wanted: impl Fn(&str) -> bool,
-    plain: &Value,
-) -> Response {
-    match form(headers) {
-        Some((version, content_type)) => {
-            let body = aggregated(registry, version, wanted);
-            answer(StatusCode::OK, content_type, &body, Some(headers))
-        }
-        None => answer(StatusCode::OK, "application/json", plain, Some(headers)),
-    }
-}
-
-/// The first aggregated form that `Accept` names before plain JSON.
-fn form(headers: &HeaderMap) -> Option<(&'static str, &'static str)> {
-    let accept = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','));
-    for range in accept {
-        let mut parts: Vec<_> = range.split(';').map(str::trim).collect();
-        parts.retain(|part| !part.starts_with("q="));
-        if parts.len() == 1 && matches!(parts[0], "application/json" | "*/*" | "application/*") {
-            return None;
-        }
-        let has = |part: &str| parts.iter().any(|own| own.eq_ignore_ascii_case(part));
-        if parts[0] == "application/json"
-            && has("g=apidiscovery.k8s.io")
-            && has("as=APIGroupDiscoveryList")
-        {
-            let found = AGGREGATED
-                .iter()
-                .find(|(version, _)| has(&format!("v={version}")));
-            if found.is_some() {
-                return found.copied();
-            }
-        }
-    }
-    None
 }
 
 fn aggregated(registry: &Registry, form: &str, wanted: impl Fn(&str) -> bool) -> Value {
@@ -215,52 +276,13 @@ pub(crate) fn gvk(names: &Names, subresource: Option<Subresource>) -> [&'static 
     }
 }
 
-async fn core_resources(
-    State(registry): State<Arc<Registry>>,
-    Path(version): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    resources(&registry, "", &version, &headers)
-}
-
-async fn group_resources(
-    State(registry): State<Arc<Registry>>,
-    Path((group, version)): Path<(String, String)>,
-    headers: HeaderMap,
-) -> Response {
-    resources(&registry, &group, &version, &headers)
-}
-
-async fn group(State(registry): State<Arc<Registry>>, Path(name): Path<String>) -> Response {
-    let groups = registry.group_versions();
-    let found = groups
-        .iter()
-        .find(|served| !served.group.is_empty() && served.group == name);
-    match found {
-        Some(served) => {
-            let mut body = api_group(served);
-            body["kind"] = "APIGroup".into();
-            body["apiVersion"] = "v1".into();
-            answer(StatusCode::OK, "application/json", &body, None)
-        }
-        None => not_found(),
-    }
-}
-
 fn api_group(served: &GroupVersion<'_>) -> Value {
     let version = json!({ "groupVersion": served.api_version(), "version": served.version });
     json!({ "name": served.group, "versions": [version], "preferredVersion": version })
 }
 
 /// The legacy list of one group-version.
-fn resources(registry: &Registry, group: &str, version: &str, headers: &HeaderMap) -> Response {
-    let groups = registry.group_versions();
-    let Some(served) = groups
-        .iter()
-        .find(|served| (served.group, served.version) == (group, version))
-    else {
-        return not_found();
-    };
+fn resources(served: &GroupVersion<'_>) -> Value {
     let mut list = Vec::new();
     for kind in &served.kinds {
         let names = kind.names();
@@ -287,63 +309,19 @@ fn resources(registry: &Registry, group: &str, version: &str, headers: &HeaderMa
                 "kind": kind,
                 "verbs": subresource.verbs(),
             });
-            if (other_group, other_version) != (group, version) {
+            if (other_group, other_version) != (served.group, served.version) {
                 own["group"] = other_group.into();
                 own["version"] = other_version.into();
             }
             list.push(own);
         }
     }
-    let body = json!({
+    json!({
         "kind": "APIResourceList",
         "apiVersion": "v1",
         "groupVersion": served.api_version(),
         "resources": list,
-    });
-    answer(StatusCode::OK, "application/json", &body, Some(headers))
-}
-
-fn not_found() -> Response {
-    let body = json!({
-        "kind": "Status",
-        "apiVersion": "v1",
-        "metadata": {},
-        "status": "Failure",
-        "message": "the server could not find the requested resource",
-        "reason": "NotFound",
-        "details": {},
-        "code": 404,
-    });
-    answer(StatusCode::NOT_FOUND, "application/json", &body, None)
-}
-
-/// A JSON answer; with the request's headers, one that the client may keep and ask about by `ETag`.
-fn answer(
-    status: StatusCode,
-    content_type: &'static str,
-    body: &Value,
-    request: Option<&HeaderMap>,
-) -> Response {
-    let body = body.to_string();
-    let mut response = Response::builder().status(status);
-    if let Some(request) = request {
-        let tag = etag(body.as_bytes());
-        let known = is_known(request, &tag);
-        response = response
-            .header(header::ETAG, tag)
-            .header(header::VARY, "Accept")
-            .header(header::CACHE_CONTROL, "public");
-        if known {
-            return response
-                .status(StatusCode::NOT_MODIFIED)
-                .body(axum::body::Body::empty())
-                .expect("every header is a constant or a digest");
-        }
-    }
-    response
-        .header(header::CONTENT_TYPE, content_type)
-        .body(body.into())
-        .expect("every header is a constant or a digest")
+    })
 }
 
 /// A digest of a body, quoted.
@@ -437,14 +415,5 @@ mod tests {
                 r#"{"group":"autoscaling","kind":"Scale","name":"deployments/scale","namespaced":true,"singularName":"","verbs":["get","patch","update"],"version":"v1"}"#
             ]],
         );
-    }
-
-    #[tokio::test]
-    async fn what_is_not_served_is_not_found() {
-        for path in ["/api/v2", "/apis/apps/v2", "/apis/batch"] {
-            let (status, _, body) = ask(path, &[]).await;
-            assert_eq!(status, StatusCode::NOT_FOUND, "{path}");
-            assert_eq!(body["reason"], "NotFound", "{path}");
-        }
     }
 }

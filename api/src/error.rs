@@ -119,6 +119,9 @@ pub enum Error {
         #[source]
         source: Option<Source>,
     },
+    /// Nothing is left to give out; the message is for the client.
+    #[error("Internal error occurred: {0}")]
+    Exhausted(&'static str),
     /// Nobody's fault but ours; the client learns nothing of it.
     #[error("Internal error occurred")]
     Internal(#[source] Source),
@@ -186,7 +189,7 @@ impl Error {
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Timeout | Self::FutureRevision { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Internal(_) | Self::Exhausted(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -208,7 +211,7 @@ impl Error {
             Self::TooManyRequests => "TooManyRequests",
             Self::Timeout | Self::FutureRevision { .. } => "Timeout",
             Self::Unavailable { .. } => "ServiceUnavailable",
-            Self::Internal(_) => "InternalError",
+            Self::Internal(_) | Self::Exhausted(_) => "InternalError",
         }
     }
 

@@ -1,18 +1,16 @@
 //! The built-in kinds: one file each, and the trait that the verbs see them through.
 //!
 //! Pure: a kind looks at objects and at nothing else. Verbs, storage and HTTP never appear here.
-//! Beside the kinds: `value`, `write`, `check`, `name`, `column` and `duration` are what they share;
+//! Beside the kinds: `value`, `write`, `check` and `column` are what they share;
 //! `not_acted_on` is the table of fields that are kept but have no effect yet.
 
-mod check;
+pub(crate) mod check;
 mod column;
 mod config_map;
 mod deployment;
-mod duration;
 mod endpoint_slice;
 mod event;
 mod lease;
-mod name;
 mod namespace;
 mod node;
 mod not_acted_on;
@@ -46,6 +44,21 @@ pub struct Names {
     pub namespaced: bool,
     /// Its definition in the structural schema: `io.k8s.api.core.v1.Pod`.
     pub definition: &'static str,
+}
+
+impl Names {
+    /// As in `apiVersion`: `v1`, `apps/v1`.
+    pub fn api_version(&self) -> String {
+        api_version(self.group, self.version)
+    }
+}
+
+fn api_version(group: &str, version: &str) -> String {
+    if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    }
 }
 
 /// A part of an object with a path of its own.
@@ -132,6 +145,11 @@ pub trait Kind: Send + Sync + 'static {
         &[]
     }
 
+    /// What is wrong with an object's name.
+    fn name_problems(&self, name: &str) -> Vec<String> {
+        crate::name::subdomain_problems(name)
+    }
+
     /// Fills in what the user left out.
     fn default(&self, _object: &mut Value) {}
 
@@ -200,11 +218,7 @@ impl GroupVersion<'_> {
 
     /// As in `apiVersion`: `v1`, `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.to_owned()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
+        api_version(self.group, self.version)
     }
 }
 

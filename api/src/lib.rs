@@ -5,16 +5,20 @@
 //! - [`field`]: paths into objects and what is wrong at them.
 //! - [`schema`]: structural schemas: check, prune; the merges of the three patch types. Pure.
 //! - [`encoding`]: bytes to values and back: JSON, YAML.
+//! - `name`, `time`: what names may look like; times as texts. Pure.
 //! - [`selector`]: label and field selectors. Pure.
 //! - [`quantity`]: amounts such as `100m` and `1Gi`. Pure.
 //! - [`kinds`]: one file per built-in kind: names, defaults, validation, columns. Pure.
 //! - [`table`]: objects as `kubectl get` shows them. Pure.
+//! - `accept`: media ranges that a client would take. Pure.
 //! - [`discovery`], [`openapi`]: what clients ask about the kinds.
-//! - [`verbs`], [`subresources`]: get, list, watch, create, update, patch, delete; written once.
+//! - `verbs`, `subresources`: get, list, watch, create, update, patch, delete; written once.
 //! - [`admission`], [`auth`], [`error`], [`server`]: around every request.
 //! - [`codec`]: between what is stored and what clients get. [`object`]: metadata accessors. Pure.
-//! - [`proxy`]: the way to a node. [`serve`]: the TLS listener. [`bootstrap`]: a cluster's first objects.
+//! - [`proxy`]: the way to a node. [`serve`]: the TLS listener. `bootstrap`: a cluster's first
+//!   objects. `expiry`: the end of Events.
 
+mod accept;
 pub mod admission;
 pub mod auth;
 mod bootstrap;
@@ -22,8 +26,10 @@ pub mod codec;
 pub mod discovery;
 pub mod encoding;
 pub mod error;
+mod expiry;
 pub mod field;
 pub mod kinds;
+mod name;
 pub mod object;
 pub mod openapi;
 pub mod proxy;
@@ -34,6 +40,7 @@ pub mod serve;
 pub mod server;
 mod subresources;
 pub mod table;
+mod time;
 mod verbs;
 
 pub use server::{Apiserver, Config, Limits};

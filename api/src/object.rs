@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 /// The `metadata` of an object, if it has one.
@@ -104,13 +103,6 @@ pub fn deletion_grace_seconds(object: &Value) -> Option<i64> {
         .as_i64()
 }
 
-/// A time as Kubernetes writes it: RFC 3339 in UTC, whole seconds.
-pub fn time_text(time: Timestamp) -> String {
-    Timestamp::from_second(time.as_second())
-        .unwrap_or(time)
-        .to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -137,11 +129,5 @@ mod tests {
         assert_eq!(object, json!({"metadata": {"name": "a"}}));
         unset(&mut object, "name");
         assert_eq!(object, json!({"metadata": {}}));
-    }
-
-    #[test]
-    fn times_are_whole_seconds() {
-        let time: Timestamp = "2026-01-02T03:04:05.678Z".parse().expect("a time");
-        assert_eq!(time_text(time), "2026-01-02T03:04:05Z");
     }
 }

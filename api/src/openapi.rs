@@ -17,15 +17,16 @@ use axum::{
     Router,
     body::Body,
     extract::{Path, State},
-    response::Response,
+    response::{IntoResponse, Response},
     routing::get,
 };
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     discovery::{etag, hash, is_known},
+    error::Error,
     kinds::Registry,
 };
 
@@ -74,41 +75,24 @@ async fn one(
 ) -> Response {
     match documents.all.get(path.trim_end_matches('/')) {
         Some(document) => answer(document, &headers),
-        None => respond(StatusCode::NOT_FOUND, None, not_found()),
+        None => Error::NoSuchPath.into_response(),
     }
 }
 
 fn answer(body: &Bytes, request: &HeaderMap) -> Response {
     let tag = etag(body);
     if is_known(request, &tag) {
-        return respond(StatusCode::NOT_MODIFIED, Some(tag), Body::empty());
+        return respond(StatusCode::NOT_MODIFIED, tag, Body::empty());
     }
-    respond(StatusCode::OK, Some(tag), body.clone().into())
+    respond(StatusCode::OK, tag, body.clone().into())
 }
 
-fn respond(status: StatusCode, tag: Option<String>, body: Body) -> Response {
-    let mut response = Response::builder()
+fn respond(status: StatusCode, tag: String, body: Body) -> Response {
+    Response::builder()
         .status(status)
         .header(header::VARY, "Accept")
-        .header(header::CONTENT_TYPE, "application/json");
-    if let Some(tag) = tag {
-        response = response.header(header::ETAG, tag);
-    }
-    response
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::ETAG, tag)
         .body(body)
         .expect("every header is a constant or a digest")
-}
-
-fn not_found() -> Body {
-    let status: Value = json!({
-        "kind": "Status",
-        "apiVersion": "v1",
-        "metadata": {},
-        "status": "Failure",
-        "message": "the server could not find the requested resource",
-        "reason": "NotFound",
-        "details": {},
-        "code": 404,
-    });
-    status.to_string().into()
 }

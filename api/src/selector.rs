@@ -5,7 +5,6 @@
 mod fields;
 mod labels;
 mod lexer;
-mod names;
 
 pub use fields::FieldSelector;
 pub use labels::LabelSelector;

@@ -5,7 +5,7 @@
 //! - [`gate`]: authentication, bounds and deadlines, before anything else.
 //! - [`path`]: which resource a path is about.
 //! - [`resources`]: from a path to the verb that answers.
-//! - [`health`]: `/healthz`, `/livez`, `/readyz`, `/version`.
+//! - [`health`]: `/healthz`, `/livez`, `/readyz`.
 
 pub(crate) mod gate;
 pub(crate) mod health;
@@ -16,13 +16,14 @@ pub(crate) mod state;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Extension, Router, middleware};
+use jiff::Timestamp;
 use store::Cache;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::ServiceRange,
     auth::{Authorizer, StaticToken, User, rules},
-    bootstrap, discovery,
+    bootstrap, discovery, expiry,
     kinds::Registry,
     openapi,
     proxy::NodeProxy,
@@ -69,6 +70,8 @@ pub struct Config {
 #[derive(Clone)]
 pub struct Apiserver {
     server: Arc<Server>,
+    /// Discovery and OpenAPI: made once, shared by every router.
+    documents: Router,
 }
 
 impl Apiserver {
@@ -83,19 +86,18 @@ impl Apiserver {
     ) -> Self {
         let authorizer: Arc<dyn Authorizer> = Arc::new(rules::Fixed);
         Self {
+            documents: discovery::router(registry.clone()).merge(openapi::router(registry.clone())),
             server: Arc::new(Server::new(cache, registry, node_proxy, authorizer, config)),
         }
     }
 
     /// Everything it serves. A request's identity is a [`User`] extension or a bearer token.
     pub fn router(&self) -> Router {
-        let registry = self.server.registry.clone();
         Router::new()
             .merge(health::router())
             .fallback(resources::serve)
             .with_state(self.server.clone())
-            .merge(discovery::router(registry.clone()))
-            .merge(openapi::router(registry))
+            .merge(self.documents.clone())
             .layer(middleware::from_fn_with_state(
                 self.server.clone(),
                 gate::admit,
@@ -115,9 +117,19 @@ impl Apiserver {
         let _ = bootstrapped.wait_for(|done| *done).await;
     }
 
-    /// Keeps the objects that every cluster has as they must be, until `stop`.
+    /// Keeps the objects that every cluster has as they must be, and removes Events whose time is
+    /// over, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let client = self.client(User::apiserver());
-        bootstrap::run(client, &self.server, stop).await;
+        tokio::join!(
+            bootstrap::run(client.clone(), &self.server, stop.clone()),
+            expiry::run(client, &self.server, stop),
+        );
+    }
+
+    /// Removes the Events whose hour is over at `now`, a bounded number of them, oldest first;
+    /// answers how many. [`Apiserver::run`] does it every minute.
+    pub async fn expire_events(&self, now: Timestamp) -> usize {
+        expiry::sweep(&self.client(User::apiserver()), &self.server, now).await
     }
 }

@@ -20,7 +20,6 @@ pub(crate) mod filter;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod metadata;
-pub(crate) mod names;
 pub(crate) mod patch;
 pub(crate) mod query;
 pub(crate) mod update;

@@ -13,14 +13,15 @@ use api::{discovery, kinds::Registry, openapi};
 use axum::{Json, Router, body::Bytes};
 use http::{Method, StatusCode, Uri};
 use serde_json::{Value, json};
-use tokio::process::Command;
+use tokio::{process::Command, task::JoinSet};
 
 /// A server of discovery, OpenAPI and one Deployment; remembers the last patch.
 struct Server {
     url: String,
     patch: Arc<Mutex<Option<Value>>>,
     home: tempfile::TempDir,
-    _task: tokio::task::JoinSet<()>,
+    /// Aborted with the server.
+    _tasks: JoinSet<()>,
 }
 
 impl Server {
@@ -60,14 +61,14 @@ impl Server {
             .fallback(object);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let mut task = tokio::task::JoinSet::new();
-        task.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
         let home = tempfile::tempdir().unwrap();
         Some(Self {
             url,
             patch,
             home,
-            _task: task,
+            _tasks: tasks,
         })
     }
 

@@ -155,7 +155,7 @@ pub(crate) fn allocate(
         // The cache is asked once an address: a range is full only when every one was tried.
         range
             .pick(rand::random(), taken)
-            .ok_or_else(|| Error::internal("failed to allocate a serviceIP: range is full"))?
+            .ok_or_else(|| Error::Exhausted("failed to allocate a serviceIP: range is full"))?
     } else {
         let complaint = match asked.parse::<Ipv4Addr>() {
             Err(_) => Some("must be a valid IPv4 address, \"None\" or empty".to_owned()),

@@ -98,6 +98,8 @@ const APISERVER: &[Rule] = &[
     rule(READ, &["*"]),
     rule(CREATE, &["namespaces", "services", "endpointslices"]),
     rule(CHANGE, &["services", "endpointslices"]),
+    // Events whose hour is over.
+    rule(DELETE, &["events"]),
 ];
 
 /// The authorizer of the table above.

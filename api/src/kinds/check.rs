@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use super::{
+use super::value::{entries, items, part, plain, present, text};
+use crate::{
+    field::{Cause, FieldErrors, Path},
     name,
-    value::{entries, items, part, plain, present, text},
 };
-use crate::field::{Cause, FieldErrors, Path};
 
 /// Reports every problem that a rule of [`name`] finds.
 pub(crate) fn problems(path: &Path, value: &str, problems: Vec<String>, errors: &mut FieldErrors) {
@@ -62,7 +62,7 @@ pub(crate) fn immutable(
 /// Labels outside `metadata` of the object itself: a template's, a selector's.
 pub(crate) fn labels(path: &Path, owner: &Value, pointer: &str, errors: &mut FieldErrors) {
     for (key, value) in entries(owner, pointer) {
-        problems(path, key, name::label_key_problems(key), errors);
+        problems(path, key, name::qualified_problems(key), errors);
         let value = plain(value);
         problems(
             &path.key(key),
@@ -82,7 +82,7 @@ pub(crate) fn selector(path: &Path, selector: &Value, errors: &mut FieldErrors) 
         problems(
             &path.field("key"),
             key,
-            name::label_key_problems(key),
+            name::qualified_problems(key),
             errors,
         );
         let values = items(rule, "/values");

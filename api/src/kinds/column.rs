@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use super::{
     Column,
-    duration::since,
     value::{entries, items, part, plain, text},
 };
+use crate::{object, time::since};
 
 /// The object's name, first in almost every table.
 pub(crate) const NAME: Column = Column {
@@ -50,7 +50,7 @@ pub(crate) const fn wide(name: &'static str, description: &'static str) -> Colum
 
 /// The cell of [`NAME`].
 pub(crate) fn name(object: &Value) -> Value {
-    text(object, "/metadata/name").into()
+    object::name(object).into()
 }
 
 /// The cell of [`AGE`].

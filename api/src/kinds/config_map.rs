@@ -3,8 +3,11 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Column, Kind, Names, check, column, name, value::entries};
-use crate::field::{Cause, FieldErrors, Path};
+use super::{Column, Kind, Names, check, column, value::entries};
+use crate::{
+    field::{Cause, FieldErrors, Path},
+    name,
+};
 
 /// The kind.
 pub(crate) struct ConfigMap;

@@ -4,11 +4,14 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    Column, Kind, Names, check, column, name,
+    Column, Kind, Names, check, column,
     value::{each, fill, fill_text, items, number, part, present, text},
     write,
 };
-use crate::field::{Cause, FieldErrors, Path};
+use crate::{
+    field::{Cause, FieldErrors, Path},
+    name,
+};
 
 /// The kind.
 pub(crate) struct EndpointSlice;

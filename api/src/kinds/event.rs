@@ -5,10 +5,13 @@ use serde_json::Value;
 
 use super::{
     Column, Kind, Names, column,
-    duration::since,
     value::{number, part, present, text},
 };
-use crate::field::{FieldErrors, Path};
+use crate::{
+    field::{FieldErrors, Path},
+    object,
+    time::since,
+};
 
 /// The kind.
 pub(crate) struct Event;
@@ -74,7 +77,7 @@ impl Kind for Event {
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
         let of = text(object, "/involvedObject/namespace");
-        let own = text(object, "/metadata/namespace");
+        let own = object::namespace(object);
         // Events about cluster-scoped objects live in `default`.
         let home = if of.is_empty() { "default" } else { of };
         if home != own && !(of.is_empty() && own == "kube-system") {

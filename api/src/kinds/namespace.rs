@@ -4,11 +4,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Column, Kind, Names, Subresource, check, column, name,
+    Column, Kind, Names, Subresource, column,
     value::{child, part, put, text},
     write,
 };
-use crate::field::{FieldErrors, Path};
+use crate::{name, object};
 
 /// The kind.
 pub(crate) struct Namespace;
@@ -41,7 +41,7 @@ impl Kind for Namespace {
     }
 
     fn default(&self, object: &mut Value) {
-        let name = text(object, "/metadata/name").to_owned();
+        let name = object::name(object).to_owned();
         child(object, "spec");
         if !name.is_empty()
             && let Some(metadata) = child(object, "metadata")
@@ -49,6 +49,10 @@ impl Kind for Namespace {
         {
             put(labels, "kubernetes.io/metadata.name", name.into());
         }
+    }
+
+    fn name_problems(&self, name: &str) -> Vec<String> {
+        name::label_problems(name)
     }
 
     fn prepare_create(&self, object: &mut Value) {
@@ -63,14 +67,6 @@ impl Kind for Namespace {
 
     fn prepare_status(&self, object: &mut Value, old: &Value) {
         write::status(object, old);
-    }
-
-    fn validate(&self, object: &Value, errors: &mut FieldErrors) {
-        let given = text(object, "/metadata/name");
-        if !given.is_empty() {
-            let path = Path::root("metadata").field("name");
-            check::problems(&path, given, name::label_problems(given), errors);
-        }
     }
 
     fn fields(&self, object: &Value) -> Vec<(&'static str, String)> {

@@ -4,11 +4,14 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Column, Kind, Names, Subresource, check, column, name,
+    Column, Kind, Names, Subresource, check, column,
     value::{entries, fill, find, items, part, present, put, text, truth},
     write,
 };
-use crate::field::{FieldErrors, Path};
+use crate::{
+    field::{FieldErrors, Path},
+    name,
+};
 
 /// The kind.
 pub(crate) struct Node;
@@ -78,7 +81,7 @@ impl Kind for Node {
             check::problems(
                 &path.field("key"),
                 key,
-                name::label_key_problems(key),
+                name::qualified_problems(key),
                 errors,
             );
             let value = text(taint, "/value");

@@ -7,10 +7,12 @@ use serde_json::Value;
 use super::{
     Column, Kind, Names, check, column,
     config_map::too_large,
-    name,
     value::{child, entries, fill_text, part, put, text},
 };
-use crate::field::{FieldErrors, Path};
+use crate::{
+    field::{FieldErrors, Path},
+    name,
+};
 
 /// The kind.
 pub(crate) struct Secret;

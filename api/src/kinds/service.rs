@@ -6,12 +6,15 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Column, Kind, Names, Subresource, check, column, name,
+    Column, Kind, Names, Subresource, check, column,
     not_acted_on::{self, SERVICE},
     value::{child, each, entries, fill, fill_text, find, items, number, part, plain, put, text},
     write,
 };
-use crate::field::{Cause, FieldErrors, Path};
+use crate::{
+    field::{Cause, FieldErrors, Path},
+    name,
+};
 
 /// The kind.
 pub(crate) struct Service;
@@ -56,6 +59,10 @@ impl Kind for Service {
         fill(object, "status", json!({ "loadBalancer": {} }));
     }
 
+    fn name_problems(&self, name: &str) -> Vec<String> {
+        name::letter_label_problems(name)
+    }
+
     fn prepare_create(&self, object: &mut Value) {
         put(object, "status", json!({ "loadBalancer": {} }));
     }
@@ -86,11 +93,6 @@ impl Kind for Service {
     }
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
-        let given = text(object, "/metadata/name");
-        if !given.is_empty() {
-            let path = Path::root("metadata").field("name");
-            check::problems(&path, given, name::letter_label_problems(given), errors);
-        }
         let path = Path::root("spec");
         check::one_of(
             &path.field("type"),

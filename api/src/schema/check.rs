@@ -15,6 +15,7 @@ use super::model::{Schema, Shape};
 use super::trail::{Findings, MOST_BYTES, MOST_FINDINGS, Trail};
 use crate::field::Path;
 use crate::quantity::Quantity;
+use crate::time;
 
 /// What checking an object found.
 #[derive(Clone, PartialEq, Debug)]
@@ -139,8 +140,8 @@ fn scalar(shape: &Shape, value: &Value) -> Result<Value, String> {
         (Shape::Quantity, Value::String(text)) => quantity(text),
         (Shape::Quantity, Value::Number(number)) => quantity(&number.to_string()),
         (Shape::Bytes, Value::String(text)) => bytes(text),
-        (Shape::Time, Value::String(text)) => time(text, "%Y-%m-%dT%H:%M:%SZ"),
-        (Shape::MicroTime, Value::String(text)) => time(text, "%Y-%m-%dT%H:%M:%S.%6fZ"),
+        (Shape::Time, Value::String(text)) => timestamp(text, time::seconds),
+        (Shape::MicroTime, Value::String(text)) => timestamp(text, time::micros),
         (shape, value) => Err(format!("expected {}, got {}", name(shape), describe(value))),
     }
 }
@@ -176,10 +177,10 @@ fn bytes(text: &str) -> Result<Value, String> {
     }
 }
 
-fn time(text: &str, format: &str) -> Result<Value, String> {
+fn timestamp(text: &str, write: fn(jiff::Timestamp) -> String) -> Result<Value, String> {
     let parsed = rfc3339(text).then(|| text.parse::<jiff::Timestamp>());
     match parsed {
-        Some(Ok(time)) => Ok(time.strftime(format).to_string().into()),
+        Some(Ok(time)) => Ok(write(time).into()),
         _ => Err(format!(
             "expected a time like 2006-01-02T15:04:05Z, got {}",
             describe(&Value::from(text))

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::SelectorError;
 use super::lexer::{Lexer, Token};
-use super::names::{check_key, check_value};
-use crate::field::{FieldErrors, Path};
+use crate::{
+    field::{FieldErrors, Path},
+    name,
+};
 
 /// What an object's labels must be like; all requirements must hold.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -97,7 +99,12 @@ fn requirement(lexer: &mut Lexer<'_>) -> Result<Requirement, String> {
     }
     let key = identifier(lexer.next())?.to_owned();
     let mut errors = FieldErrors::default();
-    check_key(&key, &Path::default(), &mut errors);
+    check(
+        &key,
+        &Path::default(),
+        &name::qualified_problems(&key),
+        &mut errors,
+    );
     told(&errors)?;
     if absent {
         return Ok(Requirement {
@@ -143,7 +150,12 @@ fn test(key: &str, operator: Token<'_>, values: BTreeSet<String>) -> Result<Test
                 }
             }
         }
-        check_value(value, &path.key(key), &mut errors);
+        check(
+            value,
+            &path.key(key),
+            &name::label_value_problems(value),
+            &mut errors,
+        );
     }
     told(&errors)?;
     Ok(match operator {
@@ -199,6 +211,13 @@ fn identifier(token: Token<'_>) -> Result<&str, String> {
 
 fn found(token: &Token<'_>, expected: &str) -> String {
     format!("found '{}', expected: {expected}", token.literal())
+}
+
+/// Reports the problems of one text together.
+fn check(text: &str, path: &Path, problems: &[String], errors: &mut FieldErrors) {
+    if !problems.is_empty() {
+        errors.invalid(path, text, problems.join("; "));
+    }
 }
 
 /// One error by itself, several in brackets.

@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use tokio::time::timeout;
 
 use super::{health, state::Server};
-use crate::{auth::User, error::Error};
+use crate::{auth::User, error::Error, verbs::query::Query};
 
 /// Lets a request through, or answers 401, 429 or 504.
 pub(crate) async fn admit(
@@ -67,13 +67,15 @@ fn authenticate(server: &Server, request: &Request) -> Option<User> {
         .then(|| server.tokens.find(token.trim()).cloned())?
 }
 
-/// A watch or a log: it lasts as long as its client wants.
+/// A watch or a log: it lasts as long as its client wants. Read as the verbs read it, so that no
+/// spelling of `watch` is a stream for them and none here.
 fn is_stream(request: &Request) -> bool {
-    let query = request.uri().query().unwrap_or_default();
+    let uri = request.uri();
     let watches = || {
-        query
-            .split('&')
-            .any(|pair| matches!(pair, "watch" | "watch=true" | "watch=1"))
+        uri.query().is_some()
+            && Query::read(uri)
+                .and_then(|query| query.flag("watch"))
+                .is_ok_and(|watch| watch == Some(true))
     };
-    request.method() == Method::GET && (request.uri().path().ends_with("/log") || watches())
+    request.method() == Method::GET && (uri.path().ends_with("/log") || watches())
 }

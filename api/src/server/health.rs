@@ -1,4 +1,4 @@
-//! `/healthz`, `/livez` and `/readyz`: what anyone may ask (and `/version`, which discovery answers).
+//! `/healthz`, `/livez` and `/readyz`. They need no identity, and neither does discovery's `/version`.
 //!
 //! Live means that this process answers; ready that the store answers and the cluster's first objects
 //! are there. A single check is `/readyz/<check>`; `?verbose` lists them all.

@@ -28,12 +28,7 @@ impl Resource {
 
     /// `v1` or `apps/v1`.
     pub(crate) fn api_version(&self) -> String {
-        let names = self.names();
-        if names.group.is_empty() {
-            names.version.to_owned()
-        } else {
-            format!("{}/{}", names.group, names.version)
-        }
+        self.names().api_version()
     }
 
     pub(crate) fn object_key(&self, namespace: &str, name: &str) -> Key {
@@ -43,7 +38,6 @@ impl Resource {
 
 pub(crate) struct Server {
     pub(crate) cache: Cache,
-    pub(crate) registry: Arc<Registry>,
     /// One for each kind of the registry, in its order.
     pub(crate) resources: Vec<Arc<Resource>>,
     pub(crate) node_proxy: Arc<dyn NodeProxy>,
@@ -78,7 +72,6 @@ impl Server {
         Self {
             resources: resources.collect(),
             cache,
-            registry,
             node_proxy,
             authorizer,
             tokens: Tokens::new(&config.tokens),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     error::{Error, Subject},
     field::{FieldErrors, Path},
-    object,
+    object, time,
     verbs::{
         answer::Answer,
         call::Call,
@@ -25,7 +25,7 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
     }
     let binding = decode::body(call, body, "v1", "Binding")?.value;
     let node = check(call, &binding)?;
-    let now = object::time_text(call.server.now());
+    let now = time::seconds(call.server.now());
     change(call, &call.name, Part::System, |pod| {
         bind(call, pod, &binding, node, &now)
     })

@@ -2,9 +2,12 @@
 //!
 //! Pure. The first acceptable media range wins; ranges we cannot write (protobuf, CBOR) are passed over.
 
-use http::{HeaderMap, header};
+use http::HeaderMap;
 
-use crate::error::Error;
+use crate::{
+    accept::{self, MediaRange},
+    error::Error,
+};
 
 /// The API version of a view in `meta.k8s.io`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,45 +36,24 @@ pub(crate) enum View {
 
 /// Reads the `Accept` header.
 pub(crate) fn view(headers: &HeaderMap) -> Result<View, Error> {
-    let mut asked = false;
-    for value in headers.get_all(header::ACCEPT) {
-        for range in value.to_str().unwrap_or_default().split(',') {
-            if range.trim().is_empty() {
-                continue;
-            }
-            asked = true;
-            if let Some(view) = range_view(range) {
-                return Ok(view);
-            }
-        }
+    let mut ranges = accept::ranges(headers).peekable();
+    if ranges.peek().is_none() {
+        return Ok(View::Object);
     }
-    if asked {
-        Err(Error::NotAcceptable)
-    } else {
-        Ok(View::Object)
-    }
+    ranges.find_map(range_view).ok_or(Error::NotAcceptable)
 }
 
-fn range_view(range: &str) -> Option<View> {
-    let mut parts = range.split(';').map(str::trim);
-    if !matches!(parts.next()?, "application/json" | "application/*" | "*/*") {
+fn range_view(range: MediaRange<'_>) -> Option<View> {
+    if !range.is_json() {
         return None;
     }
-    let (mut kind, mut version, mut group) = ("", "v1", "meta.k8s.io");
-    for (key, value) in parts.filter_map(|part| part.split_once('=')) {
-        match key {
-            "as" => kind = value,
-            "v" => version = value,
-            "g" => group = value,
-            _ => {}
-        }
-    }
+    let kind = range.parameter("as");
     if kind.is_empty() {
         return Some(View::Object);
     }
-    let version = match (group, version) {
-        ("meta.k8s.io", "v1") => MetaVersion::V1,
-        ("meta.k8s.io", "v1beta1") => MetaVersion::V1Beta1,
+    let version = match (range.parameter("g"), range.parameter("v")) {
+        ("" | "meta.k8s.io", "" | "v1") => MetaVersion::V1,
+        ("" | "meta.k8s.io", "v1beta1") => MetaVersion::V1Beta1,
         _ => return None,
     };
     match kind {
@@ -84,6 +66,7 @@ fn range_view(range: &str) -> Option<View> {
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
+    use http::header;
 
     use super::*;
 

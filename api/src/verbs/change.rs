@@ -37,17 +37,32 @@ pub(crate) async fn change(
 ) -> Result<Changed, Error> {
     let dry = call.query.dry_run()?;
     let key = call.key(name);
-    for _ in 0..ATTEMPTS {
-        call.server.cache.fresh().await?;
-        let item = call
-            .server
-            .cache
-            .get(&key)
-            .ok_or_else(|| call.not_found(name))?;
+    for attempt in 0..ATTEMPTS {
+        // The first time, what the cache has will do: the commit fails if it is not the newest. Any
+        // other end (a refusal, nothing to change) must be that of the newest state.
+        let newest = attempt > 0 || dry;
+        if newest {
+            call.server.cache.fresh().await?;
+        }
+        let Some(item) = call.server.cache.get(&key) else {
+            if newest {
+                return Err(call.not_found(name));
+            }
+            continue;
+        };
         let old: Value = serde_json::from_slice(&item.decoded.value).map_err(Error::internal)?;
-        let mut object = edit(&old)?;
-        prepare(call, part, &mut object, &old)?;
-        let mut ops = admission::admit_update(call, &mut object, &old)?;
+        let edited = edit(&old).and_then(|mut object| {
+            prepare(call, part, &mut object, &old)?;
+            let ops = admission::admit_update(call, &mut object, &old)?;
+            Ok((object, ops))
+        });
+        let (mut object, mut ops) = match edited {
+            Err(_) if !newest => continue,
+            edited => edited?,
+        };
+        if object == old && !newest {
+            continue;
+        }
         if object == old {
             return Ok(Changed {
                 bytes: item.decoded.value.clone(),

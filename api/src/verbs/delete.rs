@@ -12,7 +12,7 @@ use crate::{
     codec,
     error::Error,
     kinds::Kind,
-    object,
+    object, time,
 };
 
 const ORPHAN: &str = "orphan";
@@ -261,7 +261,7 @@ fn plan(
         let end = since
             .saturating_add(SignedDuration::from_secs(grace))
             .unwrap_or(since);
-        object::set(&mut marked, "deletionTimestamp", object::time_text(end));
+        object::set(&mut marked, "deletionTimestamp", time::seconds(end));
         object::set(&mut marked, "deletionGracePeriodSeconds", grace);
         let generation = object::generation(object);
         if generation > 0 && !object::deleting(object) {

@@ -145,6 +145,9 @@ async fn snapshot(
              You must start a new list without the continue parameter."
                 .to_owned(),
         )),
+        Err(StoreError::Compacted { .. }) => Err(Error::Expired(
+            "The resourceVersion for the provided list is too old.".to_owned(),
+        )),
         snapshot => Ok(snapshot?),
     }
 }

@@ -5,14 +5,12 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{
-    call::Call,
-    names::{self, Rule},
-};
+use super::call::Call;
 use crate::{
     error::Error,
     field::{Cause, FieldErrors, Path},
-    object,
+    kinds::check,
+    name, object, time,
 };
 
 /// The alphabet of generated names: no vowels, no digits that look like letters.
@@ -70,7 +68,7 @@ pub(crate) fn fill_new(object: &mut Value, now: Timestamp) {
         object::unset(object, field);
     }
     object::set(object, "uid", uuid::Uuid::new_v4().to_string());
-    object::set(object, "creationTimestamp", object::time_text(now));
+    object::set(object, "creationTimestamp", time::seconds(now));
 }
 
 /// Fields that a writer may leave out and may not change.
@@ -153,13 +151,13 @@ pub(crate) fn keep(call: &Call, object: &mut Value, old: &Value) -> Result<(), E
 
 /// What is wrong with an object's metadata.
 pub(crate) fn validate(call: &Call, object: &Value, errors: &mut FieldErrors) {
-    let names = call.resource.names();
     let path = Path::root("metadata");
-    let name = object::name(object);
-    if name.is_empty() {
+    let own = object::name(object);
+    if own.is_empty() {
         errors.required(&path.field("name"), "name or generateName is required");
-    } else if let Some(complaint) = Rule::of(names.group, names.plural).complaint(name) {
-        errors.invalid(&path.field("name"), name, complaint);
+    } else {
+        let problems = call.resource.kind.name_problems(own);
+        check::problems(&path.field("name"), own, problems, errors);
     }
     let Some(metadata) = object::metadata(object) else {
         return;
@@ -173,19 +171,15 @@ pub(crate) fn validate(call: &Call, object: &Value, errors: &mut FieldErrors) {
     };
     for (key, value) in entries("labels") {
         let path = path.field("labels");
-        if let Some(complaint) = names::qualified(key) {
-            errors.invalid(&path, key.as_str(), complaint);
-        }
-        if let Some(complaint) = value.as_str().and_then(names::label_value) {
-            errors.invalid(&path, value.clone(), complaint);
-        }
+        check::problems(&path, key, name::qualified_problems(key), errors);
+        let value = value.as_str().unwrap_or_default();
+        check::problems(&path, value, name::label_value_problems(value), errors);
     }
     let mut size = 0;
     for (key, value) in entries("annotations") {
         size += key.len() + value.as_str().map_or(0, str::len);
-        if let Some(complaint) = names::qualified(&key.to_lowercase()) {
-            errors.invalid(&path.field("annotations"), key.as_str(), complaint);
-        }
+        let problems = name::qualified_problems(&key.to_lowercase());
+        check::problems(&path.field("annotations"), key, problems, errors);
     }
     if size > ANNOTATIONS {
         errors.push(
@@ -197,8 +191,9 @@ pub(crate) fn validate(call: &Call, object: &Value, errors: &mut FieldErrors) {
     }
     for finalizer in object::finalizers(object) {
         let path = path.field("finalizers");
-        if let Some(complaint) = names::qualified(finalizer) {
-            errors.invalid(&path, finalizer, complaint);
+        let problems = name::qualified_problems(finalizer);
+        if !problems.is_empty() {
+            check::problems(&path, finalizer, problems, errors);
         } else if !finalizer.contains('/')
             && !["orphan", "foregroundDeletion", "kubernetes"].contains(&finalizer)
         {

@@ -14,7 +14,7 @@ use axum::{Router, body::Body};
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::Value;
-use store::{Cache, CacheConfig, MemoryStore};
+use store::{Cache, CacheConfig, MemoryStore, Store};
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -42,6 +42,7 @@ impl NodeProxy for Echo {
 pub(crate) struct Cluster {
     pub(crate) server: Apiserver,
     pub(crate) router: Router,
+    pub(crate) store: Arc<MemoryStore>,
     /// Aborted with the cluster.
     _tasks: JoinSet<()>,
 }
@@ -94,10 +95,23 @@ impl Cluster {
     }
 
     pub(crate) async fn start_with(config: Config) -> Self {
+        Self::start_over(config, CacheConfig::default()).await
+    }
+
+    /// A cluster that remembers so little of the past that the store is asked for it.
+    pub(crate) async fn start_forgetful() -> Self {
+        let memory = CacheConfig {
+            ring: 2,
+            ..CacheConfig::default()
+        };
+        Self::start_over(config(), memory).await
+    }
+
+    async fn start_over(config: Config, memory: CacheConfig) -> Self {
         let registry = Arc::new(Registry::builtin());
         let codec = Arc::new(Codec::new(&registry));
         let store = Arc::new(MemoryStore::new());
-        let (cache, feed) = Cache::start(store, codec, CacheConfig::default())
+        let (cache, feed) = Cache::start(store.clone(), codec, memory)
             .await
             .expect("the cache starts");
         let mut tasks = JoinSet::new();
@@ -109,6 +123,7 @@ impl Cluster {
         let cluster = Self {
             router: server.router(),
             server,
+            store,
             _tasks: tasks,
         };
         timeout(DEADLINE, async {
@@ -163,11 +178,22 @@ impl Cluster {
         let request = request
             .body(Body::from(body.to_owned()))
             .expect("a request");
+        self.pass(request).await
+    }
+
+    /// Passes a request on as it is.
+    pub(crate) async fn pass(&self, request: Request<Body>) -> Response<Body> {
         self.router
             .clone()
             .oneshot(request)
             .await
             .expect("a router always answers")
+    }
+
+    /// Forgets the history up to now.
+    pub(crate) async fn compact(&self) {
+        let now = self.store.revision().await.expect("a revision");
+        self.store.compact(now).await.expect("it is forgotten");
     }
 
     /// Sends and says the failure.

@@ -75,24 +75,6 @@ async fn selectors_choose() {
 }
 
 #[tokio::test]
-async fn pods_are_selected_by_node() {
-    let cluster = Cluster::start().await;
-    for name in ["a", "b"] {
-        cluster.ok(&format!("POST {PODS}"), &pod(name)).await;
-    }
-    cluster
-        .ok(
-            &format!("POST {PODS}/a/binding"),
-            r#"{"target":{"name":"n1"}}"#,
-        )
-        .await;
-    let list = cluster
-        .ok("GET /api/v1/pods?fieldSelector=spec.nodeName%3Dn1", "")
-        .await;
-    assert_eq!(names(&list), "a");
-}
-
-#[tokio::test]
 async fn pages_are_of_the_state_of_the_first() {
     let cluster = Cluster::start().await;
     maps(&cluster, 5).await;
@@ -229,5 +211,81 @@ async fn a_collection_is_deleted_by_selector() {
     assert_eq!(
         cluster.send("DELETE /api/v1/configmaps", "").await.code,
         405
+    );
+}
+
+#[tokio::test]
+async fn a_page_or_a_version_that_is_forgotten_is_expired() {
+    let cluster = Cluster::start_forgetful().await;
+    for name in ["a", "b", "c"] {
+        let body = config_map(name, "1");
+        cluster.ok(&format!("POST {MAPS}"), &body).await;
+    }
+    let page = cluster.ok(&format!("GET {MAPS}?limit=1"), "").await;
+    let (next, version) = (
+        page["metadata"]["continue"].as_str().expect("a token"),
+        page["metadata"]["resourceVersion"]
+            .as_str()
+            .expect("a version"),
+    );
+    for value in ["2", "3", "4", "5"] {
+        let patch = format!(r#"{{"data":{{"v":"{value}"}}}}"#);
+        cluster.ok(&format!("PATCH {MAPS}/a"), &patch).await;
+    }
+    let second = cluster
+        .ok(&format!("GET {MAPS}?limit=1&continue={next}"), "")
+        .await;
+    assert_eq!(second["items"][0]["metadata"]["name"], "b");
+    cluster.compact().await;
+    assert_eq!(
+        cluster
+            .failure(&format!("GET {MAPS}?limit=1&continue={next}"), "")
+            .await,
+        "410 Expired: The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter."
+    );
+    assert_eq!(
+        cluster
+            .failure(
+                &format!("GET {MAPS}?resourceVersion={version}&resourceVersionMatch=Exact"),
+                ""
+            )
+            .await,
+        "410 Expired: The resourceVersion for the provided list is too old."
+    );
+}
+
+#[tokio::test]
+async fn pods_are_selected_by_node_and_phase() {
+    let cluster = Cluster::start().await;
+    for name in ["a", "b"] {
+        cluster.ok(&format!("POST {PODS}"), &pod(name)).await;
+    }
+    let bound = r#"{"target":{"kind":"Node","name":"n1"}}"#;
+    cluster.ok(&format!("POST {PODS}/a/binding"), bound).await;
+    for (selector, expected) in [
+        ("spec.nodeName=n1", vec!["a"]),
+        ("spec.nodeName=", vec!["b"]),
+        ("spec.nodeName!=n1,status.phase=Pending", vec!["b"]),
+        ("status.phase=Running", vec![]),
+        ("metadata.name=a", vec!["a"]),
+    ] {
+        let selector = selector.replace('=', "%3D");
+        let list = cluster
+            .ok(&format!("GET {PODS}?fieldSelector={selector}"), "")
+            .await;
+        let names: Vec<&str> = list["items"]
+            .as_array()
+            .expect("items")
+            .iter()
+            .filter_map(|item| item["metadata"]["name"].as_str())
+            .collect();
+        assert_eq!(names, expected, "{selector}");
+    }
+    let wrong = cluster
+        .failure(&format!("GET {PODS}?fieldSelector=spec.image%3Da"), "")
+        .await;
+    assert_eq!(
+        wrong,
+        "400 BadRequest: field label not supported: spec.image"
     );
 }

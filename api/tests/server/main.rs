@@ -2,12 +2,15 @@
 //!
 //! - [`objects`]: create, get, update, patch, delete. [`lists`]: lists and their views.
 //! - [`watches`]: watches. [`services`]: cluster addresses. [`namespaces`]: their life.
+//! - [`events`]: their hour. [`hostile`]: whatever is sent, the client is told what is wrong with it.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
 //! - [`protobuf`]: bodies in protobuf.
 
 mod access;
 mod clients;
+mod events;
 mod harness;
+mod hostile;
 mod lists;
 mod namespaces;
 mod objects;

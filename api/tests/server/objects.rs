@@ -432,3 +432,31 @@ async fn a_removed_object_is_answered_with_success() {
     assert_eq!(status["details"]["kind"], "deployments");
     assert_eq!(status["details"]["group"], "apps");
 }
+
+#[tokio::test]
+async fn quantities_are_kept_in_their_canonical_form() {
+    let cluster = Cluster::start().await;
+    let pod = r#"{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i","resources":{"requests":{"cpu":"0.10","memory":"1024Ki"},"limits":{"cpu":2.0,"memory":"1e9"}}}]}}"#;
+    let created = cluster.ok(&format!("POST {PODS}"), pod).await;
+    let resources = created["spec"]["containers"][0]["resources"].clone();
+    assert_eq!(
+        resources.to_string(),
+        r#"{"limits":{"cpu":"2","memory":"1e9"},"requests":{"cpu":"100m","memory":"1Mi"}}"#
+    );
+    let got = cluster.ok(&format!("GET {PODS}/p"), "").await;
+    assert_eq!(got["spec"]["containers"][0]["resources"], resources);
+}
+
+#[tokio::test]
+async fn a_name_that_is_wrong_is_said_to_be_wrong_once() {
+    let cluster = Cluster::start().await;
+    let namespace = cluster
+        .failure("POST /api/v1/namespaces", r#"{"metadata":{"name":"a.b"}}"#)
+        .await;
+    assert_eq!(
+        namespace.matches("metadata.name: Invalid value").count(),
+        1,
+        "{namespace}"
+    );
+    assert!(namespace.contains("RFC 1123 label"), "{namespace}");
+}

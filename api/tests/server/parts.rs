@@ -147,3 +147,20 @@ async fn logs_come_from_the_pods_node() {
         404
     );
 }
+
+#[tokio::test]
+async fn what_is_not_served_is_not_found() {
+    let cluster = Cluster::start().await;
+    for path in [
+        "/api/v2",
+        "/apis/apps/v2",
+        "/apis/batch",
+        "/openapi/v3/apis/batch/v1",
+    ] {
+        assert_eq!(
+            cluster.failure(&format!("GET {path}"), "").await,
+            "404 NotFound: the server could not find the requested resource",
+            "{path}"
+        );
+    }
+}

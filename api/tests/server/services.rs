@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, config};
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 
@@ -108,4 +108,21 @@ async fn the_cluster_has_a_service_of_its_own() {
         .await;
     assert_eq!(slice["endpoints"][0]["addresses"][0], "192.0.2.1");
     assert_eq!(slice["ports"][0]["port"], 6443);
+}
+
+#[tokio::test]
+async fn a_full_range_is_said_to_be_full() {
+    let mut config = config();
+    config.service_range = "10.43.0.0/30".parse().expect("a range");
+    let cluster = Cluster::start_with(config).await;
+    create(&cluster, "a", "").await;
+    let full = cluster
+        .failure(&format!("POST {SERVICES}"), &service("b", ""))
+        .await;
+    assert_eq!(
+        full,
+        "500 InternalError: Internal error occurred: failed to allocate a serviceIP: range is full"
+    );
+    cluster.ok(&format!("DELETE {SERVICES}/a"), "").await;
+    create(&cluster, "b", "").await;
 }

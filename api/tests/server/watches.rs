@@ -223,3 +223,34 @@ async fn many_changes_arrive_once_and_in_order() {
         last = version;
     }
 }
+
+#[tokio::test]
+async fn a_watch_from_before_what_is_remembered_is_told_so() {
+    let cluster = Cluster::start_forgetful().await;
+    let first = put(&cluster, "a", "1").await;
+    for value in ["2", "3", "4", "5"] {
+        set(&cluster, "a", value).await;
+    }
+    cluster.compact().await;
+    let version = first["metadata"]["resourceVersion"]
+        .as_str()
+        .expect("a version");
+    let mut events = Events::open(&cluster, &format!("resourceVersion={version}")).await;
+    let event = events.next().await.expect("an event");
+    let status = &event["object"];
+    assert_eq!(event["type"], "ERROR");
+    assert_eq!(
+        (
+            status["kind"].as_str(),
+            status["reason"].as_str(),
+            status["code"].as_u64()
+        ),
+        (Some("Status"), Some("Expired"), Some(410))
+    );
+    let message = status["message"].as_str().expect("a message");
+    assert!(
+        message.starts_with(&format!("too old resource version: {version} (")),
+        "{message}"
+    );
+    assert_eq!(events.text().await, "END");
+}

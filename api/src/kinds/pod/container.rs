@@ -5,9 +5,10 @@ use serde_json::Value;
 use crate::{
     field::{FieldErrors, Path},
     kinds::{
-        check, name,
+        check,
         value::{entries, items, part, plain, present, text},
     },
+    name,
     quantity::Quantity,
 };
 

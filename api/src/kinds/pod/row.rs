@@ -3,10 +3,13 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::kinds::{
-    Column, column,
-    duration::{human, parse},
-    value::{items, number, part, plain, present, text, truth},
+use crate::{
+    kinds::{
+        Column, column,
+        value::{items, number, part, plain, present, text, truth},
+    },
+    object,
+    time::{human, parse},
 };
 
 /// The table's columns.
@@ -168,7 +171,7 @@ impl Seen {
     }
 
     fn add_deletion(&mut self, pod: &Value) {
-        if !present(pod, "/metadata/deletionTimestamp") {
+        if !object::deleting(pod) {
             return;
         }
         if text(pod, "/status/reason") == "NodeLost" {

@@ -6,9 +6,10 @@ use super::container;
 use crate::{
     field::{Cause, FieldErrors, Path},
     kinds::{
-        check, name,
+        check,
         value::{items, part, present, text, truth},
     },
+    name,
 };
 
 const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
@@ -155,7 +156,7 @@ fn validate_toleration(path: &Path, toleration: &Value, errors: &mut FieldErrors
         check::problems(
             &path.field("key"),
             key,
-            name::label_key_problems(key),
+            name::qualified_problems(key),
             errors,
         );
     } else if operator != "Exists" {

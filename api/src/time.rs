@@ -1,9 +1,20 @@
-//! Times as people read them: `5m3s`, `2d4h`.
+//! Times: as objects hold them (`2026-01-02T03:04:05Z`) and as people read them (`5m3s`, `2d4h`).
 //!
-//! Follows the rounding of `kubectl get`: two units while they matter, then one.
+//! Pure: the clock is the caller's. Durations follow the rounding of `kubectl get`: two units while
+//! they matter, then one.
 
 use jiff::Timestamp;
 use serde_json::Value;
+
+/// A time as Kubernetes writes a `Time`: RFC 3339 in UTC, whole seconds.
+pub(crate) fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// A time as Kubernetes writes a `MicroTime`: the same with six digits of a second.
+pub(crate) fn micros(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}
 
 /// A whole number of seconds in words.
 pub(crate) fn human(seconds: i64) -> String {
@@ -47,6 +58,13 @@ pub(crate) fn parse(timestamp: &Value) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
+
+    #[test]
+    fn times_are_written_in_utc_with_whole_seconds_or_micros() {
+        let time = "2026-01-02T03:04:05.678Z".parse().expect("a time");
+        assert_eq!(super::seconds(time), "2026-01-02T03:04:05Z");
+        assert_eq!(super::micros(time), "2026-01-02T03:04:05.678000Z");
+    }
 
     #[track_caller]
     fn check(seconds: &[i64], expect: Expect) {

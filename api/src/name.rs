@@ -1,7 +1,7 @@
 //! What names, keys and ports may look like, and the sentences that say so.
 //!
-//! Pure. The rules are those of RFC 1035 and RFC 1123 as Kubernetes narrows them; each function
-//! answers everything that is wrong.
+//! Pure, and the only copy of these rules: metadata, kinds and selectors ask here. The rules are those
+//! of RFC 1035 and RFC 1123 as Kubernetes narrows them; each function answers everything that is wrong.
 
 /// RFC 1123 label: `web-1`.
 pub(crate) fn label_problems(text: &str) -> Vec<String> {
@@ -46,8 +46,8 @@ pub(crate) fn subdomain_problems(text: &str) -> Vec<String> {
     problems
 }
 
-/// A label's key: an optional subdomain and a slash, then a name.
-pub(crate) fn label_key_problems(key: &str) -> Vec<String> {
+/// The key of a label or an annotation, or a finalizer: an optional subdomain and a slash, then a name.
+pub(crate) fn qualified_problems(key: &str) -> Vec<String> {
     const NAME: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and \
                         end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or \
                         '123-abc', regex used for validation is \
@@ -55,6 +55,11 @@ pub(crate) fn label_key_problems(key: &str) -> Vec<String> {
     let mut problems = Vec::new();
     let name = match key.split_once('/') {
         None => key,
+        Some((_, name)) if name.contains('/') => {
+            return vec![format!(
+                "a qualified name {NAME} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            )];
+        }
         Some((prefix, name)) => {
             if prefix.is_empty() {
                 problems.push("prefix part must be non-empty".to_owned());
@@ -192,7 +197,7 @@ mod tests {
         assert!(label_problems("web-1").is_empty());
         assert!(letter_label_problems("web-1").is_empty());
         assert!(subdomain_problems("n1.example.com").is_empty());
-        assert!(label_key_problems("app.kubernetes.io/name").is_empty());
+        assert!(qualified_problems("app.kubernetes.io/name").is_empty());
         assert!(label_value_problems("").is_empty());
         assert!(file_key_problems(".dockerconfigjson").is_empty());
         assert!(port_problems("http-2").is_empty());
@@ -204,7 +209,11 @@ mod tests {
         assert_eq!(label_problems("Web").len(), 1);
         assert_eq!(letter_label_problems("1web").len(), 1);
         assert_eq!(subdomain_problems("a..b").len(), 1);
-        assert_eq!(label_key_problems("/").len(), 3);
+        assert_eq!(qualified_problems("/").len(), 3);
+        assert_eq!(qualified_problems("a/b/c").len(), 1);
+        assert_eq!(qualified_problems(&"a".repeat(64)).len(), 1);
+        assert_eq!(label_problems("").len(), 1);
+        assert_eq!(subdomain_problems("ä").len(), 1);
         assert_eq!(label_value_problems("-a").len(), 1);
         assert_eq!(file_key_problems("a/b").len(), 1);
         assert_eq!(port_problems("--").len(), 3);
