@@ -63,6 +63,13 @@ impl Pair {
     }
 }
 
+/// Creates a ConfigMap through one of the processes.
+fn create(cluster: &Cluster, name: &str) {
+    let text = format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\n");
+    let path = cluster.manifest(&format!("{name}.yaml"), &text);
+    cluster.kubectl(&["create", "-f", &path]).ok();
+}
+
 /// The name of the process that holds a lease, if one does.
 fn holder(cluster: &Cluster, lease: &str) -> Option<String> {
     let path = "jsonpath={.spec.holderIdentity}";
@@ -136,7 +143,7 @@ fn two_processes_show_the_same_writes_in_the_same_order() {
     let pair = Pair::start();
     let (a, b) = (&pair.a, &pair.b);
     // A first object, so that both watches are known to run.
-    a.kubectl(&["create", "configmap", "first"]).ok();
+    create(a, "first");
     let watches = [Watch::start(a), Watch::start(b)];
     for watch in &watches {
         eventually(SOON, || match watch.seen()[..] {
@@ -148,7 +155,7 @@ fn two_processes_show_the_same_writes_in_the_same_order() {
     for n in 0..WRITES {
         let name = format!("n{n:02}");
         let writer = if n % 2 == 0 { a } else { b };
-        writer.kubectl(&["create", "configmap", &name]).ok();
+        create(writer, &name);
         expected.push(name);
     }
     let [of_a, of_b] = watches.map(|watch| {
@@ -227,7 +234,7 @@ fn when_the_leader_is_killed_the_other_takes_over() {
     } else {
         (&mut pair.b, &pair.a, "a")
     };
-    dies.kubectl(&["create", "configmap", "acknowledged"]).ok();
+    create(dies, "acknowledged");
     dies.kill();
     let killed = Instant::now();
     stays.kubectl(&["get", "configmap", "acknowledged"]).ok();
@@ -318,8 +325,11 @@ fn a_data_directory_stays_with_its_cluster() {
     });
     cluster.stop();
     let other = Database::create();
-    let mut command = cluster.up_command();
-    command.arg(format!("--database={}", other.url));
+    let mut command = cluster.sandbox.command(e2e::program("wk"));
+    command
+        .args(["up", "--data-dir"])
+        .arg(cluster.data_dir())
+        .arg(format!("--database={}", other.url));
     let said = said(command);
     assert!(said.contains("belongs to cluster "), "{said}");
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use api::{
     auth::{MASTERS, User},
     kinds::Registry,
@@ -18,7 +18,7 @@ use api::{
 };
 use runtime_wasm::WasmRuntime;
 use runtimes::{Images, PodNetwork, Runtime, images::ImageStore};
-use store::Store;
+use store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -117,23 +117,26 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     });
 
     // The control plane.
-    let identity = up
-        .database
-        .is_some()
-        .then(|| format!("{node_name}_{}", std::process::id()));
+    let election = up.database.is_some().then(|| Election {
+        // Two processes of one name must not take each other's lease for their own.
+        identity: format!("{node_name}_{:08x}", rand::random::<u32>()),
+        apiserver: apiserver.clone(),
+    });
     let client = apiserver.client(User::controller_manager());
     let own = client.clone();
     lead(
         tasks,
         "controllers",
         "kube-controller-manager",
-        identity.clone(),
+        election.clone(),
         client,
-        move |stop| async move {
-            controllers::Controllers::new(own, controllers::Config::default())
-                .run(stop)
-                .await;
-            Ok(())
+        move |stop| {
+            let controllers =
+                controllers::Controllers::new(own.clone(), controllers::Config::default());
+            async move {
+                controllers.run(stop).await;
+                Ok(())
+            }
         },
     );
     let client = apiserver.client(User::scheduler());
@@ -142,9 +145,9 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         tasks,
         "scheduler",
         "kube-scheduler",
-        identity,
+        election,
         client,
-        move |stop| scheduler::Scheduler::new(own, scheduler::Config::default()).run(stop),
+        move |stop| scheduler::Scheduler::new(own.clone(), scheduler::Config::default()).run(stop),
     );
 
     // The node.
@@ -191,24 +194,39 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     })
 }
 
-/// Starts a component that only one process of the cluster may run at a time: with an identity, by
+/// What an election takes: who this process is, and when the API has a place for the lease.
+#[derive(Clone)]
+struct Election {
+    identity: String,
+    apiserver: Apiserver,
+}
+
+/// Starts a component that only one process of the cluster may run at a time: with an election, by
 /// the lease of that name; without, this process is the only one.
 fn lead<F>(
     tasks: &mut Tasks,
     name: &'static str,
     lease: &'static str,
-    identity: Option<String>,
+    election: Option<Election>,
     client: kube::Client,
-    component: impl FnOnce(CancellationToken) -> F + Send + 'static,
+    component: impl Fn(CancellationToken) -> F + Send + 'static,
 ) where
     F: Future<Output = Result<()>> + Send + 'static,
 {
     let stop = tasks.stop();
     tasks.start(name, async move {
-        match identity {
-            None => component(stop).await,
-            Some(identity) => leader::lead(client, lease, &identity, stop, component).await,
+        let Some(Election {
+            identity,
+            apiserver,
+        }) = election
+        else {
+            return component(stop).await;
+        };
+        tokio::select! {
+            () = apiserver.ready() => {}
+            () = stop.cancelled() => return Ok(()),
         }
+        leader::lead(client, lease, &identity, stop, component).await
     });
 }
 
@@ -303,9 +321,8 @@ fn reachable(ip: IpAddr) -> IpAddr {
 async fn open_store(database: Option<&str>, data: &DataDir) -> Result<(Arc<dyn Store>, String)> {
     match database {
         Some(url) => {
-            let store = store_postgres::connect(url)
-                .await
-                .context("open the database")?;
+            let store = store_postgres::connect(url).await.map_err(unusable)?;
+            cluster::check_identity(data, store.cluster_id())?;
             Ok((Arc::new(store), "Postgres".to_owned()))
         }
         None => {
@@ -313,8 +330,17 @@ async fn open_store(database: Option<&str>, data: &DataDir) -> Result<(Arc<dyn S
             let store = store_sqlite::open(&dir)
                 .await
                 .context("open the database")?;
+            cluster::check_identity(data, store.cluster_id())?;
             Ok((Arc::new(store), format!("{} (SQLite)", dir.display())))
         }
+    }
+}
+
+/// Why the database cannot be used: the store's words are for a store that worked before.
+fn unusable(error: StoreError) -> anyhow::Error {
+    match error {
+        StoreError::Unavailable { message, .. } => anyhow!("cannot use --database: {message}"),
+        error => anyhow::Error::new(error).context("open the database"),
     }
 }
 

@@ -176,10 +176,10 @@ async fn print_urls(components: &Components, api: &Api, target: &Target) -> Resu
         };
         match address {
             Some(address) if number == 443 => {
-                println!("{}: https://{}/", target.display(), address)
+                println!("{}: https://{}/", target.display(), address);
             }
             Some(address) if address.port() == 80 => {
-                println!("{}: http://{}/", target.display(), address.ip())
+                println!("{}: http://{}/", target.display(), address.ip());
             }
             Some(address) => println!("{}: http://{address}/", target.display()),
             None => eprintln!(

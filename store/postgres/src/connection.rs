@@ -52,10 +52,14 @@ pub(crate) struct Identity {
 impl Sessions {
     pub(crate) fn parse(url: &str) -> Result<Self, StoreError> {
         // The URL has a password: it is not part of any message.
-        let options: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
-            let message =
-                "the database URL is not of the form postgres://user:password@host/database";
-            unavailable(message, error)
+        let ours = ["postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| url.starts_with(scheme));
+        let parsed: Option<PgConnectOptions> = ours.then(|| url.parse().ok()).flatten();
+        let options = parsed.ok_or_else(|| StoreError::Unavailable {
+            message: "the database URL is not of the form postgres://user:password@host/database"
+                .into(),
+            source: None,
         })?;
         let options = options.application_name("wk").disable_statement_logging();
         Ok(Self { options })

@@ -36,12 +36,18 @@ fn socket(url: &str) -> &str {
 
 #[tokio::test]
 async fn what_is_no_url_is_told_its_form() {
-    check(
+    for url in [
         "not a url with secret in it",
-        &[],
-        expect!["the database URL is not of the form postgres://user:password@host/database"],
-    )
-    .await;
+        "mysql://wk:secret@127.0.0.1/wk",
+        "postgres://wk:secret@127.0.0.1:port/wk",
+    ] {
+        check(
+            url,
+            &[],
+            expect!["the database URL is not of the form postgres://user:password@host/database"],
+        )
+        .await;
+    }
 }
 
 #[tokio::test]
