@@ -335,6 +335,26 @@ fn a_data_directory_stays_with_its_cluster() {
 }
 
 #[test]
+fn a_second_process_of_one_name_is_told_to_take_another() {
+    let database = Database::create();
+    let options = |port| Options {
+        arguments: vec![
+            format!("--database={}", database.url),
+            "--node-name=a".to_owned(),
+        ],
+        port: Some(port),
+        ..Options::default()
+    };
+    let first = Cluster::with(options(6443));
+    let second = Cluster::prepare_in(first.sandbox.clone(), options(6444));
+    let said = said(second.up_command());
+    assert!(
+        said.contains("is node \"a\" already: name this one with --node-name"),
+        "{said}"
+    );
+}
+
+#[test]
 fn help_does_not_show_the_database_of_the_environment() {
     let output = Command::new(e2e::program("wk"))
         .args(["up", "--help"])

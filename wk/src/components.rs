@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cluster,
     data_dir::{DataDir, write_private},
-    kubeconfig, leader,
+    kubeconfig, leader, node_name,
     node_proxy::Nodelets,
     pki::{self, Pair, Subject},
     tasks::Tasks,
@@ -40,6 +40,7 @@ const READY: Duration = Duration::from_secs(60);
 
 /// What the rest of `wk up` needs of a running cluster.
 pub(crate) struct Components {
+    _claim: Option<node_name::Claim>,
     /// Where clients on this host reach the API.
     pub(crate) url: String,
     /// Where objects are kept, in words.
@@ -54,9 +55,12 @@ pub(crate) struct Components {
 /// Starts everything and returns once the API is ready.
 pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<Components> {
     let today = jiff::Zoned::now().date();
-    let node_name = node_name(up)?;
+    let node_name = node_name::choose(up.node_name.as_deref())?;
     let node_ip = node_address();
     let ranges = Ranges::of(up.network)?;
+    // Alone and rootless, a process shares nothing that is named by its node.
+    let shares = up.database.is_some() || ranges.mode == network::Mode::Privileged;
+    let claim = shares.then(|| node_name::claim(&node_name)).transpose()?;
     let tokens = match &up.token_auth_file {
         Some(path) => tokens::read(path)?,
         None => Vec::new(),
@@ -73,7 +77,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         &ca,
         &data.path("pki"),
         &node_name,
-        node_ip,
+        &[node_ip, reachable(up.listen.ip())],
         ranges.first_service,
         today,
     )?;
@@ -97,7 +101,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     );
     let config = api::server::Config {
         service_range: ranges.services.parse().expect("a constant range"),
-        advertised: SocketAddr::new(node_ip, port),
+        advertised: SocketAddr::new(advertised(up.listen.ip(), node_ip), port),
         tokens,
         limits: api::server::Limits::default(),
     };
@@ -186,6 +190,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         .context("the API did not become ready")?;
     let addresses = format!("pods {}, services {}", ranges.cluster_pods, ranges.services);
     Ok(Components {
+        _claim: claim,
         url,
         objects,
         addresses,
@@ -318,6 +323,11 @@ fn reachable(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// Where pods and other hosts connect to a listener.
+fn advertised(ip: IpAddr, node_ip: IpAddr) -> IpAddr {
+    if ip.is_unspecified() { node_ip } else { ip }
+}
+
 async fn open_store(database: Option<&str>, data: &DataDir) -> Result<(Arc<dyn Store>, String)> {
     match database {
         Some(url) => {
@@ -342,17 +352,6 @@ fn unusable(error: StoreError) -> anyhow::Error {
         StoreError::Unavailable { message, .. } => anyhow!("cannot use --database: {message}"),
         error => anyhow::Error::new(error).context("open the database"),
     }
-}
-
-fn node_name(up: &Up) -> Result<String> {
-    let name = match &up.node_name {
-        Some(name) => name.clone(),
-        None => nix::unistd::gethostname()
-            .context("read the host's name")?
-            .to_string_lossy()
-            .into_owned(),
-    };
-    Ok(name.to_lowercase())
 }
 
 /// The address that this host uses towards others; its loopback address if it has no route.
@@ -415,7 +414,7 @@ impl Certificates {
         ca: &Pair,
         dir: &Path,
         node_name: &str,
-        node_ip: IpAddr,
+        addresses: &[IpAddr],
         first_service: Ipv4Addr,
         today: jiff::civil::Date,
     ) -> Result<Self> {
@@ -423,7 +422,6 @@ impl Certificates {
             "localhost".to_owned(),
             "127.0.0.1".to_owned(),
             "::1".to_owned(),
-            node_ip.to_string(),
             first_service.to_string(),
             "kubernetes".to_owned(),
             "kubernetes.default".to_owned(),
@@ -431,9 +429,11 @@ impl Certificates {
             "kubernetes.default.svc.cluster.local".to_owned(),
             node_name.to_owned(),
         ];
+        names.extend(addresses.iter().map(IpAddr::to_string));
         names.sort();
         names.dedup();
-        let node_names = [node_name.to_owned(), node_ip.to_string()];
+        let mut node_names = vec![node_name.to_owned()];
+        node_names.extend(addresses.iter().map(IpAddr::to_string));
         let issue = |name: &str, user: &str, groups: &[&str], names: &[String]| {
             cluster::leaf(
                 dir,

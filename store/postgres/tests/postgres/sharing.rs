@@ -52,7 +52,7 @@ fn pods() -> ResourceKey {
     ResourceKey::new("", "pods")
 }
 
-fn create(name: &str) -> Group {
+pub(crate) fn create(name: &str) -> Group {
     let op = Op::Put {
         key: pods().key("default", name),
         expect: Expect::Absent,
