@@ -22,6 +22,7 @@ const LEASES: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 struct Pair {
     a: Cluster,
     b: Cluster,
+    database: Database,
 }
 
 impl Pair {
@@ -45,7 +46,7 @@ impl Pair {
         a.spawn();
         b.up();
         a.wait_ready();
-        Self { a, b }
+        Self { a, b, database }
     }
 
     /// Starts the Deployment of the example with a number of pods, and waits for them.
@@ -257,6 +258,67 @@ fn when_the_leader_is_killed_the_other_takes_over() {
             .then_some(())
             .ok_or_else(|| format!("{pods:?}"))
     });
+}
+
+#[test]
+fn when_the_leader_stops_the_other_leads_at_once() {
+    let mut pair = Pair::start();
+    for lease in LEASES {
+        eventually(SOON, || {
+            holder(&pair.a, lease).ok_or("nobody leads".to_owned())
+        });
+    }
+    let leader = holder(&pair.a, LEASES[0]).unwrap();
+    let (stops, stays, survivor) = if leader == "a" {
+        (&mut pair.a, &pair.b, "b")
+    } else {
+        (&mut pair.b, &pair.a, "a")
+    };
+    assert_eq!(stops.stop(), 0, "{}", stops.log());
+    for lease in LEASES {
+        // Well before the lease would run out.
+        eventually(Duration::from_secs(8), || match holder(stays, lease) {
+            Some(node) if node == survivor => Ok(()),
+            other => Err(format!("{lease} is held by {other:?}")),
+        });
+    }
+}
+
+#[test]
+fn an_outage_of_the_database_costs_no_pod() {
+    let pair = Pair::start();
+    pair.start_hello(2);
+    let pods = ready_pods(&pair.a);
+    let url = pair.a.service_url("hello");
+    pair.database.shut();
+    // Long enough for whoever leads to stop leading.
+    eventually(SOON, || {
+        let log = format!("{}{}", pair.a.log(), pair.b.log());
+        match log.matches("leading no more").count() {
+            2.. => Ok(()),
+            _ => Err(log),
+        }
+    });
+    let answer = pair.b.curl(&[&url]).ok();
+    assert!(answer.starts_with("Hello from"), "{answer}");
+    pair.database.open();
+    eventually(SOON, || {
+        let output = pair
+            .a
+            .kubectl(&["scale", "deployment/hello", "--replicas=4"]);
+        (output.code == 0).then_some(()).ok_or(output.stderr)
+    });
+    let after = eventually(SOON, || {
+        let after = ready_pods(&pair.b);
+        let count: usize = after.values().map(BTreeSet::len).sum();
+        (count == 4)
+            .then_some(())
+            .ok_or_else(|| format!("{after:?}"))?;
+        Ok(after)
+    });
+    for (node, pods) in pods {
+        assert!(pods.is_subset(&after[&node]), "{pods:?} in {after:?}");
+    }
 }
 
 /// What `wk up --database` says on stderr, with which code it ends, in a data directory of its own.

@@ -100,6 +100,36 @@ impl Database {
     pub fn query(&self, sql: &str) -> String {
         query(&self.url, sql)
     }
+
+    /// Lets nobody in, and ends who is in: to its users, the server is away.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn shut(&self) {
+        let (admin, name) = (self.sibling("postgres"), &self.name);
+        query(
+            &admin,
+            &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"),
+        );
+        query(
+            &admin,
+            &format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+            ),
+        );
+    }
+
+    /// Lets everybody in again.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn open(&self) {
+        let (admin, name) = (self.sibling("postgres"), &self.name);
+        query(
+            &admin,
+            &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"),
+        );
+    }
 }
 
 fn with_database(url: &str, name: &str) -> String {
