@@ -183,7 +183,7 @@ async fn a_lost_listening_session_loses_no_event() {
 /// progress: whatever was acknowledged is there once, and a watch has every event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ended_sessions_lose_nothing_that_was_acknowledged() {
-    write_while_sessions_end(Duration::from_millis(100), u32::MAX).await;
+    write_while_sessions_end(Duration::from_millis(100), 80).await;
 }
 
 /// Sessions end faster than they can be set up, so that next to nothing gets through meanwhile; the
