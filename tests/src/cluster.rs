@@ -4,6 +4,7 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     process::{Child, Command},
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,11 +23,13 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// Run as this user (`nobody`) rather than as the test's.
     pub user: Option<String>,
+    /// Where the API is served on the sandbox's loopback address; 6443 if nothing is said.
+    pub port: Option<u16>,
 }
 
 /// A running cluster; it is killed when the value goes.
 pub struct Cluster {
-    pub sandbox: Sandbox,
+    pub sandbox: Arc<Sandbox>,
     dir: tempfile::TempDir,
     options: Options,
     process: Option<Child>,
@@ -59,6 +62,14 @@ impl Cluster {
     /// # Panics
     /// When a directory cannot be made.
     pub fn prepare(options: Options) -> Self {
+        Self::prepare_in(Arc::new(Sandbox::new()), options)
+    }
+
+    /// A process that does not run yet, in a sandbox that others run in too.
+    ///
+    /// # Panics
+    /// When a directory cannot be made.
+    pub fn prepare_in(sandbox: Arc<Sandbox>, options: Options) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("wk-e2e-")
             .tempdir()
@@ -70,7 +81,7 @@ impl Cluster {
             nix::unistd::chown(dir.path(), Some(user.uid), Some(user.gid)).expect("root may chown");
         }
         Self {
-            sandbox: Sandbox::new(),
+            sandbox,
             dir,
             options,
             process: None,
@@ -80,9 +91,18 @@ impl Cluster {
     /// Starts `wk up` and waits until the API answers.
     pub fn up(&mut self) {
         self.spawn();
+        self.wait_ready();
+    }
+
+    /// Waits until the API of a process that was started answers.
+    ///
+    /// # Panics
+    /// When it ends, or takes too long.
+    pub fn wait_ready(&mut self) {
         eventually(START, || {
             self.check_alive()?;
-            let output = self.curl(&["--insecure", "https://127.0.0.1:6443/readyz"]);
+            let url = format!("https://127.0.0.1:{}/readyz", self.port());
+            let output = self.curl(&["--insecure", &url]);
             if output.stdout == "ok" {
                 Ok(())
             } else {
@@ -129,7 +149,14 @@ impl Cluster {
             .arg("--data-dir")
             .arg(self.data_dir())
             .args(&self.options.arguments);
+        if self.options.port.is_some() {
+            command.arg(format!("--listen=127.0.0.1:{}", self.port()));
+        }
         command
+    }
+
+    fn port(&self) -> u16 {
+        self.options.port.unwrap_or(6443)
     }
 
     fn check_alive(&mut self) -> Result<(), String> {

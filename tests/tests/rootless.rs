@@ -18,6 +18,7 @@ fn an_ordinary_user_gets_a_url_that_answers() {
             .chain([example("hello.yaml")])
             .collect(),
         user,
+        ..Options::default()
     });
     let url = eventually(SOON, || {
         let log = cluster.log();

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use store::{Commit, Expect, Group, Op, ResourceKey, Store, Token};
 
 use crate::{
-    data_dir::write_private,
+    data_dir::{DataDir, write_private},
     pki::{self, Pair, RENEW_DAYS, Subject},
 };
 
@@ -39,6 +39,28 @@ pub(crate) async fn authority(store: &dyn Store, today: jiff::civil::Date) -> Re
         }
     }
     bail!("the cluster's CA could not be stored: other processes keep changing it")
+}
+
+/// Keeps a data directory with the cluster that used it first: its pods, images and certificates are
+/// that cluster's.
+pub(crate) fn check_identity(data: &DataDir, cluster_id: &str) -> Result<()> {
+    let path = data.path("cluster");
+    let kept = match std::fs::read_to_string(&path) {
+        Ok(kept) => kept,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return write_private(&path, &format!("{cluster_id}\n"));
+        }
+        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+    };
+    if kept.trim() != cluster_id {
+        bail!(
+            "the data directory {} belongs to cluster {}, the database is of cluster {cluster_id}: \
+             name the database that it was used with (--database), or another directory (--data-dir)",
+            data.root().display(),
+            kept.trim()
+        );
+    }
+    Ok(())
 }
 
 /// Loads a certificate from `dir`, or issues it: if it is not there, is another authority's, is for

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use api::{
     auth::{MASTERS, User},
     kinds::Registry,
@@ -18,14 +18,14 @@ use api::{
 };
 use runtime_wasm::WasmRuntime;
 use runtimes::{Images, PodNetwork, Runtime, images::ImageStore};
-use store::Store;
+use store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cluster,
     data_dir::{DataDir, write_private},
-    kubeconfig, leader,
+    kubeconfig, leader, node_name,
     node_proxy::Nodelets,
     pki::{self, Pair, Subject},
     tasks::Tasks,
@@ -40,6 +40,7 @@ const READY: Duration = Duration::from_secs(60);
 
 /// What the rest of `wk up` needs of a running cluster.
 pub(crate) struct Components {
+    _claim: Option<node_name::Claim>,
     /// Where clients on this host reach the API.
     pub(crate) url: String,
     /// Where objects are kept, in words.
@@ -54,9 +55,12 @@ pub(crate) struct Components {
 /// Starts everything and returns once the API is ready.
 pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<Components> {
     let today = jiff::Zoned::now().date();
-    let node_name = node_name(up)?;
+    let node_name = node_name::choose(up.node_name.as_deref())?;
     let node_ip = node_address();
     let ranges = Ranges::of(up.network)?;
+    // Alone and rootless, a process shares nothing that is named by its node.
+    let shares = up.database.is_some() || ranges.mode == network::Mode::Privileged;
+    let claim = shares.then(|| node_name::claim(&node_name)).transpose()?;
     let tokens = match &up.token_auth_file {
         Some(path) => tokens::read(path)?,
         None => Vec::new(),
@@ -73,7 +77,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         &ca,
         &data.path("pki"),
         &node_name,
-        node_ip,
+        &[node_ip, reachable(up.listen.ip())],
         ranges.first_service,
         today,
     )?;
@@ -97,7 +101,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     );
     let config = api::server::Config {
         service_range: ranges.services.parse().expect("a constant range"),
-        advertised: SocketAddr::new(node_ip, port),
+        advertised: SocketAddr::new(advertised(up.listen.ip(), node_ip), port),
         tokens,
         limits: api::server::Limits::default(),
     };
@@ -117,23 +121,26 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     });
 
     // The control plane.
-    let identity = up
-        .database
-        .is_some()
-        .then(|| format!("{node_name}_{}", std::process::id()));
+    let election = up.database.is_some().then(|| Election {
+        // Two processes of one name must not take each other's lease for their own.
+        identity: format!("{node_name}_{:08x}", rand::random::<u32>()),
+        apiserver: apiserver.clone(),
+    });
     let client = apiserver.client(User::controller_manager());
     let own = client.clone();
     lead(
         tasks,
         "controllers",
         "kube-controller-manager",
-        identity.clone(),
+        election.clone(),
         client,
-        move |stop| async move {
-            controllers::Controllers::new(own, controllers::Config::default())
-                .run(stop)
-                .await;
-            Ok(())
+        move |stop| {
+            let controllers =
+                controllers::Controllers::new(own.clone(), controllers::Config::default());
+            async move {
+                controllers.run(stop).await;
+                Ok(())
+            }
         },
     );
     let client = apiserver.client(User::scheduler());
@@ -142,9 +149,9 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         tasks,
         "scheduler",
         "kube-scheduler",
-        identity,
+        election,
         client,
-        move |stop| scheduler::Scheduler::new(own, scheduler::Config::default()).run(stop),
+        move |stop| scheduler::Scheduler::new(own.clone(), scheduler::Config::default()).run(stop),
     );
 
     // The node.
@@ -183,6 +190,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         .context("the API did not become ready")?;
     let addresses = format!("pods {}, services {}", ranges.cluster_pods, ranges.services);
     Ok(Components {
+        _claim: claim,
         url,
         objects,
         addresses,
@@ -191,24 +199,39 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     })
 }
 
-/// Starts a component that only one process of the cluster may run at a time: with an identity, by
+/// What an election takes: who this process is, and when the API has a place for the lease.
+#[derive(Clone)]
+struct Election {
+    identity: String,
+    apiserver: Apiserver,
+}
+
+/// Starts a component that only one process of the cluster may run at a time: with an election, by
 /// the lease of that name; without, this process is the only one.
 fn lead<F>(
     tasks: &mut Tasks,
     name: &'static str,
     lease: &'static str,
-    identity: Option<String>,
+    election: Option<Election>,
     client: kube::Client,
-    component: impl FnOnce(CancellationToken) -> F + Send + 'static,
+    component: impl Fn(CancellationToken) -> F + Send + 'static,
 ) where
     F: Future<Output = Result<()>> + Send + 'static,
 {
     let stop = tasks.stop();
     tasks.start(name, async move {
-        match identity {
-            None => component(stop).await,
-            Some(identity) => leader::lead(client, lease, &identity, stop, component).await,
+        let Some(Election {
+            identity,
+            apiserver,
+        }) = election
+        else {
+            return component(stop).await;
+        };
+        tokio::select! {
+            () = apiserver.ready() => {}
+            () = stop.cancelled() => return Ok(()),
         }
+        leader::lead(client, lease, &identity, stop, component).await
     });
 }
 
@@ -300,12 +323,16 @@ fn reachable(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// Where pods and other hosts connect to a listener.
+fn advertised(ip: IpAddr, node_ip: IpAddr) -> IpAddr {
+    if ip.is_unspecified() { node_ip } else { ip }
+}
+
 async fn open_store(database: Option<&str>, data: &DataDir) -> Result<(Arc<dyn Store>, String)> {
     match database {
         Some(url) => {
-            let store = store_postgres::connect(url)
-                .await
-                .context("open the database")?;
+            let store = store_postgres::connect(url).await.map_err(unusable)?;
+            cluster::check_identity(data, store.cluster_id())?;
             Ok((Arc::new(store), "Postgres".to_owned()))
         }
         None => {
@@ -313,20 +340,18 @@ async fn open_store(database: Option<&str>, data: &DataDir) -> Result<(Arc<dyn S
             let store = store_sqlite::open(&dir)
                 .await
                 .context("open the database")?;
+            cluster::check_identity(data, store.cluster_id())?;
             Ok((Arc::new(store), format!("{} (SQLite)", dir.display())))
         }
     }
 }
 
-fn node_name(up: &Up) -> Result<String> {
-    let name = match &up.node_name {
-        Some(name) => name.clone(),
-        None => nix::unistd::gethostname()
-            .context("read the host's name")?
-            .to_string_lossy()
-            .into_owned(),
-    };
-    Ok(name.to_lowercase())
+/// Why the database cannot be used: the store's words are for a store that worked before.
+fn unusable(error: StoreError) -> anyhow::Error {
+    match error {
+        StoreError::Unavailable { message, .. } => anyhow!("cannot use --database: {message}"),
+        error => anyhow::Error::new(error).context("open the database"),
+    }
 }
 
 /// The address that this host uses towards others; its loopback address if it has no route.
@@ -389,7 +414,7 @@ impl Certificates {
         ca: &Pair,
         dir: &Path,
         node_name: &str,
-        node_ip: IpAddr,
+        addresses: &[IpAddr],
         first_service: Ipv4Addr,
         today: jiff::civil::Date,
     ) -> Result<Self> {
@@ -397,7 +422,6 @@ impl Certificates {
             "localhost".to_owned(),
             "127.0.0.1".to_owned(),
             "::1".to_owned(),
-            node_ip.to_string(),
             first_service.to_string(),
             "kubernetes".to_owned(),
             "kubernetes.default".to_owned(),
@@ -405,9 +429,11 @@ impl Certificates {
             "kubernetes.default.svc.cluster.local".to_owned(),
             node_name.to_owned(),
         ];
+        names.extend(addresses.iter().map(IpAddr::to_string));
         names.sort();
         names.dedup();
-        let node_names = [node_name.to_owned(), node_ip.to_string()];
+        let mut node_names = vec![node_name.to_owned()];
+        node_names.extend(addresses.iter().map(IpAddr::to_string));
         let issue = |name: &str, user: &str, groups: &[&str], names: &[String]| {
             cluster::leaf(
                 dir,

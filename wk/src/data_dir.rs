@@ -1,6 +1,6 @@
 //! The data directory: where one `wk` process keeps what it must find again.
 //!
-//! Layout: `wk.lock`, `admin.kubeconfig`, `pki/`, `store/`, `images/`, `code/`, `logs/`, `state/`.
+//! Layout: `wk.lock`, `cluster`, `admin.kubeconfig`, `pki/`, `store/`, `images/`, `code/`, `logs/`, `state/`.
 //! Everything is the owner's alone (directories 0700, keys and kubeconfig 0600). Only one process
 //! may hold it.
 

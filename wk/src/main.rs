@@ -10,6 +10,7 @@ mod data_dir;
 mod kubeconfig;
 mod leader;
 mod manifests;
+mod node_name;
 mod node_proxy;
 mod pki;
 mod progress;

@@ -28,7 +28,7 @@ pub(crate) struct Up {
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Keep objects in this Postgres (postgres://user@host/name) rather than in the data directory
-    #[arg(long, value_name = "URL", env = "WK_DATABASE")]
+    #[arg(long, value_name = "URL", env = "WK_DATABASE", hide_env_values = true)]
     pub(crate) database: Option<String>,
     /// Where the API is served
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:6443")]

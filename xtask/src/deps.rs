@@ -21,6 +21,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("network", &["runtimes"]),
     ("cli", &[]),
     ("e2e", &[]),
+    ("postgres-server", &[]),
     ("xtask", &[]),
 ];
 

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{Body, DecodeError, MAX_DEPTH};
-use crate::object;
+use crate::time;
 
 use facts::{Item, Message, Shape};
 use wire::{Payload, Wire};
@@ -291,12 +291,12 @@ impl Reader {
         if payload == Payload::Bytes(&[]) {
             return Ok(None);
         }
-        let time = Timestamp::new(seconds, if micro { nanos } else { 0 })
+        let instant = Timestamp::new(seconds, if micro { nanos } else { 0 })
             .map_err(|_| self.problem("is a time out of range"))?;
         Ok(Some(if micro {
-            time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string().into()
+            time::micros(instant).into()
         } else {
-            object::time_text(time).into()
+            time::seconds(instant).into()
         }))
     }
 

@@ -11,6 +11,8 @@ use sqlx::{
 use store::{Revision, StoreError};
 use tokio::time::timeout;
 
+use crate::diagnosis;
+
 /// How long one call may take. Postgres gives up a statement a little earlier.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// How long another process may take to migrate.
@@ -50,10 +52,14 @@ pub(crate) struct Identity {
 impl Sessions {
     pub(crate) fn parse(url: &str) -> Result<Self, StoreError> {
         // The URL has a password: it is not part of any message.
-        let options: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
-            let message =
-                "the database URL is not of the form postgres://user:password@host/database";
-            unavailable(message, error)
+        let ours = ["postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| url.starts_with(scheme));
+        let parsed: Option<PgConnectOptions> = ours.then(|| url.parse().ok()).flatten();
+        let options = parsed.ok_or_else(|| StoreError::Unavailable {
+            message: "the database URL is not of the form postgres://user:password@host/database"
+                .into(),
+            source: None,
         })?;
         let options = options.application_name("wk").disable_statement_logging();
         Ok(Self { options })
@@ -61,7 +67,9 @@ impl Sessions {
 
     /// Migrates, and gives a session for the writer and what it found.
     pub(crate) async fn prepare(&self) -> Result<(PgConnection, Identity), StoreError> {
-        let mut session = within(self.options.connect()).await?;
+        let options = &self.options;
+        let mut session = self.explained(options.connect()).await?;
+        diagnosis::check_version(options, session.server_version_num())?;
         // Migrations take as long as they take: the settings come later.
         timeout(
             MIGRATION_DEADLINE,
@@ -69,13 +77,28 @@ impl Sessions {
         )
         .await
         .map_err(|_| late())?
-        .map_err(|error| StoreError::Unavailable {
-            message: "the database's tables cannot be brought up to date".into(),
-            source: Some(Box::new(error)),
-        })?;
-        within(set_up(&mut session, true)).await?;
-        let identity = within(identify(&mut session)).await?;
+        .map_err(|error| diagnosis::explain_migration(options, error))?;
+        self.explained(set_up(&mut session, true)).await?;
+        let identity = self.explained(identify(&mut session)).await?;
         Ok((session, identity))
+    }
+
+    /// The answer of a call at the start, in time; its error tells the user what to do.
+    async fn explained<T>(
+        &self,
+        call: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, StoreError> {
+        match timeout(DEADLINE, call).await {
+            Ok(answer) => answer.map_err(|error| diagnosis::explain(&self.options, error)),
+            Err(_) => Err(StoreError::Unavailable {
+                message: format!(
+                    "Postgres at {} did not answer within {} s: check the host and the port",
+                    diagnosis::server(&self.options),
+                    DEADLINE.as_secs()
+                ),
+                source: None,
+            }),
+        }
     }
 
     /// A session for the writer, with the same store as before.

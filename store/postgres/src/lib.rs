@@ -2,10 +2,12 @@
 //!
 //! Reading order: [`connection`] makes sessions; [`writer`] is the one that writes, through functions
 //! that the migrations define and that hold one lock until they commit; `read` is everything else;
-//! [`listener`] hears of other processes' commits. Every call has a deadline. Never reads from a
+//! [`listener`] hears of other processes' commits; [`diagnosis`]
+//! says why a database cannot be used. Every call has a deadline. Never reads from a
 //! standby, and never opens a transaction on the session that listens.
 
 mod connection;
+mod diagnosis;
 mod listener;
 mod read;
 mod writer;
