@@ -178,6 +178,7 @@ mod tests {
         let (_, kept) = page
             .split_once("## Accepted, kept, not acted on")
             .expect("the page has that section");
+        let (kept, _) = kept.split_once("\n## ").unwrap_or((kept, ""));
         let tables = [POD_SPEC, SERVICE, SERVICE_ACCOUNT].concat();
         for row in kept.lines().filter_map(|line| line.strip_prefix("| `")) {
             let path = row.split('`').next().unwrap_or_default();
