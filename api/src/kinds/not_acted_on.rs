@@ -8,12 +8,13 @@ use serde_json::Value;
 /// A path below the object, with `[]` for each item of a list, and the values that mean nothing.
 pub(crate) type Field = (&'static str, &'static [&'static str]);
 
-/// Of a pod's spec, or a template's.
+/// Of a pod's spec, or a template's. What is said of `containers[]` is so of `initContainers[]` too, but
+/// for `restartPolicy`, which makes a sidecar of one.
 pub(crate) const POD_SPEC: &[Field] = &[
-    ("affinity", &[]),
+    ("affinity.podAffinity", &[]),
+    ("affinity.podAntiAffinity", &[]),
     ("automountServiceAccountToken", &[]),
     ("containers[].env[].valueFrom.fileKeyRef", &[]),
-    ("containers[].env[].valueFrom.resourceFieldRef", &[]),
     ("containers[].lifecycle", &[]),
     ("containers[].livenessProbe", &[]),
     ("containers[].ports[].hostIP", &[]),
@@ -35,7 +36,6 @@ pub(crate) const POD_SPEC: &[Field] = &[
     ("containers[].tty", &[]),
     ("containers[].volumeDevices", &[]),
     ("containers[].volumeMounts", &[]),
-    ("containers[].workingDir", &[]),
     ("dnsConfig", &[]),
     ("dnsPolicy", &["ClusterFirst"]),
     ("ephemeralContainers", &[]),
@@ -44,24 +44,15 @@ pub(crate) const POD_SPEC: &[Field] = &[
     ("hostNetwork", &[]),
     ("hostPID", &[]),
     ("hostUsers", &["true"]),
-    ("hostname", &[]),
     ("hostnameOverride", &[]),
-    ("imagePullSecrets", &[]),
-    ("initContainers", &[]),
     ("os", &[]),
-    ("overhead", &[]),
     ("preemptionPolicy", &["PreemptLowerPriority"]),
     ("priorityClassName", &[]),
-    ("readinessGates", &[]),
     ("resourceClaims", &[]),
     ("resources", &[]),
-    ("runtimeClassName", &[]),
-    ("schedulerName", &["default-scheduler"]),
-    ("schedulingGates", &[]),
     ("securityContext", &[]),
     ("setHostnameAsFQDN", &[]),
     ("shareProcessNamespace", &[]),
-    ("subdomain", &[]),
     ("topologySpreadConstraints", &[]),
     ("volumes", &[]),
 ];
@@ -70,7 +61,6 @@ pub(crate) const POD_SPEC: &[Field] = &[
 pub(crate) const SERVICE: &[Field] = &[
     ("spec.allocateLoadBalancerNodePorts", &["true"]),
     ("spec.externalIPs", &[]),
-    ("spec.externalName", &[]),
     ("spec.externalTrafficPolicy", &["Cluster"]),
     ("spec.healthCheckNodePort", &["0"]),
     ("spec.internalTrafficPolicy", &["Cluster"]),
@@ -79,10 +69,9 @@ pub(crate) const SERVICE: &[Field] = &[
     ("spec.loadBalancerIP", &[]),
     ("spec.loadBalancerSourceRanges", &[]),
     ("spec.ports[].nodePort", &["0"]),
-    ("spec.publishNotReadyAddresses", &[]),
     ("spec.sessionAffinity", &["None"]),
     ("spec.trafficDistribution", &[]),
-    ("spec.type", &["ClusterIP"]),
+    ("spec.type", &["ClusterIP", "ExternalName"]),
 ];
 
 /// Of a ServiceAccount.
@@ -98,6 +87,12 @@ pub(crate) fn warnings(prefix: &str, object: &Value, table: &[Field]) -> Vec<Str
     for (path, silent) in table {
         let steps: Vec<_> = path.split('.').collect();
         walk(prefix.to_owned(), object, &steps, silent, &mut found);
+        if let ["containers[]", field, ..] = steps[..]
+            && field != "restartPolicy"
+        {
+            let steps = [&["initContainers[]"], &steps[1..]].concat();
+            walk(prefix.to_owned(), object, &steps, silent, &mut found);
+        }
     }
     found
 }
@@ -160,6 +155,38 @@ mod tests {
             spec.containers[1].livenessProbe: not acted on yet
             spec.volumes: not acted on yet"#]]
         .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
+    }
+
+    #[test]
+    fn an_init_container_is_acted_on_but_for_the_fields_that_are_not_in_containers_either() {
+        let pod = json!({
+            "initContainers": [
+                { "restartPolicy": "Always", "env": [], "image": "sidecar" },
+                { "securityContext": { "runAsUser": 1 }, "workingDir": "/" },
+            ],
+            "affinity": { "nodeAffinity": { "a": 1 }, "podAntiAffinity": { "b": 1 } },
+        });
+        expect![[r#"
+            spec.affinity.podAntiAffinity: not acted on yet
+            spec.initContainers[1].securityContext: not acted on yet"#]]
+        .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
+    }
+
+    #[test]
+    fn the_compatibility_page_lists_no_field_that_is_acted_on() {
+        let page = include_str!("../../../docs/compatibility.md");
+        let (_, kept) = page
+            .split_once("## Accepted, kept, not acted on")
+            .expect("the page has that section");
+        let (kept, _) = kept.split_once("\n## ").unwrap_or((kept, ""));
+        let tables = [POD_SPEC, SERVICE, SERVICE_ACCOUNT].concat();
+        for row in kept.lines().filter_map(|line| line.strip_prefix("| `")) {
+            let path = row.split('`').next().unwrap_or_default();
+            assert!(
+                tables.iter().any(|(known, _)| *known == path),
+                "docs/compatibility.md lists `{path}`"
+            );
+        }
     }
 
     #[test]
