@@ -41,12 +41,15 @@ const PRESSURE: &[(&str, &str)] = &[
 const DEFAULT_TOLERATION: Duration = Duration::from_secs(300);
 const COMPONENT: &str = "node-controller";
 
-/// When a node's lease last changed, as seen here.
+/// When a node was last heard of, as seen here.
 #[derive(Clone, Debug)]
 pub(crate) struct Heartbeat {
-    renewed: Option<Timestamp>,
+    beat: Beat,
     at: Instant,
 }
+
+/// The times that a node writes of itself, by its own clock: into its lease, and into its status.
+type Beat = (Option<Timestamp>, Option<Timestamp>);
 
 /// Works on one Node.
 pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
@@ -86,26 +89,32 @@ pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action,
     ))
 }
 
+/// For how long neither the node's lease nor its status has changed.
 fn silence(context: &Context, name: &str) -> Duration {
-    let renewed = context
-        .leases
-        .get(&Key::new("kube-node-lease", name))
-        .and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0));
+    let lease = context.leases.get(&Key::new("kube-node-lease", name));
+    let node = context.nodes.get(&Key::new("", name));
+    let beat: Beat = (
+        lease.and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0)),
+        node.and_then(|node| status_beat(&node)),
+    );
     let mut heartbeats = context
         .heartbeats
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    let heartbeat = heartbeats.entry(name.to_owned()).or_insert(Heartbeat {
-        renewed,
-        at: Instant::now(),
-    });
-    if heartbeat.renewed != renewed {
-        *heartbeat = Heartbeat {
-            renewed,
-            at: Instant::now(),
-        };
+    let now = Instant::now();
+    let heartbeat = heartbeats
+        .entry(name.to_owned())
+        .or_insert(Heartbeat { beat, at: now });
+    if heartbeat.beat != beat {
+        *heartbeat = Heartbeat { beat, at: now };
     }
     heartbeat.at.elapsed()
+}
+
+fn status_beat(node: &Node) -> Option<Timestamp> {
+    let mut conditions = node.status.as_ref()?.conditions.iter().flatten();
+    let ready = conditions.find(|condition| condition.type_ == "Ready")?;
+    ready.last_heartbeat_time.as_ref().map(|time| time.0)
 }
 
 async fn mark_unknown(context: &Context, node: &Arc<Node>) -> Result<Arc<Node>, Error> {
@@ -337,20 +346,7 @@ pub(crate) fn on_lease(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<L
             return;
         };
         let name = lease.name_any();
-        let renewed = lease
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.renew_time.as_ref())
-            .map(|time| time.0);
-        let heartbeat = Heartbeat {
-            renewed,
-            at: Instant::now(),
-        };
-        context
-            .heartbeats
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name.clone(), heartbeat);
+        silence(&context, &name);
         let key = Key::new("", &name);
         if context
             .nodes

@@ -57,6 +57,8 @@ struct State<K> {
     wanted: HashSet<K>,
     running: HashSet<K>,
     later: BTreeSet<(Instant, K)>,
+    /// When each key of `later` is due: a key has one appointment, the last that it asked for.
+    due: HashMap<K, Instant>,
     failures: HashMap<K, u32>,
 }
 
@@ -70,6 +72,7 @@ where
             wanted: HashSet::new(),
             running: HashSet::new(),
             later: BTreeSet::new(),
+            due: HashMap::new(),
             failures: HashMap::new(),
         };
         Self {
@@ -163,9 +166,7 @@ where
                 Some(delay)
             }
         };
-        if let Some(delay) = delay {
-            state.later.insert((Instant::now() + delay, key.clone()));
-        }
+        state.appoint(&key, delay.map(|delay| Instant::now() + delay));
         if state.wanted.contains(&key) {
             state.ready.push_back(key);
         }
@@ -197,8 +198,19 @@ impl<K: Clone + Eq + Ord + Hash> State<K> {
                 break;
             }
             if let Some((_, key)) = self.later.pop_first() {
+                self.due.remove(&key);
                 self.add(key);
             }
+        }
+    }
+
+    fn appoint(&mut self, key: &K, at: Option<Instant>) {
+        if let Some(old) = self.due.remove(key) {
+            self.later.remove(&(old, key.clone()));
+        }
+        if let Some(at) = at {
+            self.due.insert(key.clone(), at);
+            self.later.insert((at, key.clone()));
         }
     }
 

@@ -132,8 +132,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         move |stop| async move {
             controllers::Controllers::new(own, controllers::Config::default())
                 .run(stop)
-                .await;
-            Ok(())
+                .await
         },
     );
     let client = apiserver.client(User::scheduler());
