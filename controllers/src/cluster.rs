@@ -167,9 +167,6 @@ async fn run_pods(api: FakeApi, starting: Arc<AtomicBool>, ending: Arc<AtomicBoo
         }
         // Now and then without a change too, for the switches make none.
         let pause = Duration::from_millis(500);
-        match tokio::time::timeout(pause, changed.changed()).await {
-            Ok(Err(_)) => return,
-            Ok(Ok(())) | Err(_) => {}
-        }
+        if let Ok(Err(_)) = tokio::time::timeout(pause, changed.changed()).await { return }
     }
 }

@@ -170,7 +170,7 @@ pub(crate) fn on_deployment(queue: &Queue<Key>) -> Listener<DynamicObject> {
     Box::new(move |old, new| {
         old.or(new)
             .into_iter()
-            .for_each(|object| queue.add(Key::of(&**object)))
+            .for_each(|object| queue.add(Key::of(&**object)));
     })
 }
 

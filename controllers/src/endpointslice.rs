@@ -337,7 +337,7 @@ pub(crate) fn on_service(queue: &Queue<Key>) -> Listener<Service> {
     let queue = queue.clone();
     Box::new(move |_, new| {
         new.into_iter()
-            .for_each(|service| queue.add(Key::of(&**service)))
+            .for_each(|service| queue.add(Key::of(&**service)));
     })
 }
 

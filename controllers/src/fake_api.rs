@@ -57,6 +57,8 @@ struct Objects {
     changes: Vec<(String, Value)>,
     calls: HashMap<String, usize>,
     faults: Faults,
+    /// How many faults there were.
+    faulty: usize,
 }
 
 /// The API; clones are the same one.
@@ -101,6 +103,11 @@ impl FakeApi {
     /// How many requests there were of each `verb resource`.
     pub(crate) fn calls(&self) -> HashMap<String, usize> {
         self.objects().calls.clone()
+    }
+
+    /// How many faults there were.
+    pub(crate) fn faulty(&self) -> usize {
+        self.objects().faulty
     }
 
     pub(crate) fn changed(&self) -> watch::Receiver<usize> {
@@ -155,7 +162,9 @@ impl FakeApi {
     }
 
     fn happens(&self, percent: u32) -> bool {
-        percent > 0 && self.rng.lock().unwrap().random_range(0..100) < percent
+        let happens = percent > 0 && self.rng.lock().unwrap().random_range(0..100) < percent;
+        self.objects().faulty += usize::from(happens);
+        happens
     }
 
     async fn serve(self, request: Request<Body>) -> Answer {

@@ -169,7 +169,7 @@ impl Inventory {
                 }
                 Ok(Some(Event::Apply(object))) => self.seen(&kind, object.metadata),
                 Ok(Some(Event::Delete(object))) => {
-                    self.gone(&object.metadata.uid.unwrap_or_default())
+                    self.gone(&object.metadata.uid.unwrap_or_default());
                 }
                 Ok(None) => return,
                 Err(error) => {

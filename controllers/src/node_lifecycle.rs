@@ -334,7 +334,7 @@ pub(crate) fn on_node(queue: &Queue<Key>) -> Listener<Node> {
     Box::new(move |old, new| {
         old.or(new)
             .into_iter()
-            .for_each(|node| queue.add(Key::of(&**node)))
+            .for_each(|node| queue.add(Key::of(&**node)));
     })
 }
 

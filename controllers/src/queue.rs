@@ -258,6 +258,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_key_has_one_appointment_the_last_that_it_asked_for() {
+        let queue = Queue::<String>::new("test");
+        let minutes = |n: u64| Ok(Action::After(Duration::from_secs(60 * n)));
+        queue.finish("a".into(), minutes(1));
+        queue.finish("a".into(), minutes(2));
+        queue.finish("b".into(), minutes(1));
+        queue.finish("b".into(), Ok(Action::AwaitChange));
+        let state = queue.state();
+        let later: Vec<&str> = state.later.iter().map(|(_, key)| key.as_str()).collect();
+        assert_eq!(later, ["a"]);
+        assert_eq!(state.due.len(), 1);
+    }
+
+    #[test]
     fn back_off_doubles_up_to_a_minute() {
         let seen: Vec<u128> = [1, 2, 3, 10, 40]
             .map(|n| backoff(n, 1.0).as_millis())

@@ -147,7 +147,6 @@ fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], now: Timestamp) -> Result<Plan, Err
         terminating_replicas: Some(i32::try_from(terminating).unwrap_or(i32::MAX)),
         observed_generation: set.metadata.generation,
         conditions: set.status.clone().and_then(|status| status.conditions),
-        ..ReplicaSetStatus::default()
     };
     plan.look_again = active
         .iter()
@@ -524,7 +523,7 @@ impl Expectations {
 
     fn drop_creations(&self, key: &Key, count: usize) {
         self.with(key, |expected| {
-            expected.creations = expected.creations.saturating_sub(count)
+            expected.creations = expected.creations.saturating_sub(count);
         });
     }
 
@@ -597,7 +596,7 @@ pub(crate) fn on_replicaset(queue: &Queue<Key>) -> Listener<DynamicObject> {
     Box::new(move |old, new| {
         old.or(new)
             .into_iter()
-            .for_each(|set| queue.add(Key::of(&**set)))
+            .for_each(|set| queue.add(Key::of(&**set)));
     })
 }
 

@@ -196,12 +196,12 @@ mod tests {
     /// `a1=3/2`: the set `a` of revision 1 wants 3 pods and has 2 available; `*` marks the current,
     /// `~` one that has a terminating pod, `@4` one last scaled for 4 replicas.
     fn set(text: &str) -> Set {
-        let (text, desired) = match text.split_once('@') {
-            Some((text, desired)) => (text, desired.parse().ok()),
-            None => (text, None),
-        };
         let (current, terminating) = (text.ends_with('*'), text.ends_with('~'));
         let text = text.trim_end_matches(['*', '~']);
+        let (text, desired) = match text.split_once('@') {
+            Some((text, desired)) => (text, Some(desired.parse().unwrap())),
+            None => (text, None),
+        };
         let (name, counts) = text.split_once('=').unwrap();
         let (wanted, available) = counts.split_once('/').unwrap();
         let wanted = wanted.parse().unwrap();
@@ -312,12 +312,12 @@ mod tests {
         check(
             "20 surge=0",
             "a1=6/6@10 b2=4/4@10*",
-            expect!["revision 0, a1 to 12, b2 to 8"],
+            expect!["revision 2, a1 to 12, b2 to 8"],
         );
         check(
             "5 surge=0",
             "a1=6/6@10 b2=4/4@10*",
-            expect!["revision 0, a1 to 3, b2 to 2"],
+            expect!["revision 2, a1 to 3, b2 to 2"],
         );
     }
 

@@ -296,30 +296,93 @@ mod tests {
 
     #[test]
     fn a_new_set_starts_the_clock_of_the_deadline() {
-        check("", "", Some("s0"), expect!["False MinimumReplicasUnavailable, True NewReplicaSetCreated, 0 unavailable, again in Some(600s)"]);
+        check(
+            "",
+            "",
+            Some("s0"),
+            expect![
+                "False MinimumReplicasUnavailable, True NewReplicaSetCreated, 0 unavailable, again in Some(600s)"
+            ],
+        );
     }
 
     #[test]
     fn each_step_starts_the_clock_anew() {
-        check("3/1/1 NewReplicaSetCreated 500", "3/2", None, expect!["False MinimumReplicasUnavailable, True ReplicaSetUpdated, 1 unavailable, again in Some(600s)"]);
+        check(
+            "3/1/1 NewReplicaSetCreated 500",
+            "3/2",
+            None,
+            expect![
+                "False MinimumReplicasUnavailable, True ReplicaSetUpdated, 1 unavailable, again in Some(600s)"
+            ],
+        );
     }
 
     #[test]
     fn a_roll_out_that_stands_still_times_out() {
-        check("3/3/1 ReplicaSetUpdated 500", "3/1", None, expect!["False MinimumReplicasUnavailable, True ReplicaSetUpdated, 2 unavailable, again in Some(100s)"]);
-        check("3/3/1 ReplicaSetUpdated 600", "3/1", None, expect!["False MinimumReplicasUnavailable, False ProgressDeadlineExceeded, 2 unavailable, again in None"]);
-        check("3/3/1 ProgressDeadlineExceeded 9", "3/1", None, expect!["False MinimumReplicasUnavailable, True ProgressDeadlineExceeded, 2 unavailable, again in None"]);
-        check("3/3/1 ProgressDeadlineExceeded 9", "3/2", None, expect!["False MinimumReplicasUnavailable, True ReplicaSetUpdated, 1 unavailable, again in Some(600s)"]);
+        check(
+            "3/3/1 ReplicaSetUpdated 500",
+            "3/1",
+            None,
+            expect![
+                "False MinimumReplicasUnavailable, True ReplicaSetUpdated, 2 unavailable, again in Some(100s)"
+            ],
+        );
+        check(
+            "3/3/1 ReplicaSetUpdated 600",
+            "3/1",
+            None,
+            expect![
+                "False MinimumReplicasUnavailable, False ProgressDeadlineExceeded, 2 unavailable, again in None"
+            ],
+        );
+        check(
+            "3/3/1 ProgressDeadlineExceeded 9",
+            "3/1",
+            None,
+            expect![
+                "False MinimumReplicasUnavailable, True ProgressDeadlineExceeded, 2 unavailable, again in None"
+            ],
+        );
+        check(
+            "3/3/1 ProgressDeadlineExceeded 9",
+            "3/2",
+            None,
+            expect![
+                "False MinimumReplicasUnavailable, True ReplicaSetUpdated, 1 unavailable, again in Some(600s)"
+            ],
+        );
     }
 
     #[test]
     fn a_complete_roll_out_stays_complete_though_pods_fail() {
-        check("3/3/2 ReplicaSetUpdated 9", "3/3", None, expect!["True MinimumReplicasAvailable, True NewReplicaSetAvailable, 0 unavailable, again in None"]);
-        check("3/3/3 NewReplicaSetAvailable 900", "3/1", None, expect!["False MinimumReplicasUnavailable, True NewReplicaSetAvailable, 2 unavailable, again in None"]);
+        check(
+            "3/3/2 ReplicaSetUpdated 9",
+            "3/3",
+            None,
+            expect![
+                "True MinimumReplicasAvailable, True NewReplicaSetAvailable, 0 unavailable, again in None"
+            ],
+        );
+        check(
+            "3/3/3 NewReplicaSetAvailable 900",
+            "3/1",
+            None,
+            expect![
+                "False MinimumReplicasUnavailable, True NewReplicaSetAvailable, 2 unavailable, again in None"
+            ],
+        );
     }
 
     #[test]
     fn old_pods_are_no_part_of_a_complete_roll_out() {
-        check("4/3/4 ReplicaSetUpdated 9", "3/3 1/1", None, expect!["True MinimumReplicasAvailable, True ReplicaSetUpdated, 0 unavailable, again in Some(591s)"]);
+        check(
+            "4/3/4 ReplicaSetUpdated 9",
+            "3/3 1/1",
+            None,
+            expect![
+                "True MinimumReplicasAvailable, True ReplicaSetUpdated, 0 unavailable, again in Some(591s)"
+            ],
+        );
     }
 }
