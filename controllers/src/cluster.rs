@@ -75,7 +75,8 @@ impl Cluster {
                 }
             });
             if reached.await.is_err() {
-                let shown = ["deployments", "replicasets", "pods"].map(|of| self.api.all(of));
+                let shown =
+                    ["deployments", "replicasets", "pods", "configmaps"].map(|of| self.api.all(of));
                 panic!("{place}: {what} is not so; there are {shown:#?}");
             }
         }
@@ -167,6 +168,8 @@ async fn run_pods(api: FakeApi, starting: Arc<AtomicBool>, ending: Arc<AtomicBoo
         }
         // Now and then without a change too, for the switches make none.
         let pause = Duration::from_millis(500);
-        if let Ok(Err(_)) = tokio::time::timeout(pause, changed.changed()).await { return }
+        if let Ok(Err(_)) = tokio::time::timeout(pause, changed.changed()).await {
+            return;
+        }
     }
 }

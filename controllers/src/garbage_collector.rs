@@ -42,6 +42,7 @@ enum Verdict {
 
 /// Works on one object.
 pub(crate) async fn reconcile(inventory: Arc<Inventory>, uid: String) -> Result<Action, Error> {
+    inventory.ready().await;
     let Some(item) = inventory.get(&uid) else {
         return Ok(Action::AwaitChange);
     };
@@ -189,11 +190,15 @@ async fn foreground(
     {
         return remove_finalizer(api, live, FOREGROUND).await;
     }
-    let requests: Vec<_> = dependents
-        .into_iter()
-        .filter(|(_, dependent)| !dependent.deleting && dependent.owners.len() == 1)
-        .map(|(uid, dependent)| delete_in_foreground(inventory, uid, dependent))
-        .collect();
+    let mut requests = Vec::new();
+    for (uid, dependent) in dependents.into_iter().filter(|(_, of)| !of.deleting) {
+        if dependent.owners.len() == 1 {
+            requests.push(delete_in_foreground(inventory, uid, dependent));
+        } else {
+            // Its other owners decide whether it goes, or merely loses this one.
+            inventory.look_at(uid);
+        }
+    }
     stream::iter(requests)
         .buffer_unordered(AT_ONCE)
         .try_collect()

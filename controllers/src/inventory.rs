@@ -14,6 +14,7 @@ use kube::discovery::{Discovery, Scope, verbs};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,8 @@ use crate::queue::Queue;
 const REDISCOVER: Duration = Duration::from_secs(30);
 
 const RETRY_DISCOVERY: Duration = Duration::from_millis(500);
+/// How long the first list of every kind is waited for.
+const LISTING: Duration = Duration::from_secs(30);
 /// Absent owners that are remembered; all are forgotten when there are more.
 const REMEMBERED_ABSENCES: usize = 4096;
 
@@ -53,11 +56,14 @@ pub(crate) struct Inventory {
     pub(crate) client: Client,
     state: Mutex<State>,
     listeners: OnceLock<(Queue<String>, OnChange)>,
+    ready: watch::Sender<bool>,
 }
 
 #[derive(Default)]
 struct State {
     kinds: Vec<Kind>,
+    /// Those of which the first list is not in.
+    unlisted: HashSet<Kind>,
     items: HashMap<String, Item>,
     dependents: HashMap<String, BTreeSet<String>>,
     /// How the last discovery went.
@@ -77,6 +83,7 @@ impl Inventory {
             client,
             state: Mutex::default(),
             listeners: OnceLock::new(),
+            ready: watch::Sender::new(false),
         })
     }
 
@@ -132,7 +139,9 @@ impl Inventory {
                 resource,
             };
             if usable && kind.resource.plural != "events" && !self.kinds().contains(&kind) {
-                self.state().kinds.push(kind.clone());
+                let mut state = self.state();
+                state.kinds.push(kind.clone());
+                state.unlisted.insert(kind.clone());
                 new.push(kind);
             }
         }
@@ -166,6 +175,7 @@ impl Inventory {
                             .collect()
                     };
                     gone.iter().for_each(|uid| self.gone(uid));
+                    self.listed(&kind);
                 }
                 Ok(Some(Event::Apply(object))) => self.seen(&kind, object.metadata),
                 Ok(Some(Event::Delete(object))) => {
@@ -177,6 +187,25 @@ impl Inventory {
                     tracing::debug!(%error, kind, "watch failed; trying again");
                 }
             }
+        }
+    }
+
+    /// Waits until every kind has been listed once: before that, what is not here may be
+    /// elsewhere. A kind that cannot be listed is not waited for long.
+    pub(crate) async fn ready(&self) {
+        let mut ready = self.ready.subscribe();
+        // Either outcome ends the wait.
+        let _ = tokio::time::timeout(LISTING, ready.wait_for(|ready| *ready)).await;
+    }
+
+    fn listed(&self, kind: &Kind) {
+        let all = {
+            let mut state = self.state();
+            state.unlisted.remove(kind);
+            state.unlisted.is_empty()
+        };
+        if all {
+            self.ready.send_replace(true);
         }
     }
 
@@ -207,7 +236,12 @@ impl Inventory {
                 let dependents = state.dependents.entry(owner.uid.clone()).or_default();
                 dependents.insert(uid.clone());
             }
-            (state.touched(&uid), old.is_none())
+            let mut touched = state.touched(&uid);
+            // An owner that it has lost may have waited for just that.
+            let lost = old.iter().flat_map(|old| &old.owners);
+            let lost = lost.map(|owner| owner.uid.clone());
+            touched.extend(lost.filter(|owner| state.finalizing(owner)));
+            (touched, old.is_none())
         };
         if let Some((garbage, on_change)) = self.listeners.get() {
             touched.into_iter().for_each(|uid| garbage.add(uid));
@@ -236,6 +270,13 @@ impl Inventory {
             if emptied {
                 on_change(&item.namespace);
             }
+        }
+    }
+
+    /// Has the garbage collector look at an object.
+    pub(crate) fn look_at(&self, uid: String) {
+        if let Some((garbage, _)) = self.listeners.get() {
+            garbage.add(uid);
         }
     }
 

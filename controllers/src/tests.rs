@@ -211,6 +211,34 @@ async fn deletion_takes_what_is_owned() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn foreground_deletion_spares_what_has_another_owner() {
+    let cluster = Cluster::new(0);
+    let owner = |name: &str| {
+        let made = cluster.api.create(
+            "configmaps",
+            json!({"metadata": {"name": name, "namespace": "ns"}}),
+        );
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name,
+            "uid": made["metadata"]["uid"], "blockOwnerDeletion": true})
+    };
+    let owners = json!([owner("first"), owner("second")]);
+    cluster.api.create(
+        "configmaps",
+        json!({"metadata": {"name": "shared", "namespace": "ns", "ownerReferences": owners}}),
+    );
+    cluster.api.delete("configmaps", "first", "Foreground");
+    let spared = |api: &FakeApi| {
+        let shared = api.find("configmaps", "shared").unwrap();
+        let left = shared["metadata"]["ownerReferences"].as_array().unwrap();
+        api.find("configmaps", "first").is_none() && left.len() == 1
+    };
+    cluster.wait("one owner left", spared).await;
+    cluster.api.delete("configmaps", "second", "Background");
+    let gone = |api: &FakeApi| api.all("configmaps").is_empty();
+    cluster.wait("nothing left", gone).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn endpoint_slices_follow_readiness() {
     let cluster = Cluster::new(0);
     cluster.api.create(
@@ -320,6 +348,74 @@ async fn what_is_asked_for_comes_about_whatever_goes_wrong() {
         let wanted: u64 = sets.iter().map(wanted).sum();
         assert_eq!(wanted, 2 + seed % 4, "seed {seed}");
         assert!(cluster.api.faulty() > 5, "seed {seed} was untroubled");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_has_its_pods_whatever_goes_wrong() {
+    for seed in 0..24 {
+        let mut cluster = Cluster::new(seed);
+        cluster.api.set_faults(Faults {
+            request: 10,
+            watch: 10,
+        });
+        cluster.api.create(
+            "replicasets",
+            json!({
+                "metadata": {"name": "set", "namespace": "ns"},
+                "spec": {
+                    "replicas": 4, "selector": {"matchLabels": {"app": "web"}},
+                    "template": template("one"),
+                },
+            }),
+        );
+        let active = |api: &FakeApi| -> Vec<Value> {
+            let mut pods = api.all("pods");
+            pods.retain(|pod| {
+                pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["phase"] != "Failed"
+            });
+            pods
+        };
+        cluster
+            .wait("four pods", |api| active(api).len() >= 4)
+            .await;
+        // A pod fails, another is lost, and a third changes its labels, while sizes change.
+        for (pod, step) in active(&cluster.api).iter().zip(0..3) {
+            let name = pod["metadata"]["name"].as_str().unwrap();
+            if cluster.api.find("pods", name).is_none() {
+                continue;
+            }
+            match step {
+                0 => {
+                    let failed = json!({"status": {"phase": "Failed"}});
+                    cluster.api.patch("pods", name, failed);
+                }
+                1 => cluster.api.purge("pods", name),
+                _ => {
+                    let stray = json!({"metadata": {"labels": {"app": "stray"}}});
+                    cluster.api.patch("pods", name, stray);
+                }
+            }
+            let size = json!({"spec": {"replicas": 2 + (seed + step) % 5}});
+            cluster.api.patch("replicasets", "set", size);
+            tokio::time::sleep(Duration::from_millis(seed * 41)).await;
+            if step == seed % 3 {
+                cluster.restart().await;
+            }
+        }
+        let size = json!({"spec": {"replicas": 2 + seed % 5}});
+        cluster.api.patch("replicasets", "set", size);
+        let wanted = usize::try_from(2 + seed % 5).unwrap();
+        let settled = |api: &FakeApi| {
+            let mut pods = active(api);
+            pods.retain(|pod| pod["metadata"]["labels"]["app"] == "web");
+            let status = &api.find("replicasets", "set").unwrap()["status"];
+            let said = status["availableReplicas"].as_u64();
+            pods.len() == wanted && said == u64::try_from(wanted).ok()
+        };
+        cluster.wait("the last size", settled).await;
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert!(settled(&cluster.api), "seed {seed} did not stay so");
     }
 }
 
