@@ -483,7 +483,8 @@ fn discovery(path: &str) -> Option<Value> {
             let of = KINDS.iter().filter(|(of, ..)| *of == version);
             let resources: Vec<Value> = of
                 .map(|(_, kind, plural, namespaced)| {
-                    json!({"name": plural, "kind": kind, "namespaced": namespaced, "singularName": "",
+                    json!({"name": plural, "singularName": "", "kind": kind,
+                        "namespaced": namespaced,
                         "verbs": ["create", "delete", "get", "list", "patch", "update", "watch"]})
                 })
                 .collect();

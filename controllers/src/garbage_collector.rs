@@ -79,7 +79,9 @@ pub(crate) async fn reconcile(inventory: Arc<Inventory>, uid: String) -> Result<
                 .filter(|(_, owner)| **owner == Owner::Present)
                 .map(|(reference, _)| reference)
                 .collect();
-            let patch = json!({"metadata": {"uid": uid, "resourceVersion": live.resource_version(), "ownerReferences": kept}});
+            let patch = json!({"metadata": {
+                "uid": uid, "resourceVersion": live.resource_version(), "ownerReferences": kept,
+            }});
             within_opt(api.patch_metadata(
                 &item.name,
                 &PatchParams::default(),
@@ -262,7 +264,9 @@ async fn remove_finalizer(
         .iter()
         .filter(|finalizer| *finalizer != name)
         .collect();
-    let patch = json!({"metadata": {"uid": live.uid(), "resourceVersion": live.resource_version(), "finalizers": kept}});
+    let patch = json!({"metadata": {
+        "uid": live.uid(), "resourceVersion": live.resource_version(), "finalizers": kept,
+    }});
     match within(api.patch_metadata(
         &live.name_any(),
         &PatchParams::default(),

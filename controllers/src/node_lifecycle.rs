@@ -72,7 +72,10 @@ pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action,
     let taints = plan_taints(&node, Timestamp::now());
     if let Some(taints) = taints {
         let api: Api<Node> = Api::all(context.client.clone());
-        let patch = json!({"metadata": {"uid": node.uid(), "resourceVersion": node.resource_version()}, "spec": {"taints": taints}});
+        let patch = json!({
+            "metadata": {"uid": node.uid(), "resourceVersion": node.resource_version()},
+            "spec": {"taints": taints},
+        });
         let answer =
             within_opt(api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch))).await?;
         answer
@@ -152,7 +155,8 @@ async fn mark_unknown(context: &Context, node: &Arc<Node>) -> Result<Arc<Node>, 
         let api: Api<Pod> =
             Api::namespaced(context.client.clone(), &pod.namespace().unwrap_or_default());
         let patch = json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": [
-            {"type": "Ready", "status": "False", "reason": "NodeNotReady", "lastTransitionTime": now}]}});
+            {"type": "Ready", "status": "False", "reason": "NodeNotReady",
+                "lastTransitionTime": now}]}});
         let answer = within_opt(api.patch_status(
             &pod.name_any(),
             &PatchParams::default(),
@@ -371,8 +375,10 @@ mod tests {
             .map(|(key, effect)| json!({"key": key, "effect": effect}))
             .collect();
         let node: Node = serde_json::from_value(json!({
-            "metadata": {"name": "n"}, "spec": {"taints": taints}, "status": {"conditions": [{"type": "Ready", "status": ready}]},
-        })).unwrap();
+            "metadata": {"name": "n"}, "spec": {"taints": taints},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        }))
+        .unwrap();
         let said =
             plan_taints(&node, Timestamp::UNIX_EPOCH).map_or("as it is".to_owned(), |taints| {
                 taints

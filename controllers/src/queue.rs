@@ -125,7 +125,10 @@ where
                 Some(joined) = tasks.join_next_with_id() => {
                     let (id, outcome) = match joined {
                         Ok((id, outcome)) => (id, outcome),
-                        Err(panic) => (panic.id(), Err(Error::Invalid(format!("reconcile ended: {panic}")))),
+                        Err(panic) => {
+                            let message = format!("reconcile ended: {panic}");
+                            (panic.id(), Err(Error::Invalid(message)))
+                        }
                     };
                     if let Some(key) = keys.remove(&id) {
                         self.finish(key, outcome);
@@ -229,7 +232,15 @@ fn log_failure(name: &str, key: &dyn fmt::Display, error: &Error, failures: u32,
             let cause = std::error::Error::source(error)
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            tracing::warn!(controller = name, object = %key, %error, cause, failures, ?delay, "reconcile failed");
+            tracing::warn!(
+                controller = name,
+                object = %key,
+                %error,
+                cause,
+                failures,
+                ?delay,
+                "reconcile failed"
+            );
         }
     }
 }

@@ -611,20 +611,26 @@ mod tests {
     fn pod(text: &str) -> Arc<Pod> {
         let (name, state) = text.split_at(1);
         let status = if state == "+" { "True" } else { "False" };
+        let app = if state == "=" { "other" } else { "x" };
+        let node = (state != "?").then_some("n");
         let mut pod: Pod = serde_json::from_value(json!({
-            "metadata": {"name": name, "uid": name, "labels": {"app": if state == "=" { "other" } else { "x" }}},
-            "spec": {"containers": [], "nodeName": if state == "?" { Value::Null } else { json!("n") }},
+            "metadata": {"name": name, "uid": name, "labels": {"app": app}},
+            "spec": {"containers": [], "nodeName": node},
             "status": {"phase": match state { "?" => "Pending", "!" => "Failed", _ => "Running" },
-                "conditions": [{"type": "Ready", "status": status, "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
-        })).unwrap();
+                "conditions": [{"type": "Ready", "status": status,
+                    "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
+        }))
+        .unwrap();
         if state == "~" {
             pod.metadata.deletion_timestamp =
                 serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
         }
         if name.to_lowercase() == name {
             pod.metadata.owner_references = serde_json::from_value(
-                json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "s", "uid": "s", "controller": true}]),
-            ).unwrap();
+                json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "s", "uid": "s",
+                    "controller": true}]),
+            )
+            .unwrap();
         }
         Arc::new(pod)
     }
@@ -633,8 +639,10 @@ mod tests {
     fn check(replicas: i32, pods: &str, expect: Expect) {
         let set: ReplicaSet = serde_json::from_value(json!({
             "metadata": {"name": "s", "uid": "s", "generation": 1},
-            "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "x"}}, "template": {"metadata": {"labels": {"app": "x"}}}},
-        })).unwrap();
+            "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "x"}},
+                "template": {"metadata": {"labels": {"app": "x"}}}},
+        }))
+        .unwrap();
         let pods: Vec<_> = pods.split_whitespace().map(pod).collect();
         let plan = plan(&set, &pods, "2026-01-01T00:01:00Z".parse().unwrap()).unwrap();
         let mut said = Vec::new();

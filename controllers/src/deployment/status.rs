@@ -286,7 +286,7 @@ mod tests {
             })
         };
         expect.assert_eq(&format!(
-            "{}, {}, {} unavailable, again in {:?}",
+            "Available: {}\nProgressing: {}\n{} unavailable, again in {:?}\n",
             said("Available"),
             said("Progressing"),
             status.unavailable_replicas.unwrap(),
@@ -300,9 +300,11 @@ mod tests {
             "",
             "",
             Some("s0"),
-            expect![
-                "False MinimumReplicasUnavailable, True NewReplicaSetCreated, 0 unavailable, again in Some(600s)"
-            ],
+            expect![[r#"
+            Available: False MinimumReplicasUnavailable
+            Progressing: True NewReplicaSetCreated
+            0 unavailable, again in Some(600s)
+        "#]],
         );
     }
 
@@ -312,9 +314,11 @@ mod tests {
             "3/1/1 NewReplicaSetCreated 500",
             "3/2",
             None,
-            expect![
-                "False MinimumReplicasUnavailable, True ReplicaSetUpdated, 1 unavailable, again in Some(600s)"
-            ],
+            expect![[r#"
+            Available: False MinimumReplicasUnavailable
+            Progressing: True ReplicaSetUpdated
+            1 unavailable, again in Some(600s)
+        "#]],
         );
     }
 
@@ -324,33 +328,41 @@ mod tests {
             "3/3/1 ReplicaSetUpdated 500",
             "3/1",
             None,
-            expect![
-                "False MinimumReplicasUnavailable, True ReplicaSetUpdated, 2 unavailable, again in Some(100s)"
-            ],
+            expect![[r#"
+            Available: False MinimumReplicasUnavailable
+            Progressing: True ReplicaSetUpdated
+            2 unavailable, again in Some(100s)
+        "#]],
         );
         check(
             "3/3/1 ReplicaSetUpdated 600",
             "3/1",
             None,
-            expect![
-                "False MinimumReplicasUnavailable, False ProgressDeadlineExceeded, 2 unavailable, again in None"
-            ],
+            expect![[r#"
+            Available: False MinimumReplicasUnavailable
+            Progressing: False ProgressDeadlineExceeded
+            2 unavailable, again in None
+        "#]],
         );
         check(
             "3/3/1 ProgressDeadlineExceeded 9",
             "3/1",
             None,
-            expect![
-                "False MinimumReplicasUnavailable, True ProgressDeadlineExceeded, 2 unavailable, again in None"
-            ],
+            expect![[r#"
+            Available: False MinimumReplicasUnavailable
+            Progressing: True ProgressDeadlineExceeded
+            2 unavailable, again in None
+        "#]],
         );
         check(
             "3/3/1 ProgressDeadlineExceeded 9",
             "3/2",
             None,
-            expect![
-                "False MinimumReplicasUnavailable, True ReplicaSetUpdated, 1 unavailable, again in Some(600s)"
-            ],
+            expect![[r#"
+            Available: False MinimumReplicasUnavailable
+            Progressing: True ReplicaSetUpdated
+            1 unavailable, again in Some(600s)
+        "#]],
         );
     }
 
@@ -360,17 +372,21 @@ mod tests {
             "3/3/2 ReplicaSetUpdated 9",
             "3/3",
             None,
-            expect![
-                "True MinimumReplicasAvailable, True NewReplicaSetAvailable, 0 unavailable, again in None"
-            ],
+            expect![[r#"
+            Available: True MinimumReplicasAvailable
+            Progressing: True NewReplicaSetAvailable
+            0 unavailable, again in None
+        "#]],
         );
         check(
             "3/3/3 NewReplicaSetAvailable 900",
             "3/1",
             None,
-            expect![
-                "False MinimumReplicasUnavailable, True NewReplicaSetAvailable, 2 unavailable, again in None"
-            ],
+            expect![[r#"
+            Available: False MinimumReplicasUnavailable
+            Progressing: True NewReplicaSetAvailable
+            2 unavailable, again in None
+        "#]],
         );
     }
 
@@ -380,9 +396,11 @@ mod tests {
             "4/3/4 ReplicaSetUpdated 9",
             "3/3 1/1",
             None,
-            expect![
-                "True MinimumReplicasAvailable, True ReplicaSetUpdated, 0 unavailable, again in Some(591s)"
-            ],
+            expect![[r#"
+            Available: True MinimumReplicasAvailable
+            Progressing: True ReplicaSetUpdated
+            0 unavailable, again in Some(591s)
+        "#]],
         );
     }
 }
