@@ -118,10 +118,7 @@ where
                 return;
             }
             let old = state.objects.get(&key).cloned();
-            if old
-                .as_ref()
-                .is_some_and(|old| revision(&**old) >= revision(&*object))
-            {
+            if old.as_ref().is_some_and(|old| !newer(&*object, &**old)) {
                 return;
             }
             if let Some(old) = &old {
@@ -131,7 +128,14 @@ where
             state.objects.insert(key, object.clone());
             old
         };
-        self.tell(old.as_ref(), Some(&object));
+        let uid = &object.meta().uid;
+        if old.as_ref().is_some_and(|old| old.meta().uid != *uid) {
+            // Another object of the same name: the one before went unseen.
+            self.tell(old.as_ref(), None);
+            self.tell(None, Some(&object));
+        } else {
+            self.tell(old.as_ref(), Some(&object));
+        }
     }
 
     /// Takes an object out, unless another one has taken its name meanwhile.
@@ -255,12 +259,13 @@ impl<K> State<K> {
     }
 }
 
-/// resourceVersions are numbers that grow with every change; a text that is none sorts last, so
-/// that it is always taken in.
-fn revision<K: Resource>(object: &K) -> (bool, u64) {
-    match object.meta().resource_version.as_deref().map(str::parse) {
-        Some(Ok(revision)) => (false, revision),
-        _ => (true, 0),
+/// resourceVersions are numbers that grow with every change; one that is none is always taken in.
+fn newer<K: Resource>(new: &K, old: &K) -> bool {
+    let revision =
+        |object: &K| -> Option<u64> { object.meta().resource_version.as_deref()?.parse().ok() };
+    match (revision(new), revision(old)) {
+        (Some(new), Some(old)) => new > old,
+        _ => true,
     }
 }
 

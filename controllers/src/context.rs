@@ -1,14 +1,17 @@
 //! What every controller is given: the client, the caches and the way to record Events.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{ApiResource, DynamicObject};
+use kube::core::{Selector, SelectorExt};
 use kube::{Client, Resource, ResourceExt};
+use serde::Deserialize;
 
 use crate::Config;
 use crate::cache::Cache;
@@ -47,11 +50,12 @@ impl Context {
             replicasets: Cache::new(
                 &[
                     ("owner", owner::<DynamicObject>),
+                    ("orphans", orphan::<DynamicObject>),
                     ("namespace", namespace::<DynamicObject>),
                 ],
                 |_| (),
             ),
-            deployments: Cache::new(&[], |_| ()),
+            deployments: Cache::new(&[("namespace", namespace::<DynamicObject>)], |_| ()),
             services: Cache::new(&[("namespace", namespace::<Service>)], |_| ()),
             slices: Cache::new(&[("service", crate::endpointslice::service_of)], |_| ()),
             nodes: Cache::new(&[], |node: &mut Node| {
@@ -95,6 +99,23 @@ pub(crate) fn owner<K: Resource>(object: &K) -> Vec<String> {
         .filter(|o| o.controller == Some(true))
         .map(|o| o.uid.clone())
         .collect()
+}
+
+/// The namespace of an object that has no controller, for an index.
+pub(crate) fn orphan<K: Resource>(object: &K) -> Vec<String> {
+    if owner(object).is_empty() {
+        namespace(object)
+    } else {
+        Vec::new()
+    }
+}
+
+/// Whether `spec.selector` of an object selects these labels; one that selects all selects none.
+pub(crate) fn selects(object: &DynamicObject, labels: &BTreeMap<String, String>) -> bool {
+    let selector = object.data.pointer("/spec/selector");
+    let selector = selector.and_then(|selector| LabelSelector::deserialize(selector).ok());
+    let selector = selector.and_then(|selector| Selector::try_from(selector).ok());
+    selector.is_some_and(|selector| !selector.selects_all() && selector.matches(labels))
 }
 
 /// The namespace, for an index.

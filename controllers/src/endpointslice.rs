@@ -362,17 +362,29 @@ mod tests {
     use super::*;
 
     fn service() -> Service {
-        serde_json::from_value(json!({"metadata": {"name": "s", "namespace": "ns", "uid": "s"}, "spec": {
-            "selector": {"app": "x"}, "ports": [{"name": "http", "port": 80, "targetPort": "web"}]}})).unwrap()
+        serde_json::from_value(json!({
+            "metadata": {"name": "s", "namespace": "ns", "uid": "s"},
+            "spec": {
+                "selector": {"app": "x"},
+                "ports": [{"name": "http", "port": 80, "targetPort": "web"}],
+            },
+        }))
+        .unwrap()
     }
 
     fn pod(text: &str) -> Arc<Pod> {
         let (name, state) = text.split_at(text.len() - 1);
-        Arc::new(serde_json::from_value(json!({
-            "metadata": {"name": name, "namespace": "ns", "uid": name, "labels": {"app": "x"}},
-            "spec": {"containers": [{"name": "c", "ports": [{"name": "web", "containerPort": 8080}]}]},
-            "status": {"podIP": "10.64.0.1", "conditions": [{"type": "Ready", "status": if state == "+" { "True" } else { "False" }}]},
-        })).unwrap())
+        let ready = if state == "+" { "True" } else { "False" };
+        Arc::new(
+            serde_json::from_value(json!({
+                "metadata": {"name": name, "namespace": "ns", "uid": name, "labels": {"app": "x"}},
+                "spec": {"containers": [
+                    {"name": "c", "ports": [{"name": "web", "containerPort": 8080}]}]},
+                "status": {"podIP": "10.64.0.1",
+                    "conditions": [{"type": "Ready", "status": ready}]},
+            }))
+            .unwrap(),
+        )
     }
 
     fn slice(name: &str, pods: &str) -> Arc<EndpointSlice> {

@@ -12,12 +12,20 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, within};
 
 /// Events waiting to be written; more are dropped, for they only inform.
 const QUEUED: usize = 4096;
+/// Events about one object that a component may write at once, as Kubernetes' own filter has it: a
+/// thousand new pods are told of by two dozen.
+const BURST: f64 = 25.0;
+/// Seconds after which it may write one more.
+const REFILL: f64 = 300.0;
+/// Objects whose bursts are remembered.
+const METERED: usize = 4096;
 /// Events whose repetition is recognised.
 const REMEMBERED: usize = 4096;
 
@@ -120,6 +128,28 @@ pub(crate) struct EventWriter {
     client: Client,
     from: mpsc::Receiver<Record>,
     written: HashMap<Record, (String, i32)>,
+    meters: HashMap<(About, &'static str), Meter>,
+}
+
+/// How many Events a component may still write about an object.
+#[derive(Clone, Copy)]
+struct Meter {
+    left: f64,
+    at: Instant,
+}
+
+impl Meter {
+    /// Takes one, if there is one.
+    fn take(&mut self, now: Instant) -> bool {
+        let refilled = now.duration_since(self.at).as_secs_f64() / REFILL;
+        self.left = (self.left + refilled).min(BURST);
+        self.at = now;
+        if self.left < 1.0 {
+            return false;
+        }
+        self.left -= 1.0;
+        true
+    }
 }
 
 impl EventWriter {
@@ -131,6 +161,7 @@ impl EventWriter {
                 client,
                 from,
                 written: HashMap::new(),
+                meters: HashMap::new(),
             },
         )
     }
@@ -152,9 +183,30 @@ impl EventWriter {
 
     async fn write_or_log(&mut self, record: Record) {
         let (reason, object) = (record.reason, record.about.name.clone());
+        if !self.allows(&record) {
+            tracing::debug!(
+                reason,
+                object,
+                "too many Events of one object; one was dropped"
+            );
+            return;
+        }
         if let Err(error) = self.write(record).await {
             tracing::debug!(%error, reason, object, "an Event was not written");
         }
+    }
+
+    fn allows(&mut self, record: &Record) -> bool {
+        if self.meters.len() >= METERED {
+            self.meters.clear();
+        }
+        let now = Instant::now();
+        let full = Meter {
+            left: BURST,
+            at: now,
+        };
+        let of = (record.about.clone(), record.component);
+        self.meters.entry(of).or_insert(full).take(now)
     }
 
     async fn write(&mut self, record: Record) -> Result<(), Error> {
@@ -218,5 +270,24 @@ impl Record {
             reporting_instance: Some(String::new()),
             ..Event::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_has_a_burst_of_events_and_then_few() {
+        let now = Instant::now();
+        let mut meter = Meter {
+            left: BURST,
+            at: now,
+        };
+        assert_eq!((0..100).filter(|_| meter.take(now)).count(), 25);
+        assert!(!meter.take(now + Duration::from_secs(299)));
+        assert!(meter.take(now + Duration::from_secs(301)));
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! Reads the metadata of everything; deletes, and takes owner references and the finalizers
 //! `foregroundDeletion` and `orphan` away. Never deletes on the word of a cache: the object and
-//! each missing owner are asked for first, and a delete names the uid.
+//! each owner missing from it are asked for first, and a delete names the uid. Keeps on the word of
+//! a cache, for the removal of an owner brings its dependents back.
 
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::api::{DynamicObject, PartialObjectMeta};
@@ -16,6 +18,8 @@ use crate::error::{Error, within, within_opt};
 use crate::inventory::{Inventory, Item, Kind};
 use crate::queue::Action;
 
+/// Requests in flight for the dependents of one object.
+const AT_ONCE: usize = 32;
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
@@ -38,9 +42,13 @@ enum Verdict {
 
 /// Works on one object.
 pub(crate) async fn reconcile(inventory: Arc<Inventory>, uid: String) -> Result<Action, Error> {
+    inventory.ready().await;
     let Some(item) = inventory.get(&uid) else {
         return Ok(Action::AwaitChange);
     };
+    if !item.finalizing && owned(&inventory, &item) {
+        return Ok(Action::AwaitChange);
+    }
     let api = inventory.api(&item.kind, &item.namespace);
     let live = within_opt(api.get_metadata(&item.name)).await?;
     let Some(live) = live.filter(|live| live.metadata.uid.as_ref() == Some(&uid)) else {
@@ -71,7 +79,9 @@ pub(crate) async fn reconcile(inventory: Arc<Inventory>, uid: String) -> Result<
                 .filter(|(_, owner)| **owner == Owner::Present)
                 .map(|(reference, _)| reference)
                 .collect();
-            let patch = json!({"metadata": {"uid": uid, "resourceVersion": live.resource_version(), "ownerReferences": kept}});
+            let patch = json!({"metadata": {
+                "uid": uid, "resourceVersion": live.resource_version(), "ownerReferences": kept,
+            }});
             within_opt(api.patch_metadata(
                 &item.name,
                 &PatchParams::default(),
@@ -101,6 +111,14 @@ pub(crate) async fn reconcile(inventory: Arc<Inventory>, uid: String) -> Result<
     Ok(Action::AwaitChange)
 }
 
+/// Whether every owner is known to be there, and none waits for this object.
+fn owned(inventory: &Inventory, item: &Item) -> bool {
+    item.owners.iter().all(|owner| {
+        let known = inventory.get(&owner.uid);
+        known.is_some_and(|owner| !owner.finalizing)
+    })
+}
+
 /// Decides about an object from how its owners stand.
 fn plan(owners: &[Owner]) -> Verdict {
     let present = owners.contains(&Owner::Present);
@@ -126,6 +144,9 @@ async fn look_up(
         .kinds()
         .into_iter()
         .find(|kind| kind.resource.group == group && kind.resource.kind == reference.kind);
+    if inventory.absent(&item.namespace, reference) {
+        return Ok(Owner::Gone);
+    }
     // A kind that is not served (yet) says nothing about the owner.
     let Some(kind) = kind else {
         return Ok(Owner::Present);
@@ -134,7 +155,10 @@ async fn look_up(
     let live = within_opt(api.get_metadata(&reference.name)).await?;
     Ok(
         match live.filter(|live| live.metadata.uid.as_ref() == Some(&reference.uid)) {
-            None => Owner::Gone,
+            None => {
+                inventory.remember_absent(&item.namespace, reference);
+                Owner::Gone
+            }
             Some(live) => {
                 let waits = live.metadata.deletion_timestamp.is_some()
                     && live
@@ -151,58 +175,82 @@ async fn look_up(
     )
 }
 
-/// Lets the object go once nothing that blocks it is left.
+/// Lets the object go once nothing that blocks it is left. Each removal of a dependent comes here
+/// again, so that the inventory answers and only what is not being deleted yet is asked for.
 async fn foreground(
     inventory: &Inventory,
     api: &Api<DynamicObject>,
     live: &PartialObjectMeta<DynamicObject>,
     uid: &str,
 ) -> Result<(), Error> {
-    let mut blocked = false;
-    for (dependent_uid, dependent) in inventory.dependents(uid) {
-        let blocks = dependent
-            .owners
-            .iter()
-            .any(|owner| owner.uid == uid && owner.block_owner_deletion == Some(true));
-        let api = inventory.api(&dependent.kind, &dependent.namespace);
-        let there = within_opt(api.get_metadata(&dependent.name)).await?;
-        let Some(there) = there.filter(|there| there.metadata.uid.as_ref() == Some(&dependent_uid))
-        else {
-            inventory.gone(&dependent_uid);
-            continue;
-        };
-        blocked |= blocks;
-        let alone = dependent.owners.len() == 1;
-        if there.metadata.deletion_timestamp.is_none() && alone {
-            let params = DeleteParams::foreground().preconditions(Preconditions {
-                uid: Some(dependent_uid),
-                resource_version: None,
-            });
-            within_opt(api.delete(&dependent.name, &params)).await?;
+    let dependents = inventory.dependents(uid);
+    let blocks =
+        |owner: &OwnerReference| owner.uid == uid && owner.block_owner_deletion == Some(true);
+    if !dependents
+        .iter()
+        .any(|(_, dependent)| dependent.owners.iter().any(blocks))
+    {
+        return remove_finalizer(api, live, FOREGROUND).await;
+    }
+    let mut requests = Vec::new();
+    for (uid, dependent) in dependents.into_iter().filter(|(_, of)| !of.deleting) {
+        if dependent.owners.len() == 1 {
+            requests.push(delete_in_foreground(inventory, uid, dependent));
+        } else {
+            // Its other owners decide whether it goes, or merely loses this one.
+            inventory.look_at(uid);
         }
     }
-    if !blocked {
-        remove_finalizer(api, live, FOREGROUND).await?;
+    stream::iter(requests)
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+async fn delete_in_foreground(inventory: &Inventory, uid: String, item: Item) -> Result<(), Error> {
+    let params = DeleteParams::foreground().preconditions(Preconditions {
+        uid: Some(uid.clone()),
+        resource_version: None,
+    });
+    let api = inventory.api(&item.kind, &item.namespace);
+    match within(api.delete(&item.name, &params)).await {
+        Ok(_) => inventory.deleted(&uid),
+        // Gone, or its name is another object's by now.
+        Err(Error::NotFound(_) | Error::Conflict(_)) => inventory.gone(&uid),
+        Err(error) => return Err(error),
     }
     Ok(())
 }
 
+/// Takes an owner out of everything that it owns.
 async fn orphan(inventory: &Inventory, uid: &str) -> Result<(), Error> {
-    for (dependent_uid, dependent) in inventory.dependents(uid) {
-        let kept: Vec<_> = dependent
-            .owners
-            .iter()
-            .filter(|owner| owner.uid != uid)
-            .collect();
-        let patch = json!({"metadata": {"uid": dependent_uid, "ownerReferences": kept}});
-        let api = inventory.api(&dependent.kind, &dependent.namespace);
-        within_opt(api.patch_metadata(
-            &dependent.name,
-            &PatchParams::default(),
-            &Patch::Merge(patch),
-        ))
-        .await?;
+    let dependents = inventory.dependents(uid);
+    let requests: Vec<_> = dependents
+        .into_iter()
+        .map(|(dependent, item)| release(inventory, dependent, item, uid))
+        .collect();
+    stream::iter(requests)
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+async fn release(inventory: &Inventory, uid: String, item: Item, owner: &str) -> Result<(), Error> {
+    let api = inventory.api(&item.kind, &item.namespace);
+    let live = within_opt(api.get_metadata(&item.name)).await?;
+    let Some(live) = live.filter(|live| live.metadata.uid.as_ref() == Some(&uid)) else {
+        return Ok(());
+    };
+    let references = live.owner_references();
+    let kept: Vec<_> = references.iter().filter(|of| of.uid != owner).collect();
+    if kept.len() == references.len() {
+        return Ok(());
     }
+    let patch = Patch::Merge(json!({"metadata": {
+        "uid": uid, "resourceVersion": live.resource_version(), "ownerReferences": kept,
+    }}));
+    let params = PatchParams::default();
+    within_opt(api.patch_metadata(&item.name, &params, &patch)).await?;
     Ok(())
 }
 
@@ -216,7 +264,9 @@ async fn remove_finalizer(
         .iter()
         .filter(|finalizer| *finalizer != name)
         .collect();
-    let patch = json!({"metadata": {"uid": live.uid(), "resourceVersion": live.resource_version(), "finalizers": kept}});
+    let patch = json!({"metadata": {
+        "uid": live.uid(), "resourceVersion": live.resource_version(), "finalizers": kept,
+    }});
     match within(api.patch_metadata(
         &live.name_any(),
         &PatchParams::default(),

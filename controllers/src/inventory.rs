@@ -14,6 +14,7 @@ use kube::discovery::{Discovery, Scope, verbs};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,12 @@ use crate::queue::Queue;
 
 /// Kinds may appear at any time; nothing tells of them.
 const REDISCOVER: Duration = Duration::from_secs(30);
+
+const RETRY_DISCOVERY: Duration = Duration::from_millis(500);
+/// How long the first list of every kind is waited for.
+const LISTING: Duration = Duration::from_secs(30);
+/// Absent owners that are remembered; all are forgotten when there are more.
+const REMEMBERED_ABSENCES: usize = 4096;
 
 /// A kind that can hold garbage.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -36,23 +43,39 @@ pub(crate) struct Item {
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) owners: Vec<OwnerReference>,
+    /// Whether it has a deletionTimestamp.
+    pub(crate) deleting: bool,
+    /// Whether its deletion waits for what the garbage collector does to its dependents.
+    pub(crate) finalizing: bool,
 }
 
-type OnRemoval = Box<dyn Fn(&str) + Send + Sync>;
+type OnChange = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Everything there is.
 pub(crate) struct Inventory {
     pub(crate) client: Client,
     state: Mutex<State>,
-    listeners: OnceLock<(Queue<String>, OnRemoval)>,
+    listeners: OnceLock<(Queue<String>, OnChange)>,
+    ready: watch::Sender<bool>,
 }
 
 #[derive(Default)]
 struct State {
     kinds: Vec<Kind>,
+    /// Those of which the first list is not in.
+    unlisted: HashSet<Kind>,
     items: HashMap<String, Item>,
     dependents: HashMap<String, BTreeSet<String>>,
+    /// How the last discovery went.
+    discovered: Option<Result<(), String>>,
+    /// How many objects each namespace holds.
+    populations: HashMap<String, usize>,
+    /// Owners that the apiserver said are not there: a uid never comes back.
+    absent: HashSet<Reference>,
 }
+
+/// An owner as a dependent names it: namespace, kind, name and uid.
+type Reference = (String, String, String, String);
 
 impl Inventory {
     pub(crate) fn new(client: Client) -> Arc<Self> {
@@ -60,12 +83,14 @@ impl Inventory {
             client,
             state: Mutex::default(),
             listeners: OnceLock::new(),
+            ready: watch::Sender::new(false),
         })
     }
 
-    /// Says which queue gets the uids to look at, and who hears of removals by namespace.
-    pub(crate) fn listen(&self, garbage: Queue<String>, on_removal: OnRemoval) {
-        if self.listeners.set((garbage, on_removal)).is_err() {
+    /// Says which queue gets the uids to look at, and who hears of namespaces that got an object or
+    /// lost their last.
+    pub(crate) fn listen(&self, garbage: Queue<String>, on_change: OnChange) {
+        if self.listeners.set((garbage, on_change)).is_err() {
             tracing::error!(
                 "the listeners of the inventory were set twice; the second set is unused"
             );
@@ -76,18 +101,19 @@ impl Inventory {
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut watches = JoinSet::new();
         loop {
-            match self.discover().await {
+            let pause = match self.discover().await {
                 Ok(new) => {
                     for kind in new {
                         watches.spawn(self.clone().follow(kind, stop.clone()));
                     }
+                    self.state().discovered = Some(Ok(()));
+                    REDISCOVER
                 }
-                Err(error) => tracing::warn!(%error, "discovery failed; trying again"),
-            }
-            let pause = if self.kinds().is_empty() {
-                Duration::from_millis(200)
-            } else {
-                REDISCOVER
+                Err(error) => {
+                    tracing::warn!(%error, "discovery failed; trying again");
+                    self.state().discovered = Some(Err(error.to_string()));
+                    RETRY_DISCOVERY
+                }
             };
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -113,7 +139,9 @@ impl Inventory {
                 resource,
             };
             if usable && kind.resource.plural != "events" && !self.kinds().contains(&kind) {
-                self.state().kinds.push(kind.clone());
+                let mut state = self.state();
+                state.kinds.push(kind.clone());
+                state.unlisted.insert(kind.clone());
                 new.push(kind);
             }
         }
@@ -147,6 +175,7 @@ impl Inventory {
                             .collect()
                     };
                     gone.iter().for_each(|uid| self.gone(uid));
+                    self.listed(&kind);
                 }
                 Ok(Some(Event::Apply(object))) => self.seen(&kind, object.metadata),
                 Ok(Some(Event::Delete(object))) => {
@@ -154,56 +183,126 @@ impl Inventory {
                 }
                 Ok(None) => return,
                 Err(error) => {
+<<<<<<< HEAD
                     tracing::debug!(%error, kind = kind.resource.kind, "watch failed; trying again");
+=======
+                    let kind = &kind.resource.kind;
+                    tracing::debug!(%error, kind, "watch failed; trying again");
+>>>>>>> controllers2
                 }
             }
+        }
+    }
+
+    /// Waits until every kind has been listed once: before that, what is not here may be
+    /// elsewhere. A kind that cannot be listed is not waited for long.
+    pub(crate) async fn ready(&self) {
+        let mut ready = self.ready.subscribe();
+        // Either outcome ends the wait.
+        let _ = tokio::time::timeout(LISTING, ready.wait_for(|ready| *ready)).await;
+    }
+
+    fn listed(&self, kind: &Kind) {
+        let all = {
+            let mut state = self.state();
+            state.unlisted.remove(kind);
+            state.unlisted.is_empty()
+        };
+        if all {
+            self.ready.send_replace(true);
         }
     }
 
     fn seen(&self, kind: &Kind, metadata: ObjectMeta) {
         let Some(uid) = metadata.uid else { return };
         let owners = metadata.owner_references.unwrap_or_default();
-        let interesting = !owners.is_empty() || metadata.deletion_timestamp.is_some();
+        let finalizers = metadata.finalizers.unwrap_or_default();
+        let deleting = metadata.deletion_timestamp.is_some();
+        let finalizing = deleting && finalizers.iter().any(|name| waits_for_dependents(name));
+        let namespace = metadata.namespace.clone().unwrap_or_default();
         let item = Item {
+            deleting,
+            finalizing,
             kind: kind.clone(),
             namespace: metadata.namespace.unwrap_or_default(),
             name: metadata.name.unwrap_or_default(),
             owners: owners.clone(),
         };
-        {
+        let (touched, arrived) = {
             let mut state = self.state();
-            if let Some(old) = state.items.insert(uid.clone(), item) {
-                state.unlink(&uid, &old);
+            let old = state.items.insert(uid.clone(), item);
+            if let Some(old) = &old {
+                state.unlink(&uid, old);
+            } else {
+                *state.populations.entry(namespace.clone()).or_default() += 1;
             }
-            for owner in owners {
-                state
-                    .dependents
-                    .entry(owner.uid)
-                    .or_default()
-                    .insert(uid.clone());
+            for owner in &owners {
+                let dependents = state.dependents.entry(owner.uid.clone()).or_default();
+                dependents.insert(uid.clone());
             }
-        }
-        if interesting && let Some((garbage, _)) = self.listeners.get() {
-            garbage.add(uid);
+            let mut touched = state.touched(&uid);
+            // An owner that it has lost may have waited for just that.
+            let lost = old.iter().flat_map(|old| &old.owners);
+            let lost = lost.map(|owner| owner.uid.clone());
+            touched.extend(lost.filter(|owner| state.finalizing(owner)));
+            (touched, old.is_none())
+        };
+        if let Some((garbage, on_change)) = self.listeners.get() {
+            touched.into_iter().for_each(|uid| garbage.add(uid));
+            if arrived {
+                on_change(&namespace);
+            }
         }
     }
 
-    /// Forgets an object; its dependents and its owners are worth a look.
+    /// Forgets an object; its dependents are worth a look, and owners that wait for it.
     pub(crate) fn gone(&self, uid: &str) {
-        let (item, mut touched) = {
+        let (item, touched, emptied) = {
             let mut state = self.state();
             let Some(item) = state.items.remove(uid) else {
                 return;
             };
             state.unlink(uid, &item);
-            let dependents = state.dependents.get(uid).cloned().unwrap_or_default();
-            (item, dependents)
+            let emptied = state.depart(&item.namespace);
+            let mut touched = state.dependents.get(uid).cloned().unwrap_or_default();
+            let owners = item.owners.iter().map(|owner| owner.uid.clone());
+            touched.extend(owners.filter(|owner| state.finalizing(owner)));
+            (item, touched, emptied)
         };
-        touched.extend(item.owners.iter().map(|owner| owner.uid.clone()));
-        if let Some((garbage, on_removal)) = self.listeners.get() {
+        if let Some((garbage, on_change)) = self.listeners.get() {
             touched.into_iter().for_each(|uid| garbage.add(uid));
-            on_removal(&item.namespace);
+            if emptied {
+                on_change(&item.namespace);
+            }
         }
+    }
+
+    /// Has the garbage collector look at an object.
+    pub(crate) fn look_at(&self, uid: String) {
+        if let Some((garbage, _)) = self.listeners.get() {
+            garbage.add(uid);
+        }
+    }
+
+    /// Notes that the apiserver took a deletion, before the watch tells of it.
+    pub(crate) fn deleted(&self, uid: &str) {
+        if let Some(item) = self.state().items.get_mut(uid) {
+            item.deleting = true;
+        }
+    }
+
+    /// Whether an owner was asked for before, and was not there.
+    pub(crate) fn absent(&self, namespace: &str, owner: &OwnerReference) -> bool {
+        self.state().absent.contains(&reference(namespace, owner))
+    }
+
+    /// Remembers that an owner is not there.
+    pub(crate) fn remember_absent(&self, namespace: &str, owner: &OwnerReference) {
+        let mut state = self.state();
+        if state.absent.len() >= REMEMBERED_ABSENCES {
+            state.absent.clear();
+        }
+        state.absent.insert(reference(namespace, owner));
     }
 
     pub(crate) fn get(&self, uid: &str) -> Option<Item> {
@@ -216,6 +315,11 @@ impl Inventory {
         let uids = state.dependents.get(uid).into_iter().flatten();
         uids.filter_map(|uid| Some((uid.clone(), state.items.get(uid)?.clone())))
             .collect()
+    }
+
+    /// How the last discovery went, if there was one.
+    pub(crate) fn discovered(&self) -> Option<Result<(), String>> {
+        self.state().discovered.clone()
     }
 
     pub(crate) fn kinds(&self) -> Vec<Kind> {
@@ -236,7 +340,54 @@ impl Inventory {
     }
 }
 
+fn waits_for_dependents(finalizer: &str) -> bool {
+    matches!(finalizer, "foregroundDeletion" | "orphan")
+}
+
+fn reference(namespace: &str, owner: &OwnerReference) -> Reference {
+    let kind = format!("{} {}", owner.api_version, owner.kind);
+    (
+        namespace.to_owned(),
+        kind,
+        owner.name.clone(),
+        owner.uid.clone(),
+    )
+}
+
 impl State {
+    fn finalizing(&self, uid: &str) -> bool {
+        self.items.get(uid).is_some_and(|item| item.finalizing)
+    }
+
+    /// What is worth a look when an object was seen: itself, if an owner of it is not known or it
+    /// waits for its dependents; and owners that wait for theirs.
+    fn touched(&self, uid: &str) -> BTreeSet<String> {
+        let mut touched = BTreeSet::new();
+        let Some(item) = self.items.get(uid) else {
+            return touched;
+        };
+        let ownerless = |owner: &OwnerReference| !self.items.contains_key(&owner.uid);
+        if item.finalizing || (!item.deleting && item.owners.iter().any(ownerless)) {
+            touched.insert(uid.to_owned());
+        }
+        let owners = item.owners.iter().map(|owner| owner.uid.clone());
+        touched.extend(owners.filter(|owner| self.finalizing(owner)));
+        touched
+    }
+
+    /// Counts an object out of its namespace; says whether that was the last.
+    fn depart(&mut self, namespace: &str) -> bool {
+        let Some(count) = self.populations.get_mut(namespace) else {
+            return false;
+        };
+        *count = count.saturating_sub(1);
+        if *count > 0 {
+            return false;
+        }
+        self.populations.remove(namespace);
+        true
+    }
+
     fn unlink(&mut self, uid: &str, item: &Item) {
         for owner in &item.owners {
             if let Some(dependents) = self.dependents.get_mut(&owner.uid) {

@@ -5,11 +5,15 @@
 //! one file a controller.
 
 mod cache;
+#[cfg(test)]
+mod cluster;
 mod context;
 mod deployment;
 mod endpointslice;
 mod error;
 mod events;
+#[cfg(test)]
+mod fake_api;
 mod garbage_collector;
 mod inventory;
 mod key;
@@ -20,11 +24,14 @@ mod pod;
 mod queue;
 mod replicaset;
 mod template;
+#[cfg(test)]
+mod tests;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use kube::Client;
 use kube::runtime::watcher;
 use tokio::task::JoinSet;
@@ -77,7 +84,10 @@ impl Controllers {
     }
 
     /// Runs every controller until `stop`, then lets them finish what they have in hand.
-    pub async fn run(self, stop: CancellationToken) {
+    ///
+    /// # Errors
+    /// When a controller ended in a panic.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let (recorder, writer) = EventWriter::new(self.client.clone());
         let context = Context::new(self.client, self.config, recorder);
         let inventory = Inventory::new(context.client.clone());
@@ -91,10 +101,9 @@ impl Controllers {
             () = context.ready() => start_all(&mut tasks, &context, &inventory, queues, &stop),
         }
         while let Some(ended) = tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a controller ended");
-            }
+            ended.context("run a controller")?;
         }
+        Ok(())
     }
 }
 
@@ -155,7 +164,7 @@ impl Queues {
             .listen(vec![namespace::on_namespace(&self.namespaces)]);
         inventory.listen(
             self.garbage.clone(),
-            namespace::on_removal(context, &self.namespaces),
+            namespace::on_change(context, &self.namespaces),
         );
     }
 }

@@ -3,12 +3,15 @@
 //! Reads `Namespace` and lists everything in it; deletes it all, and takes the `kubernetes`
 //! finalizer away through the `finalize` subresource. Never touches a namespace that stays.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
+    ApiResource, DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams,
+    PostParams,
 };
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -20,8 +23,21 @@ use crate::inventory::Inventory;
 use crate::key::Key;
 use crate::queue::{Action, Queue};
 
-/// Removals wake us; this is for what a lost watch did not tell.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// The last removal wakes us; this is for what a lost watch did not tell.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// Kinds emptied at a time.
+const AT_ONCE: usize = 8;
+
+/// What one look at the contents found.
+#[derive(Debug, Default, PartialEq)]
+struct Findings {
+    /// `pods.` or `deployments.apps`, and how many are left.
+    left: BTreeMap<String, usize>,
+    /// Finalizers of what is left, and on how many objects.
+    finalizers: BTreeMap<String, usize>,
+    /// What could not be deleted or listed.
+    failures: Vec<String>,
+}
 
 /// Works on one Namespace.
 pub(crate) async fn reconcile(
@@ -36,52 +52,80 @@ pub(crate) async fn reconcile(
     else {
         return Ok(Action::AwaitChange);
     };
-    if inventory.kinds().is_empty() {
+    // Before the first discovery there is nothing to say, let alone to finish.
+    let Some(discovered) = inventory.discovered() else {
         return Ok(Action::After(Duration::from_millis(100)));
+    };
+    let findings = empty_all(&context, &inventory, &key.name).await;
+    let undiscovered = discovered.err();
+    let conditions = plan_conditions(undiscovered.as_deref(), &findings);
+    write_conditions(&context, &namespace, conditions).await?;
+    if let Some(error) = undiscovered {
+        return Err(Error::Refused(error));
     }
-    let mut left: Vec<String> = Vec::new();
-    for kind in inventory.kinds().into_iter().filter(|kind| kind.namespaced) {
-        let remaining = empty(&inventory.api(&kind, &key.name)).await?;
-        if remaining > 0 {
-            left.push(format!(
-                "{} has {remaining} resource instances",
-                dotted(&kind.resource)
-            ));
-        }
+    if let Some(failure) = findings.failures.into_iter().next() {
+        return Err(Error::Refused(failure));
     }
-    // Not in the inventory, and gone in one go.
-    let events = ApiResource::erase::<k8s_openapi::api::core::v1::Event>(&());
-    empty(&Api::namespaced_with(
-        context.client.clone(),
-        &key.name,
-        &events,
-    ))
-    .await?;
-    write_condition(&context, &namespace, &left).await?;
-    if !left.is_empty() {
+    if !findings.left.is_empty() {
         return Ok(Action::After(LOOK_AGAIN));
     }
     finalize(&context, &key.name).await?;
     Ok(Action::AwaitChange)
 }
 
-/// Deletes what is there; says how much is left.
-async fn empty(api: &Api<DynamicObject>) -> Result<usize, Error> {
-    let list = within(api.list_metadata(&ListParams::default())).await?;
-    for object in list
-        .items
+/// Deletes what is there, of every kind.
+async fn empty_all(context: &Context, inventory: &Inventory, namespace: &str) -> Findings {
+    let events = ApiResource::erase::<k8s_openapi::api::core::v1::Event>(&());
+    let events_api = Api::namespaced_with(context.client.clone(), namespace, &events);
+    let mut kinds: Vec<(String, Api<DynamicObject>)> = inventory
+        .kinds()
         .iter()
-        .filter(|object| object.metadata.deletion_timestamp.is_none())
-    {
-        within_opt(api.delete(&object.name_any(), &DeleteParams::background())).await?;
+        .filter(|kind| kind.namespaced)
+        .map(|kind| (dotted(&kind.resource), inventory.api(kind, namespace)))
+        .collect();
+    // Not in the inventory, and gone in one go.
+    kinds.push((dotted(&events), events_api));
+    let looks: Vec<_> = kinds
+        .into_iter()
+        .map(|(name, api)| async move { (name, empty(&api).await) })
+        .collect();
+    let looks: Vec<_> = stream::iter(looks)
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    let mut findings = Findings::default();
+    for (name, look) in looks {
+        match look {
+            Ok(left) if left.is_empty() => {}
+            Ok(left) => {
+                findings.left.insert(name, left.len());
+                for finalizer in left.iter().flatten() {
+                    *findings.finalizers.entry(finalizer.clone()).or_default() += 1;
+                }
+            }
+            Err(error) => findings.failures.push(format!("{name}: {error}")),
+        }
     }
+    findings
+}
+
+/// Deletes what is there; answers the finalizers of each object that is left.
+async fn empty(api: &Api<DynamicObject>) -> Result<Vec<Vec<String>>, Error> {
+    let all = ListParams::default();
+    let list = within(api.list_metadata(&all)).await?;
     if list.items.is_empty() {
-        return Ok(0);
+        return Ok(Vec::new());
     }
-    Ok(within(api.list_metadata(&ListParams::default()))
-        .await?
+    let stays = |object: &PartialObjectMeta<_>| object.metadata.deletion_timestamp.is_none();
+    if list.items.iter().any(stays) {
+        within_opt(api.delete_collection(&DeleteParams::background(), &all)).await?;
+    }
+    let list = within(api.list_metadata(&all)).await?;
+    let finalizers = list
         .items
-        .len())
+        .into_iter()
+        .map(|object| object.metadata.finalizers);
+    Ok(finalizers.map(Option::unwrap_or_default).collect())
 }
 
 async fn finalize(context: &Context, name: &str) -> Result<(), Error> {
@@ -106,48 +150,116 @@ async fn finalize(context: &Context, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-async fn write_condition(
+/// Type, status, reason and message of each condition.
+fn plan_conditions(discovery: Option<&str>, findings: &Findings) -> Vec<[String; 4]> {
+    let condition = |kind: &str, bad: Option<(&str, String)>, good: (&str, &str)| {
+        let (status, reason, message) = match bad {
+            Some((reason, message)) => ("True", reason, message),
+            None => ("False", good.0, good.1.to_owned()),
+        };
+        [
+            kind.to_owned(),
+            status.to_owned(),
+            reason.to_owned(),
+            message,
+        ]
+    };
+    let joined = |counts: &BTreeMap<String, usize>, verb: &str, noun: &str| {
+        let parts = counts
+            .iter()
+            .map(|(name, count)| format!("{name} {verb} {count} {noun}"));
+        parts.collect::<Vec<_>>().join(", ")
+    };
+    let undiscovered = discovery.map(|error| {
+        let message = format!("Discovery failed for some groups: {error}");
+        ("DiscoveryFailed", message)
+    });
+    let undeleted = (!findings.failures.is_empty()).then(|| {
+        let (count, all) = (findings.failures.len(), findings.failures.join(", "));
+        let message = format!("Failed to delete all resource types, {count} remaining: {all}");
+        ("ContentDeletionFailed", message)
+    });
+    let left = (!findings.left.is_empty()).then(|| {
+        let all = joined(&findings.left, "has", "resource instances");
+        (
+            "SomeResourcesRemain",
+            format!("Some resources are remaining: {all}"),
+        )
+    });
+    let finalized = (!findings.finalizers.is_empty()).then(|| {
+        let all = joined(&findings.finalizers, "in", "resource instances");
+        let message = format!("Some content in the namespace has finalizers remaining: {all}");
+        ("SomeFinalizersRemain", message)
+    });
+    vec![
+        condition(
+            "NamespaceDeletionDiscoveryFailure",
+            undiscovered,
+            (
+                "ResourcesDiscovered",
+                "All resources successfully discovered",
+            ),
+        ),
+        condition(
+            "NamespaceDeletionContentFailure",
+            undeleted,
+            (
+                "ContentDeleted",
+                "All content successfully deleted, may be waiting on finalization",
+            ),
+        ),
+        condition(
+            "NamespaceContentRemaining",
+            left,
+            ("ContentRemoved", "All content successfully removed"),
+        ),
+        condition(
+            "NamespaceFinalizersRemaining",
+            finalized,
+            (
+                "ContentHasNoFinalizers",
+                "All content-preserving finalizers finished",
+            ),
+        ),
+    ]
+}
+
+/// Writes those conditions that differ; an untroubled deletion writes none.
+async fn write_conditions(
     context: &Context,
     namespace: &Namespace,
-    left: &[String],
+    conditions: Vec<[String; 4]>,
 ) -> Result<(), Error> {
-    let (status, reason, message) = if left.is_empty() {
-        (
-            "False",
-            "ContentRemoved",
-            "All content successfully removed".to_owned(),
-        )
-    } else {
-        (
-            "True",
-            "SomeResourcesRemain",
-            format!("Some resources are remaining: {}", left.join(", ")),
-        )
-    };
-    let conditions = namespace
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_ref());
-    let old = conditions
-        .into_iter()
-        .flatten()
-        .find(|condition| condition.type_ == "NamespaceContentRemaining");
-    if old.map_or(left.is_empty(), |old| {
-        old.message.as_deref() == Some(&message)
-    }) {
+    let status = namespace.status.as_ref();
+    let old = status
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
+    if old.is_empty() && conditions.iter().all(|[_, status, ..]| status == "False") {
+        return Ok(());
+    }
+    let now = jiff::Timestamp::now();
+    let mut changed = Vec::new();
+    for [kind, status, reason, message] in conditions {
+        let known = old.iter().find(|old| old.type_ == kind);
+        let same = known
+            .is_some_and(|old| old.status == status && old.message.as_deref() == Some(&message));
+        if same {
+            continue;
+        }
+        let moved = known.filter(|old| old.status == status);
+        let since = moved.and_then(|old| old.last_transition_time.as_ref());
+        changed.push(json!({
+            "type": kind, "status": status, "reason": reason, "message": message,
+            "lastTransitionTime": since.map_or(now, |time| time.0),
+        }));
+    }
+    if changed.is_empty() {
         return Ok(());
     }
     let api: Api<Namespace> = Api::all(context.client.clone());
-    let patch = json!({"status": {"conditions": [{
-        "type": "NamespaceContentRemaining", "status": status, "reason": reason, "message": message,
-        "lastTransitionTime": jiff::Timestamp::now(),
-    }]}});
-    let answer = within_opt(api.patch_status(
-        &namespace.name_any(),
-        &PatchParams::default(),
-        &Patch::Strategic(patch),
-    ))
-    .await?;
+    let patch = Patch::Strategic(json!({"status": {"conditions": changed}}));
+    let params = PatchParams::default();
+    let answer = within_opt(api.patch_status(&namespace.name_any(), &params, &patch)).await?;
     answer
         .into_iter()
         .for_each(|namespace| context.namespaces.apply(namespace));
@@ -168,15 +280,26 @@ fn terminating(namespace: &Namespace) -> bool {
 
 pub(crate) fn on_namespace(queue: &Queue<Key>) -> Listener<Namespace> {
     let queue = queue.clone();
+<<<<<<< HEAD
     Box::new(move |_, new| {
         new.into_iter()
             .filter(|new| terminating(new))
             .for_each(|new| queue.add(Key::of(&**new)));
+=======
+    Box::new(move |old, new| {
+        // Our own writes to one that is going are no reason to look again.
+        if let Some(new) = new.filter(|new| terminating(new))
+            && !old.is_some_and(|old| terminating(old))
+        {
+            queue.add(Key::of(&**new));
+        }
+>>>>>>> controllers2
     })
 }
 
-/// The last object that goes out of a terminating namespace ends the wait.
-pub(crate) fn on_removal(
+/// The last object that goes out of a terminating namespace ends the wait; one that comes in
+/// belatedly has to go too.
+pub(crate) fn on_change(
     context: &Arc<Context>,
     queue: &Queue<Key>,
 ) -> Box<dyn Fn(&str) + Send + Sync> {
@@ -190,4 +313,33 @@ pub(crate) fn on_removal(
             queue.add(key);
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn conditions_say_what_is_left_and_why() {
+        let findings = Findings {
+            left: [("pods.".to_owned(), 2), ("deployments.apps".to_owned(), 1)].into(),
+            finalizers: [("example.com/hold".to_owned(), 1)].into(),
+            failures: Vec::new(),
+        };
+        let said = |findings: &Findings| {
+            let conditions = plan_conditions(None, findings);
+            conditions
+                .iter()
+                .map(|parts| parts.join(" | ") + "\n")
+                .collect::<String>()
+        };
+        expect![[r#"
+            NamespaceDeletionDiscoveryFailure | False | ResourcesDiscovered | All resources successfully discovered
+            NamespaceDeletionContentFailure | False | ContentDeleted | All content successfully deleted, may be waiting on finalization
+            NamespaceContentRemaining | True | SomeResourcesRemain | Some resources are remaining: deployments.apps has 1 resource instances, pods. has 2 resource instances
+            NamespaceFinalizersRemaining | True | SomeFinalizersRemain | Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances
+        "#]].assert_eq(&said(&findings));
+    }
 }

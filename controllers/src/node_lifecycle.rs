@@ -41,12 +41,15 @@ const PRESSURE: &[(&str, &str)] = &[
 const DEFAULT_TOLERATION: Duration = Duration::from_secs(300);
 const COMPONENT: &str = "node-controller";
 
-/// When a node's lease last changed, as seen here.
+/// When a node was last heard of, as seen here.
 #[derive(Clone, Debug)]
 pub(crate) struct Heartbeat {
-    renewed: Option<Timestamp>,
+    beat: Beat,
     at: Instant,
 }
+
+/// The times that a node writes of itself, by its own clock: into its lease, and into its status.
+type Beat = (Option<Timestamp>, Option<Timestamp>);
 
 /// Works on one Node.
 pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
@@ -69,7 +72,10 @@ pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action,
     let taints = plan_taints(&node, Timestamp::now());
     if let Some(taints) = taints {
         let api: Api<Node> = Api::all(context.client.clone());
-        let patch = json!({"metadata": {"uid": node.uid(), "resourceVersion": node.resource_version()}, "spec": {"taints": taints}});
+        let patch = json!({
+            "metadata": {"uid": node.uid(), "resourceVersion": node.resource_version()},
+            "spec": {"taints": taints},
+        });
         let answer =
             within_opt(api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch))).await?;
         answer
@@ -86,26 +92,32 @@ pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action,
     ))
 }
 
+/// For how long neither the node's lease nor its status has changed.
 fn silence(context: &Context, name: &str) -> Duration {
-    let renewed = context
-        .leases
-        .get(&Key::new("kube-node-lease", name))
-        .and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0));
+    let lease = context.leases.get(&Key::new("kube-node-lease", name));
+    let node = context.nodes.get(&Key::new("", name));
+    let beat: Beat = (
+        lease.and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0)),
+        node.and_then(|node| status_beat(&node)),
+    );
     let mut heartbeats = context
         .heartbeats
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    let heartbeat = heartbeats.entry(name.to_owned()).or_insert(Heartbeat {
-        renewed,
-        at: Instant::now(),
-    });
-    if heartbeat.renewed != renewed {
-        *heartbeat = Heartbeat {
-            renewed,
-            at: Instant::now(),
-        };
+    let now = Instant::now();
+    let heartbeat = heartbeats
+        .entry(name.to_owned())
+        .or_insert(Heartbeat { beat, at: now });
+    if heartbeat.beat != beat {
+        *heartbeat = Heartbeat { beat, at: now };
     }
     heartbeat.at.elapsed()
+}
+
+fn status_beat(node: &Node) -> Option<Timestamp> {
+    let mut conditions = node.status.as_ref()?.conditions.iter().flatten();
+    let ready = conditions.find(|condition| condition.type_ == "Ready")?;
+    ready.last_heartbeat_time.as_ref().map(|time| time.0)
 }
 
 async fn mark_unknown(context: &Context, node: &Arc<Node>) -> Result<Arc<Node>, Error> {
@@ -143,7 +155,8 @@ async fn mark_unknown(context: &Context, node: &Arc<Node>) -> Result<Arc<Node>, 
         let api: Api<Pod> =
             Api::namespaced(context.client.clone(), &pod.namespace().unwrap_or_default());
         let patch = json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": [
-            {"type": "Ready", "status": "False", "reason": "NodeNotReady", "lastTransitionTime": now}]}});
+            {"type": "Ready", "status": "False", "reason": "NodeNotReady",
+                "lastTransitionTime": now}]}});
         let answer = within_opt(api.patch_status(
             &pod.name_any(),
             &PatchParams::default(),
@@ -337,20 +350,7 @@ pub(crate) fn on_lease(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<L
             return;
         };
         let name = lease.name_any();
-        let renewed = lease
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.renew_time.as_ref())
-            .map(|time| time.0);
-        let heartbeat = Heartbeat {
-            renewed,
-            at: Instant::now(),
-        };
-        context
-            .heartbeats
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name.clone(), heartbeat);
+        silence(&context, &name);
         let key = Key::new("", &name);
         if context
             .nodes
@@ -375,8 +375,10 @@ mod tests {
             .map(|(key, effect)| json!({"key": key, "effect": effect}))
             .collect();
         let node: Node = serde_json::from_value(json!({
-            "metadata": {"name": "n"}, "spec": {"taints": taints}, "status": {"conditions": [{"type": "Ready", "status": ready}]},
-        })).unwrap();
+            "metadata": {"name": "n"}, "spec": {"taints": taints},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        }))
+        .unwrap();
         let said =
             plan_taints(&node, Timestamp::UNIX_EPOCH).map_or("as it is".to_owned(), |taints| {
                 taints

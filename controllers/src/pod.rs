@@ -5,18 +5,12 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodCondition};
 use kube::ResourceExt;
 
 use crate::cache::IndexFn;
-use crate::context::{namespace, owner};
+use crate::context::{namespace, orphan, owner};
 
 /// `owner`: by controller; `orphans`: those of a namespace that have none; `namespace`; `node`.
 pub(crate) const INDEXES: &[(&str, IndexFn<Pod>)] = &[
     ("owner", owner::<Pod>),
-    ("orphans", |pod| {
-        if owner(pod).is_empty() {
-            namespace(pod)
-        } else {
-            Vec::new()
-        }
-    }),
+    ("orphans", orphan::<Pod>),
     ("namespace", namespace::<Pod>),
     ("node", |pod| {
         node(pod).map(str::to_owned).into_iter().collect()
@@ -58,9 +52,19 @@ pub(crate) fn phase(pod: &Pod) -> &str {
         .unwrap_or("Pending")
 }
 
+/// Whether the pod ran and will not again.
+pub(crate) fn ended(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
 /// Whether the pod has neither ended nor been asked to.
 pub(crate) fn active(pod: &Pod) -> bool {
-    !matches!(phase(pod), "Succeeded" | "Failed") && pod.metadata.deletion_timestamp.is_none()
+    !ended(pod) && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// Whether the pod has been asked to end and has not yet.
+pub(crate) fn terminating(pod: &Pod) -> bool {
+    !ended(pod) && pod.metadata.deletion_timestamp.is_some()
 }
 
 pub(crate) fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {

@@ -57,6 +57,8 @@ struct State<K> {
     wanted: HashSet<K>,
     running: HashSet<K>,
     later: BTreeSet<(Instant, K)>,
+    /// When each key of `later` is due: a key has one appointment, the last that it asked for.
+    due: HashMap<K, Instant>,
     failures: HashMap<K, u32>,
 }
 
@@ -70,6 +72,7 @@ where
             wanted: HashSet::new(),
             running: HashSet::new(),
             later: BTreeSet::new(),
+            due: HashMap::new(),
             failures: HashMap::new(),
         };
         Self {
@@ -122,7 +125,10 @@ where
                 Some(joined) = tasks.join_next_with_id() => {
                     let (id, outcome) = match joined {
                         Ok((id, outcome)) => (id, outcome),
-                        Err(panic) => (panic.id(), Err(Error::Invalid(format!("reconcile ended: {panic}")))),
+                        Err(panic) => {
+                            let message = format!("reconcile ended: {panic}");
+                            (panic.id(), Err(Error::Invalid(message)))
+                        }
                     };
                     if let Some(key) = keys.remove(&id) {
                         self.finish(key, outcome);
@@ -163,9 +169,7 @@ where
                 Some(delay)
             }
         };
-        if let Some(delay) = delay {
-            state.later.insert((Instant::now() + delay, key.clone()));
-        }
+        state.appoint(&key, delay.map(|delay| Instant::now() + delay));
         if state.wanted.contains(&key) {
             state.ready.push_back(key);
         }
@@ -197,8 +201,19 @@ impl<K: Clone + Eq + Ord + Hash> State<K> {
                 break;
             }
             if let Some((_, key)) = self.later.pop_first() {
+                self.due.remove(&key);
                 self.add(key);
             }
+        }
+    }
+
+    fn appoint(&mut self, key: &K, at: Option<Instant>) {
+        if let Some(old) = self.due.remove(key) {
+            self.later.remove(&(old, key.clone()));
+        }
+        if let Some(at) = at {
+            self.due.insert(key.clone(), at);
+            self.later.insert((at, key.clone()));
         }
     }
 
@@ -217,7 +232,15 @@ fn log_failure(name: &str, key: &dyn fmt::Display, error: &Error, failures: u32,
             let cause = std::error::Error::source(error)
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            tracing::warn!(controller = name, object = %key, %error, cause, failures, ?delay, "reconcile failed");
+            tracing::warn!(
+                controller = name,
+                object = %key,
+                %error,
+                cause,
+                failures,
+                ?delay,
+                "reconcile failed"
+            );
         }
     }
 }
@@ -244,6 +267,20 @@ mod tests {
     use tokio::sync::{Semaphore, mpsc};
 
     use super::*;
+
+    #[test]
+    fn a_key_has_one_appointment_the_last_that_it_asked_for() {
+        let queue = Queue::<String>::new("test");
+        let minutes = |n: u64| Ok(Action::After(Duration::from_secs(60 * n)));
+        queue.finish("a".into(), minutes(1));
+        queue.finish("a".into(), minutes(2));
+        queue.finish("b".into(), minutes(1));
+        queue.finish("b".into(), Ok(Action::AwaitChange));
+        let state = queue.state();
+        let later: Vec<&str> = state.later.iter().map(|(_, key)| key.as_str()).collect();
+        assert_eq!(later, ["a"]);
+        assert_eq!(state.due.len(), 1);
+    }
 
     #[test]
     fn back_off_doubles_up_to_a_minute() {

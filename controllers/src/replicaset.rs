@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{Selector, SelectorExt};
 use kube::{Api, ResourceExt};
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::cache::Listener;
-use crate::context::{Context, owner, replicaset_resource};
+use crate::context::{Context, owner, replicaset_resource, selects};
 use crate::error::{Error, within, within_opt};
 use crate::events::Severity;
 use crate::key::Key;
@@ -57,15 +58,18 @@ pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action,
         .clone()
         .try_parse()
         .map_err(|error| Error::Invalid(error.to_string()))?;
-    let settled = context.expectations.settled(&key);
     let uid = set.uid().unwrap_or_default();
     let mut pods = context.pods.by("owner", &uid);
     pods.extend(context.pods.by("orphans", &key.namespace));
     let mut plan = plan(&set, &pods, Timestamp::now())?;
-    if !settled {
+    if let Some(left) = context.expectations.until_settled(&key) {
         (plan.create, plan.delete) = (0, Vec::new());
+        plan.look_again = Some(plan.look_again.map_or(left, |again| again.min(left)));
     }
     let api: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);
+    if !plan.adopt.is_empty() {
+        check_owner(&context, &set, &key).await?;
+    }
     for name in &plan.adopt {
         adopt(&context, &api, &set, &pods, name).await?;
     }
@@ -77,7 +81,15 @@ pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action,
     } else {
         delete(&context, &api, &key, &set, &pods, &plan.delete).await
     };
-    write_status(&context, &set, plan.status, made.as_ref().err()).await?;
+    let failed = made.as_ref().err().map(|error| {
+        let reason = if plan.create > 0 {
+            "FailedCreate"
+        } else {
+            "FailedDelete"
+        };
+        (reason, error.to_string())
+    });
+    write_status(&context, &set, plan.status, failed).await?;
     made?;
     Ok(plan.look_again.map_or(Action::AwaitChange, Action::After))
 }
@@ -91,17 +103,18 @@ fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], now: Timestamp) -> Result<Plan, Err
         .map_err(|error| Error::Invalid(format!("spec.selector: {error}")))?;
     let deleting = set.metadata.deletion_timestamp.is_some();
     let mut plan = Plan::default();
-    let mut active = Vec::new();
+    let (mut active, mut terminating) = (Vec::new(), 0_usize);
     for pod in pods {
         let owned = !owner(&**pod).is_empty();
         let matches = selector.matches(pod.labels()) && !selector.selects_all();
         match (owned, matches) {
-            (true, false) if !deleting => plan.release.push(pod.name_any()),
+            (true, false) if !deleting && pod::active(pod) => plan.release.push(pod.name_any()),
             (false, true) if !deleting && pod::active(pod) => {
                 plan.adopt.push(pod.name_any());
                 active.push(pod);
             }
             (true, true) if pod::active(pod) => active.push(pod),
+            (true, true) if pod::terminating(pod) => terminating += 1,
             _ => {}
         }
     }
@@ -109,7 +122,9 @@ fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], now: Timestamp) -> Result<Plan, Err
     if !deleting {
         plan.create = wanted.saturating_sub(active.len()).min(BURST);
         let surplus = active.len().saturating_sub(wanted).min(BURST);
-        plan.delete = first_to_go(&active).into_iter().take(surplus).collect();
+        if surplus > 0 {
+            plan.delete = first_to_go(&active).into_iter().take(surplus).collect();
+        }
     }
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
     let template_labels = spec
@@ -129,9 +144,9 @@ fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], now: Timestamp) -> Result<Plan, Err
         }),
         ready_replicas: count(&pod::ready),
         available_replicas: count(&|pod| pod::available(pod, min_ready, now)),
+        terminating_replicas: Some(i32::try_from(terminating).unwrap_or(i32::MAX)),
         observed_generation: set.metadata.generation,
         conditions: set.status.clone().and_then(|status| status.conditions),
-        ..ReplicaSetStatus::default()
     };
     plan.look_again = active
         .iter()
@@ -345,6 +360,22 @@ async fn remove(api: Api<Pod>, pod: Arc<Pod>) -> (Arc<Pod>, Result<Option<Pod>, 
     )
 }
 
+/// Asks the apiserver whether the set is still there and stays: only then may it adopt.
+async fn check_owner(context: &Context, set: &ReplicaSet, key: &Key) -> Result<(), Error> {
+    let api: Api<ReplicaSet> = Api::namespaced(context.client.clone(), &key.namespace);
+    let live = within_opt(api.get_metadata(&key.name)).await?;
+    let stays = live.is_some_and(|live| {
+        live.metadata.uid == set.metadata.uid && live.metadata.deletion_timestamp.is_none()
+    });
+    if stays {
+        Ok(())
+    } else {
+        Err(Error::Conflict(format!(
+            "ReplicaSet {key} is going: it adopts no pods"
+        )))
+    }
+}
+
 async fn adopt(
     context: &Context,
     api: &Api<Pod>,
@@ -386,18 +417,22 @@ async fn write_status(
     context: &Context,
     set: &ReplicaSet,
     mut status: ReplicaSetStatus,
-    failure: Option<&Error>,
+    failure: Option<(&str, String)>,
 ) -> Result<(), Error> {
     let mut conditions = status.conditions.take().unwrap_or_default();
+    let known = conditions
+        .iter()
+        .find(|condition| condition.type_ == "ReplicaFailure")
+        .cloned();
     conditions.retain(|condition| condition.type_ != "ReplicaFailure");
-    if let Some(failure) = failure {
-        conditions.push(k8s_openapi::api::apps::v1::ReplicaSetCondition {
+    if let Some((reason, message)) = failure {
+        conditions.push(known.unwrap_or_else(|| ReplicaSetCondition {
             type_: "ReplicaFailure".into(),
             status: "True".into(),
-            reason: Some("FailedCreate".into()),
-            message: Some(failure.to_string()),
-            last_transition_time: None,
-        });
+            reason: Some(reason.into()),
+            message: Some(message),
+            last_transition_time: Some(Time(Timestamp::now())),
+        }));
     }
     let old = set.status.clone().unwrap_or_default();
     let zero = |count: Option<i32>| count.unwrap_or(0);
@@ -405,6 +440,7 @@ async fn write_status(
         && zero(old.fully_labeled_replicas) == zero(status.fully_labeled_replicas)
         && zero(old.ready_replicas) == zero(status.ready_replicas)
         && zero(old.available_replicas) == zero(status.available_replicas)
+        && zero(old.terminating_replicas) == zero(status.terminating_replicas)
         && old.observed_generation == status.observed_generation
         && old.conditions.unwrap_or_default() == conditions;
     if same {
@@ -420,6 +456,7 @@ async fn write_status(
         "fullyLabeledReplicas": status.fully_labeled_replicas,
         "readyReplicas": status.ready_replicas,
         "availableReplicas": status.available_replicas,
+        "terminatingReplicas": status.terminating_replicas,
         "observedGeneration": status.observed_generation,
         "conditions": conditions,
     }});
@@ -496,12 +533,15 @@ impl Expectations {
         });
     }
 
-    fn settled(&self, key: &Key) -> bool {
+    /// How long to wait for what was not seen; `None` when all was, or has been waited for long.
+    fn until_settled(&self, key: &Key) -> Option<Duration> {
         let of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        of.get(key).is_none_or(|expected| {
-            (expected.creations == 0 && expected.deletions.is_empty())
-                || expected.since.elapsed() > EXPECTATION_LIFE
-        })
+        let expected = of
+            .get(key)
+            .filter(|expected| expected.creations > 0 || !expected.deletions.is_empty())?;
+        EXPECTATION_LIFE
+            .checked_sub(expected.since.elapsed())
+            .filter(|left| !left.is_zero())
     }
 
     fn forget(&self, key: &Key) {
@@ -540,7 +580,7 @@ pub(crate) fn on_pod(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<Pod
                 }
                 None if controller.is_none() => {
                     for set in context.replicasets.by("namespace", &namespace) {
-                        if selects(&set, pod) {
+                        if selects(&set, pod.labels()) {
                             queue.add(Key::of(&*set));
                         }
                     }
@@ -549,18 +589,6 @@ pub(crate) fn on_pod(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<Pod
             }
         }
     })
-}
-
-fn selects(set: &DynamicObject, pod: &Pod) -> bool {
-    let selector = set
-        .data
-        .pointer("/spec/selector")
-        .cloned()
-        .unwrap_or_default();
-    let selector: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector> =
-        serde_json::from_value(selector).ok();
-    let selector: Option<Selector> = selector.and_then(|selector| selector.try_into().ok());
-    selector.is_some_and(|selector| !selector.selects_all() && selector.matches(pod.labels()))
 }
 
 pub(crate) fn on_replicaset(queue: &Queue<Key>) -> Listener<DynamicObject> {
@@ -583,20 +611,26 @@ mod tests {
     fn pod(text: &str) -> Arc<Pod> {
         let (name, state) = text.split_at(1);
         let status = if state == "+" { "True" } else { "False" };
+        let app = if state == "=" { "other" } else { "x" };
+        let node = (state != "?").then_some("n");
         let mut pod: Pod = serde_json::from_value(json!({
-            "metadata": {"name": name, "uid": name, "labels": {"app": if state == "=" { "other" } else { "x" }}},
-            "spec": {"containers": [], "nodeName": if state == "?" { Value::Null } else { json!("n") }},
+            "metadata": {"name": name, "uid": name, "labels": {"app": app}},
+            "spec": {"containers": [], "nodeName": node},
             "status": {"phase": match state { "?" => "Pending", "!" => "Failed", _ => "Running" },
-                "conditions": [{"type": "Ready", "status": status, "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
-        })).unwrap();
+                "conditions": [{"type": "Ready", "status": status,
+                    "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
+        }))
+        .unwrap();
         if state == "~" {
             pod.metadata.deletion_timestamp =
                 serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
         }
         if name.to_lowercase() == name {
             pod.metadata.owner_references = serde_json::from_value(
-                json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "s", "uid": "s", "controller": true}]),
-            ).unwrap();
+                json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "s", "uid": "s",
+                    "controller": true}]),
+            )
+            .unwrap();
         }
         Arc::new(pod)
     }
@@ -605,8 +639,10 @@ mod tests {
     fn check(replicas: i32, pods: &str, expect: Expect) {
         let set: ReplicaSet = serde_json::from_value(json!({
             "metadata": {"name": "s", "uid": "s", "generation": 1},
-            "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "x"}}, "template": {"metadata": {"labels": {"app": "x"}}}},
-        })).unwrap();
+            "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "x"}},
+                "template": {"metadata": {"labels": {"app": "x"}}}},
+        }))
+        .unwrap();
         let pods: Vec<_> = pods.split_whitespace().map(pod).collect();
         let plan = plan(&set, &pods, "2026-01-01T00:01:00Z".parse().unwrap()).unwrap();
         let mut said = Vec::new();
@@ -665,12 +701,12 @@ mod tests {
         let (expectations, key) = (Expectations::default(), Key::new("ns", "s"));
         expectations.expect_creations(&key, 2);
         expectations.created(&key);
-        assert!(!expectations.settled(&key));
+        assert!(expectations.until_settled(&key).is_some());
         expectations.created(&key);
-        assert!(expectations.settled(&key));
+        assert!(expectations.until_settled(&key).is_none());
         expectations.expect_deletions(&key, ["u".to_owned()].into_iter());
-        assert!(!expectations.settled(&key));
+        assert!(expectations.until_settled(&key).is_some());
         expectations.deleted(&key, "u");
-        assert!(expectations.settled(&key));
+        assert!(expectations.until_settled(&key).is_none());
     }
 }

@@ -88,7 +88,10 @@ mod tests {
     #[test]
     fn nulls_and_the_hash_label_do_not_tell_templates_apart() {
         let plain = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"x": 1}});
-        let same = json!({"metadata": {"creationTimestamp": null, "labels": {"a": "b", HASH_LABEL: "h"}}, "spec": {"x": 1}});
+        let same = json!({
+            "metadata": {"creationTimestamp": null, "labels": {"a": "b", HASH_LABEL: "h"}},
+            "spec": {"x": 1},
+        });
         assert_eq!(bare(&plain), bare(&same));
         assert_eq!(hash(&plain, 0), hash(&same, 0));
         assert_ne!(hash(&plain, 0), hash(&plain, 1));

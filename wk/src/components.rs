@@ -134,6 +134,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         "kube-controller-manager",
         election.clone(),
         client,
+<<<<<<< HEAD
         move |stop| {
             let controllers =
                 controllers::Controllers::new(own.clone(), controllers::Config::default());
@@ -141,6 +142,12 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
                 controllers.run(stop).await;
                 Ok(())
             }
+=======
+        move |stop| async move {
+            controllers::Controllers::new(own, controllers::Config::default())
+                .run(stop)
+                .await
+>>>>>>> controllers2
         },
     );
     let client = apiserver.client(User::scheduler());

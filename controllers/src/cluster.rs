@@ -1,0 +1,175 @@
+//! A cluster for tests: the controllers on an API in memory, and a nodelet that runs nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::fake_api::FakeApi;
+use crate::{Config, Controllers};
+
+/// Longest time, by the paused clock, that a test waits for something.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Ends with the value.
+pub(crate) struct Cluster {
+    pub(crate) api: FakeApi,
+    /// Whether pods become ready.
+    pub(crate) starting: Arc<AtomicBool>,
+    /// Whether pods that are asked to end do.
+    pub(crate) ending: Arc<AtomicBool>,
+    stop: CancellationToken,
+    controllers: JoinSet<anyhow::Result<()>>,
+    _nodelet: JoinSet<()>,
+}
+
+impl Cluster {
+    pub(crate) fn new(seed: u64) -> Self {
+        let api = FakeApi::new(seed);
+        let (starting, ending) = (
+            Arc::new(AtomicBool::new(true)),
+            Arc::new(AtomicBool::new(true)),
+        );
+        let mut nodelet = JoinSet::new();
+        nodelet.spawn(run_pods(api.clone(), starting.clone(), ending.clone()));
+        let mut cluster = Self {
+            api,
+            starting,
+            ending,
+            stop: CancellationToken::new(),
+            controllers: JoinSet::new(),
+            _nodelet: nodelet,
+        };
+        cluster.start();
+        cluster
+    }
+
+    fn start(&mut self) {
+        self.stop = CancellationToken::new();
+        let controllers = Controllers::new(self.api.client(), Config::default());
+        self.controllers.spawn(controllers.run(self.stop.clone()));
+    }
+
+    /// Ends the controllers, in the middle of whatever they do, and starts new ones.
+    pub(crate) async fn restart(&mut self) {
+        self.controllers.shutdown().await;
+        self.start();
+    }
+
+    /// Waits until something holds of the API.
+    #[track_caller]
+    pub(crate) fn wait<'a>(
+        &'a self,
+        what: &'a str,
+        holds: impl Fn(&FakeApi) -> bool + 'a,
+    ) -> impl Future<Output = ()> + 'a {
+        let mut changed = self.api.changed();
+        let place = std::panic::Location::caller();
+        async move {
+            let reached = tokio::time::timeout(PATIENCE, async {
+                while !holds(&self.api) {
+                    changed.changed().await.unwrap();
+                }
+            });
+            if reached.await.is_err() {
+                let shown =
+                    ["deployments", "replicasets", "pods", "configmaps"].map(|of| self.api.all(of));
+                panic!("{place}: {what} is not so; there are {shown:#?}");
+            }
+        }
+    }
+
+    /// Deploys `replicas` pods of an image.
+    pub(crate) fn deploy(&self, replicas: i32, strategy: Value) {
+        self.api.create(
+            "deployments",
+            json!({
+                "metadata": {"name": "web", "namespace": "ns"},
+                "spec": {
+                    "replicas": replicas, "strategy": strategy,
+                    "selector": {"matchLabels": {"app": "web"}},
+                    "template": template("one"),
+                },
+            }),
+        );
+    }
+
+    /// Waits until the roll-out of an image is over.
+    pub(crate) async fn rolled_out(&self, image: &str, replicas: usize) {
+        let what = format!("{replicas} of {image}");
+        self.wait(&what, |api| {
+            let pods = api.all("pods");
+            let status = &api.find("deployments", "web").unwrap()["status"];
+            pods.len() == replicas
+                && pods
+                    .iter()
+                    .all(|pod| pod["spec"]["containers"][0]["image"] == image)
+                && ["replicas", "updatedReplicas", "availableReplicas"]
+                    .iter()
+                    .all(|count| status[count].as_u64() == u64::try_from(replicas).ok())
+        })
+        .await;
+    }
+
+    /// The messages of Events with a reason, in the order in which they happened.
+    pub(crate) fn messages(&self, reason: &str) -> Vec<String> {
+        let mut events = self.api.all("events");
+        events.retain(|event| event["reason"] == reason);
+        events.sort_by_key(|event| {
+            let revision = event["metadata"]["resourceVersion"].as_str().unwrap();
+            revision.parse::<usize>().unwrap()
+        });
+        let text = |event: &Value| event["message"].as_str().unwrap().to_owned();
+        events.iter().map(text).collect()
+    }
+}
+
+/// A pod template with an image.
+pub(crate) fn template(image: &str) -> Value {
+    json!({
+        "metadata": {"labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "c", "image": image, "ports": [{"containerPort": 80}]}]},
+    })
+}
+
+/// Whether a pod is ready.
+pub(crate) fn ready(pod: &Value) -> bool {
+    pod["status"]["conditions"][0]["status"] == "True"
+}
+
+async fn run_pods(api: FakeApi, starting: Arc<AtomicBool>, ending: Arc<AtomicBool>) {
+    let mut changed = api.changed();
+    let addresses = AtomicUsize::new(1);
+    loop {
+        for pod in api.all("pods") {
+            let name = pod["metadata"]["name"].as_str().unwrap();
+            if !pod["metadata"]["deletionTimestamp"].is_null() {
+                if ending.load(Ordering::SeqCst) {
+                    api.purge("pods", name);
+                }
+            } else if pod["status"].is_null() && starting.load(Ordering::SeqCst) {
+                let address = addresses.fetch_add(1, Ordering::SeqCst);
+                api.patch(
+                    "pods",
+                    name,
+                    json!({
+                        "spec": {"nodeName": "n"},
+                        "status": {
+                            "phase": "Running", "podIP": format!("10.64.0.{address}"),
+                            "conditions": [{"type": "Ready", "status": "True",
+                                "lastTransitionTime": jiff::Timestamp::now()}],
+                        },
+                    }),
+                );
+            }
+        }
+        // Now and then without a change too, for the switches make none.
+        let pause = Duration::from_millis(500);
+        if let Ok(Err(_)) = tokio::time::timeout(pause, changed.changed()).await {
+            return;
+        }
+    }
+}
