@@ -183,12 +183,8 @@ impl Inventory {
                 }
                 Ok(None) => return,
                 Err(error) => {
-<<<<<<< HEAD
-                    tracing::debug!(%error, kind = kind.resource.kind, "watch failed; trying again");
-=======
                     let kind = &kind.resource.kind;
                     tracing::debug!(%error, kind, "watch failed; trying again");
->>>>>>> controllers2
                 }
             }
         }

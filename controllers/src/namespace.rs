@@ -280,12 +280,6 @@ fn terminating(namespace: &Namespace) -> bool {
 
 pub(crate) fn on_namespace(queue: &Queue<Key>) -> Listener<Namespace> {
     let queue = queue.clone();
-<<<<<<< HEAD
-    Box::new(move |_, new| {
-        new.into_iter()
-            .filter(|new| terminating(new))
-            .for_each(|new| queue.add(Key::of(&**new)));
-=======
     Box::new(move |old, new| {
         // Our own writes to one that is going are no reason to look again.
         if let Some(new) = new.filter(|new| terminating(new))
@@ -293,7 +287,6 @@ pub(crate) fn on_namespace(queue: &Queue<Key>) -> Listener<Namespace> {
         {
             queue.add(Key::of(&**new));
         }
->>>>>>> controllers2
     })
 }
 

@@ -134,20 +134,8 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         "kube-controller-manager",
         election.clone(),
         client,
-<<<<<<< HEAD
         move |stop| {
-            let controllers =
-                controllers::Controllers::new(own.clone(), controllers::Config::default());
-            async move {
-                controllers.run(stop).await;
-                Ok(())
-            }
-=======
-        move |stop| async move {
-            controllers::Controllers::new(own, controllers::Config::default())
-                .run(stop)
-                .await
->>>>>>> controllers2
+            controllers::Controllers::new(own.clone(), controllers::Config::default()).run(stop)
         },
     );
     let client = apiserver.client(User::scheduler());
