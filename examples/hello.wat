@@ -4,7 +4,7 @@
 ;;
 ;; It exports wasi:http/incoming-handler and answers every request with `Hello from <HOSTNAME>`;
 ;; HOSTNAME is the pod's name, so one sees a Service's pods take turns. Nobody writes components like
-;; this for a living (docs/components shows Rust, C, Go, JavaScript and Python), but it needs no tools,
+;; this for a living (docs/components.md shows Rust, C, Go, JavaScript and Python), but it needs no tools,
 ;; and it shows all that is in one: imports with their types, a core module, and how the two meet.
 (component
   ;; What the world outside gives.

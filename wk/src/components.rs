@@ -28,9 +28,10 @@ use crate::{
     kubeconfig, leader, node_name,
     node_proxy::Nodelets,
     pki::{self, Pair, Subject},
+    ranges::{self, Ranges},
     tasks::Tasks,
     tokens,
-    up::{NetworkMode, Up},
+    up::Up,
 };
 
 const ADMIN: &str = "wk-admin";
@@ -57,7 +58,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     let today = jiff::Zoned::now().date();
     let node_name = node_name::choose(up.node_name.as_deref())?;
     let node_ip = node_address();
-    let ranges = Ranges::of(up.network)?;
+    let ranges = ranges::choose(up.network, data)?;
     // Alone and rootless, a process shares nothing that is named by its node.
     let shares = up.database.is_some() || ranges.mode == network::Mode::Privileged;
     let claim = shares.then(|| node_name::claim(&node_name)).transpose()?;
@@ -358,41 +359,6 @@ fn node_address() -> IpAddr {
         Ok(socket.local_addr()?.ip())
     };
     towards_others().unwrap_or(Ipv4Addr::LOCALHOST.into())
-}
-
-/// The address ranges of a cluster.
-struct Ranges {
-    mode: network::Mode,
-    cluster_pods: &'static str,
-    /// This node's part, where the node controller does not give it one.
-    own_pods: Option<&'static str>,
-    services: &'static str,
-    first_service: Ipv4Addr,
-}
-
-impl Ranges {
-    fn of(mode: NetworkMode) -> Result<Self> {
-        let root = nix::unistd::geteuid().is_root();
-        match mode {
-            NetworkMode::Privileged if !root => {
-                bail!("--network privileged needs root: run as root, or take --network rootless")
-            }
-            NetworkMode::Privileged | NetworkMode::Auto if root => Ok(Self {
-                mode: network::Mode::Privileged,
-                cluster_pods: "10.64.0.0/10",
-                own_pods: None,
-                services: "10.43.0.0/16",
-                first_service: Ipv4Addr::new(10, 43, 0, 1),
-            }),
-            _ => Ok(Self {
-                mode: network::Mode::Rootless,
-                cluster_pods: "127.42.0.0/16",
-                own_pods: Some("127.42.0.0/16"),
-                services: "127.43.0.0/16",
-                first_service: Ipv4Addr::new(127, 43, 0, 1),
-            }),
-        }
-    }
 }
 
 /// The certificates of this process.

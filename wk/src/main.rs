@@ -14,6 +14,7 @@ mod node_name;
 mod node_proxy;
 mod pki;
 mod progress;
+mod ranges;
 mod tasks;
 mod tokens;
 mod up;

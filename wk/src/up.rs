@@ -47,7 +47,7 @@ pub(crate) struct Up {
 /// How pods get their addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(crate) enum NetworkMode {
-    /// Privileged as root, else rootless
+    /// As the cluster began; for a new one privileged as root with nft, else rootless
     Auto,
     Privileged,
     Rootless,
