@@ -46,9 +46,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     cargo(&["build", "--workspace", "--all-targets"])?;
     let filter = args.filter.as_deref().into_iter();
     let runner: &[&str] = if present("cargo-nextest") {
-        &["nextest", "run", "--workspace"]
+        &["nextest", "run", "--workspace", "--no-fail-fast"]
     } else {
-        &["test", "--workspace"]
+        &["test", "--workspace", "--no-fail-fast"]
     };
     println!("$ cargo {}", runner.join(" "));
     run_checked(
