@@ -13,7 +13,7 @@ pub struct Config {
     pub bind_concurrency: usize,
     /// How many events and conditions may be written at once.
     pub report_concurrency: usize,
-    /// How many events and conditions may wait; what comes beyond is dropped, and counted in the log.
+    /// How many events and conditions may wait; what comes beyond is dropped, which the debug log says.
     pub report_queue: usize,
     /// The deadline of each request.
     pub request_timeout: Duration,
