@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     accept,
-    kinds::{GroupVersion, Kind, Names, Registry, Subresource, VERBS},
+    kinds::{GroupVersion, Kind, Names, Registry, Subresource},
 };
 
 /// The Kubernetes version whose API this is, and ours as build metadata.
@@ -238,7 +238,7 @@ fn resource(kind: &dyn Kind) -> Value {
         "responseKind": response_kind(names, None),
         "scope": if names.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": names.singular,
-        "verbs": VERBS,
+        "verbs": kind.verbs(),
     });
     if !names.short.is_empty() {
         resource["shortNames"] = json!(names.short);
@@ -291,7 +291,7 @@ fn resources(served: &GroupVersion<'_>) -> Value {
             "singularName": names.singular,
             "namespaced": names.namespaced,
             "kind": names.kind,
-            "verbs": VERBS,
+            "verbs": kind.verbs(),
         });
         if !names.short.is_empty() {
             own["shortNames"] = json!(names.short);

@@ -111,7 +111,7 @@ impl Subresource {
     }
 }
 
-/// What may be done with every kind.
+/// What may be done with a kind, if it says nothing else.
 pub const VERBS: &[&str] = &[
     "create",
     "delete",
@@ -140,9 +140,28 @@ pub struct Column {
 pub trait Kind: Send + Sync + 'static {
     fn names(&self) -> &Names;
 
+    /// What may be done with it.
+    fn verbs(&self) -> &[&'static str] {
+        VERBS
+    }
+
     /// Subresources that it serves.
-    fn subresources(&self) -> &'static [Subresource] {
+    fn subresources(&self) -> &[Subresource] {
         &[]
+    }
+
+    /// Fields whose changes raise `metadata.generation`; none: it has no generation.
+    fn counted(&self) -> &[&'static str] {
+        if self.subresources().contains(&Subresource::Status) {
+            &["spec"]
+        } else {
+            &[]
+        }
+    }
+
+    /// The status of a new object, if it has a status subresource.
+    fn new_status(&self, _object: &Value) -> Value {
+        write::empty()
     }
 
     /// What is wrong with an object's name.
@@ -154,14 +173,31 @@ pub trait Kind: Send + Sync + 'static {
     fn default(&self, _object: &mut Value) {}
 
     /// Takes out of a new object what only the system may set (its status).
-    fn prepare_create(&self, object: &mut Value);
+    fn prepare_create(&self, object: &mut Value) {
+        if self.subresources().contains(&Subresource::Status) {
+            let status = self.new_status(object);
+            value::put(object, "status", status);
+        }
+        if !self.counted().is_empty() {
+            write::start_generation(object);
+        }
+    }
 
     /// Keeps from the old object what this write may not change (its status), and raises
     /// `metadata.generation` when what is wanted changed.
-    fn prepare_update(&self, object: &mut Value, old: &Value);
+    fn prepare_update(&self, object: &mut Value, old: &Value) {
+        if self.subresources().contains(&Subresource::Status) {
+            write::keep_status(object, old);
+        }
+        if !self.counted().is_empty() {
+            write::count_generation(object, old, self.counted());
+        }
+    }
 
     /// The same for a write of the status subresource: everything but the status stays.
-    fn prepare_status(&self, object: &mut Value, old: &Value);
+    fn prepare_status(&self, object: &mut Value, old: &Value) {
+        write::status(object, old);
+    }
 
     /// What is wrong with a new object; metadata has been validated by the caller.
     fn validate(&self, _object: &Value, _errors: &mut FieldErrors) {}
@@ -181,7 +217,7 @@ pub trait Kind: Send + Sync + 'static {
     }
 
     /// The names that [`Kind::fields`] gives, for refusing others.
-    fn field_names(&self) -> &'static [&'static str] {
+    fn field_names(&self) -> &[&'static str] {
         &[]
     }
 
@@ -191,7 +227,7 @@ pub trait Kind: Send + Sync + 'static {
     }
 
     /// The columns of its table, name first.
-    fn columns(&self) -> &'static [Column];
+    fn columns(&self) -> &[Column];
 
     /// One row: a cell for each column.
     fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value>;

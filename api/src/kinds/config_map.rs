@@ -38,12 +38,6 @@ impl Kind for ConfigMap {
         &NAMES
     }
 
-    fn prepare_create(&self, _object: &mut Value) {}
-
-    fn prepare_update(&self, _object: &mut Value, _old: &Value) {}
-
-    fn prepare_status(&self, _object: &mut Value, _old: &Value) {}
-
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
         let mut bytes = 0;
         for (key, value) in entries(object, "/data") {
@@ -73,7 +67,7 @@ impl Kind for ConfigMap {
         check::frozen(object, old, &["data", "binaryData"], errors);
     }
 
-    fn columns(&self) -> &'static [Column] {
+    fn columns(&self) -> &[Column] {
         COLUMNS
     }
 

@@ -45,7 +45,7 @@ impl Kind for Deployment {
         &NAMES
     }
 
-    fn subresources(&self) -> &'static [Subresource] {
+    fn subresources(&self) -> &[Subresource] {
         &[Subresource::Scale, Subresource::Status]
     }
 
@@ -67,18 +67,6 @@ impl Kind for Deployment {
             }
         }
         template::default(spec);
-    }
-
-    fn prepare_create(&self, object: &mut Value) {
-        write::create(object, write::empty());
-    }
-
-    fn prepare_update(&self, object: &mut Value, old: &Value) {
-        write::update(object, old);
-    }
-
-    fn prepare_status(&self, object: &mut Value, old: &Value) {
-        write::status(object, old);
     }
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
@@ -117,7 +105,7 @@ impl Kind for Deployment {
         template::warnings(object)
     }
 
-    fn columns(&self) -> &'static [Column] {
+    fn columns(&self) -> &[Column] {
         COLUMNS
     }
 

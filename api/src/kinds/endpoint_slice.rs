@@ -6,7 +6,6 @@ use serde_json::Value;
 use super::{
     Column, Kind, Names, check, column,
     value::{each, fill, fill_text, items, number, part, present, text},
-    write,
 };
 use crate::{
     field::{Cause, FieldErrors, Path},
@@ -53,15 +52,9 @@ impl Kind for EndpointSlice {
         }
     }
 
-    fn prepare_create(&self, object: &mut Value) {
-        write::start_generation(object);
+    fn counted(&self) -> &[&'static str] {
+        &["endpoints", "ports"]
     }
-
-    fn prepare_update(&self, object: &mut Value, old: &Value) {
-        write::count_generation(object, old, &["endpoints", "ports"]);
-    }
-
-    fn prepare_status(&self, _object: &mut Value, _old: &Value) {}
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
         let path = Path::root("addressType");
@@ -88,7 +81,7 @@ impl Kind for EndpointSlice {
         );
     }
 
-    fn columns(&self) -> &'static [Column] {
+    fn columns(&self) -> &[Column] {
         COLUMNS
     }
 

@@ -69,12 +69,6 @@ impl Kind for Event {
         &NAMES
     }
 
-    fn prepare_create(&self, _object: &mut Value) {}
-
-    fn prepare_update(&self, _object: &mut Value, _old: &Value) {}
-
-    fn prepare_status(&self, _object: &mut Value, _old: &Value) {}
-
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
         let of = text(object, "/involvedObject/namespace");
         let own = object::namespace(object);
@@ -121,7 +115,7 @@ impl Kind for Event {
             .collect()
     }
 
-    fn field_names(&self) -> &'static [&'static str] {
+    fn field_names(&self) -> &[&'static str] {
         const NAMES: [&str; FIELDS.len()] = {
             let mut names = [""; FIELDS.len()];
             let mut index = 0;
@@ -134,7 +128,7 @@ impl Kind for Event {
         &NAMES
     }
 
-    fn columns(&self) -> &'static [Column] {
+    fn columns(&self) -> &[Column] {
         COLUMNS
     }
 

@@ -35,12 +35,6 @@ impl Kind for Lease {
         &NAMES
     }
 
-    fn prepare_create(&self, _object: &mut Value) {}
-
-    fn prepare_update(&self, _object: &mut Value, _old: &Value) {}
-
-    fn prepare_status(&self, _object: &mut Value, _old: &Value) {}
-
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
         let spec = Path::root("spec");
         let seconds = part(object, "/spec/leaseDurationSeconds");
@@ -55,7 +49,7 @@ impl Kind for Lease {
         );
     }
 
-    fn columns(&self) -> &'static [Column] {
+    fn columns(&self) -> &[Column] {
         COLUMNS
     }
 

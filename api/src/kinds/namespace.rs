@@ -36,7 +36,7 @@ impl Kind for Namespace {
         &NAMES
     }
 
-    fn subresources(&self) -> &'static [Subresource] {
+    fn subresources(&self) -> &[Subresource] {
         &[Subresource::Finalize, Subresource::Status]
     }
 
@@ -65,19 +65,15 @@ impl Kind for Namespace {
         write::keep_status(object, old);
     }
 
-    fn prepare_status(&self, object: &mut Value, old: &Value) {
-        write::status(object, old);
-    }
-
     fn fields(&self, object: &Value) -> Vec<(&'static str, String)> {
         vec![("status.phase", text(object, "/status/phase").to_owned())]
     }
 
-    fn field_names(&self) -> &'static [&'static str] {
+    fn field_names(&self) -> &[&'static str] {
         &["status.phase"]
     }
 
-    fn columns(&self) -> &'static [Column] {
+    fn columns(&self) -> &[Column] {
         COLUMNS
     }
 

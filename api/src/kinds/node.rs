@@ -46,7 +46,7 @@ impl Kind for Node {
         &NAMES
     }
 
-    fn subresources(&self) -> &'static [Subresource] {
+    fn subresources(&self) -> &[Subresource] {
         &[Subresource::Status]
     }
 
@@ -66,10 +66,6 @@ impl Kind for Node {
 
     fn prepare_update(&self, object: &mut Value, old: &Value) {
         write::keep_status(object, old);
-    }
-
-    fn prepare_status(&self, object: &mut Value, old: &Value) {
-        write::status(object, old);
     }
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
@@ -125,11 +121,11 @@ impl Kind for Node {
         vec![("spec.unschedulable", unschedulable.to_string())]
     }
 
-    fn field_names(&self) -> &'static [&'static str] {
+    fn field_names(&self) -> &[&'static str] {
         &["spec.unschedulable"]
     }
 
-    fn columns(&self) -> &'static [Column] {
+    fn columns(&self) -> &[Column] {
         COLUMNS
     }
 

@@ -21,7 +21,6 @@ use super::{
     Column, Kind, Names, Subresource,
     not_acted_on::{self, POD_SPEC},
     value::{number, part, present, text, truth},
-    write,
 };
 use crate::field::{FieldErrors, Path};
 
@@ -45,7 +44,7 @@ impl Kind for Pod {
         &NAMES
     }
 
-    fn subresources(&self) -> &'static [Subresource] {
+    fn subresources(&self) -> &[Subresource] {
         &[Subresource::Binding, Subresource::Log, Subresource::Status]
     }
 
@@ -53,17 +52,8 @@ impl Kind for Pod {
         defaults::pod(object);
     }
 
-    fn prepare_create(&self, object: &mut Value) {
-        let class = qos::class(part(object, "/spec"));
-        write::create(object, json!({ "phase": "Pending", "qosClass": class }));
-    }
-
-    fn prepare_update(&self, object: &mut Value, old: &Value) {
-        write::update(object, old);
-    }
-
-    fn prepare_status(&self, object: &mut Value, old: &Value) {
-        write::status(object, old);
+    fn new_status(&self, object: &Value) -> Value {
+        json!({ "phase": "Pending", "qosClass": qos::class(part(object, "/spec")) })
     }
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
@@ -98,7 +88,7 @@ impl Kind for Pod {
         ]
     }
 
-    fn field_names(&self) -> &'static [&'static str] {
+    fn field_names(&self) -> &[&'static str] {
         &[
             "spec.nodeName",
             "spec.restartPolicy",
@@ -125,7 +115,7 @@ impl Kind for Pod {
         if wanted < 0 { 1 } else { wanted }
     }
 
-    fn columns(&self) -> &'static [Column] {
+    fn columns(&self) -> &[Column] {
         row::COLUMNS
     }
 

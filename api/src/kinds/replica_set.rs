@@ -7,7 +7,6 @@ use super::{
     Column, Kind, Names, Subresource, check, column,
     pod::template,
     value::{child, fill, number, part},
-    write,
 };
 use crate::field::{FieldErrors, Path};
 
@@ -42,7 +41,7 @@ impl Kind for ReplicaSet {
         &NAMES
     }
 
-    fn subresources(&self) -> &'static [Subresource] {
+    fn subresources(&self) -> &[Subresource] {
         &[Subresource::Scale, Subresource::Status]
     }
 
@@ -54,16 +53,8 @@ impl Kind for ReplicaSet {
         fill(object, "status", json!({ "replicas": 0 }));
     }
 
-    fn prepare_create(&self, object: &mut Value) {
-        write::create(object, json!({ "replicas": 0 }));
-    }
-
-    fn prepare_update(&self, object: &mut Value, old: &Value) {
-        write::update(object, old);
-    }
-
-    fn prepare_status(&self, object: &mut Value, old: &Value) {
-        write::status(object, old);
+    fn new_status(&self, _object: &Value) -> Value {
+        json!({ "replicas": 0 })
     }
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
@@ -95,11 +86,11 @@ impl Kind for ReplicaSet {
         vec![("status.replicas", replicas.to_string())]
     }
 
-    fn field_names(&self) -> &'static [&'static str] {
+    fn field_names(&self) -> &[&'static str] {
         &["status.replicas"]
     }
 
-    fn columns(&self) -> &'static [Column] {
+    fn columns(&self) -> &[Column] {
         COLUMNS
     }
 

@@ -63,12 +63,6 @@ impl Kind for Secret {
         }
     }
 
-    fn prepare_create(&self, _object: &mut Value) {}
-
-    fn prepare_update(&self, _object: &mut Value, _old: &Value) {}
-
-    fn prepare_status(&self, _object: &mut Value, _old: &Value) {}
-
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
         let data = Path::root("data");
         let mut bytes = 0;
@@ -120,11 +114,11 @@ impl Kind for Secret {
         vec![("type", text(object, "/type").to_owned())]
     }
 
-    fn field_names(&self) -> &'static [&'static str] {
+    fn field_names(&self) -> &[&'static str] {
         &["type"]
     }
 
-    fn columns(&self) -> &'static [Column] {
+    fn columns(&self) -> &[Column] {
         COLUMNS
     }
 

@@ -48,7 +48,7 @@ impl Kind for Service {
         &NAMES
     }
 
-    fn subresources(&self) -> &'static [Subresource] {
+    fn subresources(&self) -> &[Subresource] {
         &[Subresource::Status]
     }
 
@@ -86,10 +86,6 @@ impl Kind for Service {
                 }
             }
         }
-    }
-
-    fn prepare_status(&self, object: &mut Value, old: &Value) {
-        write::status(object, old);
     }
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
@@ -138,11 +134,11 @@ impl Kind for Service {
         ]
     }
 
-    fn field_names(&self) -> &'static [&'static str] {
+    fn field_names(&self) -> &[&'static str] {
         &["spec.clusterIP", "spec.type"]
     }
 
-    fn columns(&self) -> &'static [Column] {
+    fn columns(&self) -> &[Column] {
         COLUMNS
     }
 

@@ -35,17 +35,11 @@ impl Kind for ServiceAccount {
         &NAMES
     }
 
-    fn prepare_create(&self, _object: &mut Value) {}
-
-    fn prepare_update(&self, _object: &mut Value, _old: &Value) {}
-
-    fn prepare_status(&self, _object: &mut Value, _old: &Value) {}
-
     fn warnings(&self, object: &Value) -> Vec<String> {
         not_acted_on::warnings("", object, SERVICE_ACCOUNT)
     }
 
-    fn columns(&self) -> &'static [Column] {
+    fn columns(&self) -> &[Column] {
         COLUMNS
     }
 

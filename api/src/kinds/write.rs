@@ -7,12 +7,6 @@ use serde_json::{Map, Value};
 
 use super::value::{child, number, part, put};
 
-/// A new object of a kind that counts generations starts at 1 with `status`.
-pub(crate) fn create(object: &mut Value, status: Value) {
-    put(object, "status", status);
-    start_generation(object);
-}
-
 /// Sets `metadata.generation` to 1.
 pub(crate) fn start_generation(object: &mut Value) {
     if let Some(metadata) = child(object, "metadata") {
@@ -23,12 +17,6 @@ pub(crate) fn start_generation(object: &mut Value) {
 /// Keeps the old status.
 pub(crate) fn keep_status(object: &mut Value, old: &Value) {
     put(object, "status", part(old, "/status").clone());
-}
-
-/// Keeps the old status; counts a changed spec.
-pub(crate) fn update(object: &mut Value, old: &Value) {
-    keep_status(object, old);
-    count_generation(object, old, &["spec"]);
 }
 
 /// Raises the generation if one of these fields changed.

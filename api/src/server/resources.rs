@@ -126,6 +126,9 @@ impl Parts {
                     .ok_or(Error::NoSuchPath)?,
             ),
         };
+        if subresource.is_none() && !resource.kind.verbs().contains(&self.verb) {
+            return Err(Error::MethodNotAllowed);
+        }
         let call = Call {
             namespace: target.namespace.clone(),
             name: target.name.clone().unwrap_or_default(),
