@@ -11,7 +11,7 @@
 //! - [`kinds`]: one file per built-in kind: names, defaults, validation, columns. Pure.
 //! - [`table`]: objects as `kubectl get` shows them. Pure.
 //! - `accept`: media ranges that a client would take. Pure.
-//! - [`discovery`], [`openapi`]: what clients ask about the kinds.
+//! - [`catalog`]: which kinds are served now. [`discovery`], [`openapi`]: what clients ask about them.
 //! - `verbs`, `subresources`: get, list, watch, create, update, patch, delete; written once.
 //! - [`admission`], [`auth`], [`error`], [`server`]: around every request.
 //! - [`codec`]: between what is stored and what clients get. [`object`]: metadata accessors. Pure.
@@ -22,6 +22,7 @@ mod accept;
 pub mod admission;
 pub mod auth;
 mod bootstrap;
+pub mod catalog;
 pub mod codec;
 pub mod discovery;
 pub mod encoding;
