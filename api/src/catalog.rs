@@ -18,7 +18,6 @@ use crate::{
 
 /// The way to what is served; shared by everything that answers for kinds.
 pub struct Catalog {
-    #[cfg_attr(not(test), expect(dead_code, reason = "custom kinds are served next"))]
     builtin: Vec<Arc<Resource>>,
     /// Held for the time of a clone or a swap.
     current: RwLock<Arc<Served>>,
