@@ -15,6 +15,7 @@ mod namespace;
 mod node;
 mod not_acted_on;
 mod pod;
+mod rbac;
 mod replica_set;
 mod secret;
 mod service;
@@ -291,6 +292,10 @@ impl Registry {
                 Arc::new(replica_set::ReplicaSet),
                 Arc::new(lease::Lease),
                 Arc::new(endpoint_slice::EndpointSlice),
+                Arc::new(rbac::binding::ClusterRoleBinding),
+                Arc::new(rbac::role::ClusterRole),
+                Arc::new(rbac::binding::RoleBinding),
+                Arc::new(rbac::role::Role),
             ],
         }
     }
