@@ -147,12 +147,15 @@ fn documents(registry: &Registry) -> BTreeMap<String, Document> {
         })
         .collect();
     let mut groups = Vec::new();
-    for served in served.iter().filter(|served| !served.group.is_empty()) {
+    for served in by_group(&served).filter(|served| !served[0].group.is_empty()) {
         let mut group = api_group(served);
         groups.push(group.clone());
         group["kind"] = "APIGroup".into();
         group["apiVersion"] = "v1".into();
-        documents.insert(format!("/apis/{}", served.group), Document::plain(&group));
+        documents.insert(
+            format!("/apis/{}", served[0].group),
+            Document::plain(&group),
+        );
     }
     let core = json!({
         "kind": "APIVersions",
@@ -202,25 +205,25 @@ fn platform() -> &'static str {
 }
 
 fn aggregated(registry: &Registry, form: &str, wanted: impl Fn(&str) -> bool) -> Value {
-    let items: Vec<_> = registry
-        .group_versions()
-        .iter()
-        .filter(|served| wanted(served.group))
-        .map(|served| {
-            let resources: Vec<_> = served.kinds.iter().map(|kind| resource(*kind)).collect();
-            let metadata = if served.group.is_empty() {
+    let served = registry.group_versions();
+    let items: Vec<_> = by_group(&served)
+        .filter(|versions| wanted(versions[0].group))
+        .map(|versions| {
+            let group = versions[0].group;
+            let metadata = if group.is_empty() {
                 json!({})
             } else {
-                json!({ "name": served.group })
+                json!({ "name": group })
             };
-            json!({
-                "metadata": metadata,
-                "versions": [{
+            let versions = versions.iter().map(|served| {
+                let resources: Vec<_> = served.kinds.iter().map(|kind| resource(*kind)).collect();
+                json!({
                     "version": served.version,
                     "freshness": "Current",
                     "resources": resources,
-                }],
-            })
+                })
+            });
+            json!({ "metadata": metadata, "versions": versions.collect::<Vec<_>>() })
         })
         .collect();
     json!({
@@ -276,9 +279,23 @@ pub(crate) fn gvk(names: &Names, subresource: Option<Subresource>) -> [&'static 
     }
 }
 
-fn api_group(served: &GroupVersion<'_>) -> Value {
-    let version = json!({ "groupVersion": served.api_version(), "version": served.version });
-    json!({ "name": served.group, "versions": [version], "preferredVersion": version })
+/// The versions of each group, which stand next to each other, the preferred one first.
+fn by_group<'a, 'b>(
+    served: &'a [GroupVersion<'b>],
+) -> impl Iterator<Item = &'a [GroupVersion<'b>]> {
+    served.chunk_by(|one, other| one.group == other.group)
+}
+
+fn api_group(served: &[GroupVersion<'_>]) -> Value {
+    let versions: Vec<_> = served
+        .iter()
+        .map(|served| json!({ "groupVersion": served.api_version(), "version": served.version }))
+        .collect();
+    json!({
+        "name": served[0].group,
+        "versions": versions,
+        "preferredVersion": versions[0],
+    })
 }
 
 /// The legacy list of one group-version.

@@ -8,10 +8,11 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     auth::{Authorizer, tokens::Tokens},
+    codec,
     kinds::{Kind, Names, Registry},
     proxy::NodeProxy,
     schema::{self, Schema},
-    server::Config,
+    server::{Config, conversion::Conversion},
 };
 
 /// A kind with what the verbs need beside it.
@@ -19,6 +20,7 @@ pub(crate) struct Resource {
     pub(crate) kind: Arc<dyn Kind>,
     pub(crate) schema: Schema,
     pub(crate) key: ResourceKey,
+    pub(crate) conversion: Conversion,
 }
 
 impl Resource {
@@ -65,7 +67,11 @@ impl Server {
             let resource = Resource {
                 kind: kind.clone(),
                 schema,
-                key: ResourceKey::new(names.group, names.plural),
+                key: codec::resource_key(kind.as_ref()),
+                conversion: match kind.conversion() {
+                    None => Conversion::None,
+                    Some(conversion) => Conversion::Builtin(conversion),
+                },
             };
             Arc::new(resource)
         });
