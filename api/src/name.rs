@@ -87,6 +87,18 @@ pub(crate) fn qualified_problems(key: &str) -> Vec<String> {
     problems
 }
 
+/// A name that stands in a path, and obeys no other rule.
+pub(crate) fn segment_problems(name: &str) -> Vec<String> {
+    if matches!(name, "." | "..") {
+        return vec![format!("may not be '{name}'")];
+    }
+    ["/", "%"]
+        .iter()
+        .filter(|refused| name.contains(**refused))
+        .map(|refused| format!("may not contain '{refused}'"))
+        .collect()
+}
+
 /// A label's value; empty is fine.
 pub(crate) fn label_value_problems(value: &str) -> Vec<String> {
     let mut problems = too_long(value, 63);

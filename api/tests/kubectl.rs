@@ -135,8 +135,10 @@ async fn it_lists_every_kind() {
         services svc v1 true Service create,delete,deletecollection,get,list,patch,update,watch all
         deployments deploy apps/v1 true Deployment create,delete,deletecollection,get,list,patch,update,watch all
         replicasets rs apps/v1 true ReplicaSet create,delete,deletecollection,get,list,patch,update,watch all
+        horizontalpodautoscalers hpa autoscaling/v2 true HorizontalPodAutoscaler create,delete,deletecollection,get,list,patch,update,watch all
         leases coordination.k8s.io/v1 true Lease create,delete,deletecollection,get,list,patch,update,watch
-        endpointslices discovery.k8s.io/v1 true EndpointSlice create,delete,deletecollection,get,list,patch,update,watch"#]].assert_eq(&rows.join("\n"));
+        endpointslices discovery.k8s.io/v1 true EndpointSlice create,delete,deletecollection,get,list,patch,update,watch
+        events ev events.k8s.io/v1 true Event create,delete,deletecollection,get,list,patch,update,watch"#]].assert_eq(&rows.join("\n"));
 }
 
 #[tokio::test]

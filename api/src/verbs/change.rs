@@ -50,7 +50,8 @@ pub(crate) async fn change(
             }
             continue;
         };
-        let old: Value = serde_json::from_slice(&item.decoded.value).map_err(Error::internal)?;
+        let current = call.resource.served(item.decoded.value.clone()).await?;
+        let old: Value = serde_json::from_slice(&current).map_err(Error::internal)?;
         let edited = edit(&old).and_then(|mut object| {
             prepare(call, part, &mut object, &old)?;
             let ops = admission::admit_update(call, &mut object, &old)?;
@@ -65,7 +66,7 @@ pub(crate) async fn change(
         }
         if object == old {
             return Ok(Changed {
-                bytes: item.decoded.value.clone(),
+                bytes: current,
                 object,
             });
         }
@@ -75,7 +76,7 @@ pub(crate) async fn change(
                 object,
             });
         }
-        let value = codec::stored(&mut object);
+        let value = call.resource.stored(&mut object).await?;
         let expect = Expect::At(item.revision);
         if is_finished(call, &object, &old) {
             ops.extend(admission::release(call, &old));
@@ -93,8 +94,9 @@ pub(crate) async fn change(
         }
         if let Commit::Done(revisions) = call.server.cache.write(Group { ops }).await? {
             let revision = revisions.last().copied().unwrap_or_default();
+            let bytes = codec::with_revision(&value, revision).map_err(Error::internal)?;
             return Ok(Changed {
-                bytes: codec::with_revision(&value, revision).map_err(Error::internal)?,
+                bytes: call.resource.served(bytes).await?,
                 object,
             });
         }
@@ -127,6 +129,9 @@ fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Result<(
     metadata::validate(call, object, &mut errors);
     kind.validate(object, &mut errors);
     kind.validate_update(object, old, &mut errors);
+    if part == Part::Status {
+        kind.validate_status(object, old, &mut errors);
+    }
     if errors.is_empty() {
         Ok(())
     } else {

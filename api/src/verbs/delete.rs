@@ -137,8 +137,8 @@ pub(crate) async fn remove(
             .cache
             .get(&key)
             .ok_or_else(|| call.not_found(name))?;
-        let mut object: Value =
-            serde_json::from_slice(&item.decoded.value).map_err(Error::internal)?;
+        let current = call.resource.served(item.decoded.value.clone()).await?;
+        let mut object: Value = serde_json::from_slice(&current).map_err(Error::internal)?;
         check_preconditions(call, name, &object, options)?;
         let held = |object: &Value| is_held(call, object);
         let plan = plan(
@@ -152,7 +152,7 @@ pub(crate) async fn remove(
         let (ops, value, removed) = match plan {
             Plan::Nothing => {
                 return Ok(Deleted {
-                    bytes: item.decoded.value.clone(),
+                    bytes: current,
                     object,
                     removed: false,
                 });
@@ -161,7 +161,7 @@ pub(crate) async fn remove(
                 if lifecycle::is_namespace(call) {
                     marked["status"]["phase"] = "Terminating".into();
                 }
-                let value = codec::stored(&mut marked);
+                let value = call.resource.stored(&mut marked).await?;
                 object = marked;
                 let put = Op::Put {
                     key: key.clone(),
@@ -172,7 +172,7 @@ pub(crate) async fn remove(
             }
             Plan::Remove => {
                 let mut ops = admission::release(call, &object);
-                let value = codec::stored(&mut object);
+                let value = call.resource.stored(&mut object).await?;
                 ops.push(Op::Delete {
                     key: key.clone(),
                     expect,
@@ -189,8 +189,9 @@ pub(crate) async fn remove(
                 Commit::Conflict { .. } => continue,
             }
         };
+        let bytes = codec::with_revision(&value, revision).map_err(Error::internal)?;
         return Ok(Deleted {
-            bytes: codec::with_revision(&value, revision).map_err(Error::internal)?,
+            bytes: call.resource.served(bytes).await?,
             object,
             removed,
         });
