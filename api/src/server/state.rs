@@ -25,11 +25,11 @@ pub(crate) struct Resource {
 }
 
 impl Resource {
-    /// A kind with its schema, under the key of what it is stored as.
+    /// A kind with its schema, under its own key.
     pub(crate) fn new(kind: Arc<dyn Kind>) -> Self {
         Self {
             schema: kind.schema(),
-            key: codec::resource_key(&*kind),
+            key: codec::resource_key(kind.as_ref()),
             conversion: match kind.conversion() {
                 None => Conversion::None,
                 Some(conversion) => Conversion::Builtin(conversion),
