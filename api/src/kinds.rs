@@ -4,6 +4,7 @@
 //! Beside the kinds: `value`, `write`, `check` and `column` are what they share;
 //! `not_acted_on` is the table of fields that are kept but have no effect yet.
 
+mod address;
 pub(crate) mod check;
 mod column;
 mod config_map;
@@ -12,6 +13,7 @@ mod endpoint_slice;
 mod event;
 mod lease;
 mod namespace;
+mod networking;
 mod node;
 mod not_acted_on;
 mod pod;
@@ -20,6 +22,7 @@ mod replica_set;
 mod secret;
 mod service;
 mod service_account;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -206,6 +209,9 @@ pub trait Kind: Send + Sync + 'static {
     /// What is wrong with a change, beyond what [`Kind::validate`] (called too) says.
     fn validate_update(&self, _object: &Value, _old: &Value, _errors: &mut FieldErrors) {}
 
+    /// What is wrong with a write of the status subresource, beyond what both of them say.
+    fn validate_status(&self, _object: &Value, _old: &Value, _errors: &mut FieldErrors) {}
+
     /// What the user should know though the object is accepted: fields that are not acted on.
     fn warnings(&self, _object: &Value) -> Vec<String> {
         Vec::new()
@@ -282,10 +288,21 @@ impl Registry {
                 Arc::new(replica_set::ReplicaSet),
                 Arc::new(lease::Lease),
                 Arc::new(endpoint_slice::EndpointSlice),
+                Arc::new(networking::ingress_class::IngressClass),
+                Arc::new(networking::ingress::Ingress),
+                Arc::new(networking::ip_address::IpAddress),
+                Arc::new(networking::network_policy::NetworkPolicy),
+                Arc::new(networking::service_cidr::ServiceCidr),
                 Arc::new(rbac::binding::ClusterRoleBinding),
                 Arc::new(rbac::role::ClusterRole),
                 Arc::new(rbac::binding::RoleBinding),
                 Arc::new(rbac::role::Role),
+                Arc::new(storage::csi_driver::CsiDriver),
+                Arc::new(storage::csi_node::CsiNode),
+                Arc::new(storage::csi_storage_capacity::CsiStorageCapacity),
+                Arc::new(storage::storage_class::StorageClass),
+                Arc::new(storage::volume_attachment::VolumeAttachment),
+                Arc::new(storage::volume_attributes_class::VolumeAttributesClass),
             ],
         }
     }

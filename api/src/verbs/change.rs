@@ -127,6 +127,9 @@ fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Result<(
     metadata::validate(call, object, &mut errors);
     kind.validate(object, &mut errors);
     kind.validate_update(object, old, &mut errors);
+    if part == Part::Status {
+        kind.validate_status(object, old, &mut errors);
+    }
     if errors.is_empty() {
         Ok(())
     } else {
