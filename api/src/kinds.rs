@@ -4,6 +4,7 @@
 //! Beside the kinds: `value`, `write`, `check` and `column` are what they share;
 //! `not_acted_on` is the table of fields that are kept but have no effect yet.
 
+mod address;
 mod autoscaling;
 pub(crate) mod check;
 mod column;
@@ -15,6 +16,7 @@ mod event;
 mod events;
 mod lease;
 mod namespace;
+mod networking;
 mod node;
 mod not_acted_on;
 mod pod;
@@ -23,6 +25,7 @@ mod replica_set;
 mod secret;
 mod service;
 mod service_account;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -309,11 +312,22 @@ impl Registry {
                 Arc::new(autoscaling::HorizontalPodAutoscalerV1),
                 Arc::new(lease::Lease),
                 Arc::new(endpoint_slice::EndpointSlice),
+                Arc::new(networking::ingress_class::IngressClass),
+                Arc::new(networking::ingress::Ingress),
+                Arc::new(networking::ip_address::IpAddress),
+                Arc::new(networking::network_policy::NetworkPolicy),
+                Arc::new(networking::service_cidr::ServiceCidr),
                 Arc::new(events::Event),
                 Arc::new(rbac::binding::ClusterRoleBinding),
                 Arc::new(rbac::role::ClusterRole),
                 Arc::new(rbac::binding::RoleBinding),
                 Arc::new(rbac::role::Role),
+                Arc::new(storage::csi_driver::CsiDriver),
+                Arc::new(storage::csi_node::CsiNode),
+                Arc::new(storage::csi_storage_capacity::CsiStorageCapacity),
+                Arc::new(storage::storage_class::StorageClass),
+                Arc::new(storage::volume_attachment::VolumeAttachment),
+                Arc::new(storage::volume_attributes_class::VolumeAttributesClass),
             ],
         }
     }
