@@ -20,8 +20,8 @@ mod secret;
 mod service;
 mod service_account;
 #[cfg(test)]
-mod tests;
-mod value;
+pub(crate) mod tests;
+pub(crate) mod value;
 mod write;
 
 use std::sync::Arc;
