@@ -1,17 +1,14 @@
 //! `/openapi/v3`: an index with a digest for each document, and one document a group-version.
 //!
-//! Reads the registry and the structural facts; a document is built at the first request and kept
-//! as bytes. kubectl plans its patches by these documents, so a definition is published with every
+//! Reads the catalog and the structural facts; the documents of what is served are built at the first
+//! request and kept as bytes. kubectl plans its patches by these documents, so a definition is published with every
 //! `x-kubernetes-*` extension that it has or not at all.
 
 mod document;
 mod paths;
 mod schemas;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, LazyLock},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Router,
@@ -25,36 +22,35 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::json;
 
 use crate::{
+    catalog::Catalog,
     discovery::{etag, hash, is_known},
     error::Error,
-    kinds::Registry,
+    kinds::GroupVersion,
 };
 
 /// Every document by its path: `api/v1`, `apis/apps/v1`.
-struct Documents {
+pub(crate) struct Documents {
     all: BTreeMap<String, Bytes>,
     index: Bytes,
 }
 
-type Shared = Arc<LazyLock<Documents, Box<dyn FnOnce() -> Documents + Send>>>;
-
 /// Routes of the index and the documents.
-pub fn router(registry: Arc<Registry>) -> Router {
-    let documents: Shared = Arc::new(LazyLock::new(Box::new(move || Documents::build(&registry))));
+pub fn router(catalog: Arc<Catalog>) -> Router {
     Router::new()
         .route("/openapi/v3", get(index))
         .route("/openapi/v3/", get(index))
         .route("/openapi/v3/{*path}", get(one))
-        .with_state(documents)
+        .with_state(catalog)
 }
 
 impl Documents {
-    fn build(registry: &Registry) -> Self {
+    /// Makes the documents of these group-versions.
+    pub(crate) fn build(served: &[GroupVersion<'_>]) -> Self {
         let mut all = BTreeMap::new();
         let mut paths = serde_json::Map::new();
-        for served in registry.group_versions() {
+        for served in served {
             let path = served.path();
-            let document = Bytes::from(document::build(&served).to_string());
+            let document = Bytes::from(document::build(served).to_string());
             let url = format!("/openapi/v3/{path}?hash={}", hash(&document));
             paths.insert(path.clone(), json!({ "serverRelativeURL": url }));
             all.insert(path, document);
@@ -64,16 +60,21 @@ impl Documents {
     }
 }
 
-async fn index(State(documents): State<Shared>, headers: HeaderMap) -> Response {
-    answer(&documents.index, &headers)
+async fn index(State(catalog): State<Arc<Catalog>>, headers: HeaderMap) -> Response {
+    answer(&catalog.served().openapi().index, &headers)
 }
 
 async fn one(
-    State(documents): State<Shared>,
+    State(catalog): State<Arc<Catalog>>,
     Path(path): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    match documents.all.get(path.trim_end_matches('/')) {
+    match catalog
+        .served()
+        .openapi()
+        .all
+        .get(path.trim_end_matches('/'))
+    {
         Some(document) => answer(document, &headers),
         None => Error::NoSuchPath.into_response(),
     }

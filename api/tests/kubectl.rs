@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use api::{discovery, kinds::Registry, openapi};
+use api::{catalog::Catalog, discovery, kinds::Registry, openapi};
 use axum::{Json, Router, body::Bytes};
 use http::{Method, StatusCode, Uri};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ impl Server {
             eprintln!("skipped: there is no kubectl on PATH");
             return None;
         }
-        let registry = Arc::new(Registry::builtin());
+        let catalog = Catalog::new(&Registry::builtin());
         let patch = Arc::new(Mutex::new(None));
         let seen = patch.clone();
         let object = async move |method: Method, uri: Uri, body: Bytes| {
@@ -56,8 +56,8 @@ impl Server {
             (StatusCode::OK, Json(deployment.clone()))
         };
         let router = Router::new()
-            .merge(discovery::router(registry.clone()))
-            .merge(openapi::router(registry))
+            .merge(discovery::router(catalog.clone()))
+            .merge(openapi::router(catalog))
             .fallback(object);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -135,8 +135,10 @@ async fn it_lists_every_kind() {
         services svc v1 true Service create,delete,deletecollection,get,list,patch,update,watch all
         deployments deploy apps/v1 true Deployment create,delete,deletecollection,get,list,patch,update,watch all
         replicasets rs apps/v1 true ReplicaSet create,delete,deletecollection,get,list,patch,update,watch all
+        horizontalpodautoscalers hpa autoscaling/v2 true HorizontalPodAutoscaler create,delete,deletecollection,get,list,patch,update,watch all
         leases coordination.k8s.io/v1 true Lease create,delete,deletecollection,get,list,patch,update,watch
-        endpointslices discovery.k8s.io/v1 true EndpointSlice create,delete,deletecollection,get,list,patch,update,watch"#]].assert_eq(&rows.join("\n"));
+        endpointslices discovery.k8s.io/v1 true EndpointSlice create,delete,deletecollection,get,list,patch,update,watch
+        events ev events.k8s.io/v1 true Event create,delete,deletecollection,get,list,patch,update,watch"#]].assert_eq(&rows.join("\n"));
 }
 
 #[tokio::test]

@@ -113,8 +113,7 @@ impl Parts {
         let target = &self.target;
         let resource = server
             .find(&target.group, &target.version, &target.plural)
-            .ok_or(Error::NoSuchPath)?
-            .clone();
+            .ok_or(Error::NoSuchPath)?;
         let names = resource.names();
         if !names.namespaced && !target.namespace.is_empty() {
             return Err(Error::NoSuchPath);
