@@ -27,8 +27,8 @@ mod service;
 mod service_account;
 mod storage;
 #[cfg(test)]
-mod tests;
-mod value;
+pub(crate) mod tests;
+pub(crate) mod value;
 mod version;
 mod write;
 
