@@ -16,6 +16,7 @@ mod node;
 mod not_acted_on;
 mod pod;
 mod replica_set;
+mod review;
 mod secret;
 mod service;
 mod service_account;
@@ -70,6 +71,9 @@ pub enum Subresource {
     Binding,
     Eviction,
     Finalize,
+    /// What the object itself serves over HTTP.
+    Proxy,
+    Token,
 }
 
 impl Subresource {
@@ -82,6 +86,8 @@ impl Subresource {
             Self::Binding => "binding",
             Self::Eviction => "eviction",
             Self::Finalize => "finalize",
+            Self::Proxy => "proxy",
+            Self::Token => "token",
         }
     }
 
@@ -90,7 +96,8 @@ impl Subresource {
         match self {
             Self::Status | Self::Scale => &["get", "patch", "update"],
             Self::Log => &["get"],
-            Self::Binding | Self::Eviction => &["create"],
+            Self::Binding | Self::Eviction | Self::Token => &["create"],
+            Self::Proxy => &["create", "delete", "get", "patch", "update"],
             Self::Finalize => &["update"],
         }
     }
@@ -98,7 +105,7 @@ impl Subresource {
     /// Group, version, kind and definition of what is sent, where it is not the object itself.
     pub fn own_kind(self) -> Option<[&'static str; 4]> {
         match self {
-            Self::Status | Self::Log | Self::Finalize => None,
+            Self::Status | Self::Log | Self::Finalize | Self::Proxy => None,
             Self::Scale => Some([
                 "autoscaling",
                 "v1",
@@ -107,6 +114,12 @@ impl Subresource {
             ]),
             Self::Binding => Some(["", "v1", "Binding", "io.k8s.api.core.v1.Binding"]),
             Self::Eviction => Some(["policy", "v1", "Eviction", "io.k8s.api.policy.v1.Eviction"]),
+            Self::Token => Some([
+                "authentication.k8s.io",
+                "v1",
+                "TokenRequest",
+                "io.k8s.api.authentication.v1.TokenRequest",
+            ]),
         }
     }
 }
@@ -143,6 +156,11 @@ pub trait Kind: Send + Sync + 'static {
     /// What may be done with it.
     fn verbs(&self) -> &[&'static str] {
         VERBS
+    }
+
+    /// False for a kind that is answered at its creation and never kept.
+    fn is_stored(&self) -> bool {
+        true
     }
 
     /// Subresources that it serves.
@@ -267,22 +285,24 @@ pub struct Registry {
 impl Registry {
     /// The built-in kinds.
     pub fn builtin() -> Self {
-        Self {
-            kinds: vec![
-                Arc::new(config_map::ConfigMap),
-                Arc::new(event::Event),
-                Arc::new(namespace::Namespace),
-                Arc::new(node::Node),
-                Arc::new(pod::Pod),
-                Arc::new(secret::Secret),
-                Arc::new(service_account::ServiceAccount),
-                Arc::new(service::Service),
-                Arc::new(deployment::Deployment),
-                Arc::new(replica_set::ReplicaSet),
-                Arc::new(lease::Lease),
-                Arc::new(endpoint_slice::EndpointSlice),
-            ],
+        let mut kinds: Vec<Arc<dyn Kind>> = vec![
+            Arc::new(config_map::ConfigMap),
+            Arc::new(event::Event),
+            Arc::new(namespace::Namespace),
+            Arc::new(node::Node),
+            Arc::new(pod::Pod),
+            Arc::new(secret::Secret),
+            Arc::new(service_account::ServiceAccount),
+            Arc::new(service::Service),
+            Arc::new(deployment::Deployment),
+            Arc::new(replica_set::ReplicaSet),
+            Arc::new(lease::Lease),
+            Arc::new(endpoint_slice::EndpointSlice),
+        ];
+        for review in review::Review::ALL {
+            kinds.push(Arc::new(review));
         }
+        Self { kinds }
     }
 
     /// Finds the kind served at `/apis/<group>/<version>/…/<plural>`.

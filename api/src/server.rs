@@ -5,10 +5,11 @@
 //! - [`gate`]: authentication, bounds and deadlines, before anything else.
 //! - [`path`]: which resource a path is about.
 //! - [`resources`]: from a path to the verb that answers.
-//! - [`health`]: `/healthz`, `/livez`, `/readyz`.
+//! - [`health`]: `/healthz`, `/livez`, `/readyz`. [`oidc`]: the keys that verify tokens.
 
 pub(crate) mod gate;
 pub(crate) mod health;
+mod oidc;
 pub(crate) mod path;
 pub(crate) mod resources;
 pub(crate) mod state;
@@ -22,13 +23,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::ServiceRange,
-    auth::{Authorizer, StaticToken, User, rules},
+    auth::{Issuer, StaticToken, User},
     bootstrap, discovery, expiry,
     kinds::Registry,
     openapi,
     proxy::NodeProxy,
 };
-use state::Server;
+use state::{Server, Stage};
 
 /// Bounds on what requests may cost.
 #[derive(Clone, Debug)]
@@ -63,6 +64,8 @@ pub struct Config {
     pub advertised: SocketAddr,
     /// Bearer tokens and their holders.
     pub tokens: Vec<StaticToken>,
+    /// Signs and reads the tokens of ServiceAccounts.
+    pub issuer: Issuer,
     pub limits: Limits,
 }
 
@@ -84,10 +87,9 @@ impl Apiserver {
         node_proxy: Arc<dyn NodeProxy>,
         config: Config,
     ) -> Self {
-        let authorizer: Arc<dyn Authorizer> = Arc::new(rules::Fixed);
         Self {
             documents: discovery::router(registry.clone()).merge(openapi::router(registry.clone())),
-            server: Arc::new(Server::new(cache, registry, node_proxy, authorizer, config)),
+            server: Arc::new(Server::new(cache, registry, node_proxy, config)),
         }
     }
 
@@ -95,6 +97,7 @@ impl Apiserver {
     pub fn router(&self) -> Router {
         Router::new()
             .merge(health::router())
+            .merge(oidc::router())
             .fallback(resources::serve)
             .with_state(self.server.clone())
             .merge(self.documents.clone())
@@ -110,11 +113,21 @@ impl Apiserver {
         kube::Client::new(self.router().layer(Extension(user)), "default")
     }
 
+    /// Returns once the default roles are there, without which only members of `system:masters` may do
+    /// anything; [`Apiserver::run`] makes them.
+    pub async fn authorizing(&self) {
+        self.reach(Stage::Roles).await;
+    }
+
     /// Returns once the objects that every cluster has are there; [`Apiserver::run`] makes them.
     pub async fn ready(&self) {
+        self.reach(Stage::Ready).await;
+    }
+
+    async fn reach(&self, wanted: Stage) {
         let mut bootstrapped = self.server.bootstrapped.subscribe();
         // The sender lives as long as `self`.
-        let _ = bootstrapped.wait_for(|done| *done).await;
+        let _ = bootstrapped.wait_for(|stage| *stage >= wanted).await;
     }
 
     /// Keeps the objects that every cluster has as they must be, and removes Events whose time is

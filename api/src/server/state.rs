@@ -7,7 +7,7 @@ use store::{Cache, Key, ResourceKey};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    auth::{Authorizer, tokens::Tokens},
+    auth::{rbac::Rbac, tokens::Tokens},
     kinds::{Kind, Names, Registry},
     proxy::NodeProxy,
     schema::{self, Schema},
@@ -36,17 +36,27 @@ impl Resource {
     }
 }
 
+/// How far the start of an apiserver has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Stage {
+    Nothing,
+    /// The default roles are there: components may ask.
+    Roles,
+    /// Everything is.
+    Ready,
+}
+
 pub(crate) struct Server {
     pub(crate) cache: Cache,
     /// One for each kind of the registry, in its order.
     pub(crate) resources: Vec<Arc<Resource>>,
     pub(crate) node_proxy: Arc<dyn NodeProxy>,
-    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) authorizer: Rbac,
     pub(crate) tokens: Tokens,
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
-    /// Set once the objects that every cluster has are there.
-    pub(crate) bootstrapped: watch::Sender<bool>,
+    /// Which of the objects that every cluster has are there.
+    pub(crate) bootstrapped: watch::Sender<Stage>,
     pub(crate) config: Config,
 }
 
@@ -55,7 +65,6 @@ impl Server {
         cache: Cache,
         registry: Arc<Registry>,
         node_proxy: Arc<dyn NodeProxy>,
-        authorizer: Arc<dyn Authorizer>,
         config: Config,
     ) -> Self {
         let resources = registry.all().iter().map(|kind| {
@@ -71,13 +80,13 @@ impl Server {
         });
         Self {
             resources: resources.collect(),
+            authorizer: Rbac::new(cache.clone()),
             cache,
             node_proxy,
-            authorizer,
             tokens: Tokens::new(&config.tokens),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             streams: Arc::new(Semaphore::new(config.limits.streams)),
-            bootstrapped: watch::Sender::new(false),
+            bootstrapped: watch::Sender::new(Stage::Nothing),
             config,
         }
     }

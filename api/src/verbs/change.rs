@@ -5,7 +5,14 @@ use serde_json::Value;
 use store::{Commit, Expect, Group, Op};
 
 use super::{call::Call, create::ATTEMPTS, metadata};
-use crate::{admission, codec, error::Error, field::FieldErrors, object};
+use crate::{
+    admission,
+    auth::{rbac::escalation, signers},
+    codec,
+    error::Error,
+    field::FieldErrors,
+    object,
+};
 
 /// Which part of an object a write is about: the rest stays as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,14 +134,14 @@ fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Result<(
     metadata::validate(call, object, &mut errors);
     kind.validate(object, &mut errors);
     kind.validate_update(object, old, &mut errors);
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Invalid {
+    if !errors.is_empty() {
+        return Err(Error::Invalid {
             subject: call.subject(object::name(old)),
             errors,
-        })
+        });
     }
+    escalation::check(call, object, Some(old))?;
+    signers::admit_change(call, part, object, old)
 }
 
 /// True if this write takes away the last thing that held a deleted object.

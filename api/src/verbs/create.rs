@@ -6,7 +6,14 @@ use serde_json::Value;
 use store::{Commit, Expect, Group, Op};
 
 use super::{answer::Answer, call::Call, decode, metadata, view};
-use crate::{admission, codec, error::Error, field::FieldErrors, object};
+use crate::{
+    admission,
+    auth::{rbac::escalation, signers},
+    codec,
+    error::Error,
+    field::FieldErrors,
+    object,
+};
 
 /// How often a write that others get in the way of is tried; each time somebody else succeeded.
 pub(crate) const ATTEMPTS: usize = 32;
@@ -31,6 +38,7 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
     if generated {
         object::set(&mut object, "name", metadata::generate_name(&base));
     }
+    signers::admit_create(call, &mut object)?;
     kind.default(&mut object);
     metadata::fill_new(&mut object, call.server.now());
     kind.prepare_create(&mut object);
@@ -43,6 +51,7 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
             errors,
         });
     }
+    escalation::check(call, &object, None)?;
     let dry = call.query.dry_run()?;
     for attempt in 0..ATTEMPTS {
         if attempt > 0 || dry {

@@ -289,6 +289,7 @@ fn shape_of(property: &Value) -> String {
     if let Some(name) = property["$ref"].as_str() {
         let short = name
             .trim_start_matches("io.k8s.apimachinery.pkg.")
+            .trim_start_matches("io.k8s.kube-aggregator.pkg.")
             .trim_start_matches("io.k8s.api.")
             .trim_start_matches("apis.");
         return match short {
@@ -296,7 +297,7 @@ fn shape_of(property: &Value) -> String {
             "util.intstr.IntOrString" => "IntOrString".to_owned(),
             "meta.v1.Time" => "Time".to_owned(),
             "meta.v1.MicroTime" => "MicroTime".to_owned(),
-            "meta.v1.FieldsV1" => "Json".to_owned(),
+            "meta.v1.FieldsV1" | "runtime.RawExtension" => "Json".to_owned(),
             short => format!("Message({short:?})"),
         };
     }
@@ -307,7 +308,10 @@ fn shape_of(property: &Value) -> String {
         ("integer", "int32") => "Int32".to_owned(),
         ("integer", "int64") => "Int64".to_owned(),
         ("array", _) => format!("List({})", shape_of(&property["items"])),
-        ("object", _) => format!("Map({})", shape_of(&property["additionalProperties"])),
+        ("object", _) => match shape_of(&property["additionalProperties"]).as_str() {
+            "List(String)" => "Map(Strings)".to_owned(),
+            value => format!("Map({value})"),
+        },
         other => format!("{other:?}"),
     }
 }
@@ -437,6 +441,15 @@ fn encode_item(number: u32, item: Item, value: &Value) -> Vec<u8> {
             part(number, [int(1, time.as_second()), nanos].concat())
         }
         Item::Json => part(number, part(1, value.to_string())),
+        Item::Strings => {
+            let strings = value.as_array().unwrap().iter();
+            part(
+                number,
+                strings
+                    .flat_map(|one| part(1, one.as_str().unwrap()))
+                    .collect::<Vec<u8>>(),
+            )
+        }
         Item::Message(name) => part(number, encode(facts::message(name), value)),
     }
 }
