@@ -4,6 +4,7 @@
 //! Beside the kinds: `value`, `write`, `check` and `column` are what they share;
 //! `not_acted_on` is the table of fields that are kept but have no effect yet.
 
+mod address;
 pub(crate) mod check;
 mod column;
 mod config_map;
@@ -12,14 +13,17 @@ mod endpoint_slice;
 mod event;
 mod lease;
 mod namespace;
+mod networking;
 mod node;
 mod not_acted_on;
 mod pod;
+mod rbac;
 mod replica_set;
 mod review;
 mod secret;
 mod service;
 mod service_account;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -223,6 +227,9 @@ pub trait Kind: Send + Sync + 'static {
     /// What is wrong with a change, beyond what [`Kind::validate`] (called too) says.
     fn validate_update(&self, _object: &Value, _old: &Value, _errors: &mut FieldErrors) {}
 
+    /// What is wrong with a write of the status subresource, beyond what both of them say.
+    fn validate_status(&self, _object: &Value, _old: &Value, _errors: &mut FieldErrors) {}
+
     /// What the user should know though the object is accepted: fields that are not acted on.
     fn warnings(&self, _object: &Value) -> Vec<String> {
         Vec::new()
@@ -285,24 +292,43 @@ pub struct Registry {
 impl Registry {
     /// The built-in kinds.
     pub fn builtin() -> Self {
-        let mut kinds: Vec<Arc<dyn Kind>> = vec![
-            Arc::new(config_map::ConfigMap),
-            Arc::new(event::Event),
-            Arc::new(namespace::Namespace),
-            Arc::new(node::Node),
-            Arc::new(pod::Pod),
-            Arc::new(secret::Secret),
-            Arc::new(service_account::ServiceAccount),
-            Arc::new(service::Service),
-            Arc::new(deployment::Deployment),
-            Arc::new(replica_set::ReplicaSet),
-            Arc::new(lease::Lease),
-            Arc::new(endpoint_slice::EndpointSlice),
-        ];
-        for review in review::Review::ALL {
-            kinds.push(Arc::new(review));
+        Self {
+            kinds: vec![
+                Arc::new(config_map::ConfigMap),
+                Arc::new(event::Event),
+                Arc::new(namespace::Namespace),
+                Arc::new(node::Node),
+                Arc::new(pod::Pod),
+                Arc::new(secret::Secret),
+                Arc::new(service_account::ServiceAccount),
+                Arc::new(service::Service),
+                Arc::new(deployment::Deployment),
+                Arc::new(replica_set::ReplicaSet),
+                Arc::new(lease::Lease),
+                Arc::new(endpoint_slice::EndpointSlice),
+                Arc::new(review::TOKEN),
+                Arc::new(review::SELF),
+                Arc::new(review::ACCESS),
+                Arc::new(review::LOCAL_ACCESS),
+                Arc::new(review::SELF_ACCESS),
+                Arc::new(review::SELF_RULES),
+                Arc::new(networking::ingress_class::IngressClass),
+                Arc::new(networking::ingress::Ingress),
+                Arc::new(networking::ip_address::IpAddress),
+                Arc::new(networking::network_policy::NetworkPolicy),
+                Arc::new(networking::service_cidr::ServiceCidr),
+                Arc::new(rbac::binding::ClusterRoleBinding),
+                Arc::new(rbac::role::ClusterRole),
+                Arc::new(rbac::binding::RoleBinding),
+                Arc::new(rbac::role::Role),
+                Arc::new(storage::csi_driver::CsiDriver),
+                Arc::new(storage::csi_node::CsiNode),
+                Arc::new(storage::csi_storage_capacity::CsiStorageCapacity),
+                Arc::new(storage::storage_class::StorageClass),
+                Arc::new(storage::volume_attachment::VolumeAttachment),
+                Arc::new(storage::volume_attributes_class::VolumeAttributesClass),
+            ],
         }
-        Self { kinds }
     }
 
     /// Finds the kind served at `/apis/<group>/<version>/…/<plural>`.

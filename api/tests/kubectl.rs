@@ -142,7 +142,22 @@ async fn it_lists_every_kind() {
         selfsubjectrulesreviews authorization.k8s.io/v1 false SelfSubjectRulesReview create
         subjectaccessreviews authorization.k8s.io/v1 false SubjectAccessReview create
         leases coordination.k8s.io/v1 true Lease create,delete,deletecollection,get,list,patch,update,watch
-        endpointslices discovery.k8s.io/v1 true EndpointSlice create,delete,deletecollection,get,list,patch,update,watch"#]].assert_eq(&rows.join("\n"));
+        endpointslices discovery.k8s.io/v1 true EndpointSlice create,delete,deletecollection,get,list,patch,update,watch
+        ingressclasses networking.k8s.io/v1 false IngressClass create,delete,deletecollection,get,list,patch,update,watch
+        ingresses ing networking.k8s.io/v1 true Ingress create,delete,deletecollection,get,list,patch,update,watch
+        ipaddresses ip networking.k8s.io/v1 false IPAddress create,delete,deletecollection,get,list,patch,update,watch
+        networkpolicies netpol networking.k8s.io/v1 true NetworkPolicy create,delete,deletecollection,get,list,patch,update,watch
+        servicecidrs networking.k8s.io/v1 false ServiceCIDR create,delete,deletecollection,get,list,patch,update,watch
+        clusterrolebindings rbac.authorization.k8s.io/v1 false ClusterRoleBinding create,delete,deletecollection,get,list,patch,update,watch
+        clusterroles rbac.authorization.k8s.io/v1 false ClusterRole create,delete,deletecollection,get,list,patch,update,watch
+        rolebindings rbac.authorization.k8s.io/v1 true RoleBinding create,delete,deletecollection,get,list,patch,update,watch
+        roles rbac.authorization.k8s.io/v1 true Role create,delete,deletecollection,get,list,patch,update,watch
+        csidrivers storage.k8s.io/v1 false CSIDriver create,delete,deletecollection,get,list,patch,update,watch
+        csinodes storage.k8s.io/v1 false CSINode create,delete,deletecollection,get,list,patch,update,watch
+        csistoragecapacities storage.k8s.io/v1 true CSIStorageCapacity create,delete,deletecollection,get,list,patch,update,watch
+        storageclasses sc storage.k8s.io/v1 false StorageClass create,delete,deletecollection,get,list,patch,update,watch
+        volumeattachments storage.k8s.io/v1 false VolumeAttachment create,delete,deletecollection,get,list,patch,update,watch
+        volumeattributesclasses vac storage.k8s.io/v1 false VolumeAttributesClass create,delete,deletecollection,get,list,patch,update,watch"#]].assert_eq(&rows.join("\n"));
 }
 
 #[tokio::test]

@@ -31,28 +31,28 @@ const fn names(
 const AUTHENTICATION: &str = "authentication.k8s.io";
 const AUTHORIZATION: &str = "authorization.k8s.io";
 
-static TOKEN: Names = names(
+static TOKEN_NAMES: Names = names(
     AUTHENTICATION,
     "TokenReview",
     "tokenreviews",
     "tokenreview",
     "io.k8s.api.authentication.v1.TokenReview",
 );
-static SELF: Names = names(
+static SELF_NAMES: Names = names(
     AUTHENTICATION,
     "SelfSubjectReview",
     "selfsubjectreviews",
     "selfsubjectreview",
     "io.k8s.api.authentication.v1.SelfSubjectReview",
 );
-static ACCESS: Names = names(
+static ACCESS_NAMES: Names = names(
     AUTHORIZATION,
     "SubjectAccessReview",
     "subjectaccessreviews",
     "subjectaccessreview",
     "io.k8s.api.authorization.v1.SubjectAccessReview",
 );
-static LOCAL_ACCESS: Names = Names {
+static LOCAL_ACCESS_NAMES: Names = Names {
     namespaced: true,
     ..names(
         AUTHORIZATION,
@@ -62,14 +62,14 @@ static LOCAL_ACCESS: Names = Names {
         "io.k8s.api.authorization.v1.LocalSubjectAccessReview",
     )
 };
-static SELF_ACCESS: Names = names(
+static SELF_ACCESS_NAMES: Names = names(
     AUTHORIZATION,
     "SelfSubjectAccessReview",
     "selfsubjectaccessreviews",
     "selfsubjectaccessreview",
     "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
 );
-static SELF_RULES: Names = names(
+static SELF_RULES_NAMES: Names = names(
     AUTHORIZATION,
     "SelfSubjectRulesReview",
     "selfsubjectrulesreviews",
@@ -77,17 +77,12 @@ static SELF_RULES: Names = names(
     "io.k8s.api.authorization.v1.SelfSubjectRulesReview",
 );
 
-impl Review {
-    /// All of them.
-    pub(super) const ALL: [Self; 6] = [
-        Self(&TOKEN),
-        Self(&SELF),
-        Self(&ACCESS),
-        Self(&LOCAL_ACCESS),
-        Self(&SELF_ACCESS),
-        Self(&SELF_RULES),
-    ];
-}
+pub(super) const TOKEN: Review = Review(&TOKEN_NAMES);
+pub(super) const SELF: Review = Review(&SELF_NAMES);
+pub(super) const ACCESS: Review = Review(&ACCESS_NAMES);
+pub(super) const LOCAL_ACCESS: Review = Review(&LOCAL_ACCESS_NAMES);
+pub(super) const SELF_ACCESS: Review = Review(&SELF_ACCESS_NAMES);
+pub(super) const SELF_RULES: Review = Review(&SELF_RULES_NAMES);
 
 impl Kind for Review {
     fn names(&self) -> &Names {

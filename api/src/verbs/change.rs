@@ -60,6 +60,8 @@ pub(crate) async fn change(
         let old: Value = serde_json::from_slice(&item.decoded.value).map_err(Error::internal)?;
         let edited = edit(&old).and_then(|mut object| {
             prepare(call, part, &mut object, &old)?;
+            escalation::check(call, &object, Some(&old))?;
+            signers::admit_change(call, part, &object, &old)?;
             let ops = admission::admit_update(call, &mut object, &old)?;
             Ok((object, ops))
         });
@@ -134,14 +136,17 @@ fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Result<(
     metadata::validate(call, object, &mut errors);
     kind.validate(object, &mut errors);
     kind.validate_update(object, old, &mut errors);
-    if !errors.is_empty() {
-        return Err(Error::Invalid {
+    if part == Part::Status {
+        kind.validate_status(object, old, &mut errors);
+    }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Invalid {
             subject: call.subject(object::name(old)),
             errors,
-        });
+        })
     }
-    escalation::check(call, object, Some(old))?;
-    signers::admit_change(call, part, object, old)
 }
 
 /// True if this write takes away the last thing that held a deleted object.

@@ -506,6 +506,23 @@ fn an_object_of_every_type_comes_through() {
     assert_eq!(read.value, deployment());
 }
 
+#[test]
+fn lists_of_strings_in_a_map_come_through() {
+    let request = json!({
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "spec": {
+            "request": "eA==",
+            "signerName": "example.com/s",
+            "extra": {"scopes": ["a", "b"], "none": []},
+        },
+    });
+    let (version, kind) = ("certificates.k8s.io/v1", "CertificateSigningRequest");
+    let message = facts::object(version, kind).unwrap();
+    let bytes = body(version, kind, &[encode(message, &request)]);
+    assert_eq!(protobuf(&bytes, "v1", "Pod").unwrap().value, request);
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(raw in proptest::collection::vec(any::<u8>(), 0..80), kind in 0..4_usize) {
