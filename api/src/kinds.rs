@@ -22,6 +22,7 @@ mod not_acted_on;
 mod pod;
 mod rbac;
 mod replica_set;
+mod review;
 mod secret;
 mod service;
 mod service_account;
@@ -82,6 +83,9 @@ pub enum Subresource {
     Binding,
     Eviction,
     Finalize,
+    /// What the object itself serves over HTTP.
+    Proxy,
+    Token,
 }
 
 impl Subresource {
@@ -94,6 +98,8 @@ impl Subresource {
             Self::Binding => "binding",
             Self::Eviction => "eviction",
             Self::Finalize => "finalize",
+            Self::Proxy => "proxy",
+            Self::Token => "token",
         }
     }
 
@@ -102,7 +108,8 @@ impl Subresource {
         match self {
             Self::Status | Self::Scale => &["get", "patch", "update"],
             Self::Log => &["get"],
-            Self::Binding | Self::Eviction => &["create"],
+            Self::Binding | Self::Eviction | Self::Token => &["create"],
+            Self::Proxy => &["create", "delete", "get", "patch", "update"],
             Self::Finalize => &["update"],
         }
     }
@@ -110,7 +117,7 @@ impl Subresource {
     /// Group, version, kind and definition of what is sent, where it is not the object itself.
     pub fn own_kind(self) -> Option<[&'static str; 4]> {
         match self {
-            Self::Status | Self::Log | Self::Finalize => None,
+            Self::Status | Self::Log | Self::Finalize | Self::Proxy => None,
             Self::Scale => Some([
                 "autoscaling",
                 "v1",
@@ -119,6 +126,12 @@ impl Subresource {
             ]),
             Self::Binding => Some(["", "v1", "Binding", "io.k8s.api.core.v1.Binding"]),
             Self::Eviction => Some(["policy", "v1", "Eviction", "io.k8s.api.policy.v1.Eviction"]),
+            Self::Token => Some([
+                "authentication.k8s.io",
+                "v1",
+                "TokenRequest",
+                "io.k8s.api.authentication.v1.TokenRequest",
+            ]),
         }
     }
 }
@@ -166,6 +179,11 @@ pub trait Kind: Send + Sync + 'static {
     /// How its objects are stored, if not as it serves them.
     fn conversion(&self) -> Option<&'static Conversion> {
         None
+    }
+
+    /// False for a kind that is answered at its creation and never kept.
+    fn is_stored(&self) -> bool {
+        true
     }
 
     /// Subresources that it serves.
@@ -312,6 +330,12 @@ impl Registry {
                 Arc::new(autoscaling::HorizontalPodAutoscalerV1),
                 Arc::new(lease::Lease),
                 Arc::new(endpoint_slice::EndpointSlice),
+                Arc::new(review::TOKEN),
+                Arc::new(review::SELF),
+                Arc::new(review::ACCESS),
+                Arc::new(review::LOCAL_ACCESS),
+                Arc::new(review::SELF_ACCESS),
+                Arc::new(review::SELF_RULES),
                 Arc::new(networking::ingress_class::IngressClass),
                 Arc::new(networking::ingress::Ingress),
                 Arc::new(networking::ip_address::IpAddress),

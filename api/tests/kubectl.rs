@@ -136,6 +136,12 @@ async fn it_lists_every_kind() {
         deployments deploy apps/v1 true Deployment create,delete,deletecollection,get,list,patch,update,watch all
         replicasets rs apps/v1 true ReplicaSet create,delete,deletecollection,get,list,patch,update,watch all
         horizontalpodautoscalers hpa autoscaling/v2 true HorizontalPodAutoscaler create,delete,deletecollection,get,list,patch,update,watch all
+        selfsubjectreviews authentication.k8s.io/v1 false SelfSubjectReview create
+        tokenreviews authentication.k8s.io/v1 false TokenReview create
+        localsubjectaccessreviews authorization.k8s.io/v1 true LocalSubjectAccessReview create
+        selfsubjectaccessreviews authorization.k8s.io/v1 false SelfSubjectAccessReview create
+        selfsubjectrulesreviews authorization.k8s.io/v1 false SelfSubjectRulesReview create
+        subjectaccessreviews authorization.k8s.io/v1 false SubjectAccessReview create
         leases coordination.k8s.io/v1 true Lease create,delete,deletecollection,get,list,patch,update,watch
         endpointslices discovery.k8s.io/v1 true EndpointSlice create,delete,deletecollection,get,list,patch,update,watch
         events ev events.k8s.io/v1 true Event create,delete,deletecollection,get,list,patch,update,watch

@@ -78,6 +78,19 @@ pub(super) fn of(root: &str, kind: &dyn Kind) -> Map<String, Value> {
     };
     let operations = Operations { names };
     let mut paths = Map::new();
+    if kind.verbs() == ["create"] {
+        let outer: &[&str] = if names.namespaced {
+            &["namespace"]
+        } else {
+            &[]
+        };
+        let own = json!({
+            "post": operations.write("post", "create", names.definition, None, WRITE),
+            "parameters": path_parameters(outer),
+        });
+        paths.insert(scope, own);
+        return paths;
+    }
     if names.namespaced {
         let mut everywhere = json!({ "get": operations.list("ForAllNamespaces") });
         everywhere["parameters"] = path_parameters(&[]);
@@ -112,7 +125,8 @@ pub(super) fn of(root: &str, kind: &dyn Kind) -> Map<String, Value> {
             "parameters": path_parameters(inner),
         }),
     );
-    for subresource in kind.subresources() {
+    let described = |subresource: &&Subresource| **subresource != Subresource::Proxy;
+    for subresource in kind.subresources().iter().filter(described) {
         let mut path = operations.subresource(*subresource);
         path["parameters"] = path_parameters(inner);
         paths.insert(format!("{scope}/{{name}}/{}", subresource.path()), path);
@@ -133,9 +147,11 @@ impl Operations<'_> {
         let part = Some(subresource);
         match subresource {
             Subresource::Log => json!({ "get": self.read(part, LOG) }),
-            Subresource::Binding | Subresource::Eviction => json!({
+            Subresource::Binding | Subresource::Eviction | Subresource::Token => json!({
                 "post": self.write("post", "create", definition, part, WRITE),
             }),
+            // Whatever is behind it says what it takes.
+            Subresource::Proxy => json!({}),
             Subresource::Finalize => json!({
                 "put": self.write("put", "replace", definition, part, WRITE),
             }),
