@@ -130,16 +130,25 @@ pub(crate) async fn remove(
 ) -> Result<Deleted, Error> {
     admission::admit_delete(call, name)?;
     let key = call.key(name);
-    for _ in 0..ATTEMPTS {
-        call.server.cache.fresh().await?;
-        let item = call
-            .server
-            .cache
-            .get(&key)
-            .ok_or_else(|| call.not_found(name))?;
+    for attempt in 0..ATTEMPTS {
+        // As for a change: what the cache has will do for the first time, since the commit fails if it
+        // is not the newest; an answer without a commit must be of the newest state.
+        let newest = attempt > 0 || options.dry_run;
+        if newest {
+            call.server.cache.fresh().await?;
+        }
+        let Some(item) = call.server.cache.get(&key) else {
+            if newest {
+                return Err(call.not_found(name));
+            }
+            continue;
+        };
         let mut object: Value =
             serde_json::from_slice(&item.decoded.value).map_err(Error::internal)?;
-        check_preconditions(call, name, &object, options)?;
+        match check_preconditions(call, name, &object, options) {
+            Err(_) if !newest => continue,
+            checked => checked?,
+        }
         let held = |object: &Value| is_held(call, object);
         let plan = plan(
             &*call.resource.kind,
@@ -150,6 +159,7 @@ pub(crate) async fn remove(
         );
         let expect = Expect::At(item.revision);
         let (ops, value, removed) = match plan {
+            Plan::Nothing if !newest => continue,
             Plan::Nothing => {
                 return Ok(Deleted {
                     bytes: item.decoded.value.clone(),
