@@ -15,6 +15,7 @@ mod namespace;
 mod node;
 mod not_acted_on;
 mod pod;
+mod rbac;
 mod replica_set;
 mod secret;
 mod service;
@@ -22,13 +23,17 @@ mod service_account;
 #[cfg(test)]
 mod tests;
 mod value;
+mod version;
 mod write;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use crate::field::FieldErrors;
+use crate::{
+    field::FieldErrors,
+    schema::{self, Schema},
+};
 
 /// What a kind is called and where it is served.
 #[derive(Clone, Debug)]
@@ -139,6 +144,12 @@ pub struct Column {
 /// A kind as the verbs see it. Objects have been checked against the schema before any method.
 pub trait Kind: Send + Sync + 'static {
     fn names(&self) -> &Names;
+
+    /// What its objects look like.
+    fn schema(&self) -> Schema {
+        schema::builtin(self.names().definition)
+            .expect("every built-in kind has a definition in the structural schema")
+    }
 
     /// What may be done with it.
     fn verbs(&self) -> &[&'static str] {
@@ -281,6 +292,10 @@ impl Registry {
                 Arc::new(replica_set::ReplicaSet),
                 Arc::new(lease::Lease),
                 Arc::new(endpoint_slice::EndpointSlice),
+                Arc::new(rbac::binding::ClusterRoleBinding),
+                Arc::new(rbac::role::ClusterRole),
+                Arc::new(rbac::binding::RoleBinding),
+                Arc::new(rbac::role::Role),
             ],
         }
     }
@@ -293,28 +308,33 @@ impl Registry {
         })
     }
 
-    /// The group-versions that are served, the core group first, with their kinds.
+    /// The group-versions that are served, in the order in which clients should prefer them.
     pub fn group_versions(&self) -> Vec<GroupVersion<'_>> {
-        let mut groups: Vec<GroupVersion<'_>> = Vec::new();
-        for kind in &self.kinds {
-            let (group, version) = (kind.names().group, kind.names().version);
-            match groups
-                .iter_mut()
-                .find(|known| (known.group, known.version) == (group, version))
-            {
-                Some(known) => known.kinds.push(kind.as_ref()),
-                None => groups.push(GroupVersion {
-                    group,
-                    version,
-                    kinds: vec![kind.as_ref()],
-                }),
-            }
-        }
-        groups
+        group_versions(self.kinds.iter().map(|kind| &**kind))
     }
 
     /// All of them, in a fixed order.
     pub fn all(&self) -> &[Arc<dyn Kind>] {
         &self.kinds
     }
+}
+
+/// Kinds by group and version: groups in Kubernetes' order, the newest stable version first.
+pub(crate) fn group_versions<'a>(
+    kinds: impl Iterator<Item = &'a dyn Kind>,
+) -> Vec<GroupVersion<'a>> {
+    let mut groups: BTreeMap<_, GroupVersion<'a>> = BTreeMap::new();
+    for kind in kinds {
+        let (group, version) = (kind.names().group, kind.names().version);
+        groups
+            .entry((version::group_rank(group), version::rank(version)))
+            .or_insert_with(|| GroupVersion {
+                group,
+                version,
+                kinds: Vec::new(),
+            })
+            .kinds
+            .push(kind);
+    }
+    groups.into_values().collect()
 }

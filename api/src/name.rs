@@ -46,6 +46,17 @@ pub(crate) fn subdomain_problems(text: &str) -> Vec<String> {
     problems
 }
 
+/// A name that only has to fit into a path: `system:node`.
+pub(crate) fn segment_problems(text: &str) -> Vec<String> {
+    if [".", ".."].contains(&text) {
+        return vec![format!("may not be '{text}'")];
+    }
+    let unfit = ['/', '%'].into_iter().filter(|unfit| text.contains(*unfit));
+    unfit
+        .map(|unfit| format!("may not contain '{unfit}'"))
+        .collect()
+}
+
 /// The key of a label or an annotation, or a finalizer: an optional subdomain and a slash, then a name.
 pub(crate) fn qualified_problems(key: &str) -> Vec<String> {
     const NAME: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and \

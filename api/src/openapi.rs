@@ -1,8 +1,8 @@
 //! What clients may send and get, as OpenAPI: `/openapi/v3`, an index with a digest for each document
 //! and one document a group-version; `/openapi/v2`, all in one, as JSON or protobuf.
 //!
-//! Reads the registry and the facts; the documents are built at the first request and kept as bytes.
-//! kubectl plans its patches by these documents, so a definition is published with every
+//! Reads the catalog and the facts; the documents of what is served are built at the first request and
+//! kept as bytes. kubectl plans its patches by these documents, so a definition is published with every
 //! `x-kubernetes-*` extension that it has or not at all.
 //!
 //! - [`document`]: one document of v3: [`paths`] and their [`parameters`], and [`schemas`].
@@ -19,7 +19,7 @@ mod values;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, LazyLock, OnceLock},
+    sync::{Arc, OnceLock},
 };
 
 use axum::{
@@ -35,9 +35,10 @@ use serde_json::{Value, json};
 
 use crate::{
     accept,
+    catalog::Catalog,
     discovery::{etag, hash, is_known},
     error::Error,
-    kinds::{GroupVersion, Registry},
+    kinds::GroupVersion,
 };
 use descriptions::Descriptions;
 
@@ -62,19 +63,14 @@ struct Document {
     hash: String,
 }
 
-type Shared = Arc<LazyLock<Documents, Box<dyn FnOnce() -> Documents + Send>>>;
-
 /// Routes of the index and the documents.
-pub fn router(registry: Arc<Registry>) -> Router {
-    let documents: Shared = Arc::new(LazyLock::new(Box::new(move || {
-        Documents::build(&registry.group_versions())
-    })));
+pub fn router(catalog: Arc<Catalog>) -> Router {
     Router::new()
         .route("/openapi/v2", get(whole))
         .route("/openapi/v3", get(index))
         .route("/openapi/v3/", get(index))
         .route("/openapi/v3/{*path}", get(one))
-        .with_state(documents)
+        .with_state(catalog)
 }
 
 impl Documents {
@@ -130,16 +126,20 @@ impl Documents {
     }
 }
 
-async fn index(State(documents): State<Shared>, headers: HeaderMap) -> Response {
+async fn index(State(catalog): State<Arc<Catalog>>, headers: HeaderMap) -> Response {
+    let served = catalog.served();
+    let documents = served.openapi();
     answer(&documents.index, "application/json", &headers, "no-cache")
 }
 
 async fn one(
-    State(documents): State<Shared>,
+    State(catalog): State<Arc<Catalog>>,
     Path(path): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
+    let served = catalog.served();
+    let documents = served.openapi();
     let path = path.trim_end_matches('/');
     let Some(document) = documents.all.get(path) else {
         return Error::NoSuchPath.into_response();
@@ -163,7 +163,9 @@ async fn one(
     }
 }
 
-async fn whole(State(documents): State<Shared>, headers: HeaderMap) -> Response {
+async fn whole(State(catalog): State<Arc<Catalog>>, headers: HeaderMap) -> Response {
+    let served = catalog.served();
+    let documents = served.openapi();
     let mut ranges = accept::ranges(&headers).peekable();
     let wants_json = ranges.peek().is_none();
     let protobuf = ranges.find_map(|range| match range.is(V2_PROTOBUF) {
@@ -201,9 +203,10 @@ mod tests {
     use tower::util::ServiceExt as _;
 
     use super::*;
+    use crate::kinds::Registry;
 
     async fn ask(path: &str, accept: &str) -> (StatusCode, HeaderMap, Bytes) {
-        let router = router(Arc::new(Registry::builtin()));
+        let router = router(Catalog::new(&Registry::builtin()));
         let request = http::Request::get(path).header(header::ACCEPT, accept);
         let request = request.body(Body::empty()).expect("a request");
         let response = router.oneshot(request).await.expect("it cannot fail");

@@ -23,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admission::ServiceRange,
     auth::{Authorizer, StaticToken, User, rules},
-    bootstrap, discovery, expiry,
+    bootstrap,
+    catalog::Catalog,
+    discovery, expiry,
     kinds::Registry,
     openapi,
     proxy::NodeProxy,
@@ -70,7 +72,7 @@ pub struct Config {
 #[derive(Clone)]
 pub struct Apiserver {
     server: Arc<Server>,
-    /// Discovery and OpenAPI: made once, shared by every router.
+    /// Discovery and OpenAPI, shared by every router.
     documents: Router,
 }
 
@@ -85,9 +87,10 @@ impl Apiserver {
         config: Config,
     ) -> Self {
         let authorizer: Arc<dyn Authorizer> = Arc::new(rules::Fixed);
+        let catalog = Catalog::new(&registry);
         Self {
-            documents: discovery::router(registry.clone()).merge(openapi::router(registry.clone())),
-            server: Arc::new(Server::new(cache, registry, node_proxy, authorizer, config)),
+            documents: discovery::router(catalog.clone()).merge(openapi::router(catalog.clone())),
+            server: Arc::new(Server::new(cache, catalog, node_proxy, authorizer, config)),
         }
     }
 

@@ -24,8 +24,12 @@ use crate::{
     serve::Draining,
     subresources::{binding, finalize, log, scale, status},
     verbs::{
-        accept, call::Call, change::Part, create, delete, deletecollection, get, list, patch,
-        query::Query, update, watch,
+        accept, answer,
+        call::{Call, Warnings},
+        change::Part,
+        create, delete, deletecollection, get, list, patch,
+        query::Query,
+        update, watch,
     },
 };
 
@@ -109,8 +113,7 @@ impl Parts {
         let target = &self.target;
         let resource = server
             .find(&target.group, &target.version, &target.plural)
-            .ok_or(Error::NoSuchPath)?
-            .clone();
+            .ok_or(Error::NoSuchPath)?;
         let names = resource.names();
         if !names.namespaced && !target.namespace.is_empty() {
             return Err(Error::NoSuchPath);
@@ -132,6 +135,7 @@ impl Parts {
         let call = Call {
             namespace: target.namespace.clone(),
             name: target.name.clone().unwrap_or_default(),
+            subresource: subresource.map_or("", Subresource::path),
             view: match subresource {
                 None | Some(Subresource::Status) => accept::view(&self.headers)?,
                 Some(_) => accept::View::Object,
@@ -140,6 +144,7 @@ impl Parts {
             query: self.query,
             headers: self.headers,
             draining: self.draining,
+            warnings: Warnings::default(),
             resource,
             server,
         };
@@ -154,7 +159,8 @@ impl Parts {
         } else {
             read_body(body, call.server.config.limits.body_bytes).await?
         };
-        match subresource {
+        let warnings = call.warnings.clone();
+        let answered = match subresource {
             None => serve_object(call, self.verb, &body).await,
             Some(Subresource::Status) => status::serve(&call, &self.method, &body).await,
             Some(Subresource::Scale) => scale::serve(&call, &self.method, &body).await,
@@ -162,7 +168,10 @@ impl Parts {
             Some(Subresource::Binding) => binding::serve(&call, &self.method, &body).await,
             Some(Subresource::Finalize) => finalize::serve(&call, &self.method, &body).await,
             Some(Subresource::Eviction) => Err(Error::NoSuchPath),
-        }
+        };
+        let mut response = answered.unwrap_or_else(Error::into_response);
+        answer::warn(&mut response, &warnings.take());
+        Ok(response)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What every request needs: the cache, the kinds with their schemas, and the bounds.
+//! What every request needs: the cache, the kinds that are served, and the bounds.
 
 use std::sync::Arc;
 
@@ -8,9 +8,10 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     auth::{Authorizer, tokens::Tokens},
-    kinds::{Kind, Names, Registry},
+    catalog::Catalog,
+    kinds::{Kind, Names},
     proxy::NodeProxy,
-    schema::{self, Schema},
+    schema::Schema,
     server::Config,
 };
 
@@ -22,6 +23,17 @@ pub(crate) struct Resource {
 }
 
 impl Resource {
+    /// A kind with its schema, under its own key.
+    pub(crate) fn new(kind: Arc<dyn Kind>) -> Self {
+        let names = kind.names();
+        let key = ResourceKey::new(names.group, names.plural);
+        Self {
+            schema: kind.schema(),
+            key,
+            kind,
+        }
+    }
+
     pub(crate) fn names(&self) -> &Names {
         self.kind.names()
     }
@@ -38,8 +50,7 @@ impl Resource {
 
 pub(crate) struct Server {
     pub(crate) cache: Cache,
-    /// One for each kind of the registry, in its order.
-    pub(crate) resources: Vec<Arc<Resource>>,
+    pub(crate) catalog: Arc<Catalog>,
     pub(crate) node_proxy: Arc<dyn NodeProxy>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tokens: Tokens,
@@ -53,25 +64,14 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(
         cache: Cache,
-        registry: Arc<Registry>,
+        catalog: Arc<Catalog>,
         node_proxy: Arc<dyn NodeProxy>,
         authorizer: Arc<dyn Authorizer>,
         config: Config,
     ) -> Self {
-        let resources = registry.all().iter().map(|kind| {
-            let names = kind.names();
-            let schema = schema::builtin(names.definition)
-                .expect("every built-in kind has a definition in the structural schema");
-            let resource = Resource {
-                kind: kind.clone(),
-                schema,
-                key: ResourceKey::new(names.group, names.plural),
-            };
-            Arc::new(resource)
-        });
         Self {
-            resources: resources.collect(),
             cache,
+            catalog,
             node_proxy,
             authorizer,
             tokens: Tokens::new(&config.tokens),
@@ -82,11 +82,9 @@ impl Server {
         }
     }
 
-    pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
-        self.resources.iter().find(|resource| {
-            let names = resource.names();
-            names.plural == plural && names.group == group && names.version == version
-        })
+    /// Finds the resource that is served now at a path.
+    pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
+        self.catalog.served().find(group, version, plural)
     }
 
     pub(crate) fn now(&self) -> Timestamp {

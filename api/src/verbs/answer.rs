@@ -71,6 +71,14 @@ fn warning(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()).ok()
 }
 
+/// Adds `Warning` headers to an answer.
+pub(crate) fn warn(response: &mut Response, warnings: &[String]) {
+    let headers = response.headers_mut();
+    for value in warnings.iter().filter_map(|text| warning(text)) {
+        headers.append(header::WARNING, value);
+    }
+}
+
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.body));
@@ -80,9 +88,7 @@ impl IntoResponse for Answer {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),
         );
-        for value in self.warnings.iter().filter_map(|text| warning(text)) {
-            headers.append(header::WARNING, value);
-        }
+        warn(&mut response, &self.warnings);
         response
     }
 }

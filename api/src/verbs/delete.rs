@@ -4,11 +4,11 @@ use bytes::Bytes;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use store::{Commit, Expect, Group, Op};
+use store::{Commit, Expect, Op};
 
 use super::{answer::Answer, call::Call, change::is_held, create::ATTEMPTS, decode, view};
 use crate::{
-    admission::{self, lifecycle},
+    admission::{self, Review, lifecycle},
     codec,
     error::Error,
     kinds::Kind,
@@ -128,7 +128,8 @@ pub(crate) async fn remove(
     name: &str,
     options: &DeleteOptions,
 ) -> Result<Deleted, Error> {
-    admission::admit_delete(call, name)?;
+    let review = Review::delete(call, name, options.dry_run);
+    lifecycle::admit(&review)?;
     let key = call.key(name);
     for _ in 0..ATTEMPTS {
         call.server.cache.fresh().await?;
@@ -140,6 +141,8 @@ pub(crate) async fn remove(
         let mut object: Value =
             serde_json::from_slice(&item.decoded.value).map_err(Error::internal)?;
         check_preconditions(call, name, &object, options)?;
+        admission::mutate(&review, None, Some(&object)).await?;
+        let admitted = admission::validate(&review, None, Some(&object)).await?;
         let held = |object: &Value| is_held(call, object);
         let plan = plan(
             &*call.resource.kind,
@@ -184,7 +187,7 @@ pub(crate) async fn remove(
         let revision = if options.dry_run {
             item.revision
         } else {
-            match call.server.cache.write(Group { ops }).await? {
+            match admitted.commit(call, ops).await? {
                 Commit::Done(revisions) => revisions.last().copied().unwrap_or_default(),
                 Commit::Conflict { .. } => continue,
             }
