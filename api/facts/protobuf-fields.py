@@ -27,11 +27,29 @@ ROOTS = [
     ("core.v1.ServiceAccount", "v1", "ServiceAccount"),
     ("core.v1.Event", "v1", "Event"),
     ("core.v1.Binding", "v1", "Binding"),
+    ("core.v1.ComponentStatus", "v1", "ComponentStatus"),
+    ("core.v1.Endpoints", "v1", "Endpoints"),
+    ("core.v1.LimitRange", "v1", "LimitRange"),
+    ("core.v1.PersistentVolume", "v1", "PersistentVolume"),
+    ("core.v1.PersistentVolumeClaim", "v1", "PersistentVolumeClaim"),
+    ("core.v1.PodTemplate", "v1", "PodTemplate"),
+    ("core.v1.ReplicationController", "v1", "ReplicationController"),
+    ("core.v1.ResourceQuota", "v1", "ResourceQuota"),
+    ("apps.v1.ControllerRevision", "apps/v1", "ControllerRevision"),
+    ("apps.v1.DaemonSet", "apps/v1", "DaemonSet"),
+    ("apps.v1.StatefulSet", "apps/v1", "StatefulSet"),
     ("apps.v1.ReplicaSet", "apps/v1", "ReplicaSet"),
     ("apps.v1.Deployment", "apps/v1", "Deployment"),
     ("autoscaling.v1.Scale", "autoscaling/v1", "Scale"),
+    ("autoscaling.v1.HorizontalPodAutoscaler", "autoscaling/v1", "HorizontalPodAutoscaler"),
+    ("autoscaling.v2.HorizontalPodAutoscaler", "autoscaling/v2", "HorizontalPodAutoscaler"),
+    ("batch.v1.CronJob", "batch/v1", "CronJob"),
+    ("batch.v1.Job", "batch/v1", "Job"),
     ("coordination.v1.Lease", "coordination.k8s.io/v1", "Lease"),
     ("discovery.v1.EndpointSlice", "discovery.k8s.io/v1", "EndpointSlice"),
+    ("events.v1.Event", "events.k8s.io/v1", "Event"),
+    ("policy.v1.Eviction", "policy/v1", "Eviction"),
+    ("policy.v1.PodDisruptionBudget", "policy/v1", "PodDisruptionBudget"),
     ("meta.v1.DeleteOptions", "*", "DeleteOptions"),
 ]
 
@@ -46,7 +64,7 @@ SPECIAL = {
 }
 
 # Messages whose fields JSON writes among those of their owner.
-INLINE = {"handler", "volume_source", "ephemeral_container_common", "local_object_reference"}
+INLINE = {"handler", "volume_source", "persistent_volume_source", "ephemeral_container_common", "local_object_reference"}
 
 # What the crate, made from 1.35, has and 1.36 has no more.
 GONE = {"core.v1.PodSpec.workload_ref"}
@@ -55,10 +73,30 @@ GONE = {"core.v1.PodSpec.workload_ref"}
 KEPT = """
 apps.v1.DeploymentSpec replicas revisionHistoryLimit progressDeadlineSeconds
 apps.v1.DeploymentStatus collisionCount terminatingReplicas
+apps.v1.DaemonSetSpec revisionHistoryLimit
+apps.v1.DaemonSetStatus collisionCount
 apps.v1.ReplicaSetSpec replicas
 apps.v1.ReplicaSetStatus terminatingReplicas
+apps.v1.RollingUpdateStatefulSetStrategy partition
+apps.v1.StatefulSetOrdinals start
+apps.v1.StatefulSetSpec replicas revisionHistoryLimit
+apps.v1.StatefulSetStatus collisionCount availableReplicas
+autoscaling.v1.HorizontalPodAutoscalerSpec minReplicas targetCPUUtilizationPercentage
+autoscaling.v1.HorizontalPodAutoscalerStatus observedGeneration currentCPUUtilizationPercentage
+autoscaling.v2.HPAScalingRules stabilizationWindowSeconds selectPolicy
+autoscaling.v2.HorizontalPodAutoscalerSpec minReplicas
+autoscaling.v2.HorizontalPodAutoscalerStatus observedGeneration
+autoscaling.v2.MetricTarget averageUtilization
+autoscaling.v2.MetricValueStatus averageUtilization
+batch.v1.CronJobSpec timeZone startingDeadlineSeconds suspend successfulJobsHistoryLimit failedJobsHistoryLimit
+batch.v1.JobSpec parallelism completions activeDeadlineSeconds backoffLimit backoffLimitPerIndex maxFailedIndexes
+batch.v1.JobSpec manualSelector ttlSecondsAfterFinished completionMode suspend podReplacementPolicy managedBy
+batch.v1.JobStatus terminating ready failedIndexes
+batch.v1.PodFailurePolicyOnExitCodesRequirement containerName
+batch.v1.SuccessPolicyRule succeededIndexes succeededCount
 coordination.v1.LeaseSpec holderIdentity leaseDurationSeconds leaseTransitions strategy preferredHolder
 core.v1.AppArmorProfile localhostProfile
+core.v1.AzureFilePersistentVolumeSource secretNamespace
 core.v1.AzureDiskVolumeSource cachingMode fsType readOnly kind
 core.v1.CSIVolumeSource readOnly fsType
 core.v1.ClientIPConfig timeoutSeconds
@@ -72,21 +110,28 @@ core.v1.Container restartPolicy
 core.v1.ContainerStatus started stopSignal
 core.v1.DownwardAPIVolumeFile mode
 core.v1.DownwardAPIVolumeSource defaultMode
+core.v1.EndpointAddress nodeName
+core.v1.EndpointPort appProtocol
 core.v1.EphemeralContainerCommon restartPolicy
 core.v1.Event reportingComponent reportingInstance
 core.v1.FCVolumeSource lun
 core.v1.FileKeySelector optional
 core.v1.GRPCAction service
 core.v1.HostPathVolumeSource type
+core.v1.GlusterfsPersistentVolumeSource endpointsNamespace
+core.v1.ISCSIPersistentVolumeSource initiatorName
 core.v1.ISCSIVolumeSource initiatorName
 core.v1.KeyToPath mode
 core.v1.Lifecycle stopSignal
+core.v1.LocalVolumeSource fsType
 core.v1.LoadBalancerIngress ipMode
 core.v1.NodeFeatures supplementalGroupsPolicy
 core.v1.NodeRuntimeHandler name
 core.v1.NodeRuntimeHandlerFeatures recursiveReadOnlyMounts userNamespaces
 core.v1.NodeSwapStatus capacity
 core.v1.PersistentVolumeClaimSpec storageClassName volumeMode volumeAttributesClassName
+core.v1.PersistentVolumeClaimStatus currentVolumeAttributesClassName
+core.v1.PersistentVolumeSpec volumeMode volumeAttributesClassName
 core.v1.PodCertificateProjection maxExpirationSeconds
 core.v1.PodDNSConfigOption value
 core.v1.PodExtendedResourceClaimStatus resourceClaimName
@@ -97,6 +142,7 @@ core.v1.PodSpec terminationGracePeriodSeconds activeDeadlineSeconds automountSer
 core.v1.PortStatus error
 core.v1.Probe terminationGracePeriodSeconds
 core.v1.ProjectedVolumeSource defaultMode
+core.v1.ReplicationControllerSpec replicas
 core.v1.SeccompProfile localhostProfile
 core.v1.Secret immutable
 core.v1.SecretEnvSource optional
@@ -117,6 +163,7 @@ core.v1.VolumeMountStatus recursiveReadOnly
 core.v1.WindowsSecurityContextOptions gmsaCredentialSpecName gmsaCredentialSpec runAsUserName hostProcess
 discovery.v1.Endpoint hostname nodeName zone
 discovery.v1.EndpointConditions ready serving terminating
+policy.v1.PodDisruptionBudgetSpec unhealthyPodEvictionPolicy
 discovery.v1.EndpointPort name protocol port appProtocol
 meta.v1.DeleteOptions gracePeriodSeconds orphanDependents propagationPolicy ignoreStoreReadErrorWithClusterBreakingPotential
 meta.v1.ObjectMeta deletionGracePeriodSeconds

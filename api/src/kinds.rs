@@ -4,12 +4,15 @@
 //! Beside the kinds: `value`, `write`, `check` and `column` are what they share;
 //! `not_acted_on` is the table of fields that are kept but have no effect yet.
 
+mod autoscaling;
 pub(crate) mod check;
 mod column;
 mod config_map;
+mod conversion;
 mod deployment;
 mod endpoint_slice;
 mod event;
+mod events;
 mod lease;
 mod namespace;
 mod node;
@@ -34,6 +37,7 @@ use crate::{
     field::FieldErrors,
     schema::{self, Schema},
 };
+pub use conversion::Conversion;
 
 /// What a kind is called and where it is served.
 #[derive(Clone, Debug)]
@@ -156,6 +160,11 @@ pub trait Kind: Send + Sync + 'static {
         VERBS
     }
 
+    /// How its objects are stored, if not as it serves them.
+    fn conversion(&self) -> Option<&'static Conversion> {
+        None
+    }
+
     /// Subresources that it serves.
     fn subresources(&self) -> &[Subresource] {
         &[]
@@ -213,16 +222,22 @@ pub trait Kind: Send + Sync + 'static {
     /// What is wrong with a new object; metadata has been validated by the caller.
     fn validate(&self, _object: &Value, _errors: &mut FieldErrors) {}
 
+    /// What is wrong with a new object, beyond what [`Kind::validate`] (called too) says.
+    fn validate_create(&self, _object: &Value, _errors: &mut FieldErrors) {}
+
     /// What is wrong with a change, beyond what [`Kind::validate`] (called too) says.
     fn validate_update(&self, _object: &Value, _old: &Value, _errors: &mut FieldErrors) {}
+
+    /// What is wrong with a changed status.
+    fn validate_status(&self, _object: &Value, _old: &Value, _errors: &mut FieldErrors) {}
 
     /// What the user should know though the object is accepted: fields that are not acted on.
     fn warnings(&self, _object: &Value) -> Vec<String> {
         Vec::new()
     }
 
-    /// Fields that a field selector may name, with their values; `metadata.name` and
-    /// `metadata.namespace` are added for every kind.
+    /// Fields that a field selector may name, with their values in the object as it is stored;
+    /// `metadata.name` and `metadata.namespace` are added for every kind.
     fn fields(&self, _object: &Value) -> Vec<(&'static str, String)> {
         Vec::new()
     }
@@ -290,8 +305,11 @@ impl Registry {
                 Arc::new(service::Service),
                 Arc::new(deployment::Deployment),
                 Arc::new(replica_set::ReplicaSet),
+                Arc::new(autoscaling::HorizontalPodAutoscaler),
+                Arc::new(autoscaling::HorizontalPodAutoscalerV1),
                 Arc::new(lease::Lease),
                 Arc::new(endpoint_slice::EndpointSlice),
+                Arc::new(events::Event),
                 Arc::new(rbac::binding::ClusterRoleBinding),
                 Arc::new(rbac::role::ClusterRole),
                 Arc::new(rbac::binding::RoleBinding),

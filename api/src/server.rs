@@ -7,7 +7,8 @@
 //! - [`resources`]: from a path to the verb that answers.
 //! - [`health`]: `/healthz`, `/livez`, `/readyz`.
 
-pub(crate) mod gate;
+pub(crate) mod conversion;
+mod gate;
 pub(crate) mod health;
 pub(crate) mod path;
 pub(crate) mod resources;

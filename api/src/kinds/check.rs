@@ -6,6 +6,7 @@ use super::value::{entries, items, part, plain, present, text};
 use crate::{
     field::{Cause, FieldErrors, Path},
     name,
+    quantity::Quantity,
 };
 
 /// Reports every problem that a rule of [`name`] finds.
@@ -20,6 +21,21 @@ pub(crate) fn not_negative(path: &Path, value: &Value, errors: &mut FieldErrors)
     if value.as_i64().is_some_and(|number| number < 0) {
         errors.invalid(path, value.clone(), "must be greater than or equal to 0");
     }
+}
+
+/// Numbers of a part of the object that may be absent but not below zero.
+pub(crate) fn counts(object: &Value, part: &str, fields: &[&str], errors: &mut FieldErrors) {
+    let path = Path::root(part);
+    for field in fields {
+        not_negative(&path.field(field), &object[part][*field], errors);
+    }
+}
+
+/// True of an amount above zero.
+pub(crate) fn is_positive(value: &Value) -> bool {
+    plain(value)
+        .parse::<Quantity>()
+        .is_ok_and(|amount| amount.nanos() > 0)
 }
 
 /// A port number that must be there.

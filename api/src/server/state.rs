@@ -9,10 +9,11 @@ use tokio::sync::{Semaphore, watch};
 use crate::{
     auth::{Authorizer, tokens::Tokens},
     catalog::Catalog,
+    codec,
     kinds::{Kind, Names},
     proxy::NodeProxy,
     schema::Schema,
-    server::Config,
+    server::{Config, conversion::Conversion},
 };
 
 /// A kind with what the verbs need beside it.
@@ -20,16 +21,19 @@ pub(crate) struct Resource {
     pub(crate) kind: Arc<dyn Kind>,
     pub(crate) schema: Schema,
     pub(crate) key: ResourceKey,
+    pub(crate) conversion: Conversion,
 }
 
 impl Resource {
-    /// A kind with its schema, under its own key.
+    /// A kind with its schema, under the key of what it is stored as.
     pub(crate) fn new(kind: Arc<dyn Kind>) -> Self {
-        let names = kind.names();
-        let key = ResourceKey::new(names.group, names.plural);
         Self {
             schema: kind.schema(),
-            key,
+            key: codec::resource_key(&*kind),
+            conversion: match kind.conversion() {
+                None => Conversion::None,
+                Some(conversion) => Conversion::Builtin(conversion),
+            },
             kind,
         }
     }

@@ -58,7 +58,8 @@ pub(crate) async fn change(
             }
             continue;
         };
-        let old: Value = serde_json::from_slice(&item.decoded.value).map_err(Error::internal)?;
+        let current = call.resource.served(item.decoded.value.clone()).await?;
+        let old: Value = serde_json::from_slice(&current).map_err(Error::internal)?;
         let edited = match edit(&old) {
             Ok(object) => admit(&review, part, object, &old).await,
             Err(error) => Err(error),
@@ -72,7 +73,7 @@ pub(crate) async fn change(
         }
         if object == old {
             return Ok(Changed {
-                bytes: item.decoded.value.clone(),
+                bytes: current,
                 object,
             });
         }
@@ -82,7 +83,7 @@ pub(crate) async fn change(
                 object,
             });
         }
-        let value = codec::stored(&mut object);
+        let value = call.resource.stored(&mut object).await?;
         let expect = Expect::At(item.revision);
         if is_finished(call, &object, &old) {
             ops.extend(admission::release(call, &old));
@@ -100,8 +101,9 @@ pub(crate) async fn change(
         }
         if let Commit::Done(revisions) = admitted.commit(call, ops).await? {
             let revision = revisions.last().copied().unwrap_or_default();
+            let bytes = codec::with_revision(&value, revision).map_err(Error::internal)?;
             return Ok(Changed {
-                bytes: codec::with_revision(&value, revision).map_err(Error::internal)?,
+                bytes: call.resource.served(bytes).await?,
                 object,
             });
         }
@@ -156,6 +158,9 @@ fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Result<(
     metadata::validate(call, object, &mut errors);
     kind.validate(object, &mut errors);
     kind.validate_update(object, old, &mut errors);
+    if part == Part::Status {
+        kind.validate_status(object, old, &mut errors);
+    }
     if errors.is_empty() {
         Ok(())
     } else {

@@ -52,6 +52,7 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
     let mut errors = FieldErrors::default();
     metadata::validate(call, &object, &mut errors);
     kind.validate(&object, &mut errors);
+    kind.validate_create(&object, &mut errors);
     if !errors.is_empty() {
         return Err(Error::Invalid {
             subject: call.subject(object::name(&object)),
@@ -82,7 +83,7 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
             }
             return Ok((Bytes::from(ready.to_string()), ready));
         }
-        let value = codec::stored(&mut ready);
+        let value = call.resource.stored(&mut ready).await?;
         ops.push(Op::Put {
             key: key.clone(),
             expect: Expect::Absent,
@@ -92,7 +93,7 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
             Commit::Done(revisions) => {
                 let revision = revisions.last().copied().unwrap_or_default();
                 let bytes = codec::with_revision(&value, revision).map_err(Error::internal)?;
-                return Ok((bytes, ready));
+                return Ok((call.resource.served(bytes).await?, ready));
             }
             Commit::Conflict { key: taken, .. } if taken == key && !generated => {
                 return Err(Error::AlreadyExists(call.subject(object::name(&ready))));

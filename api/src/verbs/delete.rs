@@ -138,8 +138,8 @@ pub(crate) async fn remove(
             .cache
             .get(&key)
             .ok_or_else(|| call.not_found(name))?;
-        let mut object: Value =
-            serde_json::from_slice(&item.decoded.value).map_err(Error::internal)?;
+        let current = call.resource.served(item.decoded.value.clone()).await?;
+        let mut object: Value = serde_json::from_slice(&current).map_err(Error::internal)?;
         check_preconditions(call, name, &object, options)?;
         admission::mutate(&review, None, Some(&object)).await?;
         let admitted = admission::validate(&review, None, Some(&object)).await?;
@@ -155,7 +155,7 @@ pub(crate) async fn remove(
         let (ops, value, removed) = match plan {
             Plan::Nothing => {
                 return Ok(Deleted {
-                    bytes: item.decoded.value.clone(),
+                    bytes: current,
                     object,
                     removed: false,
                 });
@@ -164,7 +164,7 @@ pub(crate) async fn remove(
                 if lifecycle::is_namespace(call) {
                     marked["status"]["phase"] = "Terminating".into();
                 }
-                let value = codec::stored(&mut marked);
+                let value = call.resource.stored(&mut marked).await?;
                 object = marked;
                 let put = Op::Put {
                     key: key.clone(),
@@ -175,7 +175,7 @@ pub(crate) async fn remove(
             }
             Plan::Remove => {
                 let mut ops = admission::release(call, &object);
-                let value = codec::stored(&mut object);
+                let value = call.resource.stored(&mut object).await?;
                 ops.push(Op::Delete {
                     key: key.clone(),
                     expect,
@@ -192,8 +192,9 @@ pub(crate) async fn remove(
                 Commit::Conflict { .. } => continue,
             }
         };
+        let bytes = codec::with_revision(&value, revision).map_err(Error::internal)?;
         return Ok(Deleted {
-            bytes: codec::with_revision(&value, revision).map_err(Error::internal)?,
+            bytes: call.resource.served(bytes).await?,
             object,
             removed,
         });

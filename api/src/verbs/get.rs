@@ -12,7 +12,8 @@ pub(crate) async fn get(call: &Call) -> Result<Answer, Error> {
         .cache
         .get(&call.key(&call.name))
         .ok_or_else(|| call.not_found(&call.name))?;
-    Ok(Answer::ok(view::one(call, item.decoded.value.clone())?))
+    let bytes = call.resource.served(item.decoded.value.clone()).await?;
+    Ok(Answer::ok(view::one(call, bytes)?))
 }
 
 /// Waits until the cache has what `resourceVersion` asks for: the newest state if it is not given,

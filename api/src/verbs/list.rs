@@ -90,6 +90,7 @@ pub(crate) async fn list(call: &Call) -> Result<Answer, Error> {
         .into_iter()
         .map(|item| item.decoded.value.clone())
         .collect();
+    let bodies = call.resource.served_all(bodies).await?;
     Ok(Answer::ok(assemble(call, &bodies, &meta)?))
 }
 

@@ -4,7 +4,7 @@
 //! leave together in frames of at most 64 KiB. An event's object is the cache's bytes, serialised once
 //! for all watchers; only tables, metadata views and objects that leave a selector are made anew.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -38,7 +38,7 @@ struct Start {
     /// The state from which changes are told.
     after: Revision,
     /// Objects that are told as added first.
-    initial: Vec<std::sync::Arc<Item>>,
+    initial: Vec<Arc<Item>>,
     /// Whether the end of the initial objects is marked.
     marked: bool,
 }
@@ -64,7 +64,7 @@ pub(crate) async fn watch(call: Call) -> Result<Response, Error> {
     };
     for item in &start.initial {
         if state.filter.matches(item) {
-            state.tell("ADDED", &item.decoded.value)?;
+            state.tell("ADDED", &item.decoded.value).await?;
         }
     }
     if start.marked {
@@ -213,9 +213,10 @@ impl Watch {
                 biased;
                 () = self.call.draining.cancelled() => return None,
                 events = watcher.next() => {
-                    let told = events
-                        .map_err(Error::from)
-                        .and_then(|events| events.iter().try_for_each(|event| self.event(event)));
+                    let told = match events {
+                        Ok(events) => self.events(&events).await,
+                        Err(error) => Err(error.into()),
+                    };
                     if let Err(error) = told {
                         self.fail(error);
                     }
@@ -240,8 +241,15 @@ impl Watch {
         }
     }
 
+    async fn events(&mut self, events: &[Arc<Event>]) -> Result<(), Error> {
+        for event in events {
+            self.event(event).await?;
+        }
+        Ok(())
+    }
+
     /// Tells one change as this watch's selectors see it.
-    fn event(&mut self, event: &Event) -> Result<(), Error> {
+    async fn event(&mut self, event: &Event) -> Result<(), Error> {
         let before = event
             .previous
             .as_ref()
@@ -251,15 +259,15 @@ impl Watch {
             // Gone: what matters is whether the watcher knew of it.
             let known = before || (event.previous.is_none() && self.filter.matches(&event.item));
             return if known {
-                self.tell("DELETED", value)
+                self.tell("DELETED", value).await
             } else {
                 Ok(())
             };
         }
         match (before, self.filter.matches(&event.item)) {
             (false, false) => Ok(()),
-            (false, true) => self.tell("ADDED", value),
-            (true, true) => self.tell("MODIFIED", value),
+            (false, true) => self.tell("ADDED", value).await,
+            (true, true) => self.tell("MODIFIED", value).await,
             (true, false) => {
                 let previous = event.previous.as_ref().unwrap_or(&event.item);
                 let mut object = view::parse(&previous.decoded.value)?;
@@ -268,12 +276,13 @@ impl Watch {
                     "resourceVersion",
                     event.item.revision.to_string(),
                 );
-                self.tell("DELETED", &Bytes::from(object.to_string()))
+                self.tell("DELETED", &Bytes::from(object.to_string())).await
             }
         }
     }
 
-    fn tell(&mut self, kind: &str, value: &Bytes) -> Result<(), Error> {
+    async fn tell(&mut self, kind: &str, value: &Bytes) -> Result<(), Error> {
+        let value = &self.call.resource.served(value.clone()).await?;
         match self.call.view {
             View::Object => self.frames.push(kind, value),
             View::Metadata(version) => {

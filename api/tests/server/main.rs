@@ -5,6 +5,7 @@
 //! - [`events`]: their hour. [`hostile`]: whatever is sent, the client is told what is wrong with it.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
 //! - [`protobuf`]: bodies in protobuf.
+//! - [`versions`]: kinds with several versions of one stored object.
 
 mod access;
 mod clients;
@@ -18,4 +19,5 @@ mod parts;
 mod protobuf;
 mod services;
 mod tls;
+mod versions;
 mod watches;

@@ -210,7 +210,7 @@ fn errors_name_message_and_field() {
     );
     error(
         &body("batch/v1", "Job", &[]),
-        &expect![[r#"error: no kind "Job" of version "batch/v1" is read from protobuf"#]],
+        &expect![[r#"{"apiVersion":"batch/v1","kind":"Job"}"#]],
     );
     check(
         "v1",
@@ -296,7 +296,7 @@ fn shape_of(property: &Value) -> String {
             "util.intstr.IntOrString" => "IntOrString".to_owned(),
             "meta.v1.Time" => "Time".to_owned(),
             "meta.v1.MicroTime" => "MicroTime".to_owned(),
-            "meta.v1.FieldsV1" => "Json".to_owned(),
+            "meta.v1.FieldsV1" | "runtime.RawExtension" => "Json".to_owned(),
             short => format!("Message({short:?})"),
         };
     }
