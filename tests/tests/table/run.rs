@@ -14,8 +14,10 @@ use crate::{
     transcript::{self, Command, Step},
 };
 
-/// How long a command that begins with `eventually` may take to do what is expected.
+/// How long a command that begins with `eventually` may take to do what is expected; less once
+/// something differs, since the rest then waits in vain.
 const EVENTUALLY: Duration = Duration::from_secs(40);
+const EVENTUALLY_AFTER_A_DIFFERENCE: Duration = Duration::from_secs(2);
 
 /// When a command that hangs is ended.
 const COMMAND_SECONDS: &str = "60";
@@ -51,7 +53,12 @@ pub(crate) fn file(name: &str, kubectl: &Kubectl) {
                 std::fs::write(path, text).expect("a file can be written");
             }
             Step::Run(command) => {
-                let actual = play.command(&command);
+                let patience = if differences.is_empty() {
+                    EVENTUALLY
+                } else {
+                    EVENTUALLY_AFTER_A_DIFFERENCE
+                };
+                let actual = play.command(&command, patience);
                 if !actual.is_expected(&command) {
                     differences.push((command, actual));
                 }
@@ -102,8 +109,8 @@ impl Play {
     }
 
     /// Runs a command, again and again if it may take its time.
-    fn command(&self, command: &Command) -> Actual {
-        let end = Instant::now() + EVENTUALLY;
+    fn command(&self, command: &Command, patience: Duration) -> Actual {
+        let end = Instant::now() + patience;
         loop {
             let actual = self.once(&command.text);
             if !command.eventually || actual.is_expected(command) || Instant::now() > end {
