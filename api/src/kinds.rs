@@ -17,7 +17,7 @@ mod lease;
 mod namespace;
 mod node;
 mod not_acted_on;
-mod pod;
+pub(crate) mod pod;
 mod rbac;
 mod replica_set;
 mod secret;

@@ -22,7 +22,7 @@ use store::Cache;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::ServiceRange,
+    admission::{ServiceRange, quota::ledger},
     auth::{Authorizer, StaticToken, User, rules},
     bootstrap,
     catalog::Catalog,
@@ -127,7 +127,8 @@ impl Apiserver {
         let client = self.client(User::apiserver());
         tokio::join!(
             bootstrap::run(client.clone(), &self.server, stop.clone()),
-            expiry::run(client, &self.server, stop),
+            expiry::run(client, &self.server, stop.clone()),
+            ledger::run(&self.server, stop),
         );
     }
 

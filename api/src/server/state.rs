@@ -7,6 +7,7 @@ use store::{Cache, Key, ResourceKey};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
+    admission::quota::ledger::Ledger,
     auth::{Authorizer, tokens::Tokens},
     catalog::Catalog,
     codec,
@@ -58,6 +59,7 @@ pub(crate) struct Server {
     pub(crate) node_proxy: Arc<dyn NodeProxy>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tokens: Tokens,
+    pub(crate) quota: Ledger,
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
     /// Set once the objects that every cluster has are there.
@@ -79,6 +81,7 @@ impl Server {
             node_proxy,
             authorizer,
             tokens: Tokens::new(&config.tokens),
+            quota: Ledger::default(),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             streams: Arc::new(Semaphore::new(config.limits.streams)),
             bootstrapped: watch::Sender::new(false),
