@@ -4,12 +4,14 @@
 //! - [`call`], [`query`], [`accept`], [`answer`]: a request and its answer.
 //! - [`decode`]: bodies to checked objects. [`metadata`]: what every object has.
 //! - [`get`], [`list`], [`watch`] over [`filter`] and [`view`].
-//! - [`create`]; [`change`] and its callers [`update`], [`patch`]; [`delete`], [`deletecollection`].
+//! - [`create`]; [`change`] and its callers [`update`], [`patch`], [`apply`]; [`delete`],
+//!   [`deletecollection`]. [`managed`]: who owns which field after a write.
 //!
 //! Every write is a compare-and-swap: read, change, check, commit; again if somebody was faster.
 
 pub(crate) mod accept;
 pub(crate) mod answer;
+pub(crate) mod apply;
 pub(crate) mod call;
 pub(crate) mod change;
 pub(crate) mod create;
@@ -19,6 +21,7 @@ pub(crate) mod deletecollection;
 pub(crate) mod filter;
 pub(crate) mod get;
 pub(crate) mod list;
+pub(crate) mod managed;
 pub(crate) mod metadata;
 pub(crate) mod patch;
 pub(crate) mod query;

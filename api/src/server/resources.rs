@@ -24,8 +24,8 @@ use crate::{
     serve::Draining,
     subresources::{binding, finalize, log, scale, status},
     verbs::{
-        accept, call::Call, change::Part, create, delete, deletecollection, get, list, patch,
-        query::Query, update, watch,
+        accept, call::Call, change::Part, create, delete, deletecollection, get, list, managed,
+        patch, query::Query, update, watch,
     },
 };
 
@@ -139,6 +139,7 @@ impl Parts {
             user: self.user,
             query: self.query,
             headers: self.headers,
+            subresource,
             draining: self.draining,
             resource,
             server,
@@ -148,6 +149,7 @@ impl Parts {
             self.verb,
             target.subresource.as_deref().unwrap_or_default(),
         )?;
+        managed::check_options(&call, self.verb)?;
         let reads = matches!(self.verb, "get" | "list" | "watch");
         let body = if reads {
             Bytes::new()
@@ -192,7 +194,8 @@ fn parse_subresource(text: &str) -> Option<Subresource> {
     })
 }
 
-fn authorize(call: &Call, verb: &str, subresource: &str) -> Result<(), Error> {
+/// Asks whether the user may.
+pub(crate) fn authorize(call: &Call, verb: &str, subresource: &str) -> Result<(), Error> {
     let names = call.resource.names();
     let attributes = Attributes {
         verb,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use store::{Commit, Expect, Group, Op};
 
-use super::{call::Call, create::ATTEMPTS, metadata};
+use super::{call::Call, create::ATTEMPTS, managed, metadata};
 use crate::{admission, codec, error::Error, field::FieldErrors, object};
 
 /// Which part of an object a write is about: the rest stays as it is.
@@ -17,6 +17,15 @@ pub(crate) enum Part {
     Finalize,
     /// Exactly what the server's own edit says: a pod's binding.
     System,
+}
+
+/// Who owns what a write changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ownership {
+    /// The writer takes what is changed.
+    Taken,
+    /// The edit says so itself: an apply.
+    Said,
 }
 
 /// How a change ended.
@@ -33,6 +42,17 @@ pub(crate) async fn change(
     call: &Call,
     name: &str,
     part: Part,
+    edit: impl FnMut(&Value) -> Result<Value, Error>,
+) -> Result<Changed, Error> {
+    change_as(call, name, part, Ownership::Taken, edit).await
+}
+
+/// The same, with a say in who owns what is changed.
+pub(crate) async fn change_as(
+    call: &Call,
+    name: &str,
+    part: Part,
+    ownership: Ownership,
     mut edit: impl FnMut(&Value) -> Result<Value, Error>,
 ) -> Result<Changed, Error> {
     let dry = call.query.dry_run()?;
@@ -52,7 +72,9 @@ pub(crate) async fn change(
         };
         let old: Value = serde_json::from_slice(&item.decoded.value).map_err(Error::internal)?;
         let edited = edit(&old).and_then(|mut object| {
+            let said = object::take(&mut object, "managedFields");
             prepare(call, part, &mut object, &old)?;
+            managed::of_changed(call, part, ownership, &mut object, said, &old)?;
             let ops = admission::admit_update(call, &mut object, &old)?;
             Ok((object, ops))
         });

@@ -1,11 +1,11 @@
-//! POST: a new object, under the name it has or one made for it.
+//! POST: a new object, under the name it has or one made for it. [`insert`] is how an apply makes one.
 
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
 use store::{Commit, Expect, Group, Op};
 
-use super::{answer::Answer, call::Call, decode, metadata, view};
+use super::{answer::Answer, call::Call, decode, managed, metadata, view};
 use crate::{admission, codec, error::Error, field::FieldErrors, object};
 
 /// How often a write that others get in the way of is tried; each time somebody else succeeded.
@@ -15,15 +15,30 @@ pub(crate) async fn create(call: &Call, body: &Bytes) -> Result<Answer, Error> {
     if call.resource.names().namespaced && call.namespace.is_empty() {
         return Err(Error::MethodNotAllowed);
     }
-    let (object, mut warnings) = decode::object(call, body)?;
-    let (bytes, object) = insert(call, object).await?;
+    let (object, warnings) = decode::object(call, body)?;
+    insert(call, object, None, warnings).await
+}
+
+/// Makes an object and answers it. `managed_fields`: what an apply says about its managers; without
+/// it, who creates the object owns what is in it.
+pub(crate) async fn insert(
+    call: &Call,
+    object: Value,
+    managed_fields: Option<Value>,
+    mut warnings: Vec<String>,
+) -> Result<Answer, Error> {
+    let (bytes, object) = commit(call, object, managed_fields).await?;
     warnings.extend(call.resource.kind.warnings(&object));
     let shown = view::one(call, bytes)?;
     Ok(Answer::new(StatusCode::CREATED, shown).with_warnings(warnings))
 }
 
 /// Completes, checks and writes a new object; answers it as clients get it.
-async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error> {
+async fn commit(
+    call: &Call,
+    mut object: Value,
+    managed_fields: Option<Value>,
+) -> Result<(Bytes, Value), Error> {
     let kind = &call.resource.kind;
     metadata::place(call, &mut object)?;
     let base = object::text(&object, "generateName").to_owned();
@@ -43,6 +58,7 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
             errors,
         });
     }
+    managed::of_new(call, &mut object, managed_fields);
     let dry = call.query.dry_run()?;
     for attempt in 0..ATTEMPTS {
         if attempt > 0 || dry {
