@@ -4,21 +4,32 @@
 //! Beside the kinds: `value`, `write`, `check` and `column` are what they share;
 //! `not_acted_on` is the table of fields that are kept but have no effect yet.
 
+mod access_mode;
+mod apps;
 mod autoscaling;
+mod batch;
+mod binding;
 pub(crate) mod check;
 mod column;
+mod component_status;
 mod config_map;
 mod conversion;
-mod deployment;
 mod endpoint_slice;
+mod endpoints;
 mod event;
 mod events;
 mod lease;
+mod limit_range;
 mod namespace;
 mod node;
 mod not_acted_on;
-mod pod;
-mod replica_set;
+mod persistent_volume;
+mod persistent_volume_claim;
+pub(crate) mod pod;
+mod pod_template;
+mod policy;
+mod replication_controller;
+mod resource_quota;
 mod secret;
 mod service;
 mod service_account;
@@ -72,8 +83,10 @@ pub enum Subresource {
     Scale,
     Log,
     Binding,
+    EphemeralContainers,
     Eviction,
     Finalize,
+    Resize,
 }
 
 impl Subresource {
@@ -84,15 +97,19 @@ impl Subresource {
             Self::Scale => "scale",
             Self::Log => "log",
             Self::Binding => "binding",
+            Self::EphemeralContainers => "ephemeralcontainers",
             Self::Eviction => "eviction",
             Self::Finalize => "finalize",
+            Self::Resize => "resize",
         }
     }
 
     /// What may be done with it.
     pub fn verbs(self) -> &'static [&'static str] {
         match self {
-            Self::Status | Self::Scale => &["get", "patch", "update"],
+            Self::Status | Self::Scale | Self::EphemeralContainers | Self::Resize => {
+                &["get", "patch", "update"]
+            }
             Self::Log => &["get"],
             Self::Binding | Self::Eviction => &["create"],
             Self::Finalize => &["update"],
@@ -102,7 +119,11 @@ impl Subresource {
     /// Group, version, kind and definition of what is sent, where it is not the object itself.
     pub fn own_kind(self) -> Option<[&'static str; 4]> {
         match self {
-            Self::Status | Self::Log | Self::Finalize => None,
+            Self::Status
+            | Self::Log
+            | Self::EphemeralContainers
+            | Self::Finalize
+            | Self::Resize => None,
             Self::Scale => Some([
                 "autoscaling",
                 "v1",
@@ -147,6 +168,11 @@ pub trait Kind: Send + Sync + 'static {
     /// What may be done with it.
     fn verbs(&self) -> &[&'static str] {
         VERBS
+    }
+
+    /// What every user of the kind is warned of, if it is on its way out.
+    fn deprecation(&self) -> Option<&'static str> {
+        None
     }
 
     /// How its objects are stored, if not as it serves them.
@@ -284,21 +310,36 @@ impl Registry {
     pub fn builtin() -> Self {
         Self {
             kinds: vec![
+                Arc::new(binding::Binding),
+                Arc::new(component_status::ComponentStatus),
                 Arc::new(config_map::ConfigMap),
+                Arc::new(endpoints::Endpoints),
                 Arc::new(event::Event),
+                Arc::new(limit_range::LimitRange),
                 Arc::new(namespace::Namespace),
                 Arc::new(node::Node),
+                Arc::new(persistent_volume::PersistentVolume),
+                Arc::new(persistent_volume_claim::PersistentVolumeClaim),
                 Arc::new(pod::Pod),
+                Arc::new(pod_template::PodTemplate),
+                Arc::new(replication_controller::ReplicationController),
+                Arc::new(resource_quota::ResourceQuota),
                 Arc::new(secret::Secret),
                 Arc::new(service_account::ServiceAccount),
                 Arc::new(service::Service),
-                Arc::new(deployment::Deployment),
-                Arc::new(replica_set::ReplicaSet),
+                Arc::new(apps::ControllerRevision),
+                Arc::new(apps::DaemonSet),
+                Arc::new(apps::Deployment),
+                Arc::new(apps::ReplicaSet),
+                Arc::new(apps::StatefulSet),
                 Arc::new(autoscaling::HorizontalPodAutoscaler),
                 Arc::new(autoscaling::HorizontalPodAutoscalerV1),
+                Arc::new(batch::CronJob),
+                Arc::new(batch::Job),
                 Arc::new(lease::Lease),
                 Arc::new(endpoint_slice::EndpointSlice),
                 Arc::new(events::Event),
+                Arc::new(policy::PodDisruptionBudget),
             ],
         }
     }

@@ -125,20 +125,35 @@ async fn it_lists_every_kind() {
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect();
     expect_test::expect![[r#"
+        bindings v1 true Binding create
+        componentstatuses cs v1 false ComponentStatus get,list
         configmaps cm v1 true ConfigMap create,delete,deletecollection,get,list,patch,update,watch
+        endpoints ep v1 true Endpoints create,delete,deletecollection,get,list,patch,update,watch
         events ev v1 true Event create,delete,deletecollection,get,list,patch,update,watch
+        limitranges limits v1 true LimitRange create,delete,deletecollection,get,list,patch,update,watch
         namespaces ns v1 false Namespace create,delete,deletecollection,get,list,patch,update,watch
         nodes no v1 false Node create,delete,deletecollection,get,list,patch,update,watch
+        persistentvolumeclaims pvc v1 true PersistentVolumeClaim create,delete,deletecollection,get,list,patch,update,watch
+        persistentvolumes pv v1 false PersistentVolume create,delete,deletecollection,get,list,patch,update,watch
         pods po v1 true Pod create,delete,deletecollection,get,list,patch,update,watch all
+        podtemplates v1 true PodTemplate create,delete,deletecollection,get,list,patch,update,watch
+        replicationcontrollers rc v1 true ReplicationController create,delete,deletecollection,get,list,patch,update,watch all
+        resourcequotas quota v1 true ResourceQuota create,delete,deletecollection,get,list,patch,update,watch
         secrets v1 true Secret create,delete,deletecollection,get,list,patch,update,watch
         serviceaccounts sa v1 true ServiceAccount create,delete,deletecollection,get,list,patch,update,watch
         services svc v1 true Service create,delete,deletecollection,get,list,patch,update,watch all
+        controllerrevisions apps/v1 true ControllerRevision create,delete,deletecollection,get,list,patch,update,watch
+        daemonsets ds apps/v1 true DaemonSet create,delete,deletecollection,get,list,patch,update,watch all
         deployments deploy apps/v1 true Deployment create,delete,deletecollection,get,list,patch,update,watch all
         replicasets rs apps/v1 true ReplicaSet create,delete,deletecollection,get,list,patch,update,watch all
+        statefulsets sts apps/v1 true StatefulSet create,delete,deletecollection,get,list,patch,update,watch all
         horizontalpodautoscalers hpa autoscaling/v2 true HorizontalPodAutoscaler create,delete,deletecollection,get,list,patch,update,watch all
+        cronjobs cj batch/v1 true CronJob create,delete,deletecollection,get,list,patch,update,watch all
+        jobs batch/v1 true Job create,delete,deletecollection,get,list,patch,update,watch all
         leases coordination.k8s.io/v1 true Lease create,delete,deletecollection,get,list,patch,update,watch
         endpointslices discovery.k8s.io/v1 true EndpointSlice create,delete,deletecollection,get,list,patch,update,watch
-        events ev events.k8s.io/v1 true Event create,delete,deletecollection,get,list,patch,update,watch"#]].assert_eq(&rows.join("\n"));
+        events ev events.k8s.io/v1 true Event create,delete,deletecollection,get,list,patch,update,watch
+        poddisruptionbudgets pdb policy/v1 true PodDisruptionBudget create,delete,deletecollection,get,list,patch,update,watch"#]].assert_eq(&rows.join("\n"));
 }
 
 #[tokio::test]

@@ -81,9 +81,9 @@ pub(crate) const SERVICE_ACCOUNT: &[Field] = &[
     ("secrets", &[]),
 ];
 
-/// What is said of a kind that nothing works on yet: what it is called, and what is missed.
-pub(crate) fn kind(plural: &str, missed: &str) -> String {
-    format!("wk does not act on {plural} yet: the object is stored, {missed}")
+/// What is said of a kind that nothing works on yet: what is not done, and what is missed by it.
+pub(crate) fn kind(undone: &str, missed: &str) -> String {
+    format!("wk does not {undone} yet: the object is stored, {missed}")
 }
 
 /// One line for each field of the table that the object uses; `prefix` is where the object stands.

@@ -78,39 +78,57 @@ pub(super) fn of(root: &str, kind: &dyn Kind) -> Map<String, Value> {
     };
     let operations = Operations { names };
     let mut paths = Map::new();
+    // Only what may be done with the kind.
+    let mut insert = |path: String, methods: &[(&str, &str, Value)], parameters: Value| {
+        let methods: Map<String, Value> = methods
+            .iter()
+            .filter(|(_, verb, _)| kind.verbs().contains(verb))
+            .map(|(method, _, operation)| ((*method).to_owned(), operation.clone()))
+            .collect();
+        if !methods.is_empty() {
+            let mut methods = Value::Object(methods);
+            methods["parameters"] = parameters;
+            paths.insert(path, methods);
+        }
+    };
     if names.namespaced {
-        let mut everywhere = json!({ "get": operations.list("ForAllNamespaces") });
-        everywhere["parameters"] = path_parameters(&[]);
-        paths.insert(format!("/{root}/{plural}"), everywhere);
+        insert(
+            format!("/{root}/{plural}"),
+            &[("get", "list", operations.list("ForAllNamespaces"))],
+            path_parameters(&[]),
+        );
     }
     let outer: &[&str] = if names.namespaced {
         &["namespace"]
     } else {
         &[]
     };
-    paths.insert(
+    let create = operations.write("post", "create", names.definition, None, WRITE);
+    let delete_all = operations.delete("deletecollection", DELETE);
+    insert(
         scope.clone(),
-        json!({
-            "get": operations.list(""),
-            "post": operations.write("post", "create", names.definition, None, WRITE),
-            "delete": operations.delete("deletecollection", DELETE),
-            "parameters": path_parameters(outer),
-        }),
+        &[
+            ("get", "list", operations.list("")),
+            ("post", "create", create),
+            ("delete", "deletecollection", delete_all),
+        ],
+        path_parameters(outer),
     );
     let inner: &[&str] = if names.namespaced {
         &["namespace", "name"]
     } else {
         &["name"]
     };
-    paths.insert(
+    let replace = operations.write("put", "replace", names.definition, None, WRITE);
+    insert(
         format!("{scope}/{{name}}"),
-        json!({
-            "get": operations.read(None, &[]),
-            "put": operations.write("put", "replace", names.definition, None, WRITE),
-            "patch": operations.patch(None),
-            "delete": operations.delete("delete", DELETE),
-            "parameters": path_parameters(inner),
-        }),
+        &[
+            ("get", "get", operations.read(None, &[])),
+            ("put", "update", replace),
+            ("patch", "patch", operations.patch(None)),
+            ("delete", "delete", operations.delete("delete", DELETE)),
+        ],
+        path_parameters(inner),
     );
     for subresource in kind.subresources() {
         let mut path = operations.subresource(*subresource);
@@ -139,7 +157,10 @@ impl Operations<'_> {
             Subresource::Finalize => json!({
                 "put": self.write("put", "replace", definition, part, WRITE),
             }),
-            Subresource::Status | Subresource::Scale => json!({
+            Subresource::Status
+            | Subresource::Scale
+            | Subresource::EphemeralContainers
+            | Subresource::Resize => json!({
                 "get": self.read(part, &[]),
                 "put": self.write("put", "replace", definition, part, WRITE),
                 "patch": self.patch(part),

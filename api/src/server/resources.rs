@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, Method, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -22,10 +22,10 @@ use crate::{
     error::Error,
     kinds::Subresource,
     serve::Draining,
-    subresources::{binding, finalize, log, scale, status},
+    subresources::{binding, eviction, finalize, log, scale, status},
     verbs::{
-        accept, call::Call, change::Part, create, delete, deletecollection, get, list, patch,
-        query::Query, update, watch,
+        accept, answer, call::Call, change::Part, create, delete, deletecollection, get, list,
+        patch, query::Query, update, watch,
     },
 };
 
@@ -156,19 +156,38 @@ impl Parts {
         };
         match subresource {
             None => serve_object(call, self.verb, &body).await,
-            Some(Subresource::Status) => status::serve(&call, &self.method, &body).await,
+            Some(Subresource::Status) => {
+                status::serve(&call, &self.method, &body, Part::Status).await
+            }
+            Some(Subresource::EphemeralContainers) => {
+                status::serve(&call, &self.method, &body, Part::EphemeralContainers).await
+            }
+            Some(Subresource::Resize) => {
+                status::serve(&call, &self.method, &body, Part::Resize).await
+            }
             Some(Subresource::Scale) => scale::serve(&call, &self.method, &body).await,
             Some(Subresource::Log) => log::serve(&call, &self.method).await,
             Some(Subresource::Binding) => binding::serve(&call, &self.method, &body).await,
             Some(Subresource::Finalize) => finalize::serve(&call, &self.method, &body).await,
-            Some(Subresource::Eviction) => Err(Error::NoSuchPath),
+            Some(Subresource::Eviction) => eviction::serve(&call, &self.method, &body).await,
         }
     }
 }
 
 async fn serve_object(call: Call, verb: &str, body: &Bytes) -> Result<Response, Error> {
+    let deprecation = call.resource.kind.deprecation();
+    let mut response = serve_verb(call, verb, body).await?;
+    if let Some(warning) = deprecation.and_then(answer::warning) {
+        response.headers_mut().append(header::WARNING, warning);
+    }
+    Ok(response)
+}
+
+async fn serve_verb(call: Call, verb: &str, body: &Bytes) -> Result<Response, Error> {
+    let is_binding = call.resource.names().definition == "io.k8s.api.core.v1.Binding";
     let answer = match verb {
         "watch" => return watch::watch(call).await,
+        "create" if is_binding => return binding::create(call, body).await,
         "get" => get::get(&call).await?,
         "list" => list::list(&call).await?,
         "create" if call.name.is_empty() => create::create(&call, body).await?,
@@ -185,6 +204,9 @@ fn parse_subresource(text: &str) -> Option<Subresource> {
     Some(match text {
         "status" => Subresource::Status,
         "scale" => Subresource::Scale,
+        "ephemeralcontainers" => Subresource::EphemeralContainers,
+        "eviction" => Subresource::Eviction,
+        "resize" => Subresource::Resize,
         "log" => Subresource::Log,
         "binding" => Subresource::Binding,
         "finalize" => Subresource::Finalize,

@@ -5,7 +5,13 @@ use serde_json::Value;
 use store::{Commit, Expect, Group, Op};
 
 use super::{call::Call, create::ATTEMPTS, metadata};
-use crate::{admission, codec, error::Error, field::FieldErrors, object};
+use crate::{
+    admission, codec,
+    error::Error,
+    field::FieldErrors,
+    kinds::pod::{ephemeral, resize},
+    object,
+};
 
 /// Which part of an object a write is about: the rest stays as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +19,10 @@ pub(crate) enum Part {
     /// Everything but the status.
     Main,
     Status,
+    /// A pod's ephemeral containers.
+    EphemeralContainers,
+    /// The resources of a pod's containers.
+    Resize,
     /// A Namespace's `spec.finalizers`.
     Finalize,
     /// Exactly what the server's own edit says: a pod's binding.
@@ -123,14 +133,26 @@ fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Result<(
             kind.default(object);
             kind.prepare_update(object, old);
         }
+        Part::EphemeralContainers => {
+            kind.default(object);
+            ephemeral::take(object, old);
+            kind.prepare_update(object, old);
+        }
+        Part::Resize => {
+            resize::take(object, old);
+            kind.default(object);
+            kind.prepare_update(object, old);
+        }
         Part::Status => kind.prepare_status(object, old),
     }
     let mut errors = FieldErrors::default();
     metadata::validate(call, object, &mut errors);
     kind.validate(object, &mut errors);
-    kind.validate_update(object, old, &mut errors);
-    if part == Part::Status {
-        kind.validate_status(object, old, &mut errors);
+    match part {
+        Part::EphemeralContainers => ephemeral::validate_change(object, old, &mut errors),
+        Part::Resize => resize::validate(object, old, &mut errors),
+        Part::Status => kind.validate_status(object, old, &mut errors),
+        _ => kind.validate_update(object, old, &mut errors),
     }
     if errors.is_empty() {
         Ok(())
