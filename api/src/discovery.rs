@@ -421,12 +421,16 @@ mod tests {
         let (_, _, body) = ask("/apis", &[("accept", AGGREGATED[0].1)]).await;
         check(
             &body["items"][0]["versions"][0]["resources"][0],
-            expect![[r#"{"resource":"controllerrevisions","responseKind":{"group":"apps","kind":"ControllerRevision","version":"v1"},"scope":"Namespaced","singularResource":"controllerrevision","verbs":["create","delete","deletecollection","get","list","patch","update","watch"]}"#]],
+            expect![[
+                r#"{"resource":"controllerrevisions","responseKind":{"group":"apps","kind":"ControllerRevision","version":"v1"},"scope":"Namespaced","singularResource":"controllerrevision","verbs":["create","delete","deletecollection","get","list","patch","update","watch"]}"#
+            ]],
         );
         let (_, _, body) = ask("/apis/apps/v1", &[]).await;
         check(
             &body["resources"][1],
-            expect![[r#"{"categories":["all"],"kind":"DaemonSet","name":"daemonsets","namespaced":true,"shortNames":["ds"],"singularName":"daemonset","verbs":["create","delete","deletecollection","get","list","patch","update","watch"]}"#]],
+            expect![[
+                r#"{"categories":["all"],"kind":"DaemonSet","name":"daemonsets","namespaced":true,"shortNames":["ds"],"singularName":"daemonset","verbs":["create","delete","deletecollection","get","list","patch","update","watch"]}"#
+            ]],
         );
     }
 }

@@ -4,7 +4,7 @@
 //! - [`watches`]: watches. [`services`]: cluster addresses. [`namespaces`]: their life.
 //! - [`events`]: their hour. [`hostile`]: whatever is sent, the client is told what is wrong with it.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
-//! - [`protobuf`]: bodies in protobuf.
+//! - [`protobuf`]: bodies in protobuf. [`pods`]: what only pods have.
 //! - [`versions`]: kinds with several versions of one stored object.
 
 mod access;
@@ -16,6 +16,7 @@ mod lists;
 mod namespaces;
 mod objects;
 mod parts;
+mod pods;
 mod protobuf;
 mod services;
 mod tls;
