@@ -3,6 +3,7 @@
 //! - [`review`]: one write as admission sees it.
 //! - [`lifecycle`]: a namespace must exist, must not be ending, and some may never end.
 //! - [`addresses`]: the ClusterIPs of Services.
+//! - [`certificates`]: who may approve and sign requests for them.
 //!
 //! Two phases around a write: [`mutate`] may complete the new object before it is prepared and checked;
 //! [`validate`] sees it as it will be stored and answers operations that join the write's own group, so
@@ -11,6 +12,7 @@
 //! commits nothing.
 
 pub mod addresses;
+mod certificates;
 pub(crate) mod lifecycle;
 pub(crate) mod review;
 
@@ -56,9 +58,10 @@ pub(crate) async fn mutate(
 /// The second phase: looks at the object as it will be stored.
 pub(crate) async fn validate(
     review: &Review<'_>,
-    _object: Option<&Value>,
-    _old: Option<&Value>,
+    object: Option<&Value>,
+    old: Option<&Value>,
 ) -> Result<Admitted, Error> {
+    certificates::validate(review, object, old)?;
     Ok(Admitted {
         ops: lifecycle::checks(review)?,
     })

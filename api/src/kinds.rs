@@ -6,6 +6,7 @@
 
 mod address;
 mod autoscaling;
+pub(crate) mod certificates;
 pub(crate) mod check;
 mod column;
 mod config_map;
@@ -20,8 +21,10 @@ mod networking;
 mod node;
 mod not_acted_on;
 mod pod;
+pub(crate) mod priority_class;
 mod rbac;
 mod replica_set;
+mod runtime_class;
 mod secret;
 mod service;
 mod service_account;
@@ -34,9 +37,11 @@ mod write;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
+    auth::User,
     field::FieldErrors,
     schema::{self, Schema},
 };
@@ -77,6 +82,7 @@ fn api_version(group: &str, version: &str) -> String {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Subresource {
     Status,
+    Approval,
     Scale,
     Log,
     Binding,
@@ -89,6 +95,7 @@ impl Subresource {
     pub fn path(self) -> &'static str {
         match self {
             Self::Status => "status",
+            Self::Approval => "approval",
             Self::Scale => "scale",
             Self::Log => "log",
             Self::Binding => "binding",
@@ -100,7 +107,7 @@ impl Subresource {
     /// What may be done with it.
     pub fn verbs(self) -> &'static [&'static str] {
         match self {
-            Self::Status | Self::Scale => &["get", "patch", "update"],
+            Self::Status | Self::Approval | Self::Scale => &["get", "patch", "update"],
             Self::Log => &["get"],
             Self::Binding | Self::Eviction => &["create"],
             Self::Finalize => &["update"],
@@ -110,7 +117,7 @@ impl Subresource {
     /// Group, version, kind and definition of what is sent, where it is not the object itself.
     pub fn own_kind(self) -> Option<[&'static str; 4]> {
         match self {
-            Self::Status | Self::Log | Self::Finalize => None,
+            Self::Status | Self::Approval | Self::Log | Self::Finalize => None,
             Self::Scale => Some([
                 "autoscaling",
                 "v1",
@@ -146,6 +153,13 @@ pub struct Column {
     pub description: &'static str,
     /// 0 is always shown; 1 only with `-o wide`.
     pub priority: i32,
+}
+
+/// Who makes a write, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp<'a> {
+    pub user: &'a User,
+    pub now: Timestamp,
 }
 
 /// A kind as the verbs see it. Objects have been checked against the schema before any method.
@@ -222,6 +236,15 @@ pub trait Kind: Send + Sync + 'static {
         write::status(object, old);
     }
 
+    /// The same for a write of the approval of a request: everything but the decision stays.
+    fn prepare_approval(&self, object: &mut Value, old: &Value) {
+        self.prepare_update(object, old);
+    }
+
+    /// Writes what only the server knows: who makes a new object (there is no old one), and when
+    /// something changed.
+    fn stamp(&self, _object: &mut Value, _old: Option<&Value>, _by: &Stamp<'_>) {}
+
     /// What is wrong with a new object; metadata has been validated by the caller.
     fn validate(&self, _object: &Value, _errors: &mut FieldErrors) {}
 
@@ -259,7 +282,7 @@ pub trait Kind: Send + Sync + 'static {
     fn columns(&self) -> &[Column];
 
     /// One row: a cell for each column.
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value>;
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value>;
 }
 
 /// Kinds that are served together, at `/apis/<group>/<version>`.
@@ -312,6 +335,7 @@ impl Registry {
                 Arc::new(autoscaling::HorizontalPodAutoscalerV1),
                 Arc::new(lease::Lease),
                 Arc::new(endpoint_slice::EndpointSlice),
+                Arc::new(certificates::signing_request::CertificateSigningRequest),
                 Arc::new(networking::ingress_class::IngressClass),
                 Arc::new(networking::ingress::Ingress),
                 Arc::new(networking::ip_address::IpAddress),
@@ -322,6 +346,8 @@ impl Registry {
                 Arc::new(rbac::role::ClusterRole),
                 Arc::new(rbac::binding::RoleBinding),
                 Arc::new(rbac::role::Role),
+                Arc::new(runtime_class::RuntimeClass),
+                Arc::new(priority_class::PriorityClass),
                 Arc::new(storage::csi_driver::CsiDriver),
                 Arc::new(storage::csi_node::CsiNode),
                 Arc::new(storage::csi_storage_capacity::CsiStorageCapacity),

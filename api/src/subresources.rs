@@ -1,10 +1,12 @@
 //! Parts of objects with paths of their own.
 //!
 //! - [`status`]: what the object's owner saw. [`finalize`]: a Namespace's last step.
+//! - [`approval`]: whether a request for a certificate may be signed.
 //! - [`scale`]: the number of replicas, the same for every kind that has one.
 //! - [`binding`]: a pod's node, set once.
 //! - [`log`]: a container's output, from its node.
 
+pub(crate) mod approval;
 pub(crate) mod binding;
 pub(crate) mod finalize;
 pub(crate) mod log;

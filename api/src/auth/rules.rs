@@ -96,8 +96,20 @@ const NODE: &[Rule] = &[
 
 const APISERVER: &[Rule] = &[
     rule(READ, &["*"]),
-    rule(CREATE, &["namespaces", "services", "endpointslices"]),
-    rule(CHANGE, &["services", "endpointslices"]),
+    rule(
+        CREATE,
+        &[
+            "namespaces",
+            "services",
+            "endpointslices",
+            "priorityclasses",
+            "servicecidrs",
+        ],
+    ),
+    rule(
+        CHANGE,
+        &["services", "endpointslices", "servicecidrs/status"],
+    ),
     // Events whose hour is over.
     rule(DELETE, &["events"]),
 ];

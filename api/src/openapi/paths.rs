@@ -139,7 +139,7 @@ impl Operations<'_> {
             Subresource::Finalize => json!({
                 "put": self.write("put", "replace", definition, part, WRITE),
             }),
-            Subresource::Status | Subresource::Scale => json!({
+            Subresource::Status | Subresource::Approval | Subresource::Scale => json!({
                 "get": self.read(part, &[]),
                 "put": self.write("put", "replace", definition, part, WRITE),
                 "patch": self.patch(part),

@@ -22,7 +22,7 @@ use crate::{
     error::Error,
     kinds::Subresource,
     serve::Draining,
-    subresources::{binding, finalize, log, scale, status},
+    subresources::{approval, binding, finalize, log, scale, status},
     verbs::{
         accept, answer,
         call::{Call, Warnings},
@@ -137,7 +137,9 @@ impl Parts {
             name: target.name.clone().unwrap_or_default(),
             subresource: subresource.map_or("", Subresource::path),
             view: match subresource {
-                None | Some(Subresource::Status) => accept::view(&self.headers)?,
+                None | Some(Subresource::Status | Subresource::Approval) => {
+                    accept::view(&self.headers)?
+                }
                 Some(_) => accept::View::Object,
             },
             user: self.user,
@@ -163,6 +165,7 @@ impl Parts {
         let answered = match subresource {
             None => serve_object(call, self.verb, &body).await,
             Some(Subresource::Status) => status::serve(&call, &self.method, &body).await,
+            Some(Subresource::Approval) => approval::serve(&call, &self.method, &body).await,
             Some(Subresource::Scale) => scale::serve(&call, &self.method, &body).await,
             Some(Subresource::Log) => log::serve(&call, &self.method).await,
             Some(Subresource::Binding) => binding::serve(&call, &self.method, &body).await,
@@ -193,6 +196,7 @@ async fn serve_object(call: Call, verb: &str, body: &Bytes) -> Result<Response, 
 fn parse_subresource(text: &str) -> Option<Subresource> {
     Some(match text {
         "status" => Subresource::Status,
+        "approval" => Subresource::Approval,
         "scale" => Subresource::Scale,
         "log" => Subresource::Log,
         "binding" => Subresource::Binding,

@@ -19,6 +19,8 @@ pub(crate) enum Part {
     /// Everything but the status.
     Main,
     Status,
+    /// The conditions of a request for a certificate.
+    Approval,
     /// A Namespace's `spec.finalizers`.
     Finalize,
     /// Exactly what the server's own edit says: a pod's binding.
@@ -153,7 +155,9 @@ fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Result<(
             kind.prepare_update(object, old);
         }
         Part::Status => kind.prepare_status(object, old),
+        Part::Approval => kind.prepare_approval(object, old),
     }
+    kind.stamp(object, Some(old), &call.stamp());
     let mut errors = FieldErrors::default();
     metadata::validate(call, object, &mut errors);
     kind.validate(object, &mut errors);

@@ -49,6 +49,7 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
     admission::mutate(&review, Some(&mut object), None).await?;
     metadata::fill_new(&mut object, call.server.now());
     kind.prepare_create(&mut object);
+    kind.stamp(&mut object, None, &call.stamp());
     let mut errors = FieldErrors::default();
     metadata::validate(call, &object, &mut errors);
     kind.validate(&object, &mut errors);

@@ -8,6 +8,7 @@
 //! - [`versions`]: kinds with several versions of one stored object.
 
 mod access;
+mod certificates;
 mod clients;
 mod events;
 mod harness;
