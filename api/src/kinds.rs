@@ -5,6 +5,7 @@
 //! `not_acted_on` is the table of fields that are kept but have no effect yet.
 
 mod address;
+mod admission;
 mod autoscaling;
 pub(crate) mod certificates;
 pub(crate) mod check;
@@ -335,6 +336,12 @@ impl Registry {
                 Arc::new(autoscaling::HorizontalPodAutoscalerV1),
                 Arc::new(lease::Lease),
                 Arc::new(endpoint_slice::EndpointSlice),
+                Arc::new(admission::policy::MutatingAdmissionPolicy),
+                Arc::new(admission::binding::MutatingAdmissionPolicyBinding),
+                Arc::new(admission::webhooks::MutatingWebhookConfiguration),
+                Arc::new(admission::policy::ValidatingAdmissionPolicy),
+                Arc::new(admission::binding::ValidatingAdmissionPolicyBinding),
+                Arc::new(admission::webhooks::ValidatingWebhookConfiguration),
                 Arc::new(certificates::signing_request::CertificateSigningRequest),
                 Arc::new(networking::ingress_class::IngressClass),
                 Arc::new(networking::ingress::Ingress),

@@ -133,6 +133,12 @@ async fn it_lists_every_kind() {
         secrets v1 true Secret create,delete,deletecollection,get,list,patch,update,watch
         serviceaccounts sa v1 true ServiceAccount create,delete,deletecollection,get,list,patch,update,watch
         services svc v1 true Service create,delete,deletecollection,get,list,patch,update,watch all
+        mutatingadmissionpolicies admissionregistration.k8s.io/v1 false MutatingAdmissionPolicy create,delete,deletecollection,get,list,patch,update,watch api-extensions
+        mutatingadmissionpolicybindings admissionregistration.k8s.io/v1 false MutatingAdmissionPolicyBinding create,delete,deletecollection,get,list,patch,update,watch api-extensions
+        mutatingwebhookconfigurations admissionregistration.k8s.io/v1 false MutatingWebhookConfiguration create,delete,deletecollection,get,list,patch,update,watch api-extensions
+        validatingadmissionpolicies admissionregistration.k8s.io/v1 false ValidatingAdmissionPolicy create,delete,deletecollection,get,list,patch,update,watch api-extensions
+        validatingadmissionpolicybindings admissionregistration.k8s.io/v1 false ValidatingAdmissionPolicyBinding create,delete,deletecollection,get,list,patch,update,watch api-extensions
+        validatingwebhookconfigurations admissionregistration.k8s.io/v1 false ValidatingWebhookConfiguration create,delete,deletecollection,get,list,patch,update,watch api-extensions
         deployments deploy apps/v1 true Deployment create,delete,deletecollection,get,list,patch,update,watch all
         replicasets rs apps/v1 true ReplicaSet create,delete,deletecollection,get,list,patch,update,watch all
         horizontalpodautoscalers hpa autoscaling/v2 true HorizontalPodAutoscaler create,delete,deletecollection,get,list,patch,update,watch all
