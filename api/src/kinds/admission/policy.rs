@@ -63,11 +63,6 @@ const ANNOTATIONS: usize = 20;
 const ANNOTATION: usize = 5 * 1024;
 /// Why a write may be refused.
 const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge"];
-    "Forbidden",
-    "Invalid",
-    "RequestEntityTooLarge",
-    "Unauthorized",
-];
 
 /// Words that no variable may be called.
 const RESERVED: &[&str] = &[
