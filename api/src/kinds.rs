@@ -6,6 +6,7 @@
 
 mod address;
 mod admission;
+mod api_service;
 mod autoscaling;
 pub(crate) mod certificates;
 pub(crate) mod check;
@@ -16,6 +17,7 @@ mod deployment;
 mod endpoint_slice;
 mod event;
 mod events;
+mod flowcontrol;
 mod lease;
 mod namespace;
 mod networking;
@@ -342,7 +344,10 @@ impl Registry {
                 Arc::new(admission::policy::ValidatingAdmissionPolicy),
                 Arc::new(admission::binding::ValidatingAdmissionPolicyBinding),
                 Arc::new(admission::webhooks::ValidatingWebhookConfiguration),
+                Arc::new(api_service::ApiService),
                 Arc::new(certificates::signing_request::CertificateSigningRequest),
+                Arc::new(flowcontrol::flow_schema::FlowSchema),
+                Arc::new(flowcontrol::priority_level::PriorityLevelConfiguration),
                 Arc::new(networking::ingress_class::IngressClass),
                 Arc::new(networking::ingress::Ingress),
                 Arc::new(networking::ip_address::IpAddress),
