@@ -27,6 +27,7 @@ mod pod;
 pub(crate) mod priority_class;
 mod rbac;
 mod replica_set;
+mod resource;
 mod runtime_class;
 mod secret;
 mod service;
@@ -358,6 +359,10 @@ impl Registry {
                 Arc::new(rbac::role::ClusterRole),
                 Arc::new(rbac::binding::RoleBinding),
                 Arc::new(rbac::role::Role),
+                Arc::new(resource::device_class::DeviceClass),
+                Arc::new(resource::claim::ResourceClaim),
+                Arc::new(resource::claim::ResourceClaimTemplate),
+                Arc::new(resource::slice::ResourceSlice),
                 Arc::new(runtime_class::RuntimeClass),
                 Arc::new(priority_class::PriorityClass),
                 Arc::new(storage::csi_driver::CsiDriver),

@@ -159,6 +159,10 @@ async fn it_lists_every_kind() {
         clusterroles rbac.authorization.k8s.io/v1 false ClusterRole create,delete,deletecollection,get,list,patch,update,watch
         rolebindings rbac.authorization.k8s.io/v1 true RoleBinding create,delete,deletecollection,get,list,patch,update,watch
         roles rbac.authorization.k8s.io/v1 true Role create,delete,deletecollection,get,list,patch,update,watch
+        deviceclasses resource.k8s.io/v1 false DeviceClass create,delete,deletecollection,get,list,patch,update,watch
+        resourceclaims resource.k8s.io/v1 true ResourceClaim create,delete,deletecollection,get,list,patch,update,watch
+        resourceclaimtemplates resource.k8s.io/v1 true ResourceClaimTemplate create,delete,deletecollection,get,list,patch,update,watch
+        resourceslices resource.k8s.io/v1 false ResourceSlice create,delete,deletecollection,get,list,patch,update,watch
         priorityclasses pc scheduling.k8s.io/v1 false PriorityClass create,delete,deletecollection,get,list,patch,update,watch
         csidrivers storage.k8s.io/v1 false CSIDriver create,delete,deletecollection,get,list,patch,update,watch
         csinodes storage.k8s.io/v1 false CSINode create,delete,deletecollection,get,list,patch,update,watch
