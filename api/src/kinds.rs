@@ -6,10 +6,13 @@
 
 mod access_mode;
 mod address;
+mod admission;
+mod api_service;
 mod apps;
 mod autoscaling;
 mod batch;
 mod binding;
+pub(crate) mod certificates;
 pub(crate) mod check;
 mod column;
 mod component_status;
@@ -19,6 +22,7 @@ mod endpoint_slice;
 mod endpoints;
 mod event;
 mod events;
+mod flowcontrol;
 mod lease;
 mod limit_range;
 mod namespace;
@@ -30,10 +34,13 @@ mod persistent_volume_claim;
 pub(crate) mod pod;
 mod pod_template;
 mod policy;
+pub(crate) mod priority_class;
 mod rbac;
 mod replication_controller;
+mod resource;
 mod resource_quota;
 mod review;
+mod runtime_class;
 mod secret;
 mod service;
 mod service_account;
@@ -46,9 +53,11 @@ mod write;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
+    auth::User,
     field::FieldErrors,
     schema::{self, Schema},
 };
@@ -89,6 +98,7 @@ fn api_version(group: &str, version: &str) -> String {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Subresource {
     Status,
+    Approval,
     Scale,
     Log,
     Binding,
@@ -106,6 +116,7 @@ impl Subresource {
     pub fn path(self) -> &'static str {
         match self {
             Self::Status => "status",
+            Self::Approval => "approval",
             Self::Scale => "scale",
             Self::Log => "log",
             Self::Binding => "binding",
@@ -121,9 +132,11 @@ impl Subresource {
     /// What may be done with it.
     pub fn verbs(self) -> &'static [&'static str] {
         match self {
-            Self::Status | Self::Scale | Self::EphemeralContainers | Self::Resize => {
-                &["get", "patch", "update"]
-            }
+            Self::Status
+            | Self::Approval
+            | Self::Scale
+            | Self::EphemeralContainers
+            | Self::Resize => &["get", "patch", "update"],
             Self::Log => &["get"],
             Self::Binding | Self::Eviction | Self::Token => &["create"],
             Self::Proxy => &["create", "delete", "get", "patch", "update"],
@@ -135,6 +148,7 @@ impl Subresource {
     pub fn own_kind(self) -> Option<[&'static str; 4]> {
         match self {
             Self::Status
+            | Self::Approval
             | Self::Log
             | Self::EphemeralContainers
             | Self::Finalize
@@ -181,6 +195,13 @@ pub struct Column {
     pub description: &'static str,
     /// 0 is always shown; 1 only with `-o wide`.
     pub priority: i32,
+}
+
+/// Who makes a write, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp<'a> {
+    pub user: &'a User,
+    pub now: Timestamp,
 }
 
 /// A kind as the verbs see it. Objects have been checked against the schema before any method.
@@ -267,6 +288,15 @@ pub trait Kind: Send + Sync + 'static {
         write::status(object, old);
     }
 
+    /// The same for a write of the approval of a request: everything but the decision stays.
+    fn prepare_approval(&self, object: &mut Value, old: &Value) {
+        self.prepare_update(object, old);
+    }
+
+    /// Writes what only the server knows: who makes a new object (there is no old one), and when
+    /// something changed.
+    fn stamp(&self, _object: &mut Value, _old: Option<&Value>, _by: &Stamp<'_>) {}
+
     /// What is wrong with a new object; metadata has been validated by the caller.
     fn validate(&self, _object: &Value, _errors: &mut FieldErrors) {}
 
@@ -304,7 +334,7 @@ pub trait Kind: Send + Sync + 'static {
     fn columns(&self) -> &[Column];
 
     /// One row: a cell for each column.
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value>;
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value>;
 }
 
 /// Kinds that are served together, at `/apis/<group>/<version>`.
@@ -377,6 +407,16 @@ impl Registry {
                 Arc::new(review::LOCAL_ACCESS),
                 Arc::new(review::SELF_ACCESS),
                 Arc::new(review::SELF_RULES),
+                Arc::new(admission::policy::MutatingAdmissionPolicy),
+                Arc::new(admission::binding::MutatingAdmissionPolicyBinding),
+                Arc::new(admission::webhooks::MutatingWebhookConfiguration),
+                Arc::new(admission::policy::ValidatingAdmissionPolicy),
+                Arc::new(admission::binding::ValidatingAdmissionPolicyBinding),
+                Arc::new(admission::webhooks::ValidatingWebhookConfiguration),
+                Arc::new(api_service::ApiService),
+                Arc::new(certificates::signing_request::CertificateSigningRequest),
+                Arc::new(flowcontrol::flow_schema::FlowSchema),
+                Arc::new(flowcontrol::priority_level::PriorityLevelConfiguration),
                 Arc::new(networking::ingress_class::IngressClass),
                 Arc::new(networking::ingress::Ingress),
                 Arc::new(networking::ip_address::IpAddress),
@@ -388,6 +428,12 @@ impl Registry {
                 Arc::new(rbac::role::ClusterRole),
                 Arc::new(rbac::binding::RoleBinding),
                 Arc::new(rbac::role::Role),
+                Arc::new(resource::device_class::DeviceClass),
+                Arc::new(resource::claim::ResourceClaim),
+                Arc::new(resource::claim::ResourceClaimTemplate),
+                Arc::new(resource::slice::ResourceSlice),
+                Arc::new(runtime_class::RuntimeClass),
+                Arc::new(priority_class::PriorityClass),
                 Arc::new(storage::csi_driver::CsiDriver),
                 Arc::new(storage::csi_node::CsiNode),
                 Arc::new(storage::csi_storage_capacity::CsiStorageCapacity),

@@ -138,7 +138,9 @@ impl Parts {
             namespace: target.namespace.clone(),
             name: target.name.clone().unwrap_or_default(),
             view: match subresource {
-                None | Some(Subresource::Status) => accept::view(&self.headers)?,
+                None | Some(Subresource::Status | Subresource::Approval) => {
+                    accept::view(&self.headers)?
+                }
                 Some(_) => accept::View::Object,
             },
             user: self.user,
@@ -163,6 +165,9 @@ impl Parts {
             None => serve_object(call, self.verb, &body).await,
             Some(Subresource::Status) => {
                 status::serve(&call, &self.method, &body, Part::Status).await
+            }
+            Some(Subresource::Approval) => {
+                status::serve(&call, &self.method, &body, Part::Approval).await
             }
             Some(Subresource::EphemeralContainers) => {
                 status::serve(&call, &self.method, &body, Part::EphemeralContainers).await
@@ -249,6 +254,7 @@ async fn serve_object(call: Call, verb: &str, body: &Bytes) -> Result<Response, 
 fn parse_subresource(text: &str) -> Option<Subresource> {
     Some(match text {
         "status" => Subresource::Status,
+        "approval" => Subresource::Approval,
         "scale" => Subresource::Scale,
         "ephemeralcontainers" => Subresource::EphemeralContainers,
         "eviction" => Subresource::Eviction,

@@ -7,7 +7,7 @@ use store::{Commit, Expect, Op};
 use super::{call::Call, create::ATTEMPTS, managed, metadata};
 use crate::{
     admission::{self, Admitted, Review, lifecycle},
-    auth::{rbac::escalation, signers},
+    auth::rbac::escalation,
     codec,
     error::Error,
     field::FieldErrors,
@@ -25,6 +25,8 @@ pub(crate) enum Part {
     EphemeralContainers,
     /// The resources of a pod's containers.
     Resize,
+    /// The conditions of a request for a certificate.
+    Approval,
     /// A Namespace's `spec.finalizers`.
     Finalize,
     /// Exactly what the server's own edit says: a pod's binding.
@@ -159,7 +161,6 @@ async fn admit(
     admission::mutate(review, Some(&mut object), Some(old)).await?;
     prepare(call, part, &mut object, old)?;
     escalation::check(call, &object, Some(old))?;
-    signers::admit_change(call, part, &object, old)?;
     managed::of_changed(call, part, ownership, &mut object, said, old)?;
     let ops = admission::allocate(call, &mut object, Some(old))?;
     let admitted = admission::validate(review, Some(&object), Some(old)).await?;
@@ -195,7 +196,9 @@ fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Result<(
             kind.prepare_update(object, old);
         }
         Part::Status => kind.prepare_status(object, old),
+        Part::Approval => kind.prepare_approval(object, old),
     }
+    kind.stamp(object, Some(old), &call.stamp());
     let mut errors = FieldErrors::default();
     metadata::validate(call, object, &mut errors);
     kind.validate(object, &mut errors);

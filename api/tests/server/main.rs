@@ -10,6 +10,7 @@
 
 mod access;
 mod apply;
+mod certificates;
 mod clients;
 mod events;
 mod harness;

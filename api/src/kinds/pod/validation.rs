@@ -181,7 +181,7 @@ fn validate_times(path: &Path, spec: &Value, errors: &mut FieldErrors) {
     }
 }
 
-fn validate_toleration(path: &Path, toleration: &Value, errors: &mut FieldErrors) {
+pub(crate) fn validate_toleration(path: &Path, toleration: &Value, errors: &mut FieldErrors) {
     let (key, operator) = (text(toleration, "/key"), text(toleration, "/operator"));
     if !key.is_empty() {
         check::problems(
