@@ -102,6 +102,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     let nodelets = Nodelets::new(
         &node_name,
         pki::client_tls(&ca.certificate, &certificates.apiserver_client)?,
+        ranges.cluster_pods.parse().expect("a constant range"),
     );
     let config = api::server::Config {
         service_range: ranges.services.parse().expect("a constant range"),

@@ -45,7 +45,12 @@ impl Kind for Pod {
     }
 
     fn subresources(&self) -> &[Subresource] {
-        &[Subresource::Binding, Subresource::Log, Subresource::Status]
+        &[
+            Subresource::Binding,
+            Subresource::Log,
+            Subresource::Proxy,
+            Subresource::Status,
+        ]
     }
 
     fn default(&self, object: &mut Value) {

@@ -12,6 +12,7 @@ use crate::{
     proxy::NodeProxy,
     schema::{self, Schema},
     server::Config,
+    subresources::proxy::Joined,
 };
 
 /// A kind with what the verbs need beside it.
@@ -55,6 +56,8 @@ pub(crate) struct Server {
     pub(crate) tokens: Tokens,
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
+    /// Upgraded connections to what pods serve.
+    pub(crate) joined: Joined,
     /// Which of the objects that every cluster has are there.
     pub(crate) bootstrapped: watch::Sender<Stage>,
     pub(crate) config: Config,
@@ -86,6 +89,7 @@ impl Server {
             tokens: Tokens::new(&config.tokens),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             streams: Arc::new(Semaphore::new(config.limits.streams)),
+            joined: Joined::default(),
             bootstrapped: watch::Sender::new(Stage::Nothing),
             config,
         }

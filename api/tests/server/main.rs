@@ -4,6 +4,7 @@
 //! - [`watches`]: watches. [`services`]: cluster addresses. [`namespaces`]: their life.
 //! - [`events`]: their hour. [`hostile`]: whatever is sent, the client is told what is wrong with it.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
+//! - [`rbac`], [`tokens`], [`impersonation`], [`reviews`]: identities and roles. [`proxy`]: what pods serve.
 //! - [`protobuf`]: bodies in protobuf.
 
 mod access;
@@ -11,11 +12,16 @@ mod clients;
 mod events;
 mod harness;
 mod hostile;
+mod impersonation;
 mod lists;
 mod namespaces;
 mod objects;
 mod parts;
 mod protobuf;
+mod proxy;
+mod rbac;
+mod reviews;
 mod services;
 mod tls;
+mod tokens;
 mod watches;
