@@ -34,9 +34,24 @@ ROOTS = [
     ("core.v1.ServiceAccount", "v1", "ServiceAccount"),
     ("core.v1.Event", "v1", "Event"),
     ("core.v1.Binding", "v1", "Binding"),
+    ("core.v1.ComponentStatus", "v1", "ComponentStatus"),
+    ("core.v1.Endpoints", "v1", "Endpoints"),
+    ("core.v1.LimitRange", "v1", "LimitRange"),
+    ("core.v1.PersistentVolume", "v1", "PersistentVolume"),
+    ("core.v1.PersistentVolumeClaim", "v1", "PersistentVolumeClaim"),
+    ("core.v1.PodTemplate", "v1", "PodTemplate"),
+    ("core.v1.ReplicationController", "v1", "ReplicationController"),
+    ("core.v1.ResourceQuota", "v1", "ResourceQuota"),
+    ("apps.v1.ControllerRevision", "apps/v1", "ControllerRevision"),
+    ("apps.v1.DaemonSet", "apps/v1", "DaemonSet"),
+    ("apps.v1.StatefulSet", "apps/v1", "StatefulSet"),
     ("apps.v1.ReplicaSet", "apps/v1", "ReplicaSet"),
     ("apps.v1.Deployment", "apps/v1", "Deployment"),
     ("autoscaling.v1.Scale", "autoscaling/v1", "Scale"),
+    ("autoscaling.v1.HorizontalPodAutoscaler", "autoscaling/v1", "HorizontalPodAutoscaler"),
+    ("autoscaling.v2.HorizontalPodAutoscaler", "autoscaling/v2", "HorizontalPodAutoscaler"),
+    ("batch.v1.CronJob", "batch/v1", "CronJob"),
+    ("batch.v1.Job", "batch/v1", "Job"),
     ("coordination.v1.Lease", "coordination.k8s.io/v1", "Lease"),
     ("discovery.v1.EndpointSlice", "discovery.k8s.io/v1", "EndpointSlice"),
     ("admissionregistration.v1.MutatingAdmissionPolicy", "admissionregistration.k8s.io/v1", "MutatingAdmissionPolicy"),
@@ -70,6 +85,9 @@ ROOTS = [
     ("storage.v1.StorageClass", "storage.k8s.io/v1", "StorageClass"),
     ("storage.v1.VolumeAttachment", "storage.k8s.io/v1", "VolumeAttachment"),
     ("storage.v1.VolumeAttributesClass", "storage.k8s.io/v1", "VolumeAttributesClass"),
+    ("events.v1.Event", "events.k8s.io/v1", "Event"),
+    ("policy.v1.Eviction", "policy/v1", "Eviction"),
+    ("policy.v1.PodDisruptionBudget", "policy/v1", "PodDisruptionBudget"),
     ("meta.v1.DeleteOptions", "*", "DeleteOptions"),
 ]
 
@@ -105,8 +123,8 @@ GONE = {"core.v1.PodSpec.workload_ref"}
 # Optional fields whose zero is a value: pointers in Go (k8s.io/api), or written without omitempty.
 KEPT = """
 admissionregistration.v1.MatchResources matchPolicy
-admissionregistration.v1.MutatingWebhook failurePolicy matchPolicy sideEffects timeoutSeconds reinvocationPolicy
 admissionregistration.v1.MutatingAdmissionPolicySpec failurePolicy
+admissionregistration.v1.MutatingWebhook failurePolicy matchPolicy sideEffects timeoutSeconds reinvocationPolicy
 admissionregistration.v1.ParamRef parameterNotFoundAction
 admissionregistration.v1.Rule scope
 admissionregistration.v1.ServiceReference path port
@@ -115,10 +133,29 @@ admissionregistration.v1.ValidatingWebhook failurePolicy matchPolicy sideEffects
 admissionregistration.v1.Validation reason
 admissionregistration.v1.WebhookClientConfig url
 apiregistration.v1.ServiceReference port
+apps.v1.DaemonSetSpec revisionHistoryLimit
+apps.v1.DaemonSetStatus collisionCount
 apps.v1.DeploymentSpec replicas revisionHistoryLimit progressDeadlineSeconds
 apps.v1.DeploymentStatus collisionCount terminatingReplicas
 apps.v1.ReplicaSetSpec replicas
 apps.v1.ReplicaSetStatus terminatingReplicas
+apps.v1.RollingUpdateStatefulSetStrategy partition
+apps.v1.StatefulSetOrdinals start
+apps.v1.StatefulSetSpec replicas revisionHistoryLimit
+apps.v1.StatefulSetStatus collisionCount availableReplicas
+autoscaling.v1.HorizontalPodAutoscalerSpec minReplicas targetCPUUtilizationPercentage
+autoscaling.v1.HorizontalPodAutoscalerStatus observedGeneration currentCPUUtilizationPercentage
+autoscaling.v2.HPAScalingRules stabilizationWindowSeconds selectPolicy
+autoscaling.v2.HorizontalPodAutoscalerSpec minReplicas
+autoscaling.v2.HorizontalPodAutoscalerStatus observedGeneration
+autoscaling.v2.MetricTarget averageUtilization
+autoscaling.v2.MetricValueStatus averageUtilization
+batch.v1.CronJobSpec timeZone startingDeadlineSeconds suspend successfulJobsHistoryLimit failedJobsHistoryLimit
+batch.v1.JobSpec manualSelector ttlSecondsAfterFinished completionMode suspend podReplacementPolicy managedBy
+batch.v1.JobSpec parallelism completions activeDeadlineSeconds backoffLimit backoffLimitPerIndex maxFailedIndexes
+batch.v1.JobStatus terminating ready failedIndexes
+batch.v1.PodFailurePolicyOnExitCodesRequirement containerName
+batch.v1.SuccessPolicyRule succeededIndexes succeededCount
 authentication.v1.TokenRequestSpec expirationSeconds
 certificates.v1.CertificateSigningRequestSpec expirationSeconds
 coordination.v1.LeaseSpec holderIdentity leaseDurationSeconds leaseTransitions strategy preferredHolder
@@ -137,6 +174,8 @@ core.v1.Container restartPolicy
 core.v1.ContainerStatus started stopSignal
 core.v1.DownwardAPIVolumeFile mode
 core.v1.DownwardAPIVolumeSource defaultMode
+core.v1.EndpointAddress nodeName
+core.v1.EndpointPort appProtocol
 core.v1.EphemeralContainerCommon restartPolicy
 core.v1.Event reportingComponent reportingInstance
 core.v1.FCVolumeSource lun
@@ -155,6 +194,7 @@ core.v1.NodeRuntimeHandler name
 core.v1.NodeRuntimeHandlerFeatures recursiveReadOnlyMounts userNamespaces
 core.v1.NodeSwapStatus capacity
 core.v1.PersistentVolumeClaimSpec storageClassName volumeMode volumeAttributesClassName
+core.v1.PersistentVolumeClaimStatus currentVolumeAttributesClassName
 core.v1.PersistentVolumeSpec volumeMode volumeAttributesClassName
 core.v1.PodCertificateProjection maxExpirationSeconds
 core.v1.PodDNSConfigOption value
@@ -166,6 +206,7 @@ core.v1.PodSpec terminationGracePeriodSeconds activeDeadlineSeconds automountSer
 core.v1.PortStatus error
 core.v1.Probe terminationGracePeriodSeconds
 core.v1.ProjectedVolumeSource defaultMode
+core.v1.ReplicationControllerSpec replicas
 core.v1.SeccompProfile localhostProfile
 core.v1.Secret immutable
 core.v1.SecretEnvSource optional
@@ -200,6 +241,7 @@ networking.v1.IngressClassParametersReference apiGroup scope namespace
 networking.v1.IngressPortStatus error
 networking.v1.IngressSpec ingressClassName
 networking.v1.NetworkPolicyPort protocol endPort
+policy.v1.PodDisruptionBudgetSpec unhealthyPodEvictionPolicy
 resource.v1.AllocatedDeviceStatus shareID
 resource.v1.Device bindsToNode nodeName allNodes allowMultipleAllocations
 resource.v1.DeviceAttribute int bool string version

@@ -20,19 +20,28 @@ pub(crate) const INTERNAL_GROUP: &str = "wk.internal";
 
 /// Decodes every kind of a registry for the watch cache.
 pub struct Codec {
-    kinds: HashMap<ResourceKey, Arc<dyn Kind>>,
+    /// The kinds that each stored resource is served as.
+    kinds: HashMap<ResourceKey, Vec<Arc<dyn Kind>>>,
+}
+
+/// Where a kind's objects are stored: one place for all its versions.
+pub(crate) fn resource_key(kind: &dyn Kind) -> ResourceKey {
+    let names = match kind.conversion() {
+        None => kind.names(),
+        Some(conversion) => conversion.stored,
+    };
+    ResourceKey::new(names.group, names.plural)
 }
 
 impl Codec {
     /// A codec for the kinds of a registry.
     pub fn new(registry: &Registry) -> Self {
-        let kinds = registry.all().iter().map(|kind| {
-            let names = kind.names();
-            (ResourceKey::new(names.group, names.plural), kind.clone())
-        });
-        Self {
-            kinds: kinds.collect(),
+        let mut kinds: HashMap<_, Vec<_>> = HashMap::new();
+        for kind in registry.all() {
+            let served = kinds.entry(resource_key(kind.as_ref())).or_default();
+            served.push(kind.clone());
         }
+        Self { kinds }
     }
 }
 
@@ -45,16 +54,14 @@ impl Decode for Codec {
                 ..Decoded::default()
             });
         }
-        let (labels, fields) = match self.kinds.get(&resource) {
+        let kinds = self.kinds.get(&resource).map_or(&[][..], Vec::as_slice);
+        let (labels, fields) = if kinds.iter().any(|kind| !kind.field_names().is_empty()) {
             // Selectable fields may be computed from anywhere in the object: it is read whole.
-            Some(kind) if !kind.field_names().is_empty() => {
-                let object: Value = parse(value)?;
-                (
-                    object::labels(&object),
-                    kind.fields(&object).into_iter().collect(),
-                )
-            }
-            _ => (labels(value)?, BTreeMap::new()),
+            let object: Value = parse(value)?;
+            let fields = kinds.iter().flat_map(|kind| kind.fields(&object));
+            (object::labels(&object), fields.collect())
+        } else {
+            (labels(value)?, BTreeMap::new())
         };
         Ok(Decoded {
             value: with_revision(value, revision)?,

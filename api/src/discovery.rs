@@ -1,20 +1,28 @@
 //! Which kinds are served, where, and what may be done with them: `/api`, `/apis`, `/version`.
 //!
-//! Reads the registry, once: every answer is made with the router and kept as bytes. The forms are
+//! Reads the catalog: every answer is made once for what is served and kept as bytes. The forms are
 //! Kubernetes' legacy lists and the aggregated document (KEP-3352), chosen by `Accept`. Never answers
 //! for what is not served: that is the fallback's.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{Router, body::Body, response::Response, routing::get};
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode, Uri, header};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
     accept,
-    kinds::{GroupVersion, Kind, Names, Registry, Subresource},
+    catalog::Catalog,
+    error::Error,
+    kinds::{GroupVersion, Kind, Names, Subresource},
 };
 
 /// The Kubernetes version whose API this is, and ours as build metadata.
@@ -33,20 +41,33 @@ const AGGREGATED: [(&str, &str); 2] = [
 ];
 
 /// Routes of discovery and of `/version`.
-pub fn router(registry: Arc<Registry>) -> Router {
+pub fn router(catalog: Arc<Catalog>) -> Router {
     let mut router = Router::new();
-    for (path, document) in documents(&registry) {
-        let document = Arc::new(document);
-        let serve = get(move |headers: HeaderMap| {
-            let response = document.answer(&headers);
-            async { response }
-        });
+    for path in [
+        "/version",
+        "/api",
+        "/apis",
+        "/api/{version}",
+        "/apis/{group}",
+        "/apis/{group}/{version}",
+    ] {
         router = router
-            .route(&path, serve.clone())
-            .route(&format!("{path}/"), serve);
+            .route(path, get(serve))
+            .route(&format!("{path}/"), get(serve));
     }
-    router
+    router.with_state(catalog)
 }
+
+async fn serve(State(catalog): State<Arc<Catalog>>, uri: Uri, headers: HeaderMap) -> Response {
+    let served = catalog.served();
+    match served.discovery().0.get(uri.path().trim_end_matches('/')) {
+        Some(document) => document.answer(&headers),
+        None => Error::NoSuchPath.into_response(),
+    }
+}
+
+/// Every document by its path.
+pub(crate) struct Documents(BTreeMap<String, Document>);
 
 /// What one path answers.
 struct Document {
@@ -87,10 +108,10 @@ impl Document {
     }
 
     /// A root: also the aggregated forms of the groups that are below it.
-    fn root(registry: &Registry, plain: &Value, wanted: impl Fn(&str) -> bool) -> Self {
+    fn root(groups: &[&[GroupVersion<'_>]], plain: &Value) -> Self {
         let aggregated = AGGREGATED
             .iter()
-            .map(|(version, kind)| Form::new(kind, &aggregated(registry, version, &wanted)));
+            .map(|(version, kind)| Form::new(kind, &aggregated(groups, version)));
         Self {
             plain: Form::plain(plain),
             aggregated: aggregated.collect(),
@@ -136,42 +157,43 @@ fn chosen(headers: &HeaderMap) -> Option<usize> {
     None
 }
 
-/// Every document by its path.
-fn documents(registry: &Registry) -> BTreeMap<String, Document> {
-    let served = registry.group_versions();
-    let mut documents: BTreeMap<String, Document> = served
-        .iter()
-        .map(|served| {
-            let path = format!("/{}", served.path());
-            (path, Document::plain(&resources(served)))
-        })
-        .collect();
-    let mut groups = Vec::new();
-    for served in served.iter().filter(|served| !served.group.is_empty()) {
-        let mut group = api_group(served);
-        groups.push(group.clone());
-        group["kind"] = "APIGroup".into();
-        group["apiVersion"] = "v1".into();
-        documents.insert(format!("/apis/{}", served.group), Document::plain(&group));
+impl Documents {
+    /// Makes the documents of these group-versions, which are in the order of their preference.
+    pub(crate) fn build(served: &[GroupVersion<'_>]) -> Self {
+        let mut documents: BTreeMap<String, Document> = served
+            .iter()
+            .map(|served| {
+                let path = format!("/{}", served.path());
+                (path, Document::plain(&resources(served)))
+            })
+            .collect();
+        let all: Vec<_> = served
+            .chunk_by(|one, next| one.group == next.group)
+            .collect();
+        let (core, named): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|group| group[0].group.is_empty());
+        let groups: Vec<_> = named.iter().map(|group| api_group(group)).collect();
+        for mut group in groups.clone() {
+            let path = format!("/apis/{}", group["name"].as_str().unwrap_or_default());
+            group["kind"] = "APIGroup".into();
+            group["apiVersion"] = "v1".into();
+            documents.insert(path, Document::plain(&group));
+        }
+        let versions = json!({
+            "kind": "APIVersions",
+            "versions": ["v1"],
+            "serverAddressByClientCIDRs": [],
+        });
+        let groups = json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups});
+        for (path, document) in [
+            ("/version", Document::plain(&version())),
+            ("/api", Document::root(&core, &versions)),
+            ("/apis", Document::root(&named, &groups)),
+        ] {
+            documents.insert(path.to_owned(), document);
+        }
+        Self(documents)
     }
-    let core = json!({
-        "kind": "APIVersions",
-        "versions": ["v1"],
-        "serverAddressByClientCIDRs": [],
-    });
-    let groups = json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups});
-    let is_core = |group: &str| group.is_empty();
-    for (path, document) in [
-        ("/version", Document::plain(&version())),
-        ("/api", Document::root(registry, &core, is_core)),
-        (
-            "/apis",
-            Document::root(registry, &groups, |group| !is_core(group)),
-        ),
-    ] {
-        documents.insert(path.to_owned(), document);
-    }
-    documents
 }
 
 fn version() -> Value {
@@ -201,26 +223,28 @@ fn platform() -> &'static str {
     }
 }
 
-fn aggregated(registry: &Registry, form: &str, wanted: impl Fn(&str) -> bool) -> Value {
-    let items: Vec<_> = registry
-        .group_versions()
+/// Groups, each with its versions.
+fn aggregated(groups: &[&[GroupVersion<'_>]], form: &str) -> Value {
+    let items: Vec<_> = groups
         .iter()
-        .filter(|served| wanted(served.group))
-        .map(|served| {
-            let resources: Vec<_> = served.kinds.iter().map(|kind| resource(*kind)).collect();
-            let metadata = if served.group.is_empty() {
-                json!({})
-            } else {
-                json!({ "name": served.group })
+        .map(|group| {
+            let versions: Vec<_> = group
+                .iter()
+                .map(|served| {
+                    let resources: Vec<_> =
+                        served.kinds.iter().map(|kind| resource(*kind)).collect();
+                    json!({
+                        "version": served.version,
+                        "freshness": "Current",
+                        "resources": resources,
+                    })
+                })
+                .collect();
+            let metadata = match group[0].group {
+                "" => json!({}),
+                name => json!({ "name": name }),
             };
-            json!({
-                "metadata": metadata,
-                "versions": [{
-                    "version": served.version,
-                    "freshness": "Current",
-                    "resources": resources,
-                }],
-            })
+            json!({ "metadata": metadata, "versions": versions })
         })
         .collect();
     json!({
@@ -276,9 +300,13 @@ pub(crate) fn gvk(names: &Names, subresource: Option<Subresource>) -> [&'static 
     }
 }
 
-fn api_group(served: &GroupVersion<'_>) -> Value {
-    let version = json!({ "groupVersion": served.api_version(), "version": served.version });
-    json!({ "name": served.group, "versions": [version], "preferredVersion": version })
+/// A group with its versions, the first of which is preferred.
+fn api_group(group: &[GroupVersion<'_>]) -> Value {
+    let versions: Vec<_> = group
+        .iter()
+        .map(|served| json!({ "groupVersion": served.api_version(), "version": served.version }))
+        .collect();
+    json!({ "name": group[0].group, "preferredVersion": versions[0], "versions": versions })
 }
 
 /// The legacy list of one group-version.
@@ -352,6 +380,7 @@ mod tests {
     use tower::util::ServiceExt as _;
 
     use super::*;
+    use crate::kinds::Registry;
 
     async fn ask(path: &str, headers: &[(&str, &str)]) -> (StatusCode, HeaderMap, Value) {
         let mut request = http::Request::get(path);
@@ -359,7 +388,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let request = request.body(axum::body::Body::empty()).expect("a request");
-        let router = router(Arc::new(Registry::builtin()));
+        let router = router(Catalog::new(&Registry::builtin()));
         let response = router.oneshot(request).await.expect("it cannot fail");
         let (head, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.expect("a body");

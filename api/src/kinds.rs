@@ -5,12 +5,15 @@
 //! `not_acted_on` is the table of fields that are kept but have no effect yet.
 
 mod address;
+mod autoscaling;
 pub(crate) mod check;
 mod column;
 mod config_map;
+mod conversion;
 mod deployment;
 mod endpoint_slice;
 mod event;
+mod events;
 mod lease;
 mod namespace;
 mod networking;
@@ -25,15 +28,20 @@ mod service;
 mod service_account;
 mod storage;
 #[cfg(test)]
-mod tests;
-mod value;
+pub(crate) mod tests;
+pub(crate) mod value;
+mod version;
 mod write;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use crate::field::FieldErrors;
+use crate::{
+    field::FieldErrors,
+    schema::{self, Schema},
+};
+pub use conversion::Conversion;
 
 /// What a kind is called and where it is served.
 #[derive(Clone, Debug)]
@@ -157,9 +165,20 @@ pub struct Column {
 pub trait Kind: Send + Sync + 'static {
     fn names(&self) -> &Names;
 
+    /// What its objects look like.
+    fn schema(&self) -> Schema {
+        schema::builtin(self.names().definition)
+            .expect("every built-in kind has a definition in the structural schema")
+    }
+
     /// What may be done with it.
     fn verbs(&self) -> &[&'static str] {
         VERBS
+    }
+
+    /// How its objects are stored, if not as it serves them.
+    fn conversion(&self) -> Option<&'static Conversion> {
+        None
     }
 
     /// False for a kind that is answered at its creation and never kept.
@@ -224,10 +243,13 @@ pub trait Kind: Send + Sync + 'static {
     /// What is wrong with a new object; metadata has been validated by the caller.
     fn validate(&self, _object: &Value, _errors: &mut FieldErrors) {}
 
+    /// What is wrong with a new object, beyond what [`Kind::validate`] (called too) says.
+    fn validate_create(&self, _object: &Value, _errors: &mut FieldErrors) {}
+
     /// What is wrong with a change, beyond what [`Kind::validate`] (called too) says.
     fn validate_update(&self, _object: &Value, _old: &Value, _errors: &mut FieldErrors) {}
 
-    /// What is wrong with a write of the status subresource, beyond what both of them say.
+    /// What is wrong with a changed status.
     fn validate_status(&self, _object: &Value, _old: &Value, _errors: &mut FieldErrors) {}
 
     /// What the user should know though the object is accepted: fields that are not acted on.
@@ -235,8 +257,8 @@ pub trait Kind: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Fields that a field selector may name, with their values; `metadata.name` and
-    /// `metadata.namespace` are added for every kind.
+    /// Fields that a field selector may name, with their values in the object as it is stored;
+    /// `metadata.name` and `metadata.namespace` are added for every kind.
     fn fields(&self, _object: &Value) -> Vec<(&'static str, String)> {
         Vec::new()
     }
@@ -304,6 +326,8 @@ impl Registry {
                 Arc::new(service::Service),
                 Arc::new(deployment::Deployment),
                 Arc::new(replica_set::ReplicaSet),
+                Arc::new(autoscaling::HorizontalPodAutoscaler),
+                Arc::new(autoscaling::HorizontalPodAutoscalerV1),
                 Arc::new(lease::Lease),
                 Arc::new(endpoint_slice::EndpointSlice),
                 Arc::new(review::TOKEN),
@@ -317,6 +341,7 @@ impl Registry {
                 Arc::new(networking::ip_address::IpAddress),
                 Arc::new(networking::network_policy::NetworkPolicy),
                 Arc::new(networking::service_cidr::ServiceCidr),
+                Arc::new(events::Event),
                 Arc::new(rbac::binding::ClusterRoleBinding),
                 Arc::new(rbac::role::ClusterRole),
                 Arc::new(rbac::binding::RoleBinding),
@@ -339,28 +364,33 @@ impl Registry {
         })
     }
 
-    /// The group-versions that are served, the core group first, with their kinds.
+    /// The group-versions that are served, in the order in which clients should prefer them.
     pub fn group_versions(&self) -> Vec<GroupVersion<'_>> {
-        let mut groups: Vec<GroupVersion<'_>> = Vec::new();
-        for kind in &self.kinds {
-            let (group, version) = (kind.names().group, kind.names().version);
-            match groups
-                .iter_mut()
-                .find(|known| (known.group, known.version) == (group, version))
-            {
-                Some(known) => known.kinds.push(kind.as_ref()),
-                None => groups.push(GroupVersion {
-                    group,
-                    version,
-                    kinds: vec![kind.as_ref()],
-                }),
-            }
-        }
-        groups
+        group_versions(self.kinds.iter().map(|kind| &**kind))
     }
 
     /// All of them, in a fixed order.
     pub fn all(&self) -> &[Arc<dyn Kind>] {
         &self.kinds
     }
+}
+
+/// Kinds by group and version: groups in Kubernetes' order, the newest stable version first.
+pub(crate) fn group_versions<'a>(
+    kinds: impl Iterator<Item = &'a dyn Kind>,
+) -> Vec<GroupVersion<'a>> {
+    let mut groups: BTreeMap<_, GroupVersion<'a>> = BTreeMap::new();
+    for kind in kinds {
+        let (group, version) = (kind.names().group, kind.names().version);
+        groups
+            .entry((version::group_rank(group), version::rank(version)))
+            .or_insert_with(|| GroupVersion {
+                group,
+                version,
+                kinds: Vec::new(),
+            })
+            .kinds
+            .push(kind);
+    }
+    groups.into_values().collect()
 }

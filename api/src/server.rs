@@ -7,7 +7,8 @@
 //! - [`resources`]: from a path to the verb that answers.
 //! - [`health`]: `/healthz`, `/livez`, `/readyz`. [`oidc`]: the keys that verify tokens.
 
-pub(crate) mod gate;
+pub(crate) mod conversion;
+mod gate;
 pub(crate) mod health;
 mod oidc;
 pub(crate) mod path;
@@ -24,7 +25,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admission::ServiceRange,
     auth::{Issuer, StaticToken, User},
-    bootstrap, discovery, expiry,
+    bootstrap,
+    catalog::Catalog,
+    discovery, expiry,
     kinds::Registry,
     openapi,
     proxy::NodeProxy,
@@ -73,7 +76,7 @@ pub struct Config {
 #[derive(Clone)]
 pub struct Apiserver {
     server: Arc<Server>,
-    /// Discovery and OpenAPI: made once, shared by every router.
+    /// Discovery and OpenAPI, shared by every router.
     documents: Router,
 }
 
@@ -87,9 +90,10 @@ impl Apiserver {
         node_proxy: Arc<dyn NodeProxy>,
         config: Config,
     ) -> Self {
+        let catalog = Catalog::new(&registry);
         Self {
-            documents: discovery::router(registry.clone()).merge(openapi::router(registry.clone())),
-            server: Arc::new(Server::new(cache, registry, node_proxy, config)),
+            documents: discovery::router(catalog.clone()).merge(openapi::router(catalog.clone())),
+            server: Arc::new(Server::new(cache, catalog, node_proxy, config)),
         }
     }
 

@@ -79,6 +79,21 @@ pub(crate) fn not_negative(path: &Path, value: &Value, errors: &mut FieldErrors)
     }
 }
 
+/// Numbers of a part of the object that may be absent but not below zero.
+pub(crate) fn counts(object: &Value, part: &str, fields: &[&str], errors: &mut FieldErrors) {
+    let path = Path::root(part);
+    for field in fields {
+        not_negative(&path.field(field), &object[part][*field], errors);
+    }
+}
+
+/// True of an amount above zero.
+pub(crate) fn is_positive(value: &Value) -> bool {
+    plain(value)
+        .parse::<Quantity>()
+        .is_ok_and(|amount| amount.nanos() > 0)
+}
+
 /// A port number that must be there.
 pub(crate) fn port(path: &Path, value: &Value, errors: &mut FieldErrors) {
     if !value

@@ -4,19 +4,19 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    Column, Kind, Names, column,
+    Column, Kind, Names, check, column,
     value::{number, part, present, text},
 };
 use crate::{
     field::{FieldErrors, Path},
-    object,
+    name, object,
     time::since,
 };
 
 /// The kind.
 pub(crate) struct Event;
 
-static NAMES: Names = Names {
+pub(crate) static NAMES: Names = Names {
     group: "",
     version: "v1",
     kind: "Event",
@@ -70,36 +70,7 @@ impl Kind for Event {
     }
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
-        let of = text(object, "/involvedObject/namespace");
-        let own = object::namespace(object);
-        // Events about cluster-scoped objects live in `default`.
-        let home = if of.is_empty() { "default" } else { of };
-        if home != own && !(of.is_empty() && own == "kube-system") {
-            let path = Path::root("involvedObject").field("namespace");
-            errors.invalid(&path, of, "does not match event.namespace");
-        }
-        if !present(object, "/eventTime") {
-            return;
-        }
-        let rules = [
-            ("reportingComponent", "/reportingComponent"),
-            ("reportingInstance", "/reportingInstance"),
-            ("action", "/action"),
-            ("reason", "/reason"),
-        ];
-        for (field, pointer) in rules {
-            if text(object, pointer).is_empty() {
-                errors.required(&Path::root(field), "");
-            }
-        }
-        let kind = text(object, "/type");
-        if !["Normal", "Warning"].contains(&kind) {
-            errors.invalid(
-                &Path::root("type"),
-                kind,
-                "has invalid value: must be Normal or Warning",
-            );
-        }
+        validate(object, "reportingComponent", errors);
     }
 
     fn fields(&self, object: &Value) -> Vec<(&'static str, String)> {
@@ -164,6 +135,55 @@ impl Kind for Event {
             count.into(),
             column::name(object),
         ]
+    }
+}
+
+/// What is wrong with an event; `reporter` is what its version calls `reportingComponent`.
+pub(crate) fn validate(object: &Value, reporter: &str, errors: &mut FieldErrors) {
+    let (of, own) = (
+        text(object, "/involvedObject/namespace"),
+        object::namespace(object),
+    );
+    let is_new = present(object, "/eventTime");
+    // Events about cluster-scoped objects live in `default`.
+    let fits = match (of, is_new) {
+        ("", false) => ["", "default"].contains(&own),
+        ("", true) => ["default", "kube-system"].contains(&own),
+        (of, false) => of == own,
+        (_, true) => true,
+    };
+    if !fits {
+        let path = Path::root("involvedObject").field("namespace");
+        errors.invalid(&path, of, "does not match event.namespace");
+    }
+    if !is_new {
+        return;
+    }
+    let component = text(object, "/reportingComponent");
+    let path = Path::root(reporter);
+    if component.is_empty() {
+        errors.required(&path, "");
+    }
+    check::problems(
+        &path,
+        component,
+        name::qualified_problems(component),
+        errors,
+    );
+    for (field, required, most) in [
+        ("reportingInstance", true, 128),
+        ("action", true, 128),
+        ("reason", true, 128),
+        ("message", false, 1024),
+    ] {
+        let given = object[field].as_str().unwrap_or_default();
+        if given.is_empty() && required {
+            errors.required(&Path::root(field), "");
+        }
+        if given.len() > most {
+            let detail = format!("can have at most {most} characters");
+            errors.invalid(&Path::root(field), "", detail);
+        }
     }
 }
 

@@ -133,12 +133,17 @@ pub(crate) const KINDS: &[(&str, &str)] = &[
 ];
 
 /// What to warn of where nothing of a kind is acted on.
-pub(crate) fn kind(names: &Names) -> Vec<String> {
+pub(crate) fn whole(names: &Names) -> Vec<String> {
     let found = KINDS.iter().find(|(kind, _)| *kind == names.kind);
     found
-        .map(|(kind, missing)| format!("{kind}: not acted on yet: {missing}"))
+        .map(|(_, missing)| kind(names.plural, &format!("but {missing}")))
         .into_iter()
         .collect()
+}
+
+/// What is said of a kind that nothing works on yet: what it is called, and what is missed.
+pub(crate) fn kind(plural: &str, missed: &str) -> String {
+    format!("wk does not act on {plural} yet: the object is stored, {missed}")
 }
 
 /// One line for each field of the table that the object uses; `prefix` is where the object stands.

@@ -26,6 +26,17 @@ pub(crate) fn errors(kind: &dyn Kind, yaml: &str) -> String {
     lines(&errors)
 }
 
+/// What is wrong with a new object, a line each.
+#[track_caller]
+pub(crate) fn create_errors(kind: &dyn Kind, yaml: &str) -> String {
+    let mut errors = FieldErrors::default();
+    let mut object = complete(kind, yaml);
+    kind.prepare_create(&mut object);
+    kind.validate_create(&object, &mut errors);
+    kind.validate(&object, &mut errors);
+    lines(&errors)
+}
+
 /// What is wrong with a change, a line each.
 #[track_caller]
 pub(crate) fn update_errors(kind: &dyn Kind, old: &str, new: &str) -> String {
@@ -104,6 +115,7 @@ fn an_empty_object_is_no_surprise() {
             kind.prepare_update(&mut object, &read(yaml));
             kind.prepare_status(&mut object, &read(yaml));
             kind.validate(&object, &mut FieldErrors::default());
+            kind.validate_create(&object, &mut FieldErrors::default());
             kind.validate_update(&object, &read(yaml), &mut FieldErrors::default());
             kind.validate_status(&object, &read(yaml), &mut FieldErrors::default());
             kind.warnings(&object);

@@ -26,8 +26,12 @@ use crate::{
     serve::Draining,
     subresources::{binding, finalize, log, proxy, scale, status, token},
     verbs::{
-        accept, call::Call, change::Part, create, delete, deletecollection, get, list, patch,
-        query::Query, update, watch,
+        accept, answer,
+        call::{Call, Warnings},
+        change::Part,
+        create, delete, deletecollection, get, list, patch,
+        query::Query,
+        update, watch,
     },
 };
 
@@ -118,8 +122,7 @@ impl Parts {
         self.authorize(&server)?;
         let resource = server
             .find(&target.group, &target.version, &target.plural)
-            .ok_or(Error::NoSuchPath)?
-            .clone();
+            .ok_or(Error::NoSuchPath)?;
         let names = resource.names();
         if !names.namespaced && !target.namespace.is_empty() {
             return Err(Error::NoSuchPath);
@@ -141,6 +144,7 @@ impl Parts {
         let call = Call {
             namespace: target.namespace.clone(),
             name: target.name.clone().unwrap_or_default(),
+            subresource: subresource.map_or("", Subresource::path),
             view: match subresource {
                 None | Some(Subresource::Status) => accept::view(&self.headers)?,
                 Some(_) => accept::View::Object,
@@ -149,6 +153,7 @@ impl Parts {
             query: self.query,
             headers: self.headers,
             draining: self.draining,
+            warnings: Warnings::default(),
             resource,
             server,
         };
@@ -168,7 +173,8 @@ impl Parts {
         } else {
             read_body(body, call.server.config.limits.body_bytes).await?
         };
-        match subresource {
+        let warnings = call.warnings.clone();
+        let answered = match subresource {
             None if !call.resource.kind.is_stored() => reviews::serve(&call, &body).await,
             None => serve_object(call, self.verb, &body).await,
             Some(Subresource::Status) => status::serve(&call, &self.method, &body).await,
@@ -178,7 +184,10 @@ impl Parts {
             Some(Subresource::Finalize) => finalize::serve(&call, &self.method, &body).await,
             Some(Subresource::Token) => token::serve(&call, &self.method, &body).await,
             Some(Subresource::Proxy | Subresource::Eviction) => Err(Error::NoSuchPath),
-        }
+        };
+        let mut response = answered.unwrap_or_else(Error::into_response);
+        answer::warn(&mut response, &warnings.take());
+        Ok(response)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What every request needs: the cache, the kinds with their schemas, and the bounds.
+//! What every request needs: the cache, the kinds that are served, and the bounds.
 
 use std::sync::Arc;
 
@@ -8,10 +8,12 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     auth::{rbac::Rbac, tokens::Tokens},
-    kinds::{Kind, Names, Registry},
+    catalog::Catalog,
+    codec,
+    kinds::{Kind, Names},
     proxy::NodeProxy,
-    schema::{self, Schema},
-    server::Config,
+    schema::Schema,
+    server::{Config, conversion::Conversion},
     subresources::proxy::Joined,
 };
 
@@ -20,9 +22,23 @@ pub(crate) struct Resource {
     pub(crate) kind: Arc<dyn Kind>,
     pub(crate) schema: Schema,
     pub(crate) key: ResourceKey,
+    pub(crate) conversion: Conversion,
 }
 
 impl Resource {
+    /// A kind with its schema, under its own key.
+    pub(crate) fn new(kind: Arc<dyn Kind>) -> Self {
+        Self {
+            schema: kind.schema(),
+            key: codec::resource_key(kind.as_ref()),
+            conversion: match kind.conversion() {
+                None => Conversion::None,
+                Some(conversion) => Conversion::Builtin(conversion),
+            },
+            kind,
+        }
+    }
+
     pub(crate) fn names(&self) -> &Names {
         self.kind.names()
     }
@@ -49,8 +65,7 @@ pub(crate) enum Stage {
 
 pub(crate) struct Server {
     pub(crate) cache: Cache,
-    /// One for each kind of the registry, in its order.
-    pub(crate) resources: Vec<Arc<Resource>>,
+    pub(crate) catalog: Arc<Catalog>,
     pub(crate) node_proxy: Arc<dyn NodeProxy>,
     pub(crate) authorizer: Rbac,
     pub(crate) tokens: Tokens,
@@ -66,25 +81,14 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(
         cache: Cache,
-        registry: Arc<Registry>,
+        catalog: Arc<Catalog>,
         node_proxy: Arc<dyn NodeProxy>,
         config: Config,
     ) -> Self {
-        let resources = registry.all().iter().map(|kind| {
-            let names = kind.names();
-            let schema = schema::builtin(names.definition)
-                .expect("every built-in kind has a definition in the structural schema");
-            let resource = Resource {
-                kind: kind.clone(),
-                schema,
-                key: ResourceKey::new(names.group, names.plural),
-            };
-            Arc::new(resource)
-        });
         Self {
-            resources: resources.collect(),
             authorizer: Rbac::new(cache.clone()),
             cache,
+            catalog,
             node_proxy,
             tokens: Tokens::new(&config.tokens),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
@@ -95,11 +99,9 @@ impl Server {
         }
     }
 
-    pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
-        self.resources.iter().find(|resource| {
-            let names = resource.names();
-            names.plural == plural && names.group == group && names.version == version
-        })
+    /// Finds the resource that is served now at a path.
+    pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
+        self.catalog.served().find(group, version, plural)
     }
 
     pub(crate) fn now(&self) -> Timestamp {

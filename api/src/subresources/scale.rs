@@ -27,7 +27,7 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
             get::reach(call).await?;
             let item = call.server.cache.get(&call.key(&call.name));
             let item = item.ok_or_else(|| call.not_found(&call.name))?;
-            view::parse(&item.decoded.value)?
+            view::parse(&call.resource.served(item.decoded.value.clone()).await?)?
         }
         Method::PUT => {
             let scale = decode::body(call, body, "autoscaling/v1", "Scale")?.value;

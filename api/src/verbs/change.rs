@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use serde_json::Value;
-use store::{Commit, Expect, Group, Op};
+use store::{Commit, Expect, Op};
 
 use super::{call::Call, create::ATTEMPTS, metadata};
 use crate::{
-    admission,
+    admission::{self, Admitted, Review, lifecycle},
     auth::{rbac::escalation, signers},
     codec,
     error::Error,
@@ -42,12 +42,14 @@ pub(crate) async fn change(
     part: Part,
     mut edit: impl FnMut(&Value) -> Result<Value, Error>,
 ) -> Result<Changed, Error> {
-    let dry = call.query.dry_run()?;
+    let review = Review::update(call, name)?;
+    let dry = review.dry_run;
+    let asked = dry || (part != Part::System && admission::calls_out(&review));
     let key = call.key(name);
     for attempt in 0..ATTEMPTS {
         // The first time, what the cache has will do: the commit fails if it is not the newest. Any
         // other end (a refusal, nothing to change) must be that of the newest state.
-        let newest = attempt > 0 || dry;
+        let newest = attempt > 0 || asked;
         if newest {
             call.server.cache.fresh().await?;
         }
@@ -57,15 +59,13 @@ pub(crate) async fn change(
             }
             continue;
         };
-        let old: Value = serde_json::from_slice(&item.decoded.value).map_err(Error::internal)?;
-        let edited = edit(&old).and_then(|mut object| {
-            prepare(call, part, &mut object, &old)?;
-            escalation::check(call, &object, Some(&old))?;
-            signers::admit_change(call, part, &object, &old)?;
-            let ops = admission::admit_update(call, &mut object, &old)?;
-            Ok((object, ops))
-        });
-        let (mut object, mut ops) = match edited {
+        let current = call.resource.served(item.decoded.value.clone()).await?;
+        let old: Value = serde_json::from_slice(&current).map_err(Error::internal)?;
+        let edited = match edit(&old) {
+            Ok(object) => admit(&review, part, object, &old).await,
+            Err(error) => Err(error),
+        };
+        let (mut object, mut ops, admitted) = match edited {
             Err(_) if !newest => continue,
             edited => edited?,
         };
@@ -74,7 +74,7 @@ pub(crate) async fn change(
         }
         if object == old {
             return Ok(Changed {
-                bytes: item.decoded.value.clone(),
+                bytes: current,
                 object,
             });
         }
@@ -84,7 +84,7 @@ pub(crate) async fn change(
                 object,
             });
         }
-        let value = codec::stored(&mut object);
+        let value = call.resource.stored(&mut object).await?;
         let expect = Expect::At(item.revision);
         if is_finished(call, &object, &old) {
             ops.extend(admission::release(call, &old));
@@ -100,15 +100,41 @@ pub(crate) async fn change(
                 value: value.clone(),
             });
         }
-        if let Commit::Done(revisions) = call.server.cache.write(Group { ops }).await? {
+        if let Commit::Done(revisions) = admitted.commit(call, ops).await? {
             let revision = revisions.last().copied().unwrap_or_default();
+            let bytes = codec::with_revision(&value, revision).map_err(Error::internal)?;
             return Ok(Changed {
-                bytes: codec::with_revision(&value, revision).map_err(Error::internal)?,
+                bytes: call.resource.served(bytes).await?,
                 object,
             });
         }
     }
     Err(Error::modified(call.subject(name)))
+}
+
+/// Brings an edited object through admission and preparation; answers it as it will be stored, with
+/// what commits along with it.
+async fn admit(
+    review: &Review<'_>,
+    part: Part,
+    mut object: Value,
+    old: &Value,
+) -> Result<(Value, Vec<Op>, Admitted), Error> {
+    let call = review.call;
+    if part == Part::System {
+        prepare(call, part, &mut object, old)?;
+        return Ok((object, Vec::new(), Admitted::default()));
+    }
+    if part == Part::Main {
+        call.resource.kind.default(&mut object);
+    }
+    admission::mutate(review, Some(&mut object), Some(old)).await?;
+    prepare(call, part, &mut object, old)?;
+    escalation::check(call, &object, Some(old))?;
+    signers::admit_change(call, part, &object, old)?;
+    let ops = admission::allocate(call, &mut object, Some(old))?;
+    let admitted = admission::validate(review, Some(&object), Some(old)).await?;
+    Ok((object, ops, admitted))
 }
 
 /// Keeps what this write may not change, and checks the rest.
@@ -127,7 +153,6 @@ fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Result<(
             return Ok(());
         }
         Part::Main => {
-            kind.default(object);
             kind.prepare_update(object, old);
         }
         Part::Status => kind.prepare_status(object, old),
@@ -164,5 +189,5 @@ pub(crate) fn is_held(call: &Call, object: &Value) -> bool {
             .is_some_and(|finalizers| !finalizers.is_empty())
     };
     !object::finalizers(object).is_empty()
-        || (admission::lifecycle::is_namespace(call) && namespace_finalizers())
+        || (lifecycle::is_namespace(call) && namespace_finalizers())
 }

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
-use store::{Commit, Expect, Group, Op};
+use store::{Commit, Expect, Op};
 
 use super::{answer::Answer, call::Call, decode, metadata, view};
 use crate::{
-    admission,
+    admission::{self, Review},
     auth::{rbac::escalation, signers},
     codec,
     error::Error,
@@ -22,9 +22,11 @@ pub(crate) async fn create(call: &Call, body: &Bytes) -> Result<Answer, Error> {
     if call.resource.names().namespaced && call.namespace.is_empty() {
         return Err(Error::MethodNotAllowed);
     }
-    let (object, mut warnings) = decode::object(call, body)?;
+    let (object, warnings) = decode::object(call, body)?;
     let (bytes, object) = insert(call, object).await?;
-    warnings.extend(call.resource.kind.warnings(&object));
+    for text in call.resource.kind.warnings(&object) {
+        call.warnings.add(text);
+    }
     let shown = view::one(call, bytes)?;
     Ok(Answer::new(StatusCode::CREATED, shown).with_warnings(warnings))
 }
@@ -40,11 +42,19 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
     }
     signers::admit_create(call, &mut object)?;
     kind.default(&mut object);
+    let mut review = Review::create(call, object::name(&object))?;
+    let dry = review.dry_run;
+    let newest = dry || admission::calls_out(&review);
+    if newest {
+        call.server.cache.fresh().await?;
+    }
+    admission::mutate(&review, Some(&mut object), None).await?;
     metadata::fill_new(&mut object, call.server.now());
     kind.prepare_create(&mut object);
     let mut errors = FieldErrors::default();
     metadata::validate(call, &object, &mut errors);
     kind.validate(&object, &mut errors);
+    kind.validate_create(&object, &mut errors);
     if !errors.is_empty() {
         return Err(Error::Invalid {
             subject: call.subject(object::name(&object)),
@@ -52,15 +62,21 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
         });
     }
     escalation::check(call, &object, None)?;
-    let dry = call.query.dry_run()?;
     for attempt in 0..ATTEMPTS {
-        if attempt > 0 || dry {
+        if attempt > 0 {
             call.server.cache.fresh().await?;
         }
         let mut ready = object.clone();
-        let mut ops = match admission::admit_create(call, &mut ready) {
+        let allocated = admission::allocate(call, &mut ready, None);
+        let admitted = match allocated {
+            Ok(ops) => admission::validate(&review, Some(&ready), None)
+                .await
+                .map(|admitted| (ops, admitted)),
+            Err(error) => Err(error),
+        };
+        let (mut ops, admitted) = match admitted {
             // What the cache does not have yet may be there all the same.
-            Err(_) if attempt == 0 && !dry => continue,
+            Err(_) if attempt == 0 && !newest => continue,
             admitted => admitted?,
         };
         let key = call.key(object::name(&ready));
@@ -70,23 +86,24 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
             }
             return Ok((Bytes::from(ready.to_string()), ready));
         }
-        let value = codec::stored(&mut ready);
+        let value = call.resource.stored(&mut ready).await?;
         ops.push(Op::Put {
             key: key.clone(),
             expect: Expect::Absent,
             value: value.clone(),
         });
-        match call.server.cache.write(Group { ops }).await? {
+        match admitted.commit(call, ops).await? {
             Commit::Done(revisions) => {
                 let revision = revisions.last().copied().unwrap_or_default();
                 let bytes = codec::with_revision(&value, revision).map_err(Error::internal)?;
-                return Ok((bytes, ready));
+                return Ok((call.resource.served(bytes).await?, ready));
             }
             Commit::Conflict { key: taken, .. } if taken == key && !generated => {
                 return Err(Error::AlreadyExists(call.subject(object::name(&ready))));
             }
             Commit::Conflict { key: taken, .. } if taken == key => {
-                object::set(&mut object, "name", metadata::generate_name(&base));
+                review.name = metadata::generate_name(&base);
+                object::set(&mut object, "name", &*review.name);
             }
             // The namespace changed or somebody took the address: look again.
             Commit::Conflict { .. } => {}

@@ -1,8 +1,6 @@
 //! GET of one object.
 
-use store::Revision;
-
-use super::{answer::Answer, call::Call, view};
+use super::{answer::Answer, call::Call, list, options::State, view};
 use crate::error::Error;
 
 pub(crate) async fn get(call: &Call) -> Result<Answer, Error> {
@@ -12,18 +10,17 @@ pub(crate) async fn get(call: &Call) -> Result<Answer, Error> {
         .cache
         .get(&call.key(&call.name))
         .ok_or_else(|| call.not_found(&call.name))?;
-    Ok(Answer::ok(view::one(call, item.decoded.value.clone())?))
+    let bytes = call.resource.served(item.decoded.value.clone()).await?;
+    Ok(Answer::ok(view::one(call, bytes)?))
 }
 
 /// Waits until the cache has what `resourceVersion` asks for: the newest state if it is not given,
 /// whatever there is for 0, otherwise that revision at least.
 pub(crate) async fn reach(call: &Call) -> Result<(), Error> {
-    match call.query.revision()? {
-        None => {
-            call.server.cache.fresh().await?;
-        }
-        Some(0) => {}
-        Some(revision) => call.server.cache.reach(Revision(revision)).await?,
-    }
-    Ok(())
+    let state = match call.query.revision()? {
+        None => State::Newest,
+        Some(0) => State::Any,
+        Some(revision) => State::NotOlderThan(revision),
+    };
+    list::reach(call, state).await.map(drop)
 }

@@ -6,6 +6,7 @@
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
 //! - [`rbac`], [`tokens`], [`impersonation`], [`reviews`]: identities and roles. [`proxy`]: what pods serve.
 //! - [`protobuf`]: bodies in protobuf.
+//! - [`versions`]: kinds with several versions of one stored object.
 
 mod access;
 mod clients;
@@ -24,4 +25,5 @@ mod reviews;
 mod services;
 mod tls;
 mod tokens;
+mod versions;
 mod watches;

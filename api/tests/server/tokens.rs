@@ -118,7 +118,6 @@ async fn a_token_ends_with_its_account() {
 #[tokio::test]
 async fn a_token_ends_with_the_pod_that_it_is_bound_to() {
     let cluster = Cluster::start().await;
-    account(&cluster, "default").await;
     account(&cluster, "other").await;
     let pod = cluster.ok(&format!("POST {PODS}"), &pod("web")).await;
     let bound = |uid: &Value| json!({"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": uid}});

@@ -210,7 +210,7 @@ fn errors_name_message_and_field() {
     );
     error(
         &body("batch/v1", "Job", &[]),
-        &expect![[r#"error: no kind "Job" of version "batch/v1" is read from protobuf"#]],
+        &expect![[r#"{"apiVersion":"batch/v1","kind":"Job"}"#]],
     );
     check(
         "v1",

@@ -121,7 +121,7 @@ impl Kind for Ingress {
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {
-        let mut warnings = not_acted_on::kind(&NAMES);
+        let mut warnings = not_acted_on::whole(&NAMES);
         if present(object, CLASS_POINTER) {
             warnings.push(format!(
                 "annotation \"{CLASS}\" is deprecated, please use 'spec.ingressClassName' instead"

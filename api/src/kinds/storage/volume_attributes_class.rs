@@ -56,7 +56,7 @@ impl Kind for VolumeAttributesClass {
     }
 
     fn warnings(&self, _object: &Value) -> Vec<String> {
-        not_acted_on::kind(&NAMES)
+        not_acted_on::whole(&NAMES)
     }
 
     fn columns(&self) -> &[Column] {

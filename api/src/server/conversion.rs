@@ -1,0 +1,58 @@
+//! Between the bytes of the store and the version that a resource serves.
+//!
+//! Most resources are stored as they are served: their bytes are passed on and never parsed. Reads
+//! nothing but the objects that it is given.
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::state::Resource;
+use crate::{codec, error::Error, kinds};
+
+/// How a resource's objects are stored.
+pub(crate) enum Conversion {
+    /// As they are served.
+    None,
+    /// As another built-in kind.
+    Builtin(&'static kinds::Conversion),
+}
+
+impl Resource {
+    /// A stored object, with its revision, as this resource serves it.
+    pub(crate) async fn served(&self, stored: Bytes) -> Result<Bytes, Error> {
+        match self.conversion {
+            Conversion::None => Ok(stored),
+            Conversion::Builtin(conversion) => self.convert(conversion, &stored),
+        }
+    }
+
+    /// The same for many at once.
+    pub(crate) async fn served_all(&self, stored: Vec<Bytes>) -> Result<Vec<Bytes>, Error> {
+        match self.conversion {
+            Conversion::None => Ok(stored),
+            Conversion::Builtin(conversion) => stored
+                .iter()
+                .map(|bytes| self.convert(conversion, bytes))
+                .collect(),
+        }
+    }
+
+    fn convert(&self, conversion: &kinds::Conversion, stored: &Bytes) -> Result<Bytes, Error> {
+        let mut object: Value = serde_json::from_slice(stored).map_err(Error::internal)?;
+        conversion.serve(&mut object, self.names());
+        Ok(Bytes::from(object.to_string()))
+    }
+
+    /// What is stored of an object that this resource serves; takes its `resourceVersion` away.
+    pub(crate) async fn stored(&self, object: &mut Value) -> Result<Bytes, Error> {
+        match self.conversion {
+            Conversion::None => Ok(codec::stored(object)),
+            Conversion::Builtin(conversion) => {
+                crate::object::unset(object, "resourceVersion");
+                let mut stored = object.clone();
+                conversion.store(&mut stored);
+                Ok(Bytes::from(stored.to_string()))
+            }
+        }
+    }
+}
