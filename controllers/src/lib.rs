@@ -2,8 +2,9 @@
 //!
 //! They speak to the apiserver through a [`kube::Client`] and hold nothing that a restart would
 //! lose. In reading order: [`key`], [`error`], [`cache`], [`queue`], [`events`], [`context`]; then
-//! one file a controller.
+//! one file a controller, and [`access`] for those of identities.
 
+mod access;
 mod cache;
 #[cfg(test)]
 mod cluster;
@@ -38,10 +39,12 @@ use kube::runtime::watcher;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::context::Context;
 use crate::events::EventWriter;
 use crate::inventory::Inventory;
 
+pub use access::authority;
 pub use error::Error;
 pub use key::Key;
 
@@ -56,6 +59,8 @@ pub struct Config {
     pub node_prefix: u8,
     /// How long a node may be silent before it counts as lost.
     pub node_grace: Duration,
+    /// Signs tokens and certificates. `None`: no controller of identities runs.
+    pub authority: Option<Arc<dyn authority::Authority>>,
     /// How many objects a controller works on at a time.
     pub workers: usize,
 }
@@ -67,6 +72,7 @@ impl Default for Config {
             pod_range_prefix: 10,
             node_prefix: 18,
             node_grace: Duration::from_secs(40),
+            authority: None,
             workers: 8,
         }
     }
@@ -95,7 +101,12 @@ impl Controllers {
         let mut tasks = JoinSet::new();
         tasks.spawn(writer.run(stop.clone()));
         let queues = Queues::default();
-        queues.listen(&context, &inventory);
+        let authority = context.config.authority.clone();
+        let access = authority.map(|authority| Access::new(context.clone(), authority));
+        queues.listen(&context, &inventory, access.as_deref());
+        if let Some(access) = access {
+            tasks.spawn(access.run(stop.clone()));
+        }
         watch_all(&mut tasks, &context, &inventory, &stop);
         tokio::select! {
             () = stop.cancelled() => {}
@@ -137,7 +148,7 @@ impl Default for Queues {
 
 impl Queues {
     /// Says which change of which kind wakes which controller.
-    fn listen(&self, context: &Arc<Context>, inventory: &Arc<Inventory>) {
+    fn listen(&self, context: &Arc<Context>, inventory: &Arc<Inventory>, access: Option<&Access>) {
         context.pods.listen(vec![
             replicaset::on_pod(context, &self.replicasets),
             endpointslice::on_pod(context, &self.services),
@@ -168,9 +179,9 @@ impl Queues {
         context
             .leases
             .listen(vec![node_lifecycle::on_lease(context, &self.nodes)]);
-        context
-            .namespaces
-            .listen(vec![namespace::on_namespace(&self.namespaces)]);
+        let mut namespace_listeners = vec![namespace::on_namespace(&self.namespaces)];
+        namespace_listeners.extend(access.map(Access::on_namespace));
+        context.namespaces.listen(namespace_listeners);
         inventory.listen(
             self.garbage.clone(),
             namespace::on_change(context, &self.namespaces),

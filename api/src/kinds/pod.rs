@@ -60,6 +60,7 @@ impl Kind for Pod {
             Subresource::EphemeralContainers,
             Subresource::Eviction,
             Subresource::Log,
+            Subresource::Proxy,
             Subresource::Resize,
             Subresource::Status,
         ]

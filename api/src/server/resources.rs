@@ -10,6 +10,7 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::upgrade::OnUpgrade;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -23,7 +24,7 @@ use crate::{
     kinds::Subresource,
     reviews,
     serve::Draining,
-    subresources::{binding, eviction, finalize, log, scale, status, token},
+    subresources::{binding, eviction, finalize, log, proxy, scale, status, token},
     verbs::{
         accept, answer,
         call::{Call, Warnings},
@@ -43,7 +44,7 @@ pub(crate) async fn serve(State(server): State<Arc<Server>>, request: Request) -
 }
 
 async fn route(server: Arc<Server>, request: Request) -> Result<Response, Error> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let user = parts
         .extensions
         .get::<User>()
@@ -58,8 +59,12 @@ async fn route(server: Arc<Server>, request: Request) -> Result<Response, Error>
     let watching = parts.method == Method::GET
         && target.subresource.is_none()
         && query.flag("watch")?.unwrap_or(false);
-    let verb =
-        verb(&parts.method, target.name.is_some(), watching).ok_or(Error::MethodNotAllowed)?;
+    let verb = match parts.method {
+        // What it asks is the backend's to say; it changes nothing.
+        Method::OPTIONS if target.is_proxied() => Some("get"),
+        _ => verb(&parts.method, target.name.is_some(), watching),
+    };
+    let verb = verb.ok_or(Error::MethodNotAllowed)?;
     let span = tracing::info_span!(
         "api",
         otel.name = format!("api.{}.{verb}", target.plural),
@@ -70,6 +75,7 @@ async fn route(server: Arc<Server>, request: Request) -> Result<Response, Error>
         user = user.name,
     );
     let request = Parts {
+        upgrade: parts.extensions.remove(),
         user,
         draining,
         target,
@@ -106,6 +112,7 @@ struct Parts {
     method: Method,
     headers: HeaderMap,
     uri: Uri,
+    upgrade: Option<OnUpgrade>,
 }
 
 impl Parts {
@@ -153,6 +160,16 @@ impl Parts {
             server,
         };
         managed::check_options(&call, self.verb)?;
+        if let (Some(Subresource::Proxy), Some(beyond)) = (subresource, self.target.beyond) {
+            let incoming = proxy::Incoming {
+                method: self.method,
+                uri: self.uri,
+                beyond,
+                body,
+                upgrade: self.upgrade,
+            };
+            return proxy::serve(call, incoming).await;
+        }
         let reads = matches!(self.verb, "get" | "list" | "watch");
         let body = if reads {
             Bytes::new()
@@ -262,6 +279,7 @@ fn parse_subresource(text: &str) -> Option<Subresource> {
         "log" => Subresource::Log,
         "binding" => Subresource::Binding,
         "finalize" => Subresource::Finalize,
+        "proxy" => Subresource::Proxy,
         "token" => Subresource::Token,
         _ => return None,
     })

@@ -4,6 +4,7 @@
 //! - [`watches`]: watches. [`services`]: cluster addresses. [`namespaces`]: their life.
 //! - [`events`]: their hour. [`hostile`]: whatever is sent, the client is told what is wrong with it.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
+//! - [`rbac`], [`tokens`], [`impersonation`], [`reviews`]: identities and roles. [`proxy`]: what pods serve.
 //! - [`protobuf`]: bodies in protobuf. [`apply`]: server-side apply, and who owns what.
 //! - [`pods`]: what only pods have.
 //! - [`versions`]: kinds with several versions of one stored object.
@@ -15,13 +16,18 @@ mod clients;
 mod events;
 mod harness;
 mod hostile;
+mod impersonation;
 mod lists;
 mod namespaces;
 mod objects;
 mod parts;
 mod pods;
 mod protobuf;
+mod proxy;
+mod rbac;
+mod reviews;
 mod services;
 mod tls;
+mod tokens;
 mod versions;
 mod watches;
