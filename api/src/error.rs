@@ -119,6 +119,19 @@ pub enum Error {
         #[source]
         source: Option<Source>,
     },
+    /// A webhook said no, in its own words.
+    #[error("{message}")]
+    Denied {
+        code: StatusCode,
+        message: String,
+        /// Empty if it gave none.
+        reason: String,
+        /// `Status.details`, or nothing.
+        details: Value,
+    },
+    /// What the request needed failed; the message is for the client.
+    #[error("Internal error occurred: {0}")]
+    Failed(String),
     /// Nothing is left to give out; the message is for the client.
     #[error("Internal error occurred: {0}")]
     Exhausted(&'static str),
@@ -189,12 +202,15 @@ impl Error {
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Timeout | Self::FutureRevision { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal(_) | Self::Exhausted(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Denied { code, .. } => *code,
+            Self::Internal(_) | Self::Exhausted(_) | Self::Failed(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 
     /// `Status.reason`.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &str {
         match self {
             Self::Unauthorized => "Unauthorized",
             Self::Forbidden { .. } => "Forbidden",
@@ -211,7 +227,8 @@ impl Error {
             Self::TooManyRequests => "TooManyRequests",
             Self::Timeout | Self::FutureRevision { .. } => "Timeout",
             Self::Unavailable { .. } => "ServiceUnavailable",
-            Self::Internal(_) | Self::Exhausted(_) => "InternalError",
+            Self::Denied { reason, .. } => reason,
+            Self::Internal(_) | Self::Exhausted(_) | Self::Failed(_) => "InternalError",
         }
     }
 
@@ -232,6 +249,7 @@ impl Error {
                 subject.details(subject.resource)
             }
             Self::Invalid { subject, .. } => subject.details(subject.kind),
+            Self::Denied { details, .. } => details.as_object().cloned().unwrap_or_default(),
             _ => Map::new(),
         };
         let causes: Vec<Value> = match self {
@@ -264,9 +282,11 @@ impl Error {
             "metadata": {},
             "status": "Failure",
             "message": self.to_string(),
-            "reason": self.reason(),
             "code": self.code().as_u16(),
         });
+        if !self.reason().is_empty() {
+            status["reason"] = self.reason().into();
+        }
         let details = self.details();
         if !details.is_empty() {
             status["details"] = Value::Object(details);

@@ -7,7 +7,7 @@ use store::{Cache, Key, ResourceKey};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    admission::quota::ledger::Ledger,
+    admission::{quota::ledger::Ledger, webhooks::Calls},
     auth::{Authorizer, tokens::Tokens},
     catalog::Catalog,
     codec,
@@ -60,6 +60,7 @@ pub(crate) struct Server {
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tokens: Tokens,
     pub(crate) quota: Ledger,
+    pub(crate) webhooks: Calls,
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
     /// Set once the objects that every cluster has are there.
@@ -82,6 +83,7 @@ impl Server {
             authorizer,
             tokens: Tokens::new(&config.tokens),
             quota: Ledger::default(),
+            webhooks: Calls::default(),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             streams: Arc::new(Semaphore::new(config.limits.streams)),
             bootstrapped: watch::Sender::new(false),

@@ -43,7 +43,7 @@ pub(crate) async fn change(
 ) -> Result<Changed, Error> {
     let review = Review::update(call, name)?;
     let dry = review.dry_run;
-    let asked = dry || (part != Part::System && admission::calls_out(&review));
+    let asked = dry || (part != Part::System && admission::calls_out(&review)?);
     let key = call.key(name);
     for attempt in 0..ATTEMPTS {
         // The first time, what the cache has will do: the commit fails if it is not the newest. Any

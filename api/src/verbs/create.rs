@@ -42,7 +42,7 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
     kind.default(&mut object);
     let mut review = Review::create(call, object::name(&object))?;
     let dry = review.dry_run;
-    let newest = dry || admission::calls_out(&review);
+    let newest = dry || admission::calls_out(&review)?;
     if newest {
         call.server.cache.fresh().await?;
     }
