@@ -7,6 +7,7 @@ use store::{Commit, Expect, Op};
 use super::{call::Call, create::ATTEMPTS, metadata};
 use crate::{
     admission::{self, Admitted, Review, lifecycle},
+    auth::{rbac::escalation, signers},
     codec,
     error::Error,
     field::FieldErrors,
@@ -43,7 +44,7 @@ pub(crate) async fn change(
 ) -> Result<Changed, Error> {
     let review = Review::update(call, name)?;
     let dry = review.dry_run;
-    let asked = dry || (part != Part::System && admission::calls_out(&review)?);
+    let asked = dry || (part != Part::System && admission::calls_out(&review));
     let key = call.key(name);
     for attempt in 0..ATTEMPTS {
         // The first time, what the cache has will do: the commit fails if it is not the newest. Any
@@ -129,6 +130,8 @@ async fn admit(
     }
     admission::mutate(review, Some(&mut object), Some(old)).await?;
     prepare(call, part, &mut object, old)?;
+    escalation::check(call, &object, Some(old))?;
+    signers::admit_change(call, part, &object, old)?;
     let ops = admission::allocate(call, &mut object, Some(old))?;
     let admitted = admission::validate(review, Some(&object), Some(old)).await?;
     Ok((object, ops, admitted))

@@ -72,7 +72,14 @@ impl<'a> Asked<'a> {
 
 fn user(review: &Review<'_>) -> Value {
     let user = &review.call.user;
-    json!({"username": user.name, "groups": user.groups})
+    let mut info = json!({"username": user.name, "groups": user.groups});
+    if !user.uid.is_empty() {
+        info["uid"] = user.uid.as_str().into();
+    }
+    if !user.extra.is_empty() {
+        info["extra"] = json!(user.extra);
+    }
+    info
 }
 
 /// What a webhook answered.
@@ -161,7 +168,7 @@ impl Answer {
             .and_then(|code| u16::try_from(code).ok())
             .and_then(|code| StatusCode::from_u16(code).ok())
             .filter(|code| code.is_client_error() || code.is_server_error());
-        Some(Error::Denied {
+        Some(Error::Refused {
             code: code.unwrap_or(StatusCode::BAD_REQUEST),
             message: match text("message").or(text("reason")) {
                 Some(why) => format!("{denied}: {why}"),
