@@ -4,20 +4,26 @@
 //! - [`watches`]: watches. [`services`]: cluster addresses. [`namespaces`]: their life.
 //! - [`events`]: their hour. [`hostile`]: whatever is sent, the client is told what is wrong with it.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
+//! - [`admission`]: the built-in plugins. [`quota`]: what a namespace may hold. [`webhooks`]: those of
+//!   others, served by [`hooks`].
 //! - [`protobuf`]: bodies in protobuf.
 //! - [`versions`]: kinds with several versions of one stored object.
 
 mod access;
+mod admission;
 mod clients;
 mod events;
 mod harness;
+mod hooks;
 mod hostile;
 mod lists;
 mod namespaces;
 mod objects;
 mod parts;
 mod protobuf;
+mod quota;
 mod services;
 mod tls;
 mod versions;
 mod watches;
+mod webhooks;
