@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::lifecycle::is_namespace;
-use crate::{error::Error, verbs::call::Call};
+use crate::{error::Error, kinds::Subresource, verbs::call::Call};
 
 /// What is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,7 +47,7 @@ impl<'a> Review<'a> {
             call,
             operation: Operation::Create,
             name: name.to_owned(),
-            subresource: call.subresource,
+            subresource: call.subresource.map_or("", Subresource::path),
             dry_run: call.query.dry_run()?,
             options: options(call, "CreateOptions")?,
         })

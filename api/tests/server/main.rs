@@ -6,11 +6,12 @@
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
 //! - [`admission`]: the built-in plugins. [`quota`]: what a namespace may hold. [`webhooks`]: those of
 //!   others, served by [`hooks`].
-//! - [`protobuf`]: bodies in protobuf.
+//! - [`protobuf`]: bodies in protobuf. [`apply`]: server-side apply, and who owns what.
 //! - [`versions`]: kinds with several versions of one stored object.
 
 mod access;
 mod admission;
+mod apply;
 mod clients;
 mod events;
 mod harness;
