@@ -2,6 +2,7 @@
 //!
 //! - [`review`]: one write as admission sees it.
 //! - [`plugins`]: the built-in ones; [`objects`], [`pod_resources`]: what they share.
+//! - [`webhooks`]: those that others serve.
 //! - [`quota`]: what a namespace may hold in sum.
 //! - [`lifecycle`]: a namespace must exist, must not be ending, and some may never end.
 //! - [`addresses`]: the ClusterIPs of Services.
@@ -21,6 +22,7 @@ mod plugins;
 mod pod_resources;
 pub(crate) mod quota;
 pub(crate) mod review;
+pub(crate) mod webhooks;
 
 pub use addresses::ServiceRange;
 pub(crate) use review::{Operation, Review};
@@ -71,9 +73,9 @@ pub(crate) async fn mutate(
         if let (Some(object), Some(given)) = (object.as_deref_mut(), given) {
             *object = given;
         }
-        plugins::mutate(review, object, old)?;
+        plugins::mutate(review, object.as_deref_mut(), old)?;
     }
-    Ok(())
+    webhooks::mutate(review, object, old).await
 }
 
 /// The second phase: looks at the object as it will be stored.
@@ -84,6 +86,7 @@ pub(crate) async fn validate(
 ) -> Result<Admitted, Error> {
     plugins::validate(review, object, old)?;
     certificates::validate(review, object, old)?;
+    webhooks::validate(review, object, old).await?;
     Ok(Admitted {
         ops: lifecycle::checks(review)?,
         charge: quota::charge(review, object, old)?,
@@ -92,8 +95,8 @@ pub(crate) async fn validate(
 }
 
 /// True if somebody outside this process is asked about the write: it should be of the newest state.
-pub(crate) fn calls_out(_review: &Review<'_>) -> bool {
-    false
+pub(crate) fn calls_out(review: &Review<'_>) -> bool {
+    webhooks::are_concerned(review).unwrap_or(true)
 }
 
 /// Gives an object what the cluster has only one of each: a Service its address. The operations

@@ -197,6 +197,19 @@ pub enum Error {
         #[source]
         source: Option<Source>,
     },
+    /// A webhook said no, in its own words.
+    #[error("{message}")]
+    Refused {
+        code: StatusCode,
+        message: String,
+        /// Empty if it gave none.
+        reason: String,
+        /// `Status.details`, or nothing.
+        details: Value,
+    },
+    /// What the request needed failed; the message is for the client.
+    #[error("Internal error occurred: {0}")]
+    Failed(String),
     /// Nothing is left to give out; the message is for the client.
     #[error("Internal error occurred: {0}")]
     Exhausted(&'static str),
@@ -269,12 +282,15 @@ impl Error {
             Self::TooManyRequests | Self::Disrupted { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Timeout | Self::FutureRevision { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal(_) | Self::Exhausted(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Refused { code, .. } => *code,
+            Self::Internal(_) | Self::Exhausted(_) | Self::Failed(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 
     /// `Status.reason`.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &str {
         match self {
             Self::Unauthorized => "Unauthorized",
             Self::Denied(_) | Self::Forbidden { .. } => "Forbidden",
@@ -291,7 +307,8 @@ impl Error {
             Self::TooManyRequests | Self::Disrupted { .. } => "TooManyRequests",
             Self::Timeout | Self::FutureRevision { .. } => "Timeout",
             Self::Unavailable { .. } => "ServiceUnavailable",
-            Self::Internal(_) | Self::Exhausted(_) => "InternalError",
+            Self::Refused { reason, .. } => reason,
+            Self::Internal(_) | Self::Exhausted(_) | Self::Failed(_) => "InternalError",
         }
     }
 
@@ -314,6 +331,7 @@ impl Error {
                 subject.details(subject.resource)
             }
             Self::Invalid { subject, .. } => subject.details(subject.kind),
+            Self::Refused { details, .. } => details.as_object().cloned().unwrap_or_default(),
             Self::Denied(denial) => [
                 ("name", &denial.name),
                 ("group", &denial.group),
@@ -364,9 +382,11 @@ impl Error {
             "metadata": {},
             "status": "Failure",
             "message": self.to_string(),
-            "reason": self.reason(),
             "code": self.code().as_u16(),
         });
+        if !self.reason().is_empty() {
+            status["reason"] = self.reason().into();
+        }
         if let Self::Expired {
             next: Some(next), ..
         } = self

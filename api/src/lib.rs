@@ -45,7 +45,6 @@ mod subresources;
 pub mod table;
 mod time;
 mod verbs;
-#[expect(dead_code, reason = "conversion and admission call it next")]
 mod webhook_client;
 
 pub use server::{Apiserver, Config, Limits};

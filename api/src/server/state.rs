@@ -7,7 +7,7 @@ use store::{Cache, Key, ResourceKey};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    admission::quota::ledger::Ledger,
+    admission::{quota::ledger::Ledger, webhooks::Calls},
     auth::{rbac::Rbac, tokens::Tokens},
     catalog::Catalog,
     codec,
@@ -71,6 +71,7 @@ pub(crate) struct Server {
     pub(crate) authorizer: Rbac,
     pub(crate) tokens: Tokens,
     pub(crate) quota: Ledger,
+    pub(crate) webhooks: Calls,
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
     /// Upgraded connections to what pods serve.
@@ -94,6 +95,7 @@ impl Server {
             node_proxy,
             tokens: Tokens::new(&config.tokens),
             quota: Ledger::default(),
+            webhooks: Calls::default(),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             streams: Arc::new(Semaphore::new(config.limits.streams)),
             joined: Joined::default(),

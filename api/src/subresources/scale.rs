@@ -8,6 +8,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
+    admission::{self, Review},
     error::{Error, Subject},
     field::{FieldErrors, Path},
     object, schema,
@@ -64,8 +65,16 @@ async fn applied(call: &Call, body: &Bytes) -> Result<Value, Error> {
 
 /// Writes the replicas that the edited Scale wants.
 async fn set(call: &Call, edit: impl Fn(Value) -> Result<Value, Error>) -> Result<Value, Error> {
+    let admitted = admit(call, &edit).await?;
     let changed = change(call, &call.name, Part::Main, |old| {
-        let scale = edit(scale(old))?;
+        let mut scale = edit(scale(old))?;
+        if let Some((asked, given)) = &admitted {
+            // Somebody changed it since it was admitted, and the edit means something else now.
+            if scale["spec"] != *asked {
+                return Err(Error::modified(call.subject(&call.name)));
+            }
+            scale["spec"] = given.clone();
+        }
         let replicas = replicas(call, &scale)?;
         let mut object = old.clone();
         object["spec"]["replicas"] = replicas.into();
@@ -80,6 +89,27 @@ async fn set(call: &Call, edit: impl Fn(Value) -> Result<Value, Error>) -> Resul
     })
     .await?;
     view::parse(&changed.bytes)
+}
+
+/// Brings the edited Scale through admission, if anybody is to be asked: its spec as it was edited, and
+/// as it is after that.
+async fn admit(
+    call: &Call,
+    edit: impl Fn(Value) -> Result<Value, Error>,
+) -> Result<Option<(Value, Value)>, Error> {
+    let review = Review::update(call, &call.name)?;
+    if !admission::calls_out(&review) {
+        return Ok(None);
+    }
+    call.server.cache.fresh().await?;
+    let item = call.server.cache.get(&call.key(&call.name));
+    let item = item.ok_or_else(|| call.not_found(&call.name))?;
+    let old = scale(&view::parse(&item.decoded.value)?);
+    let mut new = edit(old.clone())?;
+    let asked = new["spec"].clone();
+    admission::mutate(&review, Some(&mut new), Some(&old)).await?;
+    admission::validate(&review, Some(&new), Some(&old)).await?;
+    Ok(Some((asked, new["spec"].take())))
 }
 
 /// The replicas that a Scale asks for; none is 0, as Kubernetes has it.

@@ -103,6 +103,31 @@ impl DeleteOptions {
     }
 }
 
+impl DeleteOptions {
+    /// As webhooks see them.
+    fn value(&self) -> Value {
+        let mut value = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
+        if let Some(seconds) = self.grace_seconds {
+            value["gracePeriodSeconds"] = seconds.into();
+        }
+        if let Some(propagation) = self.propagation {
+            value["propagationPolicy"] = format!("{propagation:?}").into();
+        }
+        for (field, text) in [
+            ("uid", &self.uid),
+            ("resourceVersion", &self.resource_version),
+        ] {
+            if let Some(text) = text {
+                value["preconditions"][field] = text.as_str().into();
+            }
+        }
+        if self.dry_run {
+            value["dryRun"] = json!(["All"]);
+        }
+        value
+    }
+}
+
 /// What a delete does to an object.
 #[derive(PartialEq, Debug)]
 enum Plan {
@@ -143,7 +168,7 @@ pub(crate) async fn remove(
     name: &str,
     options: &DeleteOptions,
 ) -> Result<Deleted, Error> {
-    let review = Review::delete(call, name, options.dry_run);
+    let review = Review::delete(call, name, options.dry_run, options.value());
     lifecycle::admit(&review)?;
     let key = call.key(name);
     for attempt in 0..ATTEMPTS {

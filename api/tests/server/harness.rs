@@ -11,10 +11,13 @@ use api::{
 };
 use async_trait::async_trait;
 use axum::{Router, body::Body};
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::Value;
-use store::{Cache, CacheConfig, MemoryStore, Store};
+use store::{
+    Cache, CacheConfig, Commit, Expect, Group, MemoryStore, Op, ResourceKey, Store, Token,
+};
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -126,10 +129,36 @@ impl Cluster {
         Self::start_over(config(), memory).await
     }
 
+    /// Another apiserver over the same store.
+    pub(crate) async fn start_beside(&self) -> Self {
+        Self::serve(self.store.clone(), config(), CacheConfig::default()).await
+    }
+
+    /// Puts an object into the store as if it had been written long ago.
+    pub(crate) async fn plant(&self, group: &str, plural: &str, object: &Value) {
+        let part = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+        let key = ResourceKey::new(group, plural).key(part("namespace"), part("name"));
+        let put = Op::Put {
+            key,
+            expect: Expect::Absent,
+            value: Bytes::from(object.to_string()),
+        };
+        let group = Group { ops: vec![put] };
+        let commits = self
+            .store
+            .write(Token(rand::random()), &[group])
+            .await
+            .expect("it is written");
+        assert!(matches!(commits[..], [Commit::Done(_)]), "{commits:?}");
+    }
+
     async fn start_over(config: Config, memory: CacheConfig) -> Self {
+        Self::serve(Arc::new(MemoryStore::new()), config, memory).await
+    }
+
+    async fn serve(store: Arc<MemoryStore>, config: Config, memory: CacheConfig) -> Self {
         let registry = Arc::new(Registry::builtin());
         let codec = Arc::new(Codec::new(&registry));
-        let store = Arc::new(MemoryStore::new());
         let (cache, feed) = Cache::start(store.clone(), codec, memory)
             .await
             .expect("the cache starts");

@@ -5,16 +5,20 @@
 //! - [`events`]: their hour. [`hostile`]: whatever is sent, the client is told what is wrong with it.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
 //! - [`rbac`], [`tokens`], [`impersonation`], [`reviews`]: identities and roles. [`proxy`]: what pods serve.
+//! - [`admission`]: the built-in plugins. [`quota`]: what a namespace may hold. [`webhooks`]: those of
+//!   others, served by [`hooks`].
 //! - [`protobuf`]: bodies in protobuf. [`apply`]: server-side apply, and who owns what.
 //! - [`pods`]: what only pods have.
 //! - [`versions`]: kinds with several versions of one stored object.
 
 mod access;
+mod admission;
 mod apply;
 mod certificates;
 mod clients;
 mod events;
 mod harness;
+mod hooks;
 mod hostile;
 mod impersonation;
 mod lists;
@@ -24,6 +28,7 @@ mod parts;
 mod pods;
 mod protobuf;
 mod proxy;
+mod quota;
 mod rbac;
 mod reviews;
 mod services;
@@ -31,3 +36,4 @@ mod tls;
 mod tokens;
 mod versions;
 mod watches;
+mod webhooks;
