@@ -14,6 +14,7 @@
 //! - [`discovery`], [`openapi`]: what clients ask about the kinds.
 //! - `verbs`, `subresources`: get, list, watch, create, update, patch, delete; written once.
 //! - [`admission`], [`auth`], [`error`], [`server`]: around every request.
+//! - [`metrics`]: what is counted and measured.
 //! - [`codec`]: between what is stored and what clients get. [`object`]: metadata accessors. Pure.
 //! - [`proxy`]: the way to a node. [`serve`]: the TLS listener. `bootstrap`: a cluster's first
 //!   objects. `expiry`: the end of Events.
@@ -29,6 +30,7 @@ pub mod error;
 mod expiry;
 pub mod field;
 pub mod kinds;
+pub mod metrics;
 mod name;
 pub mod object;
 pub mod openapi;

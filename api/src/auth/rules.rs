@@ -96,10 +96,13 @@ const NODE: &[Rule] = &[
 
 const APISERVER: &[Rule] = &[
     rule(READ, &["*"]),
-    rule(CREATE, &["namespaces", "services", "endpointslices"]),
-    rule(CHANGE, &["services", "endpointslices"]),
-    // Events whose hour is over.
-    rule(DELETE, &["events"]),
+    rule(
+        CREATE,
+        &["namespaces", "services", "endpointslices", "leases"],
+    ),
+    rule(CHANGE, &["services", "endpointslices", "leases"]),
+    // Events whose hour is over, and what is left of apiservers that are gone.
+    rule(DELETE, &["events", "endpointslices", "leases"]),
 ];
 
 /// The authorizer of the table above.

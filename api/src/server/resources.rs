@@ -15,12 +15,14 @@ use tracing::Instrument;
 
 use super::{
     path::{self, Target},
-    state::Server,
+    state::{Resource, Server},
 };
 use crate::{
+    accept::Format,
     auth::{Attributes, User},
     error::Error,
     kinds::Subresource,
+    metrics::Asked,
     serve::Draining,
     subresources::{binding, finalize, log, scale, status},
     verbs::{
@@ -31,13 +33,22 @@ use crate::{
 
 /// Answers every path that no other route answers.
 pub(crate) async fn serve(State(server): State<Arc<Server>>, request: Request) -> Response {
-    match route(server, request).await {
+    let mut asked = None;
+    let mut response = match route(server, request, &mut asked).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
+    };
+    if let Some(asked) = asked {
+        response.extensions_mut().insert::<Asked>(asked);
     }
+    response
 }
 
-async fn route(server: Arc<Server>, request: Request) -> Result<Response, Error> {
+async fn route(
+    server: Arc<Server>,
+    request: Request,
+    asked: &mut Option<Asked>,
+) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     let user = parts
         .extensions
@@ -50,9 +61,12 @@ async fn route(server: Arc<Server>, request: Request) -> Result<Response, Error>
         .map_or_else(CancellationToken::new, |draining| draining.0.clone());
     let target = path::parse(parts.uri.path()).ok_or(Error::NoSuchPath)?;
     let query = Query::read(&parts.uri)?;
-    let watching = parts.method == Method::GET
+    let watching = matches!(parts.method, Method::GET)
         && target.subresource.is_none()
-        && query.flag("watch")?.unwrap_or(false);
+        && (target.watching || query.flag("watch")?.unwrap_or(false));
+    if target.watching && !watching {
+        return Err(Error::MethodNotAllowed);
+    }
     let verb =
         verb(&parts.method, target.name.is_some(), watching).ok_or(Error::MethodNotAllowed)?;
     let span = tracing::info_span!(
@@ -74,7 +88,7 @@ async fn route(server: Arc<Server>, request: Request) -> Result<Response, Error>
         headers: parts.headers,
         uri: parts.uri,
     };
-    request.answer(server, body).instrument(span).await
+    request.answer(server, body, asked).instrument(span).await
 }
 
 /// The API verb of a request.
@@ -104,7 +118,12 @@ struct Parts {
 }
 
 impl Parts {
-    async fn answer(self, server: Arc<Server>, body: Body) -> Result<Response, Error> {
+    async fn answer(
+        self,
+        server: Arc<Server>,
+        body: Body,
+        asked: &mut Option<Asked>,
+    ) -> Result<Response, Error> {
         tracing::debug!(uri = %self.uri, "request");
         let target = &self.target;
         let resource = server
@@ -126,6 +145,7 @@ impl Parts {
                     .ok_or(Error::NoSuchPath)?,
             ),
         };
+        *asked = Some(self.asked(&resource));
         if subresource.is_none() && !resource.kind.verbs().contains(&self.verb) {
             return Err(Error::MethodNotAllowed);
         }
@@ -133,7 +153,7 @@ impl Parts {
             namespace: target.namespace.clone(),
             name: target.name.clone().unwrap_or_default(),
             view: match subresource {
-                None | Some(Subresource::Status) => accept::view(&self.headers)?,
+                None | Some(Subresource::Status) => view(&self.headers, self.verb)?,
                 Some(_) => accept::View::Object,
             },
             user: self.user,
@@ -152,7 +172,7 @@ impl Parts {
         let body = if reads {
             Bytes::new()
         } else {
-            read_body(body, call.server.config.limits.body_bytes).await?
+            read_body(&call.headers, body, call.server.config.limits.body_bytes).await?
         };
         match subresource {
             None => serve_object(call, self.verb, &body).await,
@@ -163,6 +183,53 @@ impl Parts {
             Some(Subresource::Finalize) => finalize::serve(&call, &self.method, &body).await,
             Some(Subresource::Eviction) => Err(Error::NoSuchPath),
         }
+    }
+}
+
+impl Parts {
+    /// What is counted. The resource is one that is served, and so is its subresource.
+    fn asked(&self, resource: &Resource) -> Asked {
+        let target = &self.target;
+        let names = resource.names();
+        let patches = self.headers.get(http::header::CONTENT_TYPE);
+        let applies = patches.is_some_and(|media| media.as_bytes().starts_with(APPLY));
+        Asked {
+            verb: match self.verb {
+                "get" => "GET",
+                "list" => "LIST",
+                "watch" => "WATCH",
+                "create" => "POST",
+                "update" => "PUT",
+                "patch" if applies => "APPLY",
+                "patch" => "PATCH",
+                "delete" => "DELETE",
+                _ => "DELETECOLLECTION",
+            },
+            dry_run: match self.query.dry_run() {
+                Ok(true) => "All",
+                _ => "",
+            },
+            group: names.group.to_string(),
+            version: names.version.to_string(),
+            resource: names.plural.to_string(),
+            subresource: target.subresource.clone().unwrap_or_default(),
+            scope: match (&target.name, target.namespace.is_empty()) {
+                (Some(_), _) => "resource",
+                (None, false) => "namespace",
+                (None, true) => "cluster",
+            },
+            component: "apiserver",
+        }
+    }
+}
+
+const APPLY: &[u8] = b"application/apply-patch";
+
+/// How the answer is shown. A watch is a stream of JSON: no other format is one.
+fn view(headers: &HeaderMap, verb: &str) -> Result<accept::View, Error> {
+    match accept::negotiate(headers)? {
+        (_, Format::Yaml) if verb == "watch" => Err(Error::NotAcceptable),
+        (view, _) => Ok(view),
     }
 }
 
@@ -212,7 +279,14 @@ fn authorize(call: &Call, verb: &str, subresource: &str) -> Result<(), Error> {
     })
 }
 
-async fn read_body(body: Body, limit: usize) -> Result<Bytes, Error> {
+async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Error> {
+    let coding = headers.get(http::header::CONTENT_ENCODING);
+    if let Some(coding) = coding.filter(|coding| *coding != "identity") {
+        return Err(Error::UnsupportedMediaType(format!(
+            "the body of the request is encoded ({}): send it as it is",
+            coding.to_str().unwrap_or_default()
+        )));
+    }
     match Limited::new(body, limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Error::TooLarge { limit }),

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use store::{Cache, Key, ResourceKey};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
+use super::bounds::Bounds;
 use crate::{
     auth::{Authorizer, tokens::Tokens},
     kinds::{Kind, Names, Registry},
+    metrics::ApiMetrics,
     proxy::NodeProxy,
     schema::{self, Schema},
     server::Config,
@@ -43,8 +45,8 @@ pub(crate) struct Server {
     pub(crate) node_proxy: Arc<dyn NodeProxy>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tokens: Tokens,
-    pub(crate) in_flight: Arc<Semaphore>,
-    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) bounds: Bounds,
+    pub(crate) metrics: ApiMetrics,
     /// Set once the objects that every cluster has are there.
     pub(crate) bootstrapped: watch::Sender<bool>,
     pub(crate) config: Config,
@@ -75,8 +77,8 @@ impl Server {
             node_proxy,
             authorizer,
             tokens: Tokens::new(&config.tokens),
-            in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
-            streams: Arc::new(Semaphore::new(config.limits.streams)),
+            bounds: Bounds::new(&config.limits),
+            metrics: config.metrics.register(ApiMetrics::new),
             bootstrapped: watch::Sender::new(false),
             config,
         }

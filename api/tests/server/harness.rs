@@ -43,8 +43,10 @@ pub(crate) struct Cluster {
     pub(crate) server: Apiserver,
     pub(crate) router: Router,
     pub(crate) store: Arc<MemoryStore>,
+    /// Ends what [`Apiserver::run`] does.
+    stop: CancellationToken,
     /// Aborted with the cluster.
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 /// An answer, read whole.
@@ -85,6 +87,7 @@ pub(crate) fn config() -> Config {
             user: User::new("wk-admin", &[MASTERS]),
         }],
         limits: Limits::default(),
+        metrics: metrics::Metrics::new(),
     }
 }
 
@@ -108,9 +111,25 @@ impl Cluster {
     }
 
     async fn start_over(config: Config, memory: CacheConfig) -> Self {
+        Self::start_on(Arc::new(MemoryStore::new()), config, memory).await
+    }
+
+    /// One more apiserver of this cluster.
+    pub(crate) async fn join(&self, config: Config) -> Self {
+        Self::start_on(self.store.clone(), config, CacheConfig::default()).await
+    }
+
+    /// Stops this apiserver in order.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        timeout(DEADLINE, self.tasks.join_next())
+            .await
+            .expect("it stops in time");
+    }
+
+    async fn start_on(store: Arc<MemoryStore>, config: Config, memory: CacheConfig) -> Self {
         let registry = Arc::new(Registry::builtin());
         let codec = Arc::new(Codec::new(&registry));
-        let store = Arc::new(MemoryStore::new());
         let (cache, feed) = Cache::start(store.clone(), codec, memory)
             .await
             .expect("the cache starts");
@@ -119,12 +138,14 @@ impl Cluster {
             feed.await.expect("the cache runs");
         });
         let server = Apiserver::new(cache, registry, Arc::new(Echo), config);
-        tasks.spawn(server.clone().run(CancellationToken::new()));
+        let stop = CancellationToken::new();
+        tasks.spawn(server.clone().run(stop.clone()));
         let cluster = Self {
             router: server.router(),
             server,
             store,
-            _tasks: tasks,
+            stop,
+            tasks,
         };
         timeout(DEADLINE, async {
             while cluster.send("GET /readyz", "").await.code != StatusCode::OK {

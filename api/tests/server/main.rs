@@ -1,12 +1,13 @@
 //! The apiserver through its router, over the in-memory store: requests in, answers out.
 //!
 //! - [`objects`]: create, get, update, patch, delete. [`lists`]: lists and their views.
-//! - [`watches`]: watches. [`services`]: cluster addresses. [`namespaces`]: their life.
+//! - [`answers`]: how all of them are written. [`watches`]: watches. [`services`]: cluster addresses. [`namespaces`]: their life.
 //! - [`events`]: their hour. [`hostile`]: whatever is sent, the client is told what is wrong with it.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
 //! - [`protobuf`]: bodies in protobuf.
 
 mod access;
+mod answers;
 mod clients;
 mod events;
 mod harness;
