@@ -1,10 +1,16 @@
 //! The objects that every cluster has: the default roles, four namespaces, the `kubernetes` Service with
-//! its endpoint and its range of addresses, and the system's priority classes.
+//! its endpoints and its range of addresses, and the system's priority classes.
 //!
-//! Roles first, and once ([`crate::auth::rbac::bootstrap`]): nobody may do anything without them. Then creates what is missing and corrects the endpoint, at start and then every few seconds, through the
-//! API like anyone else. Never changes what a user added to these objects.
+//! Roles first, and once ([`crate::auth::rbac::bootstrap`]): nobody may do anything without them. Then
+//! creates what is missing and keeps the endpoints ([`endpoints`]) true, at start and then every few
+//! seconds, through the API like anyone else. Never changes what a user added to these objects.
 
-use std::{sync::Arc, time::Duration};
+mod endpoints;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{Method, Request, StatusCode};
 use kube::Client;
@@ -19,16 +25,19 @@ use crate::{
         state::{Server, Stage},
     },
 };
+use endpoints::Peers;
 
 /// How often the objects are looked after, as Kubernetes does it.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// How soon a failed start is tried again.
 const RETRY: Duration = Duration::from_millis(250);
 
+/// How long the last words of a stopping server may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 const CLASSES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
 const RANGES: &str = "/apis/networking.k8s.io/v1/servicecidrs";
-const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
 
 /// Looks after the objects until `stop`.
 pub(crate) async fn run(client: Client, server: &Arc<Server>, stop: CancellationToken) {
@@ -40,8 +49,9 @@ pub(crate) async fn run(client: Client, server: &Arc<Server>, stop: Cancellation
         }
     }
     server.bootstrapped.send_replace(Stage::Roles);
+    let mut peers = Peers::new(server.config.advertised);
     loop {
-        let pause = match ensure(&client, &server.config).await {
+        let pause = match ensure(&client, &server.config, &mut peers).await {
             Ok(()) => {
                 server.bootstrapped.send_replace(Stage::Ready);
                 INTERVAL
@@ -52,13 +62,19 @@ pub(crate) async fn run(client: Client, server: &Arc<Server>, stop: Cancellation
             }
         };
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
             () = tokio::time::sleep(pause) => {}
         }
     }
+    // If it comes to nothing, the others find out in time.
+    match tokio::time::timeout(FAREWELL, peers.leave(&client)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "this apiserver did not leave the others"),
+        Err(_) => tracing::warn!("this apiserver had no time to leave the others"),
+    }
 }
 
-async fn ensure(client: &Client, config: &Config) -> Result<(), kube::Error> {
+async fn ensure(client: &Client, config: &Config, peers: &mut Peers) -> Result<(), kube::Error> {
     for name in NAMESPACES {
         let namespace = json!({"metadata": {"name": name}});
         create(client, "/api/v1/namespaces", name, &namespace).await?;
@@ -75,17 +91,7 @@ async fn ensure(client: &Client, config: &Config) -> Result<(), kube::Error> {
         &service,
     )
     .await?;
-    let slice = slice(config);
-    let found = create(client, SLICES, "kubernetes", &slice).await?;
-    if ["endpoints", "ports"]
-        .iter()
-        .any(|part| found[part] != slice[part])
-    {
-        let patch = json!({"endpoints": slice["endpoints"], "ports": slice["ports"]});
-        let path = format!("{SLICES}/kubernetes");
-        send(client, Method::PATCH, &path, &patch).await?;
-    }
-    Ok(())
+    peers.reconcile(client, Instant::now()).await
 }
 
 /// The range of Services' addresses, ready from the start.
@@ -177,22 +183,5 @@ fn service(config: &Config) -> Value {
                 "name": "https", "port": 443, "protocol": "TCP", "targetPort": config.advertised.port(),
             }],
         },
-    })
-}
-
-fn slice(config: &Config) -> Value {
-    let family = if config.advertised.is_ipv4() {
-        "IPv4"
-    } else {
-        "IPv6"
-    };
-    json!({
-        "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-        "addressType": family,
-        "endpoints": [{
-            "addresses": [config.advertised.ip().to_string()],
-            "conditions": {"ready": true},
-        }],
-        "ports": [{"name": "https", "port": config.advertised.port(), "protocol": "TCP"}],
     })
 }

@@ -141,8 +141,10 @@ impl Document {
 
 /// The first of [`AGGREGATED`] that `Accept` names before plain JSON.
 fn chosen(headers: &HeaderMap) -> Option<usize> {
-    let ranges = accept::ranges(headers).filter(|range| range.is_json());
-    for range in ranges {
+    for range in accept::ranges(headers) {
+        if range.format() != Some(accept::Format::Json) {
+            continue;
+        }
         if range.parameter("as").is_empty() {
             return None;
         }

@@ -14,7 +14,7 @@ use serde::de::DeserializeSeed;
 use serde_json::Value;
 
 pub use protobuf::protobuf;
-pub use yaml::{yaml, yaml_documents};
+pub use yaml::{to_yaml, yaml, yaml_documents};
 
 use value::{Found, Node};
 

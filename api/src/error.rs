@@ -164,7 +164,7 @@ pub enum Error {
     #[error("{0}")]
     BadRequest(String),
     #[error(
-        "only the following media types are accepted: application/json, application/json;as=Table;v=v1;g=meta.k8s.io, application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+        "only the following media types are accepted: application/json, application/json;as=Table;v=v1;g=meta.k8s.io, application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io, application/yaml"
     )]
     NotAcceptable,
     #[error("{0}")]

@@ -15,6 +15,7 @@
 //! - `verbs`, `subresources`: get, list, watch, create, update, patch, delete; written once.
 //! - `reviews`: questions put as objects: who may, who am I.
 //! - [`admission`], [`auth`], [`error`], [`server`]: around every request.
+//! - [`metrics`]: what is counted and measured.
 //! - [`codec`]: between what is stored and what clients get. [`object`]: metadata accessors. Pure.
 //! - [`proxy`]: the way to a node. `webhook_client`: the way to a webhook. [`serve`]: the TLS listener. `bootstrap`: a cluster's first
 //!   objects. `expiry`: the end of Events.
@@ -31,6 +32,7 @@ pub mod error;
 mod expiry;
 pub mod field;
 pub mod kinds;
+pub mod metrics;
 mod name;
 pub mod object;
 pub mod openapi;

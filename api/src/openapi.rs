@@ -34,7 +34,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
-    accept,
+    accept::{self, Format},
     catalog::Catalog,
     discovery::{etag, hash, is_known},
     error::Error,
@@ -166,11 +166,11 @@ async fn one(
 async fn whole(State(catalog): State<Arc<Catalog>>, headers: HeaderMap) -> Response {
     let served = catalog.served();
     let documents = served.openapi();
-    let mut ranges = accept::ranges(&headers).peekable();
+    let mut ranges = accept::ranges(&headers).into_iter().peekable();
     let wants_json = ranges.peek().is_none();
     let protobuf = ranges.find_map(|range| match range.is(V2_PROTOBUF) {
         true => Some(true),
-        false => range.is_json().then_some(false),
+        false => (range.format() == Some(Format::Json)).then_some(false),
     });
     let [json, packed] = documents.v2();
     match protobuf {

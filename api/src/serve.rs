@@ -3,6 +3,8 @@
 //! Puts two extensions into every request: the [`User`](crate::auth::User) of a verified client
 //! certificate, if there is one, and [`Draining`]. Never decides what a user may do.
 
+mod patient;
+
 use std::{io, sync::Arc, time::Duration};
 
 use axum::{Extension, Router};
@@ -21,7 +23,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::certificate;
+use crate::{Limits, auth::certificate};
+use patient::Patient;
 
 /// Connections open at once; more wait in the kernel's accept queue.
 const CONNECTIONS: usize = 8192;
@@ -33,6 +36,12 @@ const DRAIN: Duration = Duration::from_secs(10);
 const REST: Duration = Duration::from_millis(50);
 /// Streams that one HTTP/2 connection may have open.
 const STREAMS: u32 = 250;
+/// Bytes of an HTTP/2 request's headers: room for long tokens.
+const HEADERS: u32 = 64 * 1024;
+/// Header lines of an HTTP/1.1 request.
+const HEADER_LINES: usize = 100;
+/// Bytes that an HTTP/2 stream holds for its client.
+const STREAM_BUFFER: usize = 128 * 1024;
 /// An idle HTTP/2 connection is asked for a sign of life this often.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
@@ -40,11 +49,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Draining(pub CancellationToken);
 
-/// Serves until `stop`, then lets answers in progress end (10 s at most) and cuts off the rest.
+/// Serves until `stop`, then lets answers in progress end (10 s at most) and cuts off the rest. A client
+/// that takes nothing of its answers for [`Limits::stalled`] is cut off too.
 pub async fn run(
     listener: TcpListener,
     mut tls: ServerConfig,
     router: Router,
+    limits: &Limits,
     stop: CancellationToken,
 ) -> io::Result<()> {
     if tls.alpn_protocols.is_empty() {
@@ -66,6 +77,7 @@ pub async fn run(
                     acceptor: acceptor.clone(),
                     router: router.clone(),
                     stop: stop.clone(),
+                    stalled: limits.stalled,
                     _permit: permit,
                 };
                 connections.spawn(connection.run(stream));
@@ -105,6 +117,7 @@ struct Connection {
     acceptor: TlsAcceptor,
     router: Router,
     stop: CancellationToken,
+    stalled: Duration,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -130,14 +143,18 @@ impl Connection {
         builder
             .http1()
             .timer(TokioTimer::new())
+            .max_headers(HEADER_LINES)
             .header_read_timeout(HANDSHAKE);
         builder
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)
+            .max_header_list_size(HEADERS)
+            .max_send_buf_size(STREAM_BUFFER)
             .keep_alive_interval(KEEP_ALIVE);
-        let connection = builder
-            .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router));
+        let stream = TokioIo::new(Patient::new(stream, self.stalled));
+        let connection =
+            builder.serve_connection_with_upgrades(stream, TowerToHyperService::new(router));
         tokio::pin!(connection);
         let result = tokio::select! {
             result = connection.as_mut() => result,

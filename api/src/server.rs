@@ -2,23 +2,30 @@
 //!
 //! Reading order:
 //! - [`state`]: what every request needs.
-//! - [`gate`]: authentication, bounds and deadlines, before anything else.
+//! - [`written`] with [`gzip`]: how answers are written, whoever made them.
+//! - [`observe`]: what is counted of them, and `/metrics`.
+//! - [`gate`]: authentication, then [`bounds`]: how much at once, and for how long.
 //! - [`path`]: which resource a path is about.
 //! - [`resources`]: from a path to the verb that answers.
 //! - [`health`]: `/healthz`, `/livez`, `/readyz`. [`oidc`]: the keys that verify tokens.
 
+pub(crate) mod bounds;
 pub(crate) mod conversion;
 mod gate;
+pub(crate) mod gzip;
 pub(crate) mod health;
+pub(crate) mod observe;
 mod oidc;
 pub(crate) mod path;
 pub(crate) mod resources;
 pub(crate) mod state;
+pub(crate) mod written;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Extension, Router, middleware};
 use jiff::Timestamp;
+use metrics::Metrics;
 use store::Cache;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +34,9 @@ use crate::{
     auth::{Issuer, StaticToken, User},
     bootstrap,
     catalog::Catalog,
-    discovery, expiry,
+    discovery,
+    error::Error,
+    expiry,
     kinds::Registry,
     openapi,
     proxy::NodeProxy,
@@ -37,23 +46,30 @@ use state::{Server, Stage};
 /// Bounds on what requests may cost.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Requests answered at once, beyond which clients get 429; watches and logs do not count.
-    pub in_flight: usize,
-    /// Watches and logs open at once, beyond which clients get 429.
+    /// Requests that only read answered at once, beyond which clients get 429.
+    pub reading: usize,
+    /// Other requests answered at once.
+    pub mutating: usize,
+    /// Watches, logs and connections to pods open at once; they count for nothing else.
     pub streams: usize,
     /// Bytes of a request's body; more is 413.
     pub body_bytes: usize,
-    /// How long an answer may take before it is 504; watches and logs are excepted.
+    /// How long an answer may take before it is 504, if the client's `timeout` asks for no less;
+    /// watches, logs and connections are excepted.
     pub request: Duration,
+    /// How long a client that takes nothing of its answer is waited for.
+    pub stalled: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            in_flight: 600,
+            reading: 400,
+            mutating: 200,
             streams: 20_000,
             body_bytes: 3 * 1024 * 1024,
             request: Duration::from_secs(60),
+            stalled: Duration::from_secs(120),
         }
     }
 }
@@ -70,6 +86,8 @@ pub struct Config {
     /// Signs and reads the tokens of ServiceAccounts.
     pub issuer: Issuer,
     pub limits: Limits,
+    /// Where its metrics go, and what `/metrics` tells.
+    pub metrics: Metrics,
 }
 
 /// The apiserver. Cheap to clone: a handle.
@@ -91,10 +109,11 @@ impl Apiserver {
         config: Config,
     ) -> Self {
         let catalog = Catalog::new(&registry);
-        Self {
-            documents: discovery::router(catalog.clone()).merge(openapi::router(catalog.clone())),
-            server: Arc::new(Server::new(cache, catalog, node_proxy, config)),
-        }
+        let metrics = config.metrics.clone();
+        let documents = discovery::router(catalog.clone()).merge(openapi::router(catalog.clone()));
+        let server = Arc::new(Server::new(cache, catalog, node_proxy, config));
+        metrics.register(|registry| observe::collect(registry, &server));
+        Self { documents, server }
     }
 
     /// Everything it serves. A request's identity is a [`User`] extension or a bearer token.
@@ -102,13 +121,20 @@ impl Apiserver {
         Router::new()
             .merge(health::router())
             .merge(oidc::router())
+            .merge(observe::router())
             .fallback(resources::serve)
             .with_state(self.server.clone())
             .merge(self.documents.clone())
+            .method_not_allowed_fallback(|| async { Error::MethodNotAllowed })
             .layer(middleware::from_fn_with_state(
                 self.server.clone(),
                 gate::admit,
             ))
+            .layer(middleware::from_fn_with_state(
+                self.server.clone(),
+                observe::observe,
+            ))
+            .layer(middleware::from_fn(written::write))
     }
 
     /// A client in this process with an identity of its own; no socket is involved.

@@ -55,6 +55,36 @@ pub(crate) fn parse(timestamp: &Value) -> Option<Timestamp> {
     timestamp.as_str()?.parse().ok()
 }
 
+/// Reads a duration as Go writes one: `1m30s`, `500ms`, `0`; `None` if it is none, or below zero.
+pub(crate) fn parse_duration(text: &str) -> Option<std::time::Duration> {
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
+        return Some(std::time::Duration::ZERO);
+    }
+    let mut seconds = 0.0;
+    loop {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let amount: f64 = rest[..end].parse().ok()?;
+        rest = &rest[end..];
+        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.');
+        let (unit, after) = rest.split_at(unit.unwrap_or(rest.len()));
+        seconds += amount
+            * match unit {
+                "ns" => 1e-9,
+                "us" | "µs" | "μs" => 1e-6,
+                "ms" => 1e-3,
+                "s" => 1.0,
+                "m" => 60.0,
+                "h" => 3600.0,
+                _ => return None,
+            };
+        rest = after;
+        if rest.is_empty() {
+            return std::time::Duration::try_from_secs_f64(seconds).ok();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
@@ -85,5 +115,24 @@ mod tests {
             &[63_072_000, 63_158_400, 252_288_000],
             expect!["2y 2y1d 8y"],
         );
+    }
+
+    #[test]
+    fn durations_are_read_as_go_writes_them() {
+        for (text, millis) in [
+            ("32s", Some(32_000)),
+            ("1m30.5s", Some(90_500)),
+            ("500ms", Some(500)),
+            ("0", Some(0)),
+            ("", None),
+            ("5", None),
+            ("s", None),
+            ("-1s", None),
+            ("1d", None),
+            ("1..5s", None),
+        ] {
+            let found = super::parse_duration(text).map(|duration| duration.as_millis());
+            assert_eq!(found, millis, "{text:?}");
+        }
     }
 }

@@ -95,6 +95,9 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     write_private(&data.path("admin.kubeconfig"), &text)?;
 
     // The API: cache, server, listener.
+    let metrics = metrics::Metrics::new();
+    let store: Arc<dyn Store> =
+        Arc::new(metrics.register(|registry| api::metrics::Measured::new(store, registry)));
     let registry = Arc::new(Registry::builtin());
     let codec = Arc::new(api::codec::Codec::new(&registry));
     let (cache, feed) = store::Cache::start(store, codec, store::CacheConfig::default())
@@ -109,19 +112,21 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         pki::client_tls(&ca.certificate, &certificates.apiserver_client)?,
         ranges.cluster_pods.parse().expect("a constant range"),
     );
+    let limits = api::server::Limits::default();
     let config = api::server::Config {
         service_range: ranges.services.parse().expect("a constant range"),
         advertised: SocketAddr::new(advertised(up.listen.ip(), node_ip), port),
         tokens,
         issuer: issuer.clone(),
-        limits: api::server::Limits::default(),
+        limits: limits.clone(),
+        metrics: metrics.clone(),
     };
     let apiserver = Apiserver::new(cache, registry, nodelets.clone(), config);
     let tls = pki::apiserver_tls(&ca.certificate, &certificates.apiserver)?;
     let stop = tasks.stop();
     let router = apiserver.router();
     tasks.start("apiserver", async move {
-        api::serve::run(listener, tls, router, stop)
+        api::serve::run(listener, tls, router, &limits, stop)
             .await
             .context("serve the API")
     });

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which benchmark; all of them by default
+    /// Which benchmark (start, first-answer, memory, thousand-pods or api); all of them by default
     name: Option<String>,
 }
 
@@ -21,6 +21,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         Ok(())
     };
+    let wanted = |name| args.name.as_deref().is_none_or(|wanted| wanted == name);
+    if wanted("api") {
+        cargo(&["run", "--quiet", "--release", "--package", "api-bench"])?;
+    }
+    if args.name.as_deref() == Some("api") {
+        return Ok(());
+    }
     cargo(&["build", "--release", "--package", "wk", "--package", "cli"])?;
     let mut bench = vec![
         "run",

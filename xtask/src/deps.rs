@@ -22,6 +22,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ("network", &["runtimes"]),
     ("cli", &[]),
     ("e2e", &[]),
+    (
+        "api-bench",
+        &[
+            "api",
+            "metrics",
+            "store",
+            "store-sqlite",
+            "store-postgres",
+            "postgres-server",
+        ],
+    ),
     ("postgres-server", &[]),
     ("xtask", &[]),
 ];
@@ -30,7 +41,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const TECHNOLOGIES: &[(&str, &[&str])] = &[
     ("sqlx", &["store-sqlite", "store-postgres"]),
     ("wasmtime", &["runtime-wasm"]),
-    ("axum", &["api", "nodelet", "wk"]),
+    ("axum", &["api", "api-bench", "nodelet", "wk"]),
     ("oci-client", &["runtimes"]),
     ("rtnetlink", &["network"]),
     ("clap", &["cli", "wk", "xtask"]),

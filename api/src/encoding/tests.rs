@@ -180,6 +180,19 @@ fn documents_are_read_one_by_one() {
 
 proptest! {
     #[test]
+    fn yaml_decodes_what_it_encodes(value in crate::schema::arbitrary::value()) {
+        let text = to_yaml(&value).expect("it is written");
+        prop_assert_eq!(yaml(text.as_bytes()).expect("it is read").value, value, "{}", text);
+    }
+
+    #[test]
+    fn yaml_keeps_every_text_a_text(text in r#"[-+]?[0-9_.:eExo~&*!|>%@`#,\[\]{}\"'yYnNa-f \n\t]{0,12}"#) {
+        let value = serde_json::json!({ "a": { &text: [&text] } });
+        let written = to_yaml(&value).expect("it is written");
+        prop_assert_eq!(yaml(written.as_bytes()).expect("it is read").value, value, "{}", written);
+    }
+
+    #[test]
     fn json_decodes_what_it_encodes(value in crate::schema::arbitrary::value()) {
         prop_assert_eq!(json(value.to_string().as_bytes()).unwrap().value, value.clone());
         prop_assert_eq!(yaml(value.to_string().as_bytes()).unwrap().value, value);
@@ -190,5 +203,49 @@ proptest! {
         let _ = json(&bytes);
         let _ = yaml(&bytes);
         let _ = yaml_documents(&text);
+    }
+}
+
+#[test]
+fn words_that_yaml_1_1_reads_as_something_else_are_quoted() {
+    for word in [
+        "yes",
+        "No",
+        "on",
+        "OFF",
+        "y",
+        "N",
+        "true",
+        "null",
+        "~",
+        "",
+        "0644",
+        "0x1f",
+        "1e3",
+        "1_000",
+        "12:30:45",
+        "2026-01-01",
+        ".inf",
+        ".nan",
+        "- a",
+        "a: b",
+        "a #b",
+        "<<",
+        "=",
+        "---",
+        "...",
+        "? a",
+        "0o17",
+        "0b1",
+        "+1",
+        ".5",
+    ] {
+        let value = serde_json::json!({ word: word });
+        let text = to_yaml(&value).expect("it is written");
+        assert_eq!(
+            yaml(text.as_bytes()).expect("it is read").value,
+            value,
+            "{text}"
+        );
     }
 }

@@ -57,6 +57,11 @@ fn split(text: &str) -> Vec<&str> {
     documents
 }
 
+/// Writes a value as YAML that reads back as the same, under YAML 1.1 too.
+pub fn to_yaml(value: &Value) -> Result<String, serde_saphyr::ser::Error> {
+    serde_saphyr::to_string(value)
+}
+
 fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {

@@ -6,20 +6,15 @@
 use std::sync::Arc;
 
 use axum::{
-    body::Body,
     extract::{Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::Method;
-use http_body_util::BodyExt;
-use tokio::time::timeout;
 
-use super::{health, path, state::Server};
+use super::{bounds, health, path, state::Server};
 use crate::{
     auth::{Attributes, User, authenticate, impersonation},
     error::{Denial, Error},
-    verbs::query::Query,
 };
 
 /// Lets a request through, or answers 401, 429 or 504.
@@ -35,25 +30,7 @@ pub(crate) async fn admit(
         Ok(user) => request.extensions_mut().insert(user),
         Err(error) => return error.into_response(),
     };
-    if is_stream(&request) {
-        let Ok(permit) = server.streams.clone().try_acquire_owned() else {
-            return Error::TooManyRequests.into_response();
-        };
-        // The permit is given back when the stream ends or the client goes away.
-        return next.run(request).await.map(|body| {
-            Body::new(body.map_frame(move |frame| {
-                let _held = &permit;
-                frame
-            }))
-        });
-    }
-    let Ok(_permit) = server.in_flight.try_acquire() else {
-        return Error::TooManyRequests.into_response();
-    };
-    match timeout(server.config.limits.request, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Error::Timeout.into_response(),
-    }
+    bounds::run(&server, request, next).await
 }
 
 /// Who asks, or in whose name; may they have the path?
@@ -71,18 +48,4 @@ async fn identify(server: &Server, request: &mut Request) -> Result<User, Error>
         }
     }
     Ok(user)
-}
-
-/// A watch, a log or a proxied request: it lasts as long as its client wants. Read as the verbs read it, so that no
-/// spelling of `watch` is a stream for them and none here.
-fn is_stream(request: &Request) -> bool {
-    let uri = request.uri();
-    let watches = || {
-        uri.query().is_some()
-            && Query::read(uri)
-                .and_then(|query| query.flag("watch"))
-                .is_ok_and(|watch| watch == Some(true))
-    };
-    path::parse(uri.path()).is_some_and(|target| target.is_proxied())
-        || request.method() == Method::GET && (uri.path().ends_with("/log") || watches())
 }

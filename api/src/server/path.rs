@@ -12,6 +12,8 @@ pub(crate) struct Target {
     pub(crate) subresource: Option<String>,
     /// What comes after `…/proxy`, as it was sent: empty or with its leading slash.
     pub(crate) beyond: Option<String>,
+    /// True for the old paths of watches: `/api/v1/watch/pods`.
+    pub(crate) watching: bool,
 }
 
 impl Target {
@@ -69,6 +71,7 @@ fn parse_own(path: &str) -> Option<Target> {
         _ => return None,
     }
     target.version = segments.next()?;
+    target.watching = segments.next_if(|segment| segment == "watch").is_some();
     let mut rest: Vec<String> = segments.collect();
     // `namespaces/<n>`, `namespaces/<n>/status` and `/finalize` are about the Namespace itself.
     let in_namespace = rest.len() > 2
@@ -87,6 +90,7 @@ fn parse_own(path: &str) -> Option<Target> {
         .any(|text| text.as_deref() == Some(""))
         || target.plural.is_empty()
         || (in_namespace && target.namespace.is_empty());
+    let hollow = hollow || (target.watching && target.subresource.is_some());
     let whole = rest.next().is_none() && !hollow;
     whole.then_some(target)
 }
@@ -129,7 +133,8 @@ mod tests {
             || "nothing".to_owned(),
             |target| {
                 format!(
-                    "{}/{} {} ns={} name={} sub={}",
+                    "{}{}/{} {} ns={} name={} sub={}",
+                    if target.watching { "watch " } else { "" },
                     target.group,
                     target.version,
                     target.plural,
@@ -210,6 +215,28 @@ mod tests {
                 "{path}"
             );
         }
+    }
+
+    #[test]
+    fn old_paths_of_watches_name_what_they_watch() {
+        check(
+            "/api/v1/watch/pods",
+            expect!["watch /v1 pods ns= name= sub="],
+        );
+        check(
+            "/api/v1/watch/namespaces/a/pods/p",
+            expect!["watch /v1 pods ns=a name=p sub="],
+        );
+        check(
+            "/api/v1/watch/namespaces/a",
+            expect!["watch /v1 namespaces ns= name=a sub="],
+        );
+        check(
+            "/apis/apps/v1/watch/deployments",
+            expect!["watch apps/v1 deployments ns= name= sub="],
+        );
+        check("/api/v1/watch/nodes/n1/status", expect!["nothing"]);
+        check("/api/v1/watch", expect!["nothing"]);
     }
 
     #[test]

@@ -16,12 +16,14 @@ use tracing::Instrument;
 
 use super::{
     path::{self, Target},
-    state::Server,
+    state::{Resource, Server},
 };
 use crate::{
+    accept::Format,
     auth::{self, Attributes, User},
     error::{Denial, Error},
     kinds::Subresource,
+    metrics::Asked,
     reviews,
     serve::Draining,
     subresources::{binding, eviction, finalize, log, proxy, scale, status, token},
@@ -37,13 +39,22 @@ use crate::{
 
 /// Answers every path that no other route answers.
 pub(crate) async fn serve(State(server): State<Arc<Server>>, request: Request) -> Response {
-    match route(server, request).await {
+    let mut asked = None;
+    let mut response = match route(server, request, &mut asked).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
+    };
+    if let Some(asked) = asked {
+        response.extensions_mut().insert::<Asked>(asked);
     }
+    response
 }
 
-async fn route(server: Arc<Server>, request: Request) -> Result<Response, Error> {
+async fn route(
+    server: Arc<Server>,
+    request: Request,
+    asked: &mut Option<Asked>,
+) -> Result<Response, Error> {
     let (mut parts, body) = request.into_parts();
     let user = parts
         .extensions
@@ -56,9 +67,12 @@ async fn route(server: Arc<Server>, request: Request) -> Result<Response, Error>
         .map_or_else(CancellationToken::new, |draining| draining.0.clone());
     let target = path::parse(parts.uri.path()).ok_or(Error::NoSuchPath)?;
     let query = Query::read(&parts.uri)?;
-    let watching = parts.method == Method::GET
+    let watching = matches!(parts.method, Method::GET)
         && target.subresource.is_none()
-        && query.flag("watch")?.unwrap_or(false);
+        && (target.watching || query.flag("watch")?.unwrap_or(false));
+    if target.watching && !watching {
+        return Err(Error::MethodNotAllowed);
+    }
     let verb = match parts.method {
         // What it asks is the backend's to say; it changes nothing.
         Method::OPTIONS if target.is_proxied() => Some("get"),
@@ -85,7 +99,7 @@ async fn route(server: Arc<Server>, request: Request) -> Result<Response, Error>
         headers: parts.headers,
         uri: parts.uri,
     };
-    request.answer(server, body).instrument(span).await
+    request.answer(server, body, asked).instrument(span).await
 }
 
 /// The API verb of a request.
@@ -116,7 +130,12 @@ struct Parts {
 }
 
 impl Parts {
-    async fn answer(self, server: Arc<Server>, body: Body) -> Result<Response, Error> {
+    async fn answer(
+        self,
+        server: Arc<Server>,
+        body: Body,
+        asked: &mut Option<Asked>,
+    ) -> Result<Response, Error> {
         tracing::debug!(uri = %self.uri, "request");
         let target = &self.target;
         self.authorize(&server)?;
@@ -138,6 +157,7 @@ impl Parts {
                     .ok_or(Error::NoSuchPath)?,
             ),
         };
+        *asked = Some(self.asked(&resource));
         if subresource.is_none() && !resource.kind.verbs().contains(&self.verb) {
             return Err(Error::MethodNotAllowed);
         }
@@ -146,7 +166,7 @@ impl Parts {
             name: target.name.clone().unwrap_or_default(),
             view: match subresource {
                 None | Some(Subresource::Status | Subresource::Approval) => {
-                    accept::view(&self.headers)?
+                    view(&self.headers, self.verb)?
                 }
                 Some(_) => accept::View::Object,
             },
@@ -174,7 +194,7 @@ impl Parts {
         let body = if reads {
             Bytes::new()
         } else {
-            read_body(body, call.server.config.limits.body_bytes).await?
+            read_body(&call.headers, body, call.server.config.limits.body_bytes).await?
         };
         let warnings = call.warnings.clone();
         let answered = match subresource {
@@ -227,6 +247,51 @@ impl Parts {
             name,
         };
         allow(server, &self.user, &Attributes::resource(self.verb, asked))
+    }
+
+    /// What is counted. The resource is one that is served, and so is its subresource.
+    fn asked(&self, resource: &Resource) -> Asked {
+        let target = &self.target;
+        let names = resource.names();
+        let patches = self.headers.get(http::header::CONTENT_TYPE);
+        let applies = patches.is_some_and(|media| media.as_bytes().starts_with(APPLY));
+        Asked {
+            verb: match self.verb {
+                "get" => "GET",
+                "list" => "LIST",
+                "watch" => "WATCH",
+                "create" => "POST",
+                "update" => "PUT",
+                "patch" if applies => "APPLY",
+                "patch" => "PATCH",
+                "delete" => "DELETE",
+                _ => "DELETECOLLECTION",
+            },
+            dry_run: match self.query.dry_run() {
+                Ok(true) => "All",
+                _ => "",
+            },
+            group: names.group.to_string(),
+            version: names.version.to_string(),
+            resource: names.plural.to_string(),
+            subresource: target.subresource.clone().unwrap_or_default(),
+            scope: match (&target.name, target.namespace.is_empty()) {
+                (Some(_), _) => "resource",
+                (None, false) => "namespace",
+                (None, true) => "cluster",
+            },
+            component: "apiserver",
+        }
+    }
+}
+
+const APPLY: &[u8] = b"application/apply-patch";
+
+/// How the answer is shown. A watch is a stream of JSON: no other format is one.
+fn view(headers: &HeaderMap, verb: &str) -> Result<accept::View, Error> {
+    match accept::negotiate(headers)? {
+        (_, Format::Yaml) if verb == "watch" => Err(Error::NotAcceptable),
+        (view, _) => Ok(view),
     }
 }
 
@@ -285,7 +350,14 @@ fn parse_subresource(text: &str) -> Option<Subresource> {
     })
 }
 
-async fn read_body(body: Body, limit: usize) -> Result<Bytes, Error> {
+async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Error> {
+    let coding = headers.get(http::header::CONTENT_ENCODING);
+    if let Some(coding) = coding.filter(|coding| *coding != "identity") {
+        return Err(Error::UnsupportedMediaType(format!(
+            "the body of the request is encoded ({}): send it as it is",
+            coding.to_str().unwrap_or_default()
+        )));
+    }
     match Limited::new(body, limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Error::TooLarge { limit }),

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use store::{Cache, Key, ResourceKey};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
+use super::bounds::Bounds;
 use crate::{
     admission::{quota::ledger::Ledger, webhooks::Calls},
     auth::{rbac::Rbac, tokens::Tokens},
     catalog::Catalog,
     codec,
     kinds::{Kind, Names},
+    metrics::ApiMetrics,
     proxy::NodeProxy,
     schema::Schema,
     server::{Config, conversion::Conversion},
@@ -72,8 +74,8 @@ pub(crate) struct Server {
     pub(crate) tokens: Tokens,
     pub(crate) quota: Ledger,
     pub(crate) webhooks: Calls,
-    pub(crate) in_flight: Arc<Semaphore>,
-    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) bounds: Bounds,
+    pub(crate) metrics: ApiMetrics,
     /// Upgraded connections to what pods serve.
     pub(crate) joined: Joined,
     /// Which of the objects that every cluster has are there.
@@ -96,8 +98,8 @@ impl Server {
             tokens: Tokens::new(&config.tokens),
             quota: Ledger::default(),
             webhooks: Calls::default(),
-            in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
-            streams: Arc::new(Semaphore::new(config.limits.streams)),
+            bounds: Bounds::new(&config.limits),
+            metrics: config.metrics.register(ApiMetrics::new),
             joined: Joined::default(),
             bootstrapped: watch::Sender::new(Stage::Nothing),
             config,

@@ -5,7 +5,7 @@
 use http::HeaderMap;
 
 use crate::{
-    accept::{self, MediaRange},
+    accept::{self, Format, MediaRange},
     error::Error,
 };
 
@@ -34,19 +34,23 @@ pub(crate) enum View {
     Metadata(MetaVersion),
 }
 
-/// Reads the `Accept` header.
-pub(crate) fn view(headers: &HeaderMap) -> Result<View, Error> {
-    let mut ranges = accept::ranges(headers).peekable();
-    if ranges.peek().is_none() {
-        return Ok(View::Object);
+/// Reads the `Accept` header: what to show, and how it is written.
+pub(crate) fn negotiate(headers: &HeaderMap) -> Result<(View, Format), Error> {
+    if headers
+        .get(http::header::ACCEPT)
+        .is_none_or(|value| value.is_empty())
+    {
+        return Ok((View::Object, Format::Json));
     }
-    ranges.find_map(range_view).ok_or(Error::NotAcceptable)
+    let ranges = accept::ranges(headers);
+    ranges
+        .into_iter()
+        .find_map(|range| Some((range_view(range)?, range.format()?)))
+        .ok_or(Error::NotAcceptable)
 }
 
 fn range_view(range: MediaRange<'_>) -> Option<View> {
-    if !range.is_json() {
-        return None;
-    }
+    range.format()?;
     let kind = range.parameter("as");
     if kind.is_empty() {
         return Some(View::Object);
@@ -76,8 +80,9 @@ mod tests {
         if !accept.is_empty() {
             headers.insert(header::ACCEPT, accept.parse().expect("a header"));
         }
-        expected.assert_eq(&match view(&headers) {
-            Ok(view) => format!("{view:?}"),
+        expected.assert_eq(&match negotiate(&headers) {
+            Ok((view, Format::Json)) => format!("{view:?}"),
+            Ok((view, Format::Yaml)) => format!("{view:?} in YAML"),
             Err(error) => error.code().to_string(),
         });
     }
@@ -99,6 +104,21 @@ mod tests {
             "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
             expect!["Metadata(V1)"],
         );
+    }
+
+    #[test]
+    fn weights_go_before_order() {
+        check(
+            "application/json;q=0.5, application/yaml",
+            expect!["Object in YAML"],
+        );
+        check("*/*, application/yaml", expect!["Object in YAML"]);
+        check("application/yaml;q=0, */*;q=0.1", expect!["Object"]);
+        check(
+            "application/yaml;as=Table;g=meta.k8s.io;v=v1",
+            expect!["Table(V1) in YAML"],
+        );
+        check("application/json;q=0", expect!["406 Not Acceptable"]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures::stream;
 use http::{HeaderValue, header};
+use prometheus_client::metrics::counter::Counter;
 use serde_json::json;
 use store::{Event, Item, Revision, Watcher};
 use tokio::time::{Instant, sleep_until};
@@ -26,7 +27,7 @@ use super::{
     options::{State, WatchOptions},
     view,
 };
-use crate::{error::Error, object};
+use crate::{error::Error, metrics::Watched, object};
 
 /// Frames are this long at most, unless one event is longer.
 const FRAME: usize = 64 * 1024;
@@ -61,7 +62,14 @@ pub(crate) async fn watch(call: Call) -> Result<Response, Error> {
         .server
         .cache
         .watch_scope(&call.resource.key, filter.scope(), start.after);
+    let names = call.resource.names();
+    let told = call.server.metrics.watch_events(&Watched {
+        group: names.group.to_string(),
+        version: names.version.to_string(),
+        resource: names.plural.to_string(),
+    });
     let mut state = Watch {
+        told,
         filter,
         bookmarks: options.bookmarks,
         ends: Instant::now() + Duration::from_secs(seconds),
@@ -148,6 +156,8 @@ impl Frames {
 }
 
 struct Watch {
+    /// How many events watches of the resource told.
+    told: Counter,
     call: Call,
     filter: Filter,
     bookmarks: bool,
@@ -256,6 +266,7 @@ impl Watch {
     }
 
     async fn tell(&mut self, kind: &str, value: &Bytes) -> Result<(), Error> {
+        self.told.inc();
         let value = &self.call.resource.served(value.clone()).await?;
         match self.call.view {
             View::Object => self.frames.push(kind, value),

@@ -55,8 +55,10 @@ pub(crate) struct Cluster {
     pub(crate) server: Apiserver,
     pub(crate) router: Router,
     pub(crate) store: Arc<MemoryStore>,
+    /// Ends what [`Apiserver::run`] does.
+    stop: CancellationToken,
     /// Aborted with the cluster.
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 /// An answer, read whole.
@@ -107,6 +109,7 @@ pub(crate) fn config() -> Config {
             key: SigningKey::read(&SigningKey::generate().expect("a key")).expect("it is read"),
         },
         limits: Limits::default(),
+        metrics: metrics::Metrics::new(),
     }
 }
 
@@ -131,7 +134,12 @@ impl Cluster {
 
     /// Another apiserver over the same store.
     pub(crate) async fn start_beside(&self) -> Self {
-        Self::serve(self.store.clone(), config(), CacheConfig::default()).await
+        self.join(config()).await
+    }
+
+    /// The same with a configuration of its own.
+    pub(crate) async fn join(&self, config: Config) -> Self {
+        Self::serve(self.store.clone(), config, CacheConfig::default()).await
     }
 
     /// Puts an object into the store as if it had been written long ago.
@@ -156,6 +164,14 @@ impl Cluster {
         Self::serve(Arc::new(MemoryStore::new()), config, memory).await
     }
 
+    /// Stops this apiserver in order.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        timeout(DEADLINE, self.tasks.join_next())
+            .await
+            .expect("it stops in time");
+    }
+
     async fn serve(store: Arc<MemoryStore>, config: Config, memory: CacheConfig) -> Self {
         let registry = Arc::new(Registry::builtin());
         let codec = Arc::new(Codec::new(&registry));
@@ -167,12 +183,14 @@ impl Cluster {
             feed.await.expect("the cache runs");
         });
         let server = Apiserver::new(cache, registry, Arc::new(Echo), config);
-        tasks.spawn(server.clone().run(CancellationToken::new()));
+        let stop = CancellationToken::new();
+        tasks.spawn(server.clone().run(stop.clone()));
         let cluster = Self {
             router: server.router(),
             server,
             store,
-            _tasks: tasks,
+            stop,
+            tasks,
         };
         timeout(DEADLINE, async {
             while cluster.send("GET /readyz", "").await.code != StatusCode::OK {

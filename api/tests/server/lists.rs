@@ -305,3 +305,138 @@ async fn pods_are_selected_by_node_and_phase() {
         "400 BadRequest: field label not supported: spec.image"
     );
 }
+
+/// Name and version of each object.
+fn shown(list: &Value) -> Vec<String> {
+    let items = list["items"].as_array().expect("items").iter();
+    let shown = items.map(|item| {
+        let metadata = &item["metadata"];
+        format!("{}@{}", metadata["name"], metadata["resourceVersion"])
+    });
+    shown.collect()
+}
+
+/// Every page from the first on, and the version that they are of.
+async fn pages(cluster: &Cluster, limit: usize) -> (Vec<String>, String) {
+    let mut all = Vec::new();
+    let mut version = None;
+    let mut next = String::new();
+    loop {
+        let page = cluster
+            .ok(&format!("GET {MAPS}?limit={limit}{next}"), "")
+            .await;
+        let items = shown(&page);
+        assert!(items.len() <= limit);
+        all.extend(items);
+        let of = page["metadata"]["resourceVersion"]
+            .as_str()
+            .map(str::to_owned);
+        assert_eq!(*version.get_or_insert(of.clone()), of);
+        match page["metadata"]["continue"].as_str() {
+            Some(token) => next = format!("&continue={token}"),
+            None => return (all, version.flatten().expect("a version")),
+        }
+    }
+}
+
+async fn writes_while_pages_are_read(cluster: Cluster) {
+    maps(&cluster, 12).await;
+    let busy = async {
+        for round in 0..40_usize {
+            let name = format!("m{}", (round * 7) % 15);
+            let value = format!("{round}");
+            let patch = format!(r#"{{"data":{{"v":"{value}"}}}}"#);
+            match round % 3 {
+                0 => drop(cluster.send(&format!("DELETE {MAPS}/{name}"), "").await),
+                1 => drop(
+                    cluster
+                        .send(&format!("POST {MAPS}"), &config_map(&name, &value))
+                        .await,
+                ),
+                _ => drop(cluster.send(&format!("PATCH {MAPS}/{name}"), &patch).await),
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let reads = async {
+        for limit in [1, 2, 3, 5, 100, 4] {
+            let (paged, version) = pages(&cluster, limit).await;
+            let query = format!("resourceVersion={version}&resourceVersionMatch=Exact");
+            let whole = cluster.ok(&format!("GET {MAPS}?{query}"), "").await;
+            assert_eq!(paged, shown(&whole), "pages of {limit}");
+        }
+    };
+    tokio::join!(busy, reads);
+}
+
+#[tokio::test]
+async fn pages_together_are_the_whole_list_whatever_is_written_meanwhile() {
+    writes_while_pages_are_read(Cluster::start().await).await;
+    writes_while_pages_are_read(Cluster::start_forgetful().await).await;
+}
+
+#[tokio::test]
+async fn one_object_is_listed_by_its_name() {
+    let cluster = Cluster::start().await;
+    maps(&cluster, 3).await;
+    let first = cluster.ok(&format!("GET {MAPS}"), "").await;
+    let version = first["metadata"]["resourceVersion"]
+        .as_str()
+        .expect("a version");
+    cluster.ok(&format!("DELETE {MAPS}/m1"), "").await;
+    for (query, expected) in [
+        ("fieldSelector=metadata.name%3Dm2", "m2"),
+        ("fieldSelector=metadata.name%3Dm1", ""),
+        ("fieldSelector=metadata.name%3Dm2,metadata.name%21%3Dm2", ""),
+        ("fieldSelector=metadata.name%3Dm2&labelSelector=v%3Dodd", ""),
+        ("fieldSelector=metadata.name%3Dm0&limit=1", "m0"),
+    ] {
+        let list = cluster.ok(&format!("GET {MAPS}?{query}"), "").await;
+        assert_eq!(names(&list), expected, "{query}");
+        assert_eq!(list["metadata"]["continue"], Value::Null);
+    }
+    let then = format!(
+        "fieldSelector=metadata.name%3Dm1&resourceVersion={version}&resourceVersionMatch=Exact"
+    );
+    let list = cluster.ok(&format!("GET {MAPS}?{then}"), "").await;
+    assert_eq!(names(&list), "m1");
+}
+
+#[tokio::test]
+async fn a_version_that_is_too_large_says_so_and_when_to_come_back() {
+    let cluster = Cluster::start().await;
+    let reply = cluster
+        .send(&format!("GET {MAPS}?resourceVersion=99999"), "")
+        .await;
+    let status = reply.json();
+    assert_eq!(
+        (reply.code.as_u16(), &reply.headers["retry-after"]),
+        (504, &"1".parse().expect("a value"))
+    );
+    assert_eq!(
+        status["details"]["causes"][0]["reason"],
+        "ResourceVersionTooLarge"
+    );
+    assert_eq!(status["details"]["retryAfterSeconds"], 1);
+}
+
+#[tokio::test]
+async fn a_collection_is_deleted_page_by_page_or_only_tried() {
+    let cluster = Cluster::start().await;
+    maps(&cluster, 4).await;
+    let tried = cluster.ok(&format!("DELETE {MAPS}?dryRun=All"), "").await;
+    assert_eq!(names(&tried), "m0 m1 m2 m3");
+    let first = cluster.ok(&format!("DELETE {MAPS}?limit=2"), "").await;
+    assert_eq!(names(&first), "m0 m1");
+    assert_eq!(
+        names(&cluster.ok(&format!("GET {MAPS}"), "").await),
+        "m2 m3"
+    );
+    let options = r#"{"preconditions":{"uid":"other"}}"#;
+    let refused = cluster.failure(&format!("DELETE {MAPS}"), options).await;
+    assert!(refused.starts_with("409 Conflict"), "{refused}");
+    assert_eq!(
+        cluster.failure(&format!("DELETE {MAPS}/none"), "").await,
+        "404 NotFound: configmaps \"none\" not found"
+    );
+}

@@ -1,7 +1,7 @@
 //! The apiserver through its router, over the in-memory store: requests in, answers out.
 //!
 //! - [`objects`]: create, get, update, patch, delete. [`lists`]: lists and their views.
-//! - [`watches`]: watches. [`services`]: cluster addresses. [`namespaces`]: their life.
+//! - [`answers`]: how all of them are written. [`watches`]: watches. [`services`]: cluster addresses. [`namespaces`]: their life.
 //! - [`events`]: their hour. [`hostile`]: whatever is sent, the client is told what is wrong with it.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
 //! - [`rbac`], [`tokens`], [`impersonation`], [`reviews`]: identities and roles. [`proxy`]: what pods serve.
@@ -13,6 +13,7 @@
 
 mod access;
 mod admission;
+mod answers;
 mod apply;
 mod certificates;
 mod clients;

@@ -110,6 +110,52 @@ async fn the_cluster_has_a_service_of_its_own() {
     assert_eq!(slice["ports"][0]["port"], 6443);
 }
 
+/// The addresses that the cluster's own Service leads to, by slice.
+async fn endpoints(cluster: &Cluster) -> Vec<String> {
+    let slices = "GET /apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let slices = cluster.ok(slices, "").await;
+    let slices = slices["items"].as_array().expect("items").iter();
+    let shown = slices.map(|slice| {
+        let endpoints = slice["endpoints"].as_array().expect("endpoints").iter();
+        let addresses: Vec<_> = endpoints
+            .filter_map(|endpoint| endpoint["addresses"][0].as_str())
+            .collect();
+        let name = slice["metadata"]["name"].as_str().expect("a name");
+        format!(
+            "{name} {} {}",
+            slice["ports"][0]["port"],
+            addresses.join(",")
+        )
+    });
+    shown.collect()
+}
+
+#[tokio::test]
+async fn the_service_leads_to_every_apiserver_until_it_stops() {
+    let cluster = Cluster::start().await;
+    let with = |address: &str| api::Config {
+        advertised: address.parse().expect("an address"),
+        ..config()
+    };
+    let second = cluster.join(with("192.0.2.2:6443")).await;
+    let third = cluster.join(with("192.0.2.1:7443")).await;
+    assert_eq!(
+        endpoints(&cluster).await,
+        [
+            "kubernetes 6443 192.0.2.1,192.0.2.2",
+            "kubernetes-ipv4-7443 7443 192.0.2.1"
+        ]
+    );
+    second.stop().await;
+    third.stop().await;
+    assert_eq!(endpoints(&cluster).await, ["kubernetes 6443 192.0.2.1"]);
+    let leases = "GET /apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
+    let leases = cluster.ok(leases, "").await;
+    let leases = leases["items"].as_array().expect("items");
+    assert_eq!(leases.len(), 1);
+    assert_eq!(leases[0]["spec"]["holderIdentity"], "192.0.2.1:6443");
+}
+
 #[tokio::test]
 async fn a_full_range_is_said_to_be_full() {
     let mut config = config();

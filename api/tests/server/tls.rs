@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::serve;
+use api::{Limits, serve};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -89,12 +89,10 @@ async fn a_client_certificate_is_an_identity_and_stopping_ends_a_watch() {
     let address = listener.local_addr().expect("an address");
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve::run(
-        listener,
-        server,
-        cluster.router.clone(),
-        stop.clone(),
-    ));
+    let (router, stopped) = (cluster.router.clone(), stop.clone());
+    tasks.spawn(
+        async move { serve::run(listener, server, router, &Limits::default(), stopped).await },
+    );
 
     let connect = |identity: Option<(&'static str, &'static str)>| {
         let builder = ClientConfig::builder_with_provider(provider())

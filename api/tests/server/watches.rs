@@ -1,12 +1,14 @@
 //! Watches: every change once, in order, as the selectors see it.
 
+use std::collections::BTreeMap;
+
 use axum::body::Body;
 use http::Response;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::harness::{Cluster, DEADLINE, MAPS, config_map};
+use crate::harness::{Cluster, DEADLINE, MAPS, PODS, config_map, pod};
 
 /// Reads a watch event by event.
 struct Events {
@@ -142,6 +144,130 @@ async fn one_name_can_be_watched() {
 }
 
 #[tokio::test]
+async fn watches_have_paths_of_their_own_too() {
+    let cluster = Cluster::start().await;
+    put(&cluster, "a", "1").await;
+    put(&cluster, "b", "1").await;
+    let old = MAPS.replace("/api/v1/", "/api/v1/watch/");
+    let mut all = Events::of(cluster.open(&format!("GET {old}"), "", &[]).await);
+    assert_eq!(all.text().await, "ADDED a");
+    assert_eq!(all.text().await, "ADDED b");
+    let mut one = Events::of(cluster.open(&format!("GET {old}/b"), "", &[]).await);
+    assert_eq!(one.text().await, "ADDED b");
+    set(&cluster, "a", "2").await;
+    set(&cluster, "b", "2").await;
+    assert_eq!(one.text().await, "MODIFIED b");
+    assert_eq!(all.text().await, "MODIFIED a");
+}
+
+#[tokio::test]
+async fn a_field_that_changes_brings_objects_in_and_takes_them_out() {
+    let cluster = Cluster::start().await;
+    let query = "fieldSelector=spec.nodeName%3Dn1&watch=true";
+    let mut node = Events::of(cluster.open(&format!("GET {PODS}?{query}"), "", &[]).await);
+    let unbound = "fieldSelector=spec.nodeName%3D&watch=true";
+    let mut waiting = Events::of(
+        cluster
+            .open(&format!("GET {PODS}?{unbound}"), "", &[])
+            .await,
+    );
+    for name in ["a", "b"] {
+        cluster.ok(&format!("POST {PODS}"), &pod(name)).await;
+        assert_eq!(waiting.text().await, format!("ADDED {name}"));
+        let target = format!(
+            r#"{{"target":{{"kind":"Node","name":"{}"}}}}"#,
+            if name == "a" { "n2" } else { "n1" }
+        );
+        cluster
+            .ok(&format!("POST {PODS}/{name}/binding"), &target)
+            .await;
+        assert_eq!(waiting.text().await, format!("DELETED {name}"));
+    }
+    assert_eq!(node.text().await, "ADDED b");
+}
+
+#[tokio::test]
+async fn a_watch_from_any_version_replays_to_what_is_there() {
+    let cluster = Cluster::start().await;
+    let line = format!("GET {MAPS}");
+    let mut states = vec![cluster.ok(&line, "").await];
+    for round in 0..30_usize {
+        let name = format!("m{}", (round * 5) % 7);
+        match round % 3 {
+            0 => drop(cluster.send(&format!("DELETE {MAPS}/{name}"), "").await),
+            1 => drop(
+                cluster
+                    .send(&format!("POST {MAPS}"), &config_map(&name, "1"))
+                    .await,
+            ),
+            _ => {
+                let patch = format!(r#"{{"data":{{"v":"{round}"}}}}"#);
+                cluster.send(&format!("PATCH {MAPS}/{name}"), &patch).await;
+            }
+        }
+        states.push(cluster.ok(&line, "").await);
+    }
+    put(&cluster, "end", "1").await;
+    let expected = by_name(&cluster.ok(&line, "").await);
+    for state in states {
+        let version = state["metadata"]["resourceVersion"]
+            .as_str()
+            .expect("a version");
+        let mut seen = by_name(&state);
+        let mut events = Events::open(&cluster, &format!("resourceVersion={version}")).await;
+        while !seen.contains_key("end") {
+            let event = events.next().await.expect("an event");
+            let object = &event["object"];
+            let name = object["metadata"]["name"]
+                .as_str()
+                .expect("a name")
+                .to_owned();
+            let known = match event["type"].as_str() {
+                Some("DELETED") => seen.remove(&name).is_some(),
+                Some("ADDED") => seen.insert(name, object.clone()).is_none(),
+                _ => seen.insert(name, object.clone()).is_some(),
+            };
+            assert!(known, "{event}");
+        }
+        // The items of a list are whole objects too.
+        assert_eq!(seen, expected, "from {version}");
+    }
+}
+
+fn by_name(list: &Value) -> BTreeMap<String, Value> {
+    let items = list["items"].as_array().expect("items").iter();
+    let named = items.map(|item| {
+        let name = item["metadata"]["name"].as_str().expect("a name");
+        (name.to_owned(), item.clone())
+    });
+    named.collect()
+}
+
+#[tokio::test]
+async fn a_watch_can_be_of_metadata() {
+    let cluster = Cluster::start().await;
+    put(&cluster, "a", "1").await;
+    let accept = [(
+        "accept",
+        "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+    )];
+    let query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let mut events = Events::of(
+        cluster
+            .open(&format!("GET {MAPS}?watch=1&{query}"), "", &accept)
+            .await,
+    );
+    for kind in ["ADDED", "BOOKMARK"] {
+        let event = events.next().await.expect("an event");
+        assert_eq!(
+            (event["type"].as_str(), event["object"]["kind"].as_str()),
+            (Some(kind), Some("PartialObjectMetadata"))
+        );
+        assert_eq!(event["object"]["data"], Value::Null);
+    }
+}
+
+#[tokio::test]
 async fn the_end_of_the_initial_events_is_marked() {
     let cluster = Cluster::start().await;
     put(&cluster, "a", "1").await;
@@ -157,10 +283,7 @@ async fn the_end_of_the_initial_events_is_marked() {
     put(&cluster, "b", "1").await;
     assert_eq!(events.text().await, "ADDED b");
     let wrong = cluster
-        .failure(
-            &format!("GET {MAPS}?watch=true&sendInitialEvents=true&allowWatchBookmarks=true"),
-            "",
-        )
+        .failure(&format!("GET {MAPS}?watch=true&sendInitialEvents=true"), "")
         .await;
     assert!(
         wrong.starts_with("422 Invalid: ListOptions.meta.k8s.io"),

@@ -126,7 +126,7 @@ async fn send(
         };
         let protocol = headers::upgrade(response.headers());
         let backend = hyper::upgrade::on(&mut response);
-        let Ok(permit) = call.server.streams.clone().try_acquire_owned() else {
+        let Some(permit) = call.server.bounds.place_to_last() else {
             return Err(Error::TooManyRequests);
         };
         call.server
