@@ -24,12 +24,12 @@ use crate::{
     kinds::Subresource,
     reviews,
     serve::Draining,
-    subresources::{binding, finalize, log, proxy, scale, status, token},
+    subresources::{binding, eviction, finalize, log, proxy, scale, status, token},
     verbs::{
         accept, answer,
         call::{Call, Warnings},
         change::Part,
-        create, delete, deletecollection, get, list, patch,
+        create, delete, deletecollection, get, list, managed, patch,
         query::Query,
         update, watch,
     },
@@ -144,7 +144,6 @@ impl Parts {
         let call = Call {
             namespace: target.namespace.clone(),
             name: target.name.clone().unwrap_or_default(),
-            subresource: subresource.map_or("", Subresource::path),
             view: match subresource {
                 None | Some(Subresource::Status) => accept::view(&self.headers)?,
                 Some(_) => accept::View::Object,
@@ -152,6 +151,7 @@ impl Parts {
             user: self.user,
             query: self.query,
             headers: self.headers,
+            subresource,
             draining: self.draining,
             warnings: Warnings::default(),
             resource,
@@ -167,6 +167,7 @@ impl Parts {
             };
             return proxy::serve(call, incoming).await;
         }
+        managed::check_options(&call, self.verb)?;
         let reads = matches!(self.verb, "get" | "list" | "watch");
         let body = if reads {
             Bytes::new()
@@ -177,13 +178,22 @@ impl Parts {
         let answered = match subresource {
             None if !call.resource.kind.is_stored() => reviews::serve(&call, &body).await,
             None => serve_object(call, self.verb, &body).await,
-            Some(Subresource::Status) => status::serve(&call, &self.method, &body).await,
+            Some(Subresource::Status) => {
+                status::serve(&call, &self.method, &body, Part::Status).await
+            }
+            Some(Subresource::EphemeralContainers) => {
+                status::serve(&call, &self.method, &body, Part::EphemeralContainers).await
+            }
+            Some(Subresource::Resize) => {
+                status::serve(&call, &self.method, &body, Part::Resize).await
+            }
             Some(Subresource::Scale) => scale::serve(&call, &self.method, &body).await,
             Some(Subresource::Log) => log::serve(&call, &self.method).await,
             Some(Subresource::Binding) => binding::serve(&call, &self.method, &body).await,
             Some(Subresource::Finalize) => finalize::serve(&call, &self.method, &body).await,
+            Some(Subresource::Eviction) => eviction::serve(&call, &self.method, &body).await,
             Some(Subresource::Token) => token::serve(&call, &self.method, &body).await,
-            Some(Subresource::Proxy | Subresource::Eviction) => Err(Error::NoSuchPath),
+            Some(Subresource::Proxy) => Err(Error::NoSuchPath),
         };
         let mut response = answered.unwrap_or_else(Error::into_response);
         answer::warn(&mut response, &warnings.take());
@@ -211,13 +221,17 @@ impl Parts {
             namespace: if itself { name } else { &target.namespace },
             name,
         };
-        let asked = Attributes::resource(self.verb, asked);
-        if server.authorizer.allows(&self.user, &asked) {
-            return Ok(());
-        }
-        let decision = server.authorizer.decide(&self.user, &asked);
-        Err(Denial::of(&asked, &self.user, &decision).into())
+        allow(server, &self.user, &Attributes::resource(self.verb, asked))
     }
+}
+
+/// Asks whether a user may; an error says why not.
+pub(crate) fn allow(server: &Server, user: &User, asked: &Attributes<'_>) -> Result<(), Error> {
+    if server.authorizer.allows(user, asked) {
+        return Ok(());
+    }
+    let decision = server.authorizer.decide(user, asked);
+    Err(Denial::of(asked, user, &decision).into())
 }
 
 /// The one name that a field selector allows.
@@ -230,8 +244,13 @@ fn named(selector: &str) -> Option<&str> {
 }
 
 async fn serve_object(call: Call, verb: &str, body: &Bytes) -> Result<Response, Error> {
+    if let Some(deprecation) = call.resource.kind.deprecation() {
+        call.warnings.add(deprecation.to_owned());
+    }
+    let is_binding = call.resource.names().definition == "io.k8s.api.core.v1.Binding";
     let answer = match verb {
         "watch" => return watch::watch(call).await,
+        "create" if is_binding => return binding::create(call, body).await,
         "get" => get::get(&call).await?,
         "list" => list::list(&call).await?,
         "create" if call.name.is_empty() => create::create(&call, body).await?,
@@ -248,6 +267,9 @@ fn parse_subresource(text: &str) -> Option<Subresource> {
     Some(match text {
         "status" => Subresource::Status,
         "scale" => Subresource::Scale,
+        "ephemeralcontainers" => Subresource::EphemeralContainers,
+        "eviction" => Subresource::Eviction,
+        "resize" => Subresource::Resize,
         "log" => Subresource::Log,
         "binding" => Subresource::Binding,
         "finalize" => Subresource::Finalize,

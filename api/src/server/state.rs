@@ -7,6 +7,7 @@ use store::{Cache, Key, ResourceKey};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
+    admission::quota::ledger::Ledger,
     auth::{rbac::Rbac, tokens::Tokens},
     catalog::Catalog,
     codec,
@@ -69,6 +70,7 @@ pub(crate) struct Server {
     pub(crate) node_proxy: Arc<dyn NodeProxy>,
     pub(crate) authorizer: Rbac,
     pub(crate) tokens: Tokens,
+    pub(crate) quota: Ledger,
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
     /// Upgraded connections to what pods serve.
@@ -91,6 +93,7 @@ impl Server {
             catalog,
             node_proxy,
             tokens: Tokens::new(&config.tokens),
+            quota: Ledger::default(),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             streams: Arc::new(Semaphore::new(config.limits.streams)),
             joined: Joined::default(),

@@ -11,6 +11,7 @@ use crate::{
     admission::{self, Review},
     error::{Error, Subject},
     field::{FieldErrors, Path},
+    kinds::Subresource,
     object, time,
     verbs::{
         answer::Answer,
@@ -36,6 +37,30 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
     .await?;
     let subject = subject(call);
     Ok(Answer::success(StatusCode::CREATED, &subject, "").into_response())
+}
+
+/// POST `bindings`: the same for the pod that the Binding is named after.
+pub(crate) async fn create(call: Call, body: &Bytes) -> Result<Response, Error> {
+    if call.namespace.is_empty() {
+        return Err(Error::MethodNotAllowed);
+    }
+    let binding = decode::body(&call, body, "v1", "Binding")?.value;
+    let pods = call.server.find("", "v1", "pods");
+    let resource = pods.ok_or(Error::NoSuchPath)?.clone();
+    let name = object::name(&binding).to_owned();
+    if name.is_empty() {
+        return Err(Error::BadRequest(
+            "name must be provided: the Binding has the name of its pod".to_owned(),
+        ));
+    }
+    let call = Call {
+        resource,
+        name,
+        // Admission sees a pod that is bound, not one that is made.
+        subresource: Some(Subresource::Binding),
+        ..call
+    };
+    serve(&call, &Method::POST, body).await
 }
 
 fn subject(call: &Call) -> Subject {

@@ -5,10 +5,12 @@
 //! - [`events`]: their hour. [`hostile`]: whatever is sent, the client is told what is wrong with it.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
 //! - [`rbac`], [`tokens`], [`impersonation`], [`reviews`]: identities and roles. [`proxy`]: what pods serve.
-//! - [`protobuf`]: bodies in protobuf.
+//! - [`protobuf`]: bodies in protobuf. [`apply`]: server-side apply, and who owns what.
+//! - [`pods`]: what only pods have.
 //! - [`versions`]: kinds with several versions of one stored object.
 
 mod access;
+mod apply;
 mod clients;
 mod events;
 mod harness;
@@ -18,6 +20,7 @@ mod lists;
 mod namespaces;
 mod objects;
 mod parts;
+mod pods;
 mod protobuf;
 mod proxy;
 mod rbac;
