@@ -179,7 +179,6 @@ impl Parts {
             resource,
             server,
         };
-        managed::check_options(&call, self.verb)?;
         if let (Some(Subresource::Proxy), Some(beyond)) = (subresource, self.target.beyond) {
             let incoming = proxy::Incoming {
                 method: self.method,
@@ -190,6 +189,7 @@ impl Parts {
             };
             return proxy::serve(call, incoming).await;
         }
+        managed::check_options(&call, self.verb)?;
         let reads = matches!(self.verb, "get" | "list" | "watch");
         let body = if reads {
             Bytes::new()

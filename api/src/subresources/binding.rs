@@ -11,6 +11,7 @@ use crate::{
     admission::{self, Review},
     error::{Error, Subject},
     field::{FieldErrors, Path},
+    kinds::Subresource,
     object, time,
     verbs::{
         answer::Answer,
@@ -55,6 +56,8 @@ pub(crate) async fn create(call: Call, body: &Bytes) -> Result<Response, Error> 
     let call = Call {
         resource,
         name,
+        // Admission sees a pod that is bound, not one that is made.
+        subresource: Some(Subresource::Binding),
         ..call
     };
     serve(&call, &Method::POST, body).await
