@@ -49,7 +49,6 @@ pub(crate) const POD_SPEC: &[Field] = &[
     ("hostnameOverride", &[]),
     ("os", &[]),
     ("preemptionPolicy", &["PreemptLowerPriority"]),
-    ("priorityClassName", &[]),
     ("resourceClaims", &[]),
     ("resources", &[]),
     ("securityContext", &[]),
@@ -79,7 +78,6 @@ pub(crate) const SERVICE: &[Field] = &[
 /// Of a ServiceAccount.
 pub(crate) const SERVICE_ACCOUNT: &[Field] = &[
     ("automountServiceAccountToken", &[]),
-    ("imagePullSecrets", &[]),
     ("secrets", &[]),
 ];
 
