@@ -6,6 +6,7 @@
 //! - [`quota`]: what a namespace may hold in sum.
 //! - [`lifecycle`]: a namespace must exist, must not be ending, and some may never end.
 //! - [`addresses`]: the ClusterIPs of Services.
+//! - [`certificates`]: who may approve and sign requests for them.
 //!
 //! Two phases around a write: [`mutate`] may complete the new object before it is prepared and checked;
 //! [`validate`] sees it as it will be stored and answers operations that join the write's own group, so
@@ -14,6 +15,7 @@
 //! commits nothing.
 
 pub mod addresses;
+mod certificates;
 pub(crate) mod lifecycle;
 mod objects;
 mod plugins;
@@ -83,6 +85,7 @@ pub(crate) async fn validate(
     old: Option<&Value>,
 ) -> Result<Admitted, Error> {
     plugins::validate(review, object, old)?;
+    certificates::validate(review, object, old)?;
     webhooks::validate(review, object, old).await?;
     Ok(Admitted {
         ops: lifecycle::checks(review)?,

@@ -15,6 +15,7 @@ use crate::{
     proxy::NodeProxy,
     schema::Schema,
     server::{Config, conversion::Conversion},
+    subresources::proxy::Joined,
 };
 
 /// A kind with what the verbs need beside it.
@@ -73,6 +74,8 @@ pub(crate) struct Server {
     pub(crate) webhooks: Calls,
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
+    /// Upgraded connections to what pods serve.
+    pub(crate) joined: Joined,
     /// Which of the objects that every cluster has are there.
     pub(crate) bootstrapped: watch::Sender<Stage>,
     pub(crate) config: Config,
@@ -95,6 +98,7 @@ impl Server {
             webhooks: Calls::default(),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             streams: Arc::new(Semaphore::new(config.limits.streams)),
+            joined: Joined::default(),
             bootstrapped: watch::Sender::new(Stage::Nothing),
             config,
         }

@@ -10,7 +10,7 @@ use super::{accept::View, query::Query};
 use crate::{
     auth::User,
     error::{Error, Subject},
-    kinds::Subresource,
+    kinds::{Stamp, Subresource},
     server::state::{Resource, Server},
 };
 
@@ -63,6 +63,14 @@ impl Call {
     /// The key of an object of the call's namespace.
     pub(crate) fn key(&self, name: &str) -> Key {
         self.resource.object_key(&self.namespace, name)
+    }
+
+    /// Who writes, and when.
+    pub(crate) fn stamp(&self) -> Stamp<'_> {
+        Stamp {
+            user: &self.user,
+            now: self.server.now(),
+        }
     }
 
     /// What an error about an object is about.

@@ -7,10 +7,11 @@ use store::{Commit, Expect, Op};
 use super::{call::Call, create::ATTEMPTS, managed, metadata};
 use crate::{
     admission::{self, Admitted, Review, lifecycle},
-    auth::{rbac::escalation, signers},
+    auth::rbac::escalation,
     codec,
     error::Error,
     field::FieldErrors,
+    kinds::pod::{ephemeral, resize},
     object,
 };
 
@@ -20,6 +21,12 @@ pub(crate) enum Part {
     /// Everything but the status.
     Main,
     Status,
+    /// A pod's ephemeral containers.
+    EphemeralContainers,
+    /// The resources of a pod's containers.
+    Resize,
+    /// The conditions of a request for a certificate.
+    Approval,
     /// A Namespace's `spec.finalizers`.
     Finalize,
     /// Exactly what the server's own edit says: a pod's binding.
@@ -155,7 +162,6 @@ async fn admit(
     admission::mutate(review, Some(&mut object), Some(old)).await?;
     prepare(call, part, &mut object, old)?;
     escalation::check(call, &object, Some(old))?;
-    signers::admit_change(call, part, &object, old)?;
     managed::of_changed(call, part, ownership, &mut object, said, old)?;
     let ops = admission::allocate(call, &mut object, Some(old))?;
     let admitted = admission::validate(review, Some(&object), Some(old)).await?;
@@ -180,14 +186,28 @@ fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Result<(
         Part::Main => {
             kind.prepare_update(object, old);
         }
+        Part::EphemeralContainers => {
+            kind.default(object);
+            ephemeral::take(object, old);
+            kind.prepare_update(object, old);
+        }
+        Part::Resize => {
+            resize::take(object, old);
+            kind.default(object);
+            kind.prepare_update(object, old);
+        }
         Part::Status => kind.prepare_status(object, old),
+        Part::Approval => kind.prepare_approval(object, old),
     }
+    kind.stamp(object, Some(old), &call.stamp());
     let mut errors = FieldErrors::default();
     metadata::validate(call, object, &mut errors);
     kind.validate(object, &mut errors);
-    kind.validate_update(object, old, &mut errors);
-    if part == Part::Status {
-        kind.validate_status(object, old, &mut errors);
+    match part {
+        Part::EphemeralContainers => ephemeral::validate_change(object, old, &mut errors),
+        Part::Resize => resize::validate(object, old, &mut errors),
+        Part::Status => kind.validate_status(object, old, &mut errors),
+        _ => kind.validate_update(object, old, &mut errors),
     }
     if errors.is_empty() {
         Ok(())

@@ -8,7 +8,7 @@ use store::{Commit, Expect, Op};
 use super::{answer::Answer, call::Call, decode, managed, metadata, view};
 use crate::{
     admission::{self, Review},
-    auth::{rbac::escalation, signers},
+    auth::rbac::escalation,
     codec,
     error::Error,
     field::FieldErrors,
@@ -55,7 +55,6 @@ async fn commit(
     if generated {
         object::set(&mut object, "name", metadata::generate_name(&base));
     }
-    signers::admit_create(call, &mut object)?;
     kind.default(&mut object);
     let mut review = Review::create(call, object::name(&object))?;
     let dry = review.dry_run;
@@ -66,6 +65,7 @@ async fn commit(
     admission::mutate(&review, Some(&mut object), None).await?;
     metadata::fill_new(&mut object, call.server.now());
     kind.prepare_create(&mut object);
+    kind.stamp(&mut object, None, &call.stamp());
     let mut errors = FieldErrors::default();
     metadata::validate(call, &object, &mut errors);
     kind.validate(&object, &mut errors);

@@ -1,6 +1,6 @@
 //! A whole apiserver over the in-memory store, and requests written as text.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use api::{
     Apiserver, Config, Limits,
@@ -18,7 +18,7 @@ use serde_json::Value;
 use store::{
     Cache, CacheConfig, Commit, Expect, Group, MemoryStore, Op, ResourceKey, Store, Token,
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -27,6 +27,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// The admin's bearer token.
 pub(crate) const TOKEN: &str = "admin-token";
 
+/// The header of a user whom no binding names.
+pub(crate) const JANE: (&str, &str) = ("authorization", "Bearer jane-token");
 /// Who signs tokens.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc";
 
@@ -42,6 +44,10 @@ impl NodeProxy for Echo {
     ) -> Result<Response<Body>, NodeProxyError> {
         let text = format!("{}:{} {}", node.address, node.port, request.uri());
         Ok(Response::new(Body::from(text)))
+    }
+
+    async fn dial(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        TcpStream::connect(address).await
     }
 }
 
@@ -86,10 +92,16 @@ pub(crate) fn config() -> Config {
     Config {
         service_range: "10.43.0.0/16".parse().expect("a range"),
         advertised: "192.0.2.1:6443".parse().expect("an address"),
-        tokens: vec![StaticToken {
-            token: TOKEN.to_owned(),
-            user: User::new("wk-admin", &[MASTERS]),
-        }],
+        tokens: vec![
+            StaticToken {
+                token: TOKEN.to_owned(),
+                user: User::new("wk-admin", &[MASTERS]),
+            },
+            StaticToken {
+                token: "jane-token".to_owned(),
+                user: User::new("jane", &["dev"]),
+            },
+        ],
         issuer: Issuer {
             url: ISSUER.to_owned(),
             key: SigningKey::read(&SigningKey::generate().expect("a key")).expect("it is read"),
