@@ -57,6 +57,14 @@ pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action,
     let mut orphans = context.replicasets.by("orphans", &key.namespace);
     orphans.retain(|set| set.metadata.deletion_timestamp.is_none() && selects(&raw, set.labels()));
     replicasets.adopt(&orphans).await?;
+    let mut strangers = context
+        .replicasets
+        .by("owner", &deployment.uid().unwrap_or_default());
+    strangers
+        .retain(|set| set.metadata.deletion_timestamp.is_none() && !selects(&raw, set.labels()));
+    for set in &strangers {
+        replicasets.release(set).await?;
+    }
 
     let (raws, sets) = owned(&context, &deployment, &template)?;
     let plan = plan(&wish, &sets);

@@ -16,6 +16,9 @@ pub enum Error {
     /// The object is gone.
     #[error("{0}")]
     NotFound(String),
+    /// The namespace is being deleted: nothing can be made in it any more, and nothing need be.
+    #[error("{0}")]
+    Ending(String),
     /// The apiserver refused for good: it will refuse the same request again.
     #[error("{0}")]
     Refused(String),
@@ -30,6 +33,7 @@ pub enum Error {
 impl From<kube::Error> for Error {
     fn from(error: kube::Error) -> Self {
         match error {
+            kube::Error::Api(status) if is_ending(&status) => Self::Ending(status.message),
             kube::Error::Api(status) => match status.code {
                 404 => Self::NotFound(status.message),
                 409 => Self::Conflict(status.message),
@@ -39,6 +43,13 @@ impl From<kube::Error> for Error {
             other => Self::Unavailable(Box::new(other)),
         }
     }
+}
+
+fn is_ending(status: &kube::core::Status) -> bool {
+    let details = status.details.iter();
+    details
+        .flat_map(|details| &details.causes)
+        .any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 impl From<serde_json::Error> for Error {

@@ -151,6 +151,15 @@ async fn look_up(
     let Some(kind) = kind else {
         return Ok(Owner::Present);
     };
+    // What belongs to the cluster cannot be owned from within a namespace, nobody knows which.
+    if kind.namespaced && item.namespace.is_empty() {
+        tracing::debug!(
+            name = item.name,
+            owner = reference.name,
+            "a cluster-scoped object names an owner in a namespace; it is kept"
+        );
+        return Ok(Owner::Present);
+    }
     let api = inventory.api(&kind, &item.namespace);
     let live = within_opt(api.get_metadata(&reference.name)).await?;
     Ok(
@@ -183,7 +192,9 @@ async fn foreground(
     live: &PartialObjectMeta<DynamicObject>,
     uid: &str,
 ) -> Result<(), Error> {
-    let dependents = inventory.dependents(uid);
+    // Nothing waits for itself.
+    let mut dependents = inventory.dependents(uid);
+    dependents.retain(|(dependent, _)| dependent != uid);
     let blocks =
         |owner: &OwnerReference| owner.uid == uid && owner.block_owner_deletion == Some(true);
     if !dependents
@@ -208,6 +219,14 @@ async fn foreground(
 }
 
 async fn delete_in_foreground(inventory: &Inventory, uid: String, item: Item) -> Result<(), Error> {
+    // It would wait for what it owns, and that, in a circle, waits for it: then nobody waits for it.
+    let circles = inventory
+        .dependents(&uid)
+        .iter()
+        .any(|(_, dependent)| dependent.finalizing);
+    if circles {
+        unblock(inventory, &uid, &item).await?;
+    }
     let params = DeleteParams::foreground().preconditions(Preconditions {
         uid: Some(uid.clone()),
         resource_version: None,
@@ -219,6 +238,30 @@ async fn delete_in_foreground(inventory: &Inventory, uid: String, item: Item) ->
         Err(Error::NotFound(_) | Error::Conflict(_)) => inventory.gone(&uid),
         Err(error) => return Err(error),
     }
+    Ok(())
+}
+
+/// Has no owner of an object wait for it.
+async fn unblock(inventory: &Inventory, uid: &str, item: &Item) -> Result<(), Error> {
+    let api = inventory.api(&item.kind, &item.namespace);
+    let live = within_opt(api.get_metadata(&item.name)).await?;
+    let Some(live) = live.filter(|live| live.metadata.uid.as_deref() == Some(uid)) else {
+        return Ok(());
+    };
+    let mut owners = live.owner_references().to_vec();
+    if owners
+        .iter()
+        .all(|owner| owner.block_owner_deletion != Some(true))
+    {
+        return Ok(());
+    }
+    for owner in &mut owners {
+        owner.block_owner_deletion = Some(false);
+    }
+    let patch = Patch::Merge(json!({"metadata": {
+        "uid": uid, "resourceVersion": live.resource_version(), "ownerReferences": owners,
+    }}));
+    within_opt(api.patch_metadata(&item.name, &PatchParams::default(), &patch)).await?;
     Ok(())
 }
 

@@ -14,14 +14,16 @@ use kube::discovery::{Discovery, Scope, verbs};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::queue::Queue;
 
 /// Kinds may appear at any time; nothing tells of them.
-const REDISCOVER: Duration = Duration::from_secs(30);
+const REDISCOVER: Duration = Duration::from_secs(10);
+/// How long a discovery that was asked for is waited for.
+const DISCOVERING: Duration = Duration::from_secs(10);
 
 const RETRY_DISCOVERY: Duration = Duration::from_millis(500);
 /// How long the first list of every kind is waited for.
@@ -57,6 +59,12 @@ pub(crate) struct Inventory {
     state: Mutex<State>,
     listeners: OnceLock<(Queue<String>, OnChange)>,
     ready: watch::Sender<bool>,
+    /// Asks for a discovery now.
+    ask: Notify,
+    /// Discoveries that were begun.
+    begun: watch::Sender<u64>,
+    /// The last discovery that came to an end.
+    ended: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -84,6 +92,9 @@ impl Inventory {
             state: Mutex::default(),
             listeners: OnceLock::new(),
             ready: watch::Sender::new(false),
+            ask: Notify::new(),
+            begun: watch::Sender::new(0),
+            ended: watch::Sender::new(0),
         })
     }
 
@@ -101,6 +112,7 @@ impl Inventory {
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut watches = JoinSet::new();
         loop {
+            self.begun.send_modify(|count| *count += 1);
             let pause = match self.discover().await {
                 Ok(new) => {
                     for kind in new {
@@ -115,18 +127,50 @@ impl Inventory {
                     RETRY_DISCOVERY
                 }
             };
+            self.ended.send_replace(*self.begun.borrow());
             tokio::select! {
                 () = stop.cancelled() => break,
+                () = self.ask.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
+            // Those whose kinds are gone have ended.
+            while watches.try_join_next().is_some() {}
         }
         while watches.join_next().await.is_some() {}
     }
 
-    /// Kinds that were not known before.
+    /// Looks for kinds now, so that one that was made before this call is known after it.
+    pub(crate) async fn refresh(&self) {
+        let wanted = *self.begun.borrow() + 1;
+        let mut ended = self.ended.subscribe();
+        self.ask.notify_one();
+        // A discovery that does not end is told by what it says when it is looked at.
+        let _ = tokio::time::timeout(DISCOVERING, ended.wait_for(|ended| *ended >= wanted)).await;
+    }
+
+    /// Forgets kinds that are not served any more, with all that was known of their objects.
+    fn retain(&self, served: &[Kind]) {
+        let gone: Vec<String> = {
+            let mut state = self.state();
+            if state.kinds.iter().all(|kind| served.contains(kind)) {
+                return;
+            }
+            state.kinds.retain(|kind| served.contains(kind));
+            state.unlisted.retain(|kind| served.contains(kind));
+            let items = state.items.iter();
+            items
+                .filter(|(_, item)| !served.contains(&item.kind))
+                .map(|(uid, _)| uid.clone())
+                .collect()
+        };
+        gone.iter().for_each(|uid| self.gone(uid));
+    }
+
+    /// Kinds that were not known before; those that are gone are forgotten.
     async fn discover(&self) -> Result<Vec<Kind>, kube::Error> {
         let discovery = Discovery::new(self.client.clone()).run().await?;
         let mut new = Vec::new();
+        let mut served = Vec::new();
         for (resource, can) in discovery
             .groups()
             .flat_map(|group| group.recommended_resources())
@@ -138,13 +182,18 @@ impl Inventory {
                 namespaced: can.scope == Scope::Namespaced,
                 resource,
             };
-            if usable && kind.resource.plural != "events" && !self.kinds().contains(&kind) {
+            if !usable || kind.resource.plural == "events" {
+                continue;
+            }
+            served.push(kind.clone());
+            if !self.kinds().contains(&kind) {
                 let mut state = self.state();
                 state.kinds.push(kind.clone());
                 state.unlisted.insert(kind.clone());
                 new.push(kind);
             }
         }
+        self.retain(&served);
         Ok(new)
     }
 
@@ -182,6 +231,7 @@ impl Inventory {
                     self.gone(&object.metadata.uid.unwrap_or_default());
                 }
                 Ok(None) => return,
+                Err(_) if !self.kinds().contains(&kind) => return,
                 Err(error) => {
                     let kind = &kind.resource.kind;
                     tracing::debug!(%error, kind, "watch failed; trying again");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams,
     PostParams,
@@ -18,13 +18,15 @@ use serde_json::{Value, json};
 
 use crate::cache::Listener;
 use crate::context::Context;
-use crate::error::{Error, within, within_opt};
+use crate::error::{Error, within_opt};
 use crate::inventory::Inventory;
 use crate::key::Key;
 use crate::queue::{Action, Queue};
 
 /// The last removal wakes us; this is for what a lost watch did not tell.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// While pods end, which nothing but the last of them tells.
+const PODS_END: Duration = Duration::from_millis(500);
 /// Kinds emptied at a time.
 const AT_ONCE: usize = 8;
 
@@ -56,6 +58,7 @@ pub(crate) async fn reconcile(
     let Some(discovered) = inventory.discovered() else {
         return Ok(Action::After(Duration::from_millis(100)));
     };
+    inventory.refresh().await;
     let findings = empty_all(&context, &inventory, &key.name).await;
     let undiscovered = discovered.err();
     let conditions = plan_conditions(undiscovered.as_deref(), &findings);
@@ -65,6 +68,9 @@ pub(crate) async fn reconcile(
     }
     if let Some(failure) = findings.failures.into_iter().next() {
         return Err(Error::Refused(failure));
+    }
+    if findings.left.contains_key("pods.") {
+        return Ok(Action::After(PODS_END));
     }
     if !findings.left.is_empty() {
         return Ok(Action::After(LOOK_AGAIN));
@@ -77,6 +83,16 @@ pub(crate) async fn reconcile(
 async fn empty_all(context: &Context, inventory: &Inventory, namespace: &str) -> Findings {
     let events = ApiResource::erase::<k8s_openapi::api::core::v1::Event>(&());
     let events_api = Api::namespaced_with(context.client.clone(), namespace, &events);
+    // Pods first, and all of them: what they run must not outlive the policies and secrets around it.
+    let pods = ApiResource::erase::<Pod>(&());
+    let pods = (
+        dotted(&pods),
+        Api::namespaced_with(context.client.clone(), namespace, &pods),
+    );
+    let findings = look(vec![pods]).await;
+    if findings != Findings::default() {
+        return findings;
+    }
     let mut kinds: Vec<(String, Api<DynamicObject>)> = inventory
         .kinds()
         .iter()
@@ -85,6 +101,11 @@ async fn empty_all(context: &Context, inventory: &Inventory, namespace: &str) ->
         .collect();
     // Not in the inventory, and gone in one go.
     kinds.push((dotted(&events), events_api));
+    look(kinds).await
+}
+
+/// Deletes what is there of some kinds.
+async fn look(kinds: Vec<(String, Api<DynamicObject>)>) -> Findings {
     let looks: Vec<_> = kinds
         .into_iter()
         .map(|(name, api)| async move { (name, empty(&api).await) })
@@ -112,7 +133,10 @@ async fn empty_all(context: &Context, inventory: &Inventory, namespace: &str) ->
 /// Deletes what is there; answers the finalizers of each object that is left.
 async fn empty(api: &Api<DynamicObject>) -> Result<Vec<Vec<String>>, Error> {
     let all = ListParams::default();
-    let list = within(api.list_metadata(&all)).await?;
+    // A kind that is not served any more has no objects.
+    let Some(list) = within_opt(api.list_metadata(&all)).await? else {
+        return Ok(Vec::new());
+    };
     if list.items.is_empty() {
         return Ok(Vec::new());
     }
@@ -120,9 +144,10 @@ async fn empty(api: &Api<DynamicObject>) -> Result<Vec<Vec<String>>, Error> {
     if list.items.iter().any(stays) {
         within_opt(api.delete_collection(&DeleteParams::background(), &all)).await?;
     }
-    let list = within(api.list_metadata(&all)).await?;
+    let list = within_opt(api.list_metadata(&all)).await?;
     let finalizers = list
-        .items
+        .map(|list| list.items)
+        .unwrap_or_default()
         .into_iter()
         .map(|object| object.metadata.finalizers);
     Ok(finalizers.map(Option::unwrap_or_default).collect())

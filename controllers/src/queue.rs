@@ -161,6 +161,11 @@ where
                     Action::After(delay) => Some(delay),
                 }
             }
+            Err(error @ Error::Ending(_)) => {
+                tracing::debug!(controller = name, object = %key, %error, "nothing is made any more");
+                state.failures.remove(&key);
+                None
+            }
             Err(error) => {
                 let failures = state.failures.entry(key.clone()).or_insert(0);
                 *failures += 1;

@@ -239,6 +239,48 @@ async fn foreground_deletion_spares_what_has_another_owner() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_circle_of_owners_goes_as_one() {
+    for length in 1..=3 {
+        let cluster = Cluster::new(0);
+        let made: Vec<Value> = (0..length)
+            .map(|index| {
+                let object = json!({"metadata": {"name": format!("m{index}"), "namespace": "ns"}});
+                cluster.api.create("configmaps", object)
+            })
+            .collect();
+        for (index, of) in made.iter().enumerate() {
+            let owner = &made[(index + 1) % length]["metadata"];
+            let owners = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": owner["name"],
+                "uid": owner["uid"], "blockOwnerDeletion": true}]);
+            let name = of["metadata"]["name"].as_str().unwrap();
+            let patch = json!({"metadata": {"ownerReferences": owners}});
+            cluster.api.patch("configmaps", name, patch);
+        }
+        cluster.api.delete("configmaps", "m0", "Foreground");
+        let gone = |api: &FakeApi| api.all("configmaps").is_empty();
+        cluster.wait("nothing left", gone).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_lets_a_set_go_that_it_does_not_select() {
+    let cluster = Cluster::new(0);
+    cluster.deploy(1, json!({}));
+    cluster.rolled_out("one", 1).await;
+    let set = cluster.api.all("replicasets").remove(0);
+    let name = set["metadata"]["name"].as_str().unwrap();
+    let labels = json!({"metadata": {"labels": {"app": "mine"}}});
+    cluster.api.patch("replicasets", name, labels);
+    let released = |api: &FakeApi| {
+        let set = api.find("replicasets", name).unwrap();
+        set["metadata"]["ownerReferences"]
+            .as_array()
+            .is_none_or(Vec::is_empty)
+    };
+    cluster.wait("a ReplicaSet of its own", released).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn endpoint_slices_follow_readiness() {
     let cluster = Cluster::new(0);
     cluster.api.create(

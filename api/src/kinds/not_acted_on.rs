@@ -49,7 +49,6 @@ pub(crate) const POD_SPEC: &[Field] = &[
     ("hostnameOverride", &[]),
     ("os", &[]),
     ("preemptionPolicy", &["PreemptLowerPriority"]),
-    ("priorityClassName", &[]),
     ("resourceClaims", &[]),
     ("resources", &[]),
     ("securityContext", &[]),
@@ -77,11 +76,8 @@ pub(crate) const SERVICE: &[Field] = &[
 ];
 
 /// Of a ServiceAccount.
-pub(crate) const SERVICE_ACCOUNT: &[Field] = &[
-    ("automountServiceAccountToken", &[]),
-    ("imagePullSecrets", &[]),
-    ("secrets", &[]),
-];
+pub(crate) const SERVICE_ACCOUNT: &[Field] =
+    &[("automountServiceAccountToken", &[]), ("secrets", &[])];
 
 /// Kinds of which nothing is acted on, and what is missing.
 pub(crate) const KINDS: &[(&str, &str)] = &[

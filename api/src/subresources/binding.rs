@@ -26,7 +26,9 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
         return Err(Error::MethodNotAllowed);
     }
     let mut binding = decode::body(call, body, "v1", "Binding")?.value;
-    let review = Review::create(call, &call.name)?;
+    let mut review = Review::create(call, &call.name)?;
+    // Whatever path it came by.
+    review.subresource = Subresource::Binding.path();
     admission::mutate(&review, Some(&mut binding), None).await?;
     let node = check(call, &binding)?;
     admission::validate(&review, Some(&binding), None).await?;

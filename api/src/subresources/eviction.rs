@@ -12,6 +12,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
+    admission::{self, Review},
     error::{Error, Subject},
     kinds::{Subresource, check},
     object, time,
@@ -35,7 +36,7 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
     if *method != Method::POST {
         return Err(Error::MethodNotAllowed);
     }
-    let eviction = decode::body(call, body, "policy/v1", "Eviction")?.value;
+    let mut eviction = decode::body(call, body, "policy/v1", "Eviction")?.value;
     let name = object::name(&eviction);
     if !name.is_empty() && name != call.name {
         return Err(Error::BadRequest(
@@ -43,6 +44,10 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
         ));
     }
     let mut options = DeleteOptions::of(call, &eviction["deleteOptions"])?;
+    let mut review = Review::create(call, &call.name)?;
+    review.dry_run |= options.dry_run();
+    admission::mutate(&review, Some(&mut eviction), None).await?;
+    admission::validate(&review, Some(&eviction), None).await?;
     get::reach(call).await?;
     call.server.cache.fresh().await?;
     let item = call.server.cache.get(&call.key(&call.name));

@@ -1,4 +1,4 @@
-//! Writes the ReplicaSets of one Deployment: makes, scales, labels and adopts them.
+//! Writes the ReplicaSets of one Deployment: makes, scales, labels, adopts and releases them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -213,6 +213,24 @@ impl ReplicaSets<'_> {
             self.patch(&set.name_any(), patch).await?;
         }
         Ok(())
+    }
+
+    /// Lets a set go whose labels are not the Deployment's any more.
+    pub(super) async fn release(&self, set: &DynamicObject) -> Result<(), Error> {
+        let kept: Vec<_> = set
+            .owner_references()
+            .iter()
+            .filter(|owner| Some(&owner.uid) != self.deployment.uid().as_ref())
+            .collect();
+        let patch = json!({"metadata": {
+            "uid": set.uid(),
+            "resourceVersion": set.resource_version(),
+            "ownerReferences": kept,
+        }});
+        match self.patch(&set.name_any(), patch).await {
+            Err(Error::NotFound(_)) => Ok(()),
+            released => released,
+        }
     }
 
     pub(super) async fn remove(&self, set: &DynamicObject) -> Result<(), Error> {
