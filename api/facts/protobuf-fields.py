@@ -18,6 +18,13 @@ META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 
 # What a request may hold: the message, its apiVersion (* is any) and kind.
 ROOTS = [
+    ("authentication.v1.SelfSubjectReview", "authentication.k8s.io/v1", "SelfSubjectReview"),
+    ("authentication.v1.TokenRequest", "authentication.k8s.io/v1", "TokenRequest"),
+    ("authentication.v1.TokenReview", "authentication.k8s.io/v1", "TokenReview"),
+    ("authorization.v1.LocalSubjectAccessReview", "authorization.k8s.io/v1", "LocalSubjectAccessReview"),
+    ("authorization.v1.SelfSubjectAccessReview", "authorization.k8s.io/v1", "SelfSubjectAccessReview"),
+    ("authorization.v1.SelfSubjectRulesReview", "authorization.k8s.io/v1", "SelfSubjectRulesReview"),
+    ("authorization.v1.SubjectAccessReview", "authorization.k8s.io/v1", "SubjectAccessReview"),
     ("core.v1.Namespace", "v1", "Namespace"),
     ("core.v1.Node", "v1", "Node"),
     ("core.v1.Pod", "v1", "Pod"),
@@ -86,6 +93,8 @@ ROOTS = [
 
 # Messages that JSON writes in a way of their own.
 SPECIAL = {
+    "authentication.v1.ExtraValue": "strings",
+    "authorization.v1.ExtraValue": "strings",
     "api.resource.Quantity": "quantity",
     "util.intstr.IntOrString": "int-or-string",
     "meta.v1.Time": "time",
@@ -147,6 +156,7 @@ batch.v1.JobSpec parallelism completions activeDeadlineSeconds backoffLimit back
 batch.v1.JobStatus terminating ready failedIndexes
 batch.v1.PodFailurePolicyOnExitCodesRequirement containerName
 batch.v1.SuccessPolicyRule succeededIndexes succeededCount
+authentication.v1.TokenRequestSpec expirationSeconds
 certificates.v1.CertificateSigningRequestSpec expirationSeconds
 coordination.v1.LeaseSpec holderIdentity leaseDurationSeconds leaseTransitions strategy preferredHolder
 core.v1.AppArmorProfile localhostProfile

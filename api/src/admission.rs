@@ -1,6 +1,9 @@
 //! What a write must pass, and what is written together with it.
 //!
 //! - [`review`]: one write as admission sees it.
+//! - [`plugins`]: the built-in ones; [`objects`], [`pod_resources`]: what they share.
+//! - [`webhooks`]: those that others serve.
+//! - [`quota`]: what a namespace may hold in sum.
 //! - [`lifecycle`]: a namespace must exist, must not be ending, and some may never end.
 //! - [`addresses`]: the ClusterIPs of Services.
 //! - [`certificates`]: who may approve and sign requests for them.
@@ -14,7 +17,12 @@
 pub mod addresses;
 mod certificates;
 pub(crate) mod lifecycle;
+mod objects;
+mod plugins;
+mod pod_resources;
+pub(crate) mod quota;
 pub(crate) mod review;
+pub(crate) mod webhooks;
 
 pub use addresses::ServiceRange;
 pub(crate) use review::{Operation, Review};
@@ -29,6 +37,10 @@ use crate::{error::Error, verbs::call::Call};
 pub(crate) struct Admitted {
     /// They commit with the write or not at all.
     ops: Vec<Op>,
+    /// What the write uses of its namespace's quotas.
+    charge: Option<quota::Charge>,
+    /// The namespace whose quotas are counted again afterwards.
+    touched: Option<String>,
 }
 
 impl Admitted {
@@ -37,22 +49,33 @@ impl Admitted {
     pub(crate) async fn commit(self, call: &Call, write: Vec<Op>) -> Result<Commit, Error> {
         let mut ops = self.ops;
         ops.extend(write);
-        Ok(call.server.cache.write(Group { ops }).await?)
+        let committed = match self.charge {
+            Some(charge) => quota::commit(call, charge, ops).await?,
+            None => call.server.cache.write(Group { ops }).await?,
+        };
+        if let (Some(namespace), Commit::Done(_)) = (self.touched, &committed) {
+            call.server.quota.touch(namespace);
+        }
+        Ok(committed)
     }
 }
 
 /// The first phase: completes the new object, or refuses it.
 pub(crate) async fn mutate(
     review: &Review<'_>,
-    _object: Option<&mut Value>,
-    _old: Option<&Value>,
+    mut object: Option<&mut Value>,
+    old: Option<&Value>,
 ) -> Result<(), Error> {
-    if lifecycle::admit(review).is_err() {
+    let given = object.as_deref().cloned();
+    if plugins::mutate(review, object.as_deref_mut(), old).is_err() {
         // What the cache does not have yet may be there all the same.
         review.call.server.cache.fresh().await?;
-        lifecycle::admit(review)?;
+        if let (Some(object), Some(given)) = (object.as_deref_mut(), given) {
+            *object = given;
+        }
+        plugins::mutate(review, object.as_deref_mut(), old)?;
     }
-    Ok(())
+    webhooks::mutate(review, object, old).await
 }
 
 /// The second phase: looks at the object as it will be stored.
@@ -61,15 +84,19 @@ pub(crate) async fn validate(
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<Admitted, Error> {
+    plugins::validate(review, object, old)?;
     certificates::validate(review, object, old)?;
+    webhooks::validate(review, object, old).await?;
     Ok(Admitted {
         ops: lifecycle::checks(review)?,
+        charge: quota::charge(review, object, old)?,
+        touched: quota::touched(review, object, old),
     })
 }
 
 /// True if somebody outside this process is asked about the write: it should be of the newest state.
-pub(crate) fn calls_out(_review: &Review<'_>) -> bool {
-    false
+pub(crate) fn calls_out(review: &Review<'_>) -> bool {
+    webhooks::are_concerned(review).unwrap_or(true)
 }
 
 /// Gives an object what the cluster has only one of each: a Service its address. The operations

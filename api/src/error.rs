@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use store::{Revision, StoreError};
 
 use crate::{
+    auth::{Attributes, Decision, User, authorizer::Target},
     field::{FieldError, FieldErrors},
     kinds::Names,
 };
@@ -64,11 +65,70 @@ impl Subject {
     }
 }
 
+/// What the authorizer refused: of a resource, or of a path if that is empty.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Denial {
+    group: String,
+    /// Plural, without a subresource.
+    resource: String,
+    name: String,
+    message: String,
+}
+
+impl Denial {
+    /// The refusal of a question, in Kubernetes' words.
+    pub(crate) fn of(asked: &Attributes<'_>, user: &User, decision: &Decision) -> Self {
+        let mut message = asked.refusal(user);
+        if !decision.reason.is_empty() {
+            message.push_str(": ");
+            message.push_str(&decision.reason);
+        }
+        match asked.target {
+            Target::Path(_) => Self {
+                message,
+                ..Self::default()
+            },
+            Target::Resource(resource) => Self {
+                group: resource.group.to_owned(),
+                resource: resource.resource.to_owned(),
+                name: resource.name.to_owned(),
+                message,
+            },
+        }
+    }
+
+    fn qualified(&self) -> String {
+        match self.group.as_str() {
+            "" => self.resource.clone(),
+            group => format!("{}.{group}", self.resource),
+        }
+    }
+}
+
+impl std::fmt::Display for Denial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let message = &self.message;
+        match (self.resource.as_str(), self.name.as_str()) {
+            ("", _) => write!(f, "forbidden: {message}"),
+            (_, "") => write!(f, "{} is forbidden: {message}", self.qualified()),
+            (_, name) => write!(f, "{} {name:?} is forbidden: {message}", self.qualified()),
+        }
+    }
+}
+
+impl From<Denial> for Error {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(Box::new(denial))
+    }
+}
+
 /// Why a request failed, by what the client does next.
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
     #[error("Unauthorized")]
     Unauthorized,
+    #[error("{0}")]
+    Denied(Box<Denial>),
     #[error("{} is forbidden: {message}", object_text(subject))]
     Forbidden {
         subject: Subject,
@@ -86,6 +146,13 @@ pub enum Error {
     AlreadyExists(Subject),
     #[error("Operation cannot be fulfilled on {}: {message}", object_text(subject))]
     Conflict { subject: Subject, message: String },
+    /// An apply wants fields otherwise that others own.
+    #[error("{message}")]
+    ApplyConflict {
+        message: String,
+        /// Manager and field, one pair for each field.
+        causes: Vec<(String, String)>,
+    },
     #[error("{}", invalid_text(subject, errors))]
     Invalid {
         subject: Subject,
@@ -104,12 +171,23 @@ pub enum Error {
     UnsupportedMediaType(String),
     #[error("Request entity too large: limit is {limit}")]
     TooLarge { limit: usize },
-    #[error("{0}")]
-    Expired(String),
+    /// What is asked for is not kept any more.
+    #[error("{message}")]
+    Expired {
+        message: String,
+        /// The `continue` token that a list goes on with from another state, if it is a list's.
+        next: Option<String>,
+    },
     #[error("Too large resource version: {asked}, current: {current}")]
     FutureRevision { asked: Revision, current: Revision },
     #[error("Too many requests, please try again later.")]
     TooManyRequests,
+    /// An eviction that a disruption budget does not allow, and why.
+    #[error("Cannot evict pod as it would violate the pod's disruption budget.")]
+    Disrupted {
+        cause: String,
+        retry_seconds: Option<u64>,
+    },
     #[error("Timeout: request did not complete within the allotted timeout")]
     Timeout,
     /// Another part did not answer; the message is for the client.
@@ -119,6 +197,19 @@ pub enum Error {
         #[source]
         source: Option<Source>,
     },
+    /// A webhook said no, in its own words.
+    #[error("{message}")]
+    Refused {
+        code: StatusCode,
+        message: String,
+        /// Empty if it gave none.
+        reason: String,
+        /// `Status.details`, or nothing.
+        details: Value,
+    },
+    /// What the request needed failed; the message is for the client.
+    #[error("Internal error occurred: {0}")]
+    Failed(String),
     /// Nothing is left to give out; the message is for the client.
     #[error("Internal error occurred: {0}")]
     Exhausted(&'static str),
@@ -176,51 +267,59 @@ impl Error {
     pub fn code(&self) -> StatusCode {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::Denied(_) | Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::NoSuchPath | Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::AlreadyExists(_) | Self::Conflict { .. } => StatusCode::CONFLICT,
+            Self::AlreadyExists(_) | Self::Conflict { .. } | Self::ApplyConflict { .. } => {
+                StatusCode::CONFLICT
+            }
             Self::Invalid { .. } | Self::Unprocessable(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Expired(_) => StatusCode::GONE,
-            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+            Self::Expired { .. } => StatusCode::GONE,
+            Self::TooManyRequests | Self::Disrupted { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Timeout | Self::FutureRevision { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal(_) | Self::Exhausted(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Refused { code, .. } => *code,
+            Self::Internal(_) | Self::Exhausted(_) | Self::Failed(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 
     /// `Status.reason`.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &str {
         match self {
             Self::Unauthorized => "Unauthorized",
-            Self::Forbidden { .. } => "Forbidden",
+            Self::Denied(_) | Self::Forbidden { .. } => "Forbidden",
             Self::NoSuchPath | Self::NotFound(_) => "NotFound",
             Self::MethodNotAllowed => "MethodNotAllowed",
             Self::AlreadyExists(_) => "AlreadyExists",
-            Self::Conflict { .. } => "Conflict",
+            Self::Conflict { .. } | Self::ApplyConflict { .. } => "Conflict",
             Self::Invalid { .. } | Self::Unprocessable(_) => "Invalid",
             Self::BadRequest(_) => "BadRequest",
             Self::NotAcceptable => "NotAcceptable",
             Self::UnsupportedMediaType(_) => "UnsupportedMediaType",
             Self::TooLarge { .. } => "RequestEntityTooLarge",
-            Self::Expired(_) => "Expired",
-            Self::TooManyRequests => "TooManyRequests",
+            Self::Expired { .. } => "Expired",
+            Self::TooManyRequests | Self::Disrupted { .. } => "TooManyRequests",
             Self::Timeout | Self::FutureRevision { .. } => "Timeout",
             Self::Unavailable { .. } => "ServiceUnavailable",
-            Self::Internal(_) | Self::Exhausted(_) => "InternalError",
+            Self::Refused { reason, .. } => reason,
+            Self::Internal(_) | Self::Exhausted(_) | Self::Failed(_) => "InternalError",
         }
     }
 
     fn retry_seconds(&self) -> Option<u64> {
-        matches!(
-            self,
-            Self::TooManyRequests | Self::FutureRevision { .. } | Self::Unavailable { .. }
-        )
-        .then_some(1)
+        match self {
+            Self::TooManyRequests | Self::FutureRevision { .. } | Self::Unavailable { .. } => {
+                Some(1)
+            }
+            Self::Disrupted { retry_seconds, .. } => *retry_seconds,
+            _ => None,
+        }
     }
 
     fn details(&self) -> Map<String, Value> {
@@ -232,15 +331,34 @@ impl Error {
                 subject.details(subject.resource)
             }
             Self::Invalid { subject, .. } => subject.details(subject.kind),
+            Self::Refused { details, .. } => details.as_object().cloned().unwrap_or_default(),
+            Self::Denied(denial) => [
+                ("name", &denial.name),
+                ("group", &denial.group),
+                ("kind", &denial.resource),
+            ]
+            .into_iter()
+            .filter(|(_, text)| !text.is_empty())
+            .map(|(key, text)| (key.to_owned(), text.clone().into()))
+            .collect(),
             _ => Map::new(),
         };
         let causes: Vec<Value> = match self {
             Self::Invalid { errors, .. } => errors.0.iter().map(cause).collect(),
+            Self::ApplyConflict { causes, .. } => causes
+                .iter()
+                .map(|(message, field)| {
+                    json!({"reason": "FieldManagerConflict", "message": message, "field": field})
+                })
+                .collect(),
             Self::Forbidden {
                 cause: Some(cause), ..
             } => {
                 let (reason, message, field) = &**cause;
                 vec![json!({"reason": reason, "message": message, "field": field})]
+            }
+            Self::Disrupted { cause, .. } => {
+                vec![json!({"reason": "DisruptionBudget", "message": cause})]
             }
             Self::FutureRevision { .. } => vec![
                 json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}),
@@ -264,9 +382,17 @@ impl Error {
             "metadata": {},
             "status": "Failure",
             "message": self.to_string(),
-            "reason": self.reason(),
             "code": self.code().as_u16(),
         });
+        if !self.reason().is_empty() {
+            status["reason"] = self.reason().into();
+        }
+        if let Self::Expired {
+            next: Some(next), ..
+        } = self
+        {
+            status["metadata"]["continue"] = next.as_str().into();
+        }
         let details = self.details();
         if !details.is_empty() {
             status["details"] = Value::Object(details);
@@ -314,7 +440,10 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Compacted { asked, floor } => {
-                Self::Expired(format!("too old resource version: {asked} ({floor})"))
+Self::Expired {
+                message: format!("too old resource version: {asked} ({floor})"),
+                next: None,
+            }
             }
             StoreError::Future { asked, current } => Self::FutureRevision { asked, current },
             StoreError::Unavailable { .. } => Self::Unavailable {

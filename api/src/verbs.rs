@@ -1,15 +1,18 @@
 //! What can be done with objects: each verb written once, for every kind.
 //!
 //! Reading order:
-//! - [`call`], [`query`], [`accept`], [`answer`]: a request and its answer.
+//! - [`call`], [`query`], [`accept`], [`answer`] with its [`payload`]: a request and its answer.
 //! - [`decode`]: bodies to checked objects. [`metadata`]: what every object has.
-//! - [`get`], [`list`], [`watch`] over [`filter`] and [`view`].
-//! - [`create`]; [`change`] and its callers [`update`], [`patch`]; [`delete`], [`deletecollection`].
+//! - [`get`], [`list`], [`watch`] over [`options`], [`filter`] and [`view`]; [`token`] leads from page
+//!   to page.
+//! - [`create`]; [`change`] and its callers [`update`], [`patch`], [`apply`]; [`delete`],
+//!   [`deletecollection`]. [`managed`]: who owns which field after a write.
 //!
 //! Every write is a compare-and-swap: read, change, check, commit; again if somebody was faster.
 
 pub(crate) mod accept;
 pub(crate) mod answer;
+pub(crate) mod apply;
 pub(crate) mod call;
 pub(crate) mod change;
 pub(crate) mod create;
@@ -19,9 +22,13 @@ pub(crate) mod deletecollection;
 pub(crate) mod filter;
 pub(crate) mod get;
 pub(crate) mod list;
+pub(crate) mod managed;
 pub(crate) mod metadata;
+pub(crate) mod options;
 pub(crate) mod patch;
+pub(crate) mod payload;
 pub(crate) mod query;
+pub(crate) mod token;
 pub(crate) mod update;
 pub(crate) mod view;
 pub(crate) mod watch;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Operation, Review};
 use crate::{
-    auth::{Attributes, MASTERS},
+    auth::{Attributes, MASTERS, authorizer::Resource},
     error::Error,
     kinds::{certificates::request, certificates::signing_request},
 };
@@ -61,15 +61,14 @@ fn permit(review: &Review<'_>, verb: &str, old: &Value) -> Result<(), Error> {
     let domain = signer.split('/').next().unwrap_or_default();
     let all = format!("{domain}/*");
     let allowed = [signer, all.as_str()].into_iter().any(|name| {
-        let attributes = Attributes {
-            verb,
+        let asked = Resource {
             group: GROUP,
             resource: "signers",
-            subresource: "",
-            namespace: "",
             name,
+            ..Resource::default()
         };
-        call.server.authorizer.allows(&call.user, &attributes)
+        let asked = Attributes::resource(verb, asked);
+        call.server.authorizer.allows(&call.user, &asked)
     });
     if allowed {
         return Ok(());

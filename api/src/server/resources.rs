@@ -10,6 +10,7 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::upgrade::OnUpgrade;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -18,16 +19,17 @@ use super::{
     state::Server,
 };
 use crate::{
-    auth::{Attributes, User},
-    error::Error,
+    auth::{self, Attributes, User},
+    error::{Denial, Error},
     kinds::Subresource,
+    reviews,
     serve::Draining,
-    subresources::{approval, binding, finalize, log, scale, status},
+    subresources::{binding, eviction, finalize, log, proxy, scale, status, token},
     verbs::{
         accept, answer,
         call::{Call, Warnings},
         change::Part,
-        create, delete, deletecollection, get, list, patch,
+        create, delete, deletecollection, get, list, managed, patch,
         query::Query,
         update, watch,
     },
@@ -42,7 +44,7 @@ pub(crate) async fn serve(State(server): State<Arc<Server>>, request: Request) -
 }
 
 async fn route(server: Arc<Server>, request: Request) -> Result<Response, Error> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let user = parts
         .extensions
         .get::<User>()
@@ -57,8 +59,12 @@ async fn route(server: Arc<Server>, request: Request) -> Result<Response, Error>
     let watching = parts.method == Method::GET
         && target.subresource.is_none()
         && query.flag("watch")?.unwrap_or(false);
-    let verb =
-        verb(&parts.method, target.name.is_some(), watching).ok_or(Error::MethodNotAllowed)?;
+    let verb = match parts.method {
+        // What it asks is the backend's to say; it changes nothing.
+        Method::OPTIONS if target.is_proxied() => Some("get"),
+        _ => verb(&parts.method, target.name.is_some(), watching),
+    };
+    let verb = verb.ok_or(Error::MethodNotAllowed)?;
     let span = tracing::info_span!(
         "api",
         otel.name = format!("api.{}.{verb}", target.plural),
@@ -69,6 +75,7 @@ async fn route(server: Arc<Server>, request: Request) -> Result<Response, Error>
         user = user.name,
     );
     let request = Parts {
+        upgrade: parts.extensions.remove(),
         user,
         draining,
         target,
@@ -105,12 +112,14 @@ struct Parts {
     method: Method,
     headers: HeaderMap,
     uri: Uri,
+    upgrade: Option<OnUpgrade>,
 }
 
 impl Parts {
     async fn answer(self, server: Arc<Server>, body: Body) -> Result<Response, Error> {
         tracing::debug!(uri = %self.uri, "request");
         let target = &self.target;
+        self.authorize(&server)?;
         let resource = server
             .find(&target.group, &target.version, &target.plural)
             .ok_or(Error::NoSuchPath)?;
@@ -135,7 +144,6 @@ impl Parts {
         let call = Call {
             namespace: target.namespace.clone(),
             name: target.name.clone().unwrap_or_default(),
-            subresource: subresource.map_or("", Subresource::path),
             view: match subresource {
                 None | Some(Subresource::Status | Subresource::Approval) => {
                     accept::view(&self.headers)?
@@ -145,16 +153,23 @@ impl Parts {
             user: self.user,
             query: self.query,
             headers: self.headers,
+            subresource,
             draining: self.draining,
             warnings: Warnings::default(),
             resource,
             server,
         };
-        authorize(
-            &call,
-            self.verb,
-            target.subresource.as_deref().unwrap_or_default(),
-        )?;
+        managed::check_options(&call, self.verb)?;
+        if let (Some(Subresource::Proxy), Some(beyond)) = (subresource, self.target.beyond) {
+            let incoming = proxy::Incoming {
+                method: self.method,
+                uri: self.uri,
+                beyond,
+                body,
+                upgrade: self.upgrade,
+            };
+            return proxy::serve(call, incoming).await;
+        }
         let reads = matches!(self.verb, "get" | "list" | "watch");
         let body = if reads {
             Bytes::new()
@@ -163,14 +178,27 @@ impl Parts {
         };
         let warnings = call.warnings.clone();
         let answered = match subresource {
+            None if !call.resource.kind.is_stored() => reviews::serve(&call, &body).await,
             None => serve_object(call, self.verb, &body).await,
-            Some(Subresource::Status) => status::serve(&call, &self.method, &body).await,
-            Some(Subresource::Approval) => approval::serve(&call, &self.method, &body).await,
+            Some(Subresource::Status) => {
+                status::serve(&call, &self.method, &body, Part::Status).await
+            }
+            Some(Subresource::Approval) => {
+                status::serve(&call, &self.method, &body, Part::Approval).await
+            }
+            Some(Subresource::EphemeralContainers) => {
+                status::serve(&call, &self.method, &body, Part::EphemeralContainers).await
+            }
+            Some(Subresource::Resize) => {
+                status::serve(&call, &self.method, &body, Part::Resize).await
+            }
             Some(Subresource::Scale) => scale::serve(&call, &self.method, &body).await,
             Some(Subresource::Log) => log::serve(&call, &self.method).await,
             Some(Subresource::Binding) => binding::serve(&call, &self.method, &body).await,
             Some(Subresource::Finalize) => finalize::serve(&call, &self.method, &body).await,
-            Some(Subresource::Eviction) => Err(Error::NoSuchPath),
+            Some(Subresource::Eviction) => eviction::serve(&call, &self.method, &body).await,
+            Some(Subresource::Token) => token::serve(&call, &self.method, &body).await,
+            Some(Subresource::Proxy) => Err(Error::NoSuchPath),
         };
         let mut response = answered.unwrap_or_else(Error::into_response);
         answer::warn(&mut response, &warnings.take());
@@ -178,9 +206,56 @@ impl Parts {
     }
 }
 
+impl Parts {
+    /// May the user do this? Asked before anything is said of what there is.
+    fn authorize(&self, server: &Server) -> Result<(), Error> {
+        let target = &self.target;
+        let selected = match self.verb {
+            "list" | "watch" | "deletecollection" => {
+                self.query.text("fieldSelector").and_then(named)
+            }
+            _ => None,
+        };
+        let name = target.name.as_deref().or(selected).unwrap_or_default();
+        // A Namespace is in itself: whoever may read what is in it may be allowed to read it too.
+        let itself = target.group.is_empty() && target.plural == "namespaces";
+        let asked = auth::authorizer::Resource {
+            group: &target.group,
+            resource: &target.plural,
+            subresource: target.subresource.as_deref().unwrap_or_default(),
+            namespace: if itself { name } else { &target.namespace },
+            name,
+        };
+        allow(server, &self.user, &Attributes::resource(self.verb, asked))
+    }
+}
+
+/// Asks whether a user may; an error says why not.
+pub(crate) fn allow(server: &Server, user: &User, asked: &Attributes<'_>) -> Result<(), Error> {
+    if server.authorizer.allows(user, asked) {
+        return Ok(());
+    }
+    let decision = server.authorizer.decide(user, asked);
+    Err(Denial::of(asked, user, &decision).into())
+}
+
+/// The one name that a field selector allows.
+fn named(selector: &str) -> Option<&str> {
+    let parts = selector.split(',').map(str::trim);
+    parts
+        .filter(|part| !part.contains("!="))
+        .find_map(|part| part.strip_prefix("metadata.name="))
+        .map(|name| name.strip_prefix('=').unwrap_or(name))
+}
+
 async fn serve_object(call: Call, verb: &str, body: &Bytes) -> Result<Response, Error> {
+    if let Some(deprecation) = call.resource.kind.deprecation() {
+        call.warnings.add(deprecation.to_owned());
+    }
+    let is_binding = call.resource.names().definition == "io.k8s.api.core.v1.Binding";
     let answer = match verb {
         "watch" => return watch::watch(call).await,
+        "create" if is_binding => return binding::create(call, body).await,
         "get" => get::get(&call).await?,
         "list" => list::list(&call).await?,
         "create" if call.name.is_empty() => create::create(&call, body).await?,
@@ -198,30 +273,15 @@ fn parse_subresource(text: &str) -> Option<Subresource> {
         "status" => Subresource::Status,
         "approval" => Subresource::Approval,
         "scale" => Subresource::Scale,
+        "ephemeralcontainers" => Subresource::EphemeralContainers,
+        "eviction" => Subresource::Eviction,
+        "resize" => Subresource::Resize,
         "log" => Subresource::Log,
         "binding" => Subresource::Binding,
         "finalize" => Subresource::Finalize,
+        "proxy" => Subresource::Proxy,
+        "token" => Subresource::Token,
         _ => return None,
-    })
-}
-
-fn authorize(call: &Call, verb: &str, subresource: &str) -> Result<(), Error> {
-    let names = call.resource.names();
-    let attributes = Attributes {
-        verb,
-        group: names.group,
-        resource: names.plural,
-        subresource,
-        namespace: &call.namespace,
-        name: &call.name,
-    };
-    if call.server.authorizer.allows(&call.user, &attributes) {
-        return Ok(());
-    }
-    Err(Error::Forbidden {
-        message: attributes.refusal(&call.user),
-        subject: call.subject(&call.name),
-        cause: None,
     })
 }
 

@@ -8,26 +8,27 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::payload::Payload;
 use crate::error::Subject;
 
 /// What a verb answers.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) code: StatusCode,
-    pub(crate) body: Bytes,
+    pub(crate) body: Payload,
     pub(crate) warnings: Vec<String>,
 }
 
 impl Answer {
-    pub(crate) fn new(code: StatusCode, body: Bytes) -> Self {
+    pub(crate) fn new(code: StatusCode, body: impl Into<Payload>) -> Self {
         Self {
             code,
-            body,
+            body: body.into(),
             warnings: Vec::new(),
         }
     }
 
-    pub(crate) fn ok(body: Bytes) -> Self {
+    pub(crate) fn ok(body: impl Into<Payload>) -> Self {
         Self::new(StatusCode::OK, body)
     }
 
@@ -60,7 +61,7 @@ impl Answer {
 }
 
 /// RFC 7234's warning with the code for "miscellaneous", as Kubernetes uses it.
-fn warning(text: &str) -> Option<HeaderValue> {
+pub(crate) fn warning(text: &str) -> Option<HeaderValue> {
     let mut quoted = String::with_capacity(text.len() + 8);
     for character in text.chars().filter(|character| !character.is_control()) {
         if matches!(character, '"' | '\\') {

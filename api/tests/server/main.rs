@@ -4,21 +4,36 @@
 //! - [`watches`]: watches. [`services`]: cluster addresses. [`namespaces`]: their life.
 //! - [`events`]: their hour. [`hostile`]: whatever is sent, the client is told what is wrong with it.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
-//! - [`protobuf`]: bodies in protobuf.
+//! - [`rbac`], [`tokens`], [`impersonation`], [`reviews`]: identities and roles. [`proxy`]: what pods serve.
+//! - [`admission`]: the built-in plugins. [`quota`]: what a namespace may hold. [`webhooks`]: those of
+//!   others, served by [`hooks`].
+//! - [`protobuf`]: bodies in protobuf. [`apply`]: server-side apply, and who owns what.
+//! - [`pods`]: what only pods have.
 //! - [`versions`]: kinds with several versions of one stored object.
 
 mod access;
+mod admission;
+mod apply;
 mod certificates;
 mod clients;
 mod events;
 mod harness;
+mod hooks;
 mod hostile;
+mod impersonation;
 mod lists;
 mod namespaces;
 mod objects;
 mod parts;
+mod pods;
 mod protobuf;
+mod proxy;
+mod quota;
+mod rbac;
+mod reviews;
 mod services;
 mod tls;
+mod tokens;
 mod versions;
 mod watches;
+mod webhooks;

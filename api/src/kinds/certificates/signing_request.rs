@@ -140,8 +140,17 @@ impl Kind for CertificateSigningRequest {
                     groups => json!(groups),
                 };
                 put(spec, "groups", groups);
-                put(spec, "uid", Value::Null);
-                put(spec, "extra", Value::Null);
+                let uid = match by.user.uid.as_str() {
+                    "" => Value::Null,
+                    uid => uid.into(),
+                };
+                put(spec, "uid", uid);
+                let extra = if by.user.extra.is_empty() {
+                    Value::Null
+                } else {
+                    json!(by.user.extra)
+                };
+                put(spec, "extra", extra);
             }
             return;
         };

@@ -1,17 +1,15 @@
 //! What a pod's spec says when its author does not.
 //!
-//! Templates get the same but for what is decided for each pod when it is made: its identity,
-//! priority, default tolerations and requests.
+//! Templates get the same but for what is decided for each pod when it is made: its
+//! requests. Its identity, priority and default tolerations are admission's.
 
 use serde_json::{Map, Value, json};
 
-use crate::kinds::value::{child, each, entries, fill, fill_text, find, items, part, put, text};
+use super::volume;
+use crate::kinds::value::{child, each, entries, fill, fill_text, find, part, put, text};
 
 /// How long a pod may take to stop, in seconds.
 pub(crate) const GRACE_SECONDS: i64 = 30;
-
-/// How long a pod stays on a node that is gone, in seconds.
-const NODE_GONE_SECONDS: i64 = 300;
 
 /// Fills in a whole pod.
 pub(crate) fn pod(object: &mut Value) {
@@ -21,16 +19,11 @@ pub(crate) fn pod(object: &mut Value) {
     };
     pod_spec(spec);
     fill(spec, "enableServiceLinks", true);
-    fill(spec, "priority", 0);
-    fill(spec, "preemptionPolicy", "PreemptLowerPriority");
-    fill_text(spec, "serviceAccountName", "default");
-    fill_text(spec, "serviceAccount", "default");
     for list in ["containers", "initContainers"] {
         for container in each(spec, list) {
             requests_from_limits(container);
         }
     }
-    tolerate_gone_nodes(spec);
 }
 
 /// Fills in what pods and templates share.
@@ -57,12 +50,12 @@ pub(crate) fn pod_spec(spec: &mut Value) {
         }
     }
     for volume in each(spec, "volumes") {
-        default_volume(volume);
+        volume::default(volume);
     }
 }
 
 /// Fills in one container.
-fn container(container: &mut Value, host_network: bool) {
+pub(super) fn container(container: &mut Value, host_network: bool) {
     let policy = pull_policy(text(container, "/image"));
     fill_text(container, "imagePullPolicy", policy);
     fill_text(container, "terminationMessagePath", "/dev/termination-log");
@@ -133,43 +126,6 @@ fn default_http_get(get: &mut Value) {
     fill_text(get, "scheme", "HTTP");
 }
 
-fn default_volume(volume: &mut Value) {
-    const MODE: i64 = 0o644;
-    let sources = entries(volume, "").filter(|(key, value)| *key != "name" && !value.is_null());
-    if sources.count() == 0 {
-        put(volume, "emptyDir", json!({}));
-    }
-    for source in ["secret", "configMap", "downwardAPI", "projected"] {
-        if let Some(source) = find(volume, source) {
-            fill(source, "defaultMode", MODE);
-        }
-    }
-    if let Some(path) = find(volume, "hostPath") {
-        fill(path, "type", "");
-    }
-    if let Some(projected) = find(volume, "projected") {
-        for source in each(projected, "sources") {
-            if let Some(token) = find(source, "serviceAccountToken") {
-                fill(token, "expirationSeconds", 3600);
-            }
-            if let Some(api) = find(source, "downwardAPI") {
-                default_field_refs(api);
-            }
-        }
-    }
-    if let Some(api) = find(volume, "downwardAPI") {
-        default_field_refs(api);
-    }
-}
-
-fn default_field_refs(api: &mut Value) {
-    for item in each(api, "items") {
-        if let Some(field) = find(item, "fieldRef") {
-            fill_text(field, "apiVersion", "v1");
-        }
-    }
-}
-
 fn requests_from_limits(container: &mut Value) {
     let limits = part(container, "/resources/limits").clone();
     if entries(&limits, "").next().is_some()
@@ -178,31 +134,6 @@ fn requests_from_limits(container: &mut Value) {
     {
         for (resource, limit) in entries(&limits, "") {
             fill(requests, resource, limit.clone());
-        }
-    }
-}
-
-fn tolerate_gone_nodes(spec: &mut Value) {
-    for key in [
-        "node.kubernetes.io/not-ready",
-        "node.kubernetes.io/unreachable",
-    ] {
-        let tolerated = items(spec, "/tolerations").iter().any(|toleration| {
-            let own = text(toleration, "/key");
-            (own == key || own.is_empty())
-                && matches!(text(toleration, "/effect"), "NoExecute" | "")
-        });
-        if tolerated {
-            continue;
-        }
-        fill(spec, "tolerations", Vec::<Value>::new());
-        if let Some(list) = spec.get_mut("tolerations").and_then(Value::as_array_mut) {
-            list.push(json!({
-                "key": key,
-                "operator": "Exists",
-                "effect": "NoExecute",
-                "tolerationSeconds": NODE_GONE_SECONDS,
-            }));
         }
     }
 }
@@ -216,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_name_and_an_image_are_enough() {
-        expect![[r#"{"spec":{"containers":[{"image":"i","imagePullPolicy":"Always","name":"a","ports":[{"containerPort":80,"protocol":"TCP"}],"resources":{"limits":{"cpu":1},"requests":{"cpu":1}},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"}],"dnsPolicy":"ClusterFirst","enableServiceLinks":true,"preemptionPolicy":"PreemptLowerPriority","priority":0,"restartPolicy":"Always","schedulerName":"default-scheduler","securityContext":{},"serviceAccount":"default","serviceAccountName":"default","terminationGracePeriodSeconds":30,"tolerations":[{"effect":"NoExecute","key":"node.kubernetes.io/not-ready","operator":"Exists","tolerationSeconds":300},{"effect":"NoExecute","key":"node.kubernetes.io/unreachable","operator":"Exists","tolerationSeconds":300}]},"status":{}}"#]]
+        expect![[r#"{"spec":{"containers":[{"image":"i","imagePullPolicy":"Always","name":"a","ports":[{"containerPort":80,"protocol":"TCP"}],"resources":{"limits":{"cpu":1},"requests":{"cpu":1}},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"}],"dnsPolicy":"ClusterFirst","enableServiceLinks":true,"restartPolicy":"Always","schedulerName":"default-scheduler","securityContext":{},"terminationGracePeriodSeconds":30},"status":{}}"#]]
         .assert_eq(&defaulted(
             &Pod,
             "{spec: {containers: [{name: a, image: i, ports: [{containerPort: 80}], resources: \
