@@ -89,7 +89,10 @@ pub(crate) const KINDS: &[(&str, &str)] = &[
     ("CSINode", "no CSI driver is called"),
     ("CSIStorageCapacity", "no CSI driver is called"),
     ("DeviceClass", "devices are not allocated"),
-    ("FlowSchema", "requests are bounded, but not by priority"),
+    (
+        "FlowSchema",
+        "requests are bounded without regard to priority",
+    ),
     ("IPAddress", "the addresses of Services are kept elsewhere"),
     (
         "Ingress",
@@ -106,7 +109,7 @@ pub(crate) const KINDS: &[(&str, &str)] = &[
     ("NetworkPolicy", "traffic is not restricted"),
     (
         "PriorityLevelConfiguration",
-        "requests are bounded, but not by priority",
+        "requests are bounded without regard to priority",
     ),
     ("ResourceClaim", "devices are not allocated"),
     ("ResourceClaimTemplate", "devices are not allocated"),

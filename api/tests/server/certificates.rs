@@ -40,10 +40,8 @@ async fn a_request_is_approved_by_one_path_and_signed_by_another() {
     let body = request("r", "example.com/s", "dev");
     let made = cluster.ok(&format!("POST {REQUESTS}"), &body).await;
     assert_eq!(made["spec"]["username"], "wk-admin");
-    assert_eq!(
-        made["spec"]["groups"],
-        json!(["system:masters", "system:authenticated"])
-    );
+    let groups = json!(["system:masters", "system:authenticated"]);
+    assert_eq!(made["spec"]["groups"], groups);
     assert_eq!(made["status"], json!({}));
 
     let object = format!("{REQUESTS}/r");

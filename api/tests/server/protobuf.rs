@@ -246,6 +246,30 @@ async fn kubectl_creates_the_same_in_protobuf_as_in_json() {
             ),
             ("/api/v1/namespaces", "namespace shop"),
             (
+                "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles",
+                "role reader --verb=get,list --resource=pods,deployments.apps",
+            ),
+            (
+                "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+                "clusterrole health --verb=get --non-resource-url=/healthz",
+            ),
+            (
+                "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings",
+                "rolebinding rb --role=reader --user=jane --serviceaccount=default:robot",
+            ),
+            (
+                "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+                "clusterrolebinding crb --clusterrole=health --group=dev",
+            ),
+            (
+                "/apis/networking.k8s.io/v1/namespaces/default/ingresses",
+                "ingress web --rule=example.com/*=web:80,tls=cert --class=nginx",
+            ),
+            (
+                "/apis/scheduling.k8s.io/v1/priorityclasses",
+                "priorityclass high --value=0 --preemption-policy=Never",
+            ),
+            (
                 DEPLOYMENTS,
                 "deployment web --image=i --replicas=2 --port=80",
             ),
