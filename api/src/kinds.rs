@@ -22,7 +22,7 @@ mod lease;
 mod limit_range;
 mod namespace;
 mod node;
-mod not_acted_on;
+pub(crate) mod not_acted_on;
 mod persistent_volume;
 mod persistent_volume_claim;
 pub(crate) mod pod;

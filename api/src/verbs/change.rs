@@ -9,7 +9,10 @@ use crate::{
     admission, codec,
     error::Error,
     field::FieldErrors,
-    kinds::pod::{ephemeral, resize},
+    kinds::{
+        not_acted_on,
+        pod::{ephemeral, resize},
+    },
     object,
 };
 
@@ -27,6 +30,20 @@ pub(crate) enum Part {
     Finalize,
     /// Exactly what the server's own edit says: a pod's binding.
     System,
+}
+
+impl Part {
+    /// What the user of this part should know though the change is made.
+    pub(crate) fn warnings(self, call: &Call, object: &Value) -> Vec<String> {
+        match self {
+            Self::Main | Self::EphemeralContainers => call.resource.kind.warnings(object),
+            Self::Resize => vec![not_acted_on::kind(
+                "resize containers that run",
+                "they go on with what they had",
+            )],
+            Self::Status | Self::Finalize | Self::System => Vec::new(),
+        }
+    }
 }
 
 /// How a change ended.

@@ -8,7 +8,7 @@ use crate::{
     kinds::{
         Column, Kind, Names, Subresource, check, column, not_acted_on, persistent_volume_claim,
         pod::template,
-        value::{child, each, fill, fill_text, number, part, present, put, text},
+        value::{child, each, fill, fill_text, items, number, part, present, put, text},
     },
 };
 
@@ -124,7 +124,7 @@ impl Kind for StatefulSet {
             part(spec, "/ordinals/start"),
             errors,
         );
-        template::validate(object, "statefulset", "StatefulSet", errors);
+        template::validate(&with_claims(object), "statefulset", "StatefulSet", errors);
     }
 
     fn validate_update(&self, object: &Value, old: &Value, errors: &mut FieldErrors) {
@@ -194,6 +194,33 @@ impl Kind for StatefulSet {
             images,
         ]
     }
+}
+
+/// The set with volumes in its template for the claims that its pods get.
+fn with_claims(object: &Value) -> Value {
+    let mut object = object.clone();
+    let names: Vec<_> = items(&object, "/spec/volumeClaimTemplates")
+        .iter()
+        .map(|claim| text(claim, "/metadata/name").to_owned())
+        .collect();
+    if let Some(pod) = object
+        .pointer_mut("/spec/template/spec")
+        .filter(|pod| pod.is_object())
+    {
+        fill(pod, "volumes", Vec::<Value>::new());
+        for name in names {
+            let known = items(pod, "/volumes")
+                .iter()
+                .any(|volume| text(volume, "/name") == name);
+            if !known && let Some(volumes) = pod["volumes"].as_array_mut() {
+                volumes.push(json!({
+                    "name": name,
+                    "persistentVolumeClaim": { "claimName": name },
+                }));
+            }
+        }
+    }
+    object
 }
 
 fn validate_strategy(path: &Path, spec: &Value, errors: &mut FieldErrors) {
@@ -283,6 +310,19 @@ mod tests {
                 spec.ordinals.start: Invalid value: -1: must be greater than or equal to 0
             "#]],
         );
+    }
+
+    #[test]
+    fn its_containers_mount_its_claims() {
+        expect![[r#"
+            spec.template.spec.containers[0].volumeMounts[1].name: Not found: "x"
+        "#]]
+        .assert_eq(&errors(
+            &StatefulSet,
+            "{spec: {selector: {matchLabels: {app: a}}, volumeClaimTemplates: [{metadata: {name: d}}], \
+             template: {metadata: {labels: {app: a}}, spec: {containers: [{name: a, image: i, \
+             volumeMounts: [{name: d, mountPath: /d}, {name: x, mountPath: /x}]}]}}}}",
+        ));
     }
 
     #[test]
