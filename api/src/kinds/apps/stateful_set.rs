@@ -144,25 +144,16 @@ impl Kind for StatefulSet {
     }
 
     fn validate_status(&self, object: &Value, _old: &Value, errors: &mut FieldErrors) {
-        let counted = [
-            "replicas",
-            "readyReplicas",
-            "currentReplicas",
-            "updatedReplicas",
-            "availableReplicas",
-        ];
-        check::counts(object, "status", &counted, errors);
-        let all = number(object, "/status/replicas").unwrap_or(0);
-        for field in &counted[1..] {
-            let count = number(object, &format!("/status/{field}")).unwrap_or(0);
-            if count > all {
-                errors.invalid(
-                    &Path::root("status").field(field),
-                    count,
-                    "cannot be greater than status.replicas",
-                );
-            }
-        }
+        check::replica_counts(
+            object,
+            &[
+                "readyReplicas",
+                "currentReplicas",
+                "updatedReplicas",
+                "availableReplicas",
+            ],
+            errors,
+        );
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {
@@ -266,7 +257,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::kinds::tests::{defaulted, errors, row, update_errors};
+    use crate::kinds::tests::{defaulted, errors, read, row, update_errors};
 
     const WHOLE: &str = "selector: {matchLabels: {app: a}}, template: {metadata: {labels: {app: a}}, \
                          spec: {containers: [{name: a, image: i}]}}";
@@ -334,6 +325,18 @@ mod tests {
                 spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden
             "#]],
         );
+    }
+
+    #[test]
+    fn a_status_counts_no_more_than_there_are() {
+        let object = read("{status: {replicas: 1, readyReplicas: 2, currentReplicas: -1}}");
+        let mut errors = FieldErrors::default();
+        StatefulSet.validate_status(&object, &Value::Null, &mut errors);
+        let lines: Vec<_> = errors.0.iter().map(ToString::to_string).collect();
+        expect![[r#"
+            status.currentReplicas: Invalid value: -1: must be greater than or equal to 0
+            status.readyReplicas: Invalid value: 2: cannot be greater than status.replicas"#]]
+        .assert_eq(&lines.join("\n"));
     }
 
     #[test]
