@@ -28,7 +28,7 @@ mod limit_range;
 mod namespace;
 mod networking;
 mod node;
-mod not_acted_on;
+pub(crate) mod not_acted_on;
 mod persistent_volume;
 mod persistent_volume_claim;
 pub(crate) mod pod;

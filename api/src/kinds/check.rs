@@ -87,6 +87,23 @@ pub(crate) fn counts(object: &Value, part: &str, fields: &[&str], errors: &mut F
     }
 }
 
+/// Numbers of a status that count some of `status.replicas`.
+pub(crate) fn replica_counts(object: &Value, fields: &[&str], errors: &mut FieldErrors) {
+    counts(object, "status", &["replicas"], errors);
+    counts(object, "status", fields, errors);
+    let all = object["status"]["replicas"].as_i64().unwrap_or(0);
+    for field in fields {
+        let count = object["status"][*field].as_i64().unwrap_or(0);
+        if count > all {
+            errors.invalid(
+                &Path::root("status").field(field),
+                count,
+                "cannot be greater than status.replicas",
+            );
+        }
+    }
+}
+
 /// A number of pods, or a percentage of them.
 pub(crate) fn share(path: &Path, value: &Value, errors: &mut FieldErrors) {
     not_negative(path, value, errors);

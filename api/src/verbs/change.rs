@@ -11,7 +11,10 @@ use crate::{
     codec,
     error::Error,
     field::FieldErrors,
-    kinds::pod::{ephemeral, resize},
+    kinds::{
+        not_acted_on,
+        pod::{ephemeral, resize},
+    },
     object,
 };
 
@@ -40,6 +43,20 @@ pub(crate) enum Ownership {
     Taken,
     /// The edit says so itself: an apply.
     Said,
+}
+
+impl Part {
+    /// What the user of this part should know though the change is made.
+    pub(crate) fn warnings(self, call: &Call, object: &Value) -> Vec<String> {
+        match self {
+            Self::Main | Self::EphemeralContainers => call.resource.kind.warnings(object),
+            Self::Resize => vec![not_acted_on::kind(
+                "resize containers that run",
+                "they go on with what they had",
+            )],
+            Self::Status | Self::Approval | Self::Finalize | Self::System => Vec::new(),
+        }
+    }
 }
 
 /// How a change ended.

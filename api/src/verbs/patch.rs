@@ -88,9 +88,7 @@ pub(crate) async fn patch(call: &Call, part: Part, body: &Bytes) -> Result<Answe
         Ok(object)
     })
     .await?;
-    if part == Part::Main {
-        warnings.extend(call.resource.kind.warnings(&changed.object));
-    }
+    warnings.extend(part.warnings(call, &changed.object));
     Ok(Answer::ok(view::one(call, changed.bytes)?).with_warnings(warnings))
 }
 

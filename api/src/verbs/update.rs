@@ -19,8 +19,6 @@ pub(crate) async fn update(call: &Call, part: Part, body: &Bytes) -> Result<Answ
         )));
     }
     let changed = change(call, &call.name, part, |_| Ok(object.clone())).await?;
-    if part == Part::Main {
-        warnings.extend(call.resource.kind.warnings(&changed.object));
-    }
+    warnings.extend(part.warnings(call, &changed.object));
     Ok(Answer::ok(view::one(call, changed.bytes)?).with_warnings(warnings))
 }

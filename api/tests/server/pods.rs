@@ -52,6 +52,7 @@ async fn an_ephemeral_container_is_added_and_stays() {
     let reply = cluster
         .send_with(&format!("PATCH {path}"), patch, &STRATEGIC)
         .await;
+    assert!(reply.warnings()[0].contains("ephemeralContainers: not acted on yet"));
     let seen = reply.json();
     assert_eq!(seen["spec"]["ephemeralContainers"][0]["name"], "look");
     assert_eq!(
@@ -93,7 +94,13 @@ async fn a_resize_changes_cpu_and_memory_alone() {
     cluster.ok(&format!("POST {PODS}"), body).await;
     let patch = r#"{"spec":{"containers":[{"name":"c","image":"j","resources":{"requests":{"cpu":"1500m"}}}]}}"#;
     let line = format!("PATCH {PODS}/p/resize");
-    let resized = cluster.send_with(&line, patch, &STRATEGIC).await.json();
+    let reply = cluster.send_with(&line, patch, &STRATEGIC).await;
+    assert!(
+        reply.warnings()[0].contains("wk does not resize containers that run yet"),
+        "{:?}",
+        reply.warnings()
+    );
+    let resized = reply.json();
     let container = &resized["spec"]["containers"][0];
     assert_eq!(container["resources"]["requests"]["cpu"], "1500m");
     assert_eq!(container["image"], "i");

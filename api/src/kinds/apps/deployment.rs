@@ -103,6 +103,14 @@ impl Kind for Deployment {
         check::immutable(&path, object, old, "/spec/selector", errors);
     }
 
+    fn validate_status(&self, object: &Value, _old: &Value, errors: &mut FieldErrors) {
+        check::replica_counts(
+            object,
+            &["updatedReplicas", "readyReplicas", "availableReplicas"],
+            errors,
+        );
+    }
+
     fn warnings(&self, object: &Value) -> Vec<String> {
         template::warnings(object)
     }

@@ -79,6 +79,14 @@ impl Kind for ReplicaSet {
         check::immutable(&path, object, old, "/spec/selector", errors);
     }
 
+    fn validate_status(&self, object: &Value, _old: &Value, errors: &mut FieldErrors) {
+        check::replica_counts(
+            object,
+            &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+            errors,
+        );
+    }
+
     fn warnings(&self, object: &Value) -> Vec<String> {
         template::warnings(object)
     }

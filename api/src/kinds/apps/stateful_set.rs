@@ -8,7 +8,7 @@ use crate::{
     kinds::{
         Column, Kind, Names, Subresource, check, column, not_acted_on, persistent_volume_claim,
         pod::template,
-        value::{child, each, fill, fill_text, number, part, present, put, text},
+        value::{child, each, fill, fill_text, items, number, part, present, put, text},
     },
 };
 
@@ -124,7 +124,7 @@ impl Kind for StatefulSet {
             part(spec, "/ordinals/start"),
             errors,
         );
-        template::validate(object, "statefulset", "StatefulSet", errors);
+        template::validate(&with_claims(object), "statefulset", "StatefulSet", errors);
     }
 
     fn validate_update(&self, object: &Value, old: &Value, errors: &mut FieldErrors) {
@@ -144,25 +144,16 @@ impl Kind for StatefulSet {
     }
 
     fn validate_status(&self, object: &Value, _old: &Value, errors: &mut FieldErrors) {
-        let counted = [
-            "replicas",
-            "readyReplicas",
-            "currentReplicas",
-            "updatedReplicas",
-            "availableReplicas",
-        ];
-        check::counts(object, "status", &counted, errors);
-        let all = number(object, "/status/replicas").unwrap_or(0);
-        for field in &counted[1..] {
-            let count = number(object, &format!("/status/{field}")).unwrap_or(0);
-            if count > all {
-                errors.invalid(
-                    &Path::root("status").field(field),
-                    count,
-                    "cannot be greater than status.replicas",
-                );
-            }
-        }
+        check::replica_counts(
+            object,
+            &[
+                "readyReplicas",
+                "currentReplicas",
+                "updatedReplicas",
+                "availableReplicas",
+            ],
+            errors,
+        );
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {
@@ -194,6 +185,33 @@ impl Kind for StatefulSet {
             images,
         ]
     }
+}
+
+/// The set with volumes in its template for the claims that its pods get.
+fn with_claims(object: &Value) -> Value {
+    let mut object = object.clone();
+    let names: Vec<_> = items(&object, "/spec/volumeClaimTemplates")
+        .iter()
+        .map(|claim| text(claim, "/metadata/name").to_owned())
+        .collect();
+    if let Some(pod) = object
+        .pointer_mut("/spec/template/spec")
+        .filter(|pod| pod.is_object())
+    {
+        fill(pod, "volumes", Vec::<Value>::new());
+        for name in names {
+            let known = items(pod, "/volumes")
+                .iter()
+                .any(|volume| text(volume, "/name") == name);
+            if !known && let Some(volumes) = pod["volumes"].as_array_mut() {
+                volumes.push(json!({
+                    "name": name,
+                    "persistentVolumeClaim": { "claimName": name },
+                }));
+            }
+        }
+    }
+    object
 }
 
 fn validate_strategy(path: &Path, spec: &Value, errors: &mut FieldErrors) {
@@ -239,7 +257,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::kinds::tests::{defaulted, errors, row, update_errors};
+    use crate::kinds::tests::{defaulted, errors, read, row, update_errors};
 
     const WHOLE: &str = "selector: {matchLabels: {app: a}}, template: {metadata: {labels: {app: a}}, \
                          spec: {containers: [{name: a, image: i}]}}";
@@ -286,6 +304,19 @@ mod tests {
     }
 
     #[test]
+    fn its_containers_mount_its_claims() {
+        expect![[r#"
+            spec.template.spec.containers[0].volumeMounts[1].name: Not found: "x"
+        "#]]
+        .assert_eq(&errors(
+            &StatefulSet,
+            "{spec: {selector: {matchLabels: {app: a}}, volumeClaimTemplates: [{metadata: {name: d}}], \
+             template: {metadata: {labels: {app: a}}, spec: {containers: [{name: a, image: i, \
+             volumeMounts: [{name: d, mountPath: /d}, {name: x, mountPath: /x}]}]}}}}",
+        ));
+    }
+
+    #[test]
     fn its_name_and_its_claims_never_change() {
         check_update("serviceName: a, replicas: 5", expect![[""]]);
         check_update(
@@ -294,6 +325,18 @@ mod tests {
                 spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden
             "#]],
         );
+    }
+
+    #[test]
+    fn a_status_counts_no_more_than_there_are() {
+        let object = read("{status: {replicas: 1, readyReplicas: 2, currentReplicas: -1}}");
+        let mut errors = FieldErrors::default();
+        StatefulSet.validate_status(&object, &Value::Null, &mut errors);
+        let lines: Vec<_> = errors.0.iter().map(ToString::to_string).collect();
+        expect![[r#"
+            status.currentReplicas: Invalid value: -1: must be greater than or equal to 0
+            status.readyReplicas: Invalid value: 2: cannot be greater than status.replicas"#]]
+        .assert_eq(&lines.join("\n"));
     }
 
     #[test]
