@@ -22,8 +22,10 @@ pub(crate) enum Part {
 /// Who owns what a write changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Ownership {
-    /// The writer takes what is changed.
+    /// The writer takes what is changed. The edit does not see who owns what.
     Taken,
+    /// The same, but the edit may change who owns what.
+    Edited,
     /// The edit says so itself: an apply.
     Said,
 }
@@ -70,11 +72,23 @@ pub(crate) async fn change_as(
             }
             continue;
         };
-        let old: Value = serde_json::from_slice(&item.decoded.value).map_err(Error::internal)?;
+        let mut old: Value =
+            serde_json::from_slice(&item.decoded.value).map_err(Error::internal)?;
+        // Owners are large and hardly anybody's business: what can works without them.
+        let hidden = (ownership == Ownership::Taken)
+            .then(|| object::take(&mut old, "managedFields"))
+            .flatten();
         let edited = edit(&old).and_then(|mut object| {
             let said = object::take(&mut object, "managedFields");
+            let before = hidden.or_else(|| object::take(&mut old, "managedFields"));
             prepare(call, part, &mut object, &old)?;
-            managed::of_changed(call, part, ownership, &mut object, said, &old)?;
+            let owners = match (ownership, part) {
+                (Ownership::Said, _) => said,
+                (_, Part::System) => before.clone(),
+                _ => managed::of_changed(call, &object, said, &old, before.clone())?,
+            };
+            managed::set(&mut object, owners);
+            managed::set(&mut old, before);
             let ops = admission::admit_update(call, &mut object, &old)?;
             Ok((object, ops))
         });

@@ -4,10 +4,12 @@
 //! - [`watches`]: watches. [`services`]: cluster addresses. [`namespaces`]: their life.
 //! - [`events`]: their hour. [`hostile`]: whatever is sent, the client is told what is wrong with it.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
-//! - [`protobuf`]: bodies in protobuf. [`apply`]: server-side apply, and who owns what.
+//! - [`protobuf`]: bodies in protobuf. [`apply`]: server-side apply, and who owns what;
+//!   [`apply_kubectl`]: as kubectl sees it.
 
 mod access;
 mod apply;
+mod apply_kubectl;
 mod clients;
 mod events;
 mod harness;
