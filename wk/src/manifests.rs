@@ -19,8 +19,9 @@ use tokio::{net::TcpStream, time::Instant};
 
 use crate::{components::Components, progress::Board};
 
-/// Who applies, and how: what was started with a manifest is as the manifest says.
-const PARAMETERS: &str = "fieldManager=wk-up&force=true&fieldValidation=Strict";
+/// Who applies, and how: what was started with a manifest is as the manifest says, and `wkctl apply`
+/// goes on with it.
+const PARAMETERS: &str = "fieldManager=wkctl&force=true&fieldValidation=Strict";
 
 /// How long a Service may take from its objects being ready to the first connection.
 const REACHABLE: Duration = Duration::from_secs(10);
