@@ -3,11 +3,14 @@
 //! What is stored is the object as JSON without `metadata.resourceVersion`: the revision is known only
 //! once it is committed, and the history has it anyway. Pure.
 
-use std::{borrow::Cow, collections::BTreeMap, collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, collections::HashMap, fmt, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::{Map, Value};
 use store::{Decode, Decoded, Key, ResourceKey, Revision};
 
 use crate::{
@@ -57,7 +60,7 @@ impl Decode for Codec {
         let kinds = self.kinds.get(&resource).map_or(&[][..], Vec::as_slice);
         let (labels, fields) = if kinds.iter().any(|kind| !kind.field_names().is_empty()) {
             // Selectable fields may be computed from anywhere in the object: it is read whole.
-            let object: Value = parse(value)?;
+            let object = without_owners(value)?;
             let fields = kinds.iter().flat_map(|kind| kind.fields(&object));
             (object::labels(&object), fields.collect())
         } else {
@@ -73,6 +76,46 @@ impl Decode for Codec {
 
 fn parse<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(value).map_err(|error| error.to_string())
+}
+
+/// Reads an object but for its `metadata.managedFields`, which are large and select nothing.
+fn without_owners(value: &[u8]) -> Result<Value, String> {
+    struct Fields {
+        metadata: bool,
+    }
+    impl<'de> Visitor<'de> for Fields {
+        type Value = Map<String, Value>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut given: A) -> Result<Self::Value, A::Error> {
+            let mut fields = Map::new();
+            while let Some(name) = given.next_key::<String>()? {
+                if self.metadata && name == "managedFields" {
+                    given.next_value::<IgnoredAny>()?;
+                } else if !self.metadata && name == "metadata" {
+                    let metadata = given.next_value_seed(Fields { metadata: true })?;
+                    fields.insert(name, Value::Object(metadata));
+                } else {
+                    let value = given.next_value()?;
+                    fields.insert(name, value);
+                }
+            }
+            Ok(fields)
+        }
+    }
+    impl<'de> DeserializeSeed<'de> for Fields {
+        type Value = Map<String, Value>;
+
+        fn deserialize<D: Deserializer<'de>>(self, object: D) -> Result<Self::Value, D::Error> {
+            object.deserialize_map(self)
+        }
+    }
+    let mut json = serde_json::Deserializer::from_slice(value);
+    let fields = Fields { metadata: false }.deserialize(&mut json);
+    fields.map(Value::Object).map_err(|error| error.to_string())
 }
 
 /// Reads the labels and skips the rest without building it.
@@ -179,6 +222,19 @@ mod tests {
     fn an_object_without_metadata_is_an_error() {
         assert!(with_revision(&Bytes::from_static(b"{}"), Revision(1)).is_err());
         assert!(with_revision(&Bytes::from_static(b"\"{\\"), Revision(1)).is_err());
+    }
+
+    #[test]
+    fn an_object_is_read_without_its_owners() {
+        let value = br#"{"managedFields":1,"metadata":{"managedFields":[{"a":{}}],"name":"a"},"spec":{"metadata":{"managedFields":2}}}"#;
+        assert_eq!(
+            without_owners(value),
+            Ok(json!({
+                "managedFields": 1, "metadata": {"name": "a"}, "spec": {"metadata": {"managedFields": 2}},
+            }))
+        );
+        assert!(without_owners(b"[]").is_err());
+        assert!(without_owners(b"{\"metadata\":1}").is_err());
     }
 
     #[test]

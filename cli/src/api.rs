@@ -45,6 +45,9 @@ pub const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,applicatio
 /// The answer to anything whose fields are read.
 pub const JSON: &str = "application/json";
 
+/// By what is before the slash, the server knows who writes.
+const AGENT: &str = concat!("wkctl/", env!("CARGO_PKG_VERSION"));
+
 /// How long the server may take until it begins to answer.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -182,6 +185,7 @@ impl Api {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
+            .header(header::USER_AGENT, AGENT)
             .header(header::ACCEPT, accept);
         if let Some((content_type, _)) = body {
             request = request.header(header::CONTENT_TYPE, content_type);

@@ -28,7 +28,9 @@ where
 {
     let kind = K::kind(&K::DynamicType::default()).into_owned();
     let mut listed = Vec::new();
-    let events = watcher(api, watcher::Config::default()).default_backoff();
+    let events = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(|object| object.meta_mut().managed_fields = None);
     events.filter_map(move |event| {
         ready(match event {
             Ok(Event::Init) => {

@@ -19,6 +19,10 @@ use tokio::{net::TcpStream, time::Instant};
 
 use crate::{components::Components, progress::Board};
 
+/// Who applies, and how: what was started with a manifest is as the manifest says, and `wkctl apply`
+/// goes on with it.
+const PARAMETERS: &str = "fieldManager=wkctl&force=true&fieldValidation=Strict";
+
 /// How long a Service may take from its objects being ready to the first connection.
 const REACHABLE: Duration = Duration::from_secs(10);
 
@@ -35,7 +39,7 @@ pub(crate) async fn apply(
         apply::targets(&resources, sources, recursive, "default", false).await?;
     let mut applied = Vec::new();
     for target in targets {
-        match apply::apply(&api, &target, "fieldManager=wk-up&fieldValidation=Strict").await {
+        match apply::apply(&api, &target, PARAMETERS).await {
             Ok((outcome, _)) => {
                 eprintln!("{} {outcome}", target.display());
                 applied.push(target);

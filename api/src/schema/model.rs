@@ -42,6 +42,7 @@ struct Node {
     patch_strategies: Vec<PatchStrategy>,
     atomic_map: bool,
     default: Option<Value>,
+    required: Vec<String>,
 }
 
 static ANY: LazyLock<Schema> = LazyLock::new(|| Schema::read(&Value::Null));
@@ -133,17 +134,19 @@ impl Schema {
         self.0.atomic_map || referred.is_some_and(|schema| schema.0.atomic_map)
     }
 
-    /// The properties that are structures of a built-in definition.
-    pub(super) fn references(&self) -> Vec<&str> {
-        let Shape::Object(properties) = self.shape() else {
-            return Vec::new();
-        };
-        let structures = properties.iter().filter(|(_, property)| {
-            matches!(property.0.shape, Shape::Reference(_))
-                && matches!(property.shape(), Shape::Object(_))
-                && !property.atomic_map()
-        });
-        structures.map(|(name, _)| name.as_str()).collect()
+    /// True if a structure is never without this property.
+    pub(super) fn requires(&self, name: &str) -> bool {
+        match &self.0.shape {
+            Shape::Reference(definition) => {
+                resolve(definition).is_some_and(|schema| schema.requires(name))
+            }
+            _ => self.0.required.iter().any(|required| required == name),
+        }
+    }
+
+    /// True if it is a built-in definition, not spelled out in place.
+    pub(super) fn is_reference(&self) -> bool {
+        matches!(self.0.shape, Shape::Reference(_))
     }
 
     /// The shape, references resolved.
@@ -165,9 +168,11 @@ impl Schema {
 
     fn node(shape: Shape, json: &Value) -> Self {
         let text = |key: &str| json.get(key).and_then(Value::as_str);
-        let keys = json
-            .get("x-kubernetes-list-map-keys")
-            .and_then(Value::as_array);
+        let texts = |key: &str| {
+            let texts = json.get(key).and_then(Value::as_array);
+            let texts = texts.into_iter().flatten();
+            texts.filter_map(|text| text.as_str().map(str::to_owned))
+        };
         Self(Arc::new(Node {
             shape,
             list_type: text("x-kubernetes-list-type").map(|name| match name {
@@ -175,11 +180,7 @@ impl Schema {
                 "set" => ListType::Set,
                 _ => ListType::Atomic,
             }),
-            list_map_keys: keys
-                .into_iter()
-                .flatten()
-                .filter_map(|key| key.as_str().map(str::to_owned))
-                .collect(),
+            list_map_keys: texts("x-kubernetes-list-map-keys").collect(),
             patch_merge_key: text("x-kubernetes-patch-merge-key").map(str::to_owned),
             patch_strategies: text("x-kubernetes-patch-strategy")
                 .into_iter()
@@ -193,6 +194,7 @@ impl Schema {
                 .collect(),
             atomic_map: text("x-kubernetes-map-type") == Some("atomic"),
             default: json.get("default").cloned(),
+            required: texts("required").collect(),
         }))
     }
 

@@ -39,8 +39,10 @@ pub(crate) enum Part {
 /// Who owns what a write changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Ownership {
-    /// The writer takes what is changed.
+    /// The writer takes what is changed. The edit does not see who owns what.
     Taken,
+    /// The same, but the edit may change who owns what.
+    Edited,
     /// The edit says so itself: an apply.
     Said,
 }
@@ -104,9 +106,16 @@ pub(crate) async fn change_as(
             continue;
         };
         let current = call.resource.served(item.decoded.value.clone()).await?;
-        let old: Value = serde_json::from_slice(&current).map_err(Error::internal)?;
+        let mut old: Value = serde_json::from_slice(&current).map_err(Error::internal)?;
+        // Owners are large and hardly anybody's business: what can works without them.
+        let hidden = (ownership == Ownership::Taken)
+            .then(|| object::take(&mut old, "managedFields"))
+            .flatten();
         let edited = match edit(&old) {
-            Ok(object) => admit(&review, part, ownership, object, &old).await,
+            Ok(object) => {
+                let before = hidden.or_else(|| object::take(&mut old, "managedFields"));
+                admit(&review, part, ownership, object, &mut old, before).await
+            }
             Err(error) => Err(error),
         };
         let (mut object, mut ops, admitted) = match edited {
@@ -157,20 +166,21 @@ pub(crate) async fn change_as(
 }
 
 /// Brings an edited object through admission and preparation; answers it as it will be stored, with
-/// what commits along with it.
+/// what commits along with it. `before`: who owned what, which `old` has back at the end.
 async fn admit(
     review: &Review<'_>,
     part: Part,
     ownership: Ownership,
     mut object: Value,
-    old: &Value,
+    old: &mut Value,
+    before: Option<Value>,
 ) -> Result<(Value, Vec<Op>, Admitted), Error> {
     let call = review.call;
     let said = object::take(&mut object, "managedFields");
-    // A part of a kind of its own was admitted as what it is.
-    if part == Part::System || review.own_kind().is_some() {
+    if part == Part::System {
         prepare(call, part, &mut object, old)?;
-        managed::of_changed(call, part, ownership, &mut object, said, old)?;
+        managed::set(&mut object, before.clone());
+        managed::set(old, before);
         return Ok((object, Vec::new(), Admitted::default()));
     }
     if part == Part::Main {
@@ -179,7 +189,12 @@ async fn admit(
     admission::mutate(review, Some(&mut object), Some(old)).await?;
     prepare(call, part, &mut object, old)?;
     escalation::check(call, &object, Some(old))?;
-    managed::of_changed(call, part, ownership, &mut object, said, old)?;
+    let owners = match ownership {
+        Ownership::Said => said,
+        _ => managed::of_changed(call, &object, said, old, before.clone())?,
+    };
+    managed::set(&mut object, owners);
+    managed::set(old, before);
     let ops = admission::allocate(call, &mut object, Some(old))?;
     let admitted = admission::validate(review, Some(&object), Some(old)).await?;
     Ok((object, ops, admitted))

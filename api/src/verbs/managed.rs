@@ -6,11 +6,7 @@
 use http::header;
 use serde_json::{Value, json};
 
-use super::{
-    apply,
-    call::Call,
-    change::{Ownership, Part},
-};
+use super::{apply, call::Call, change::Part};
 use crate::{
     auth::{NODES, User},
     error::{Error, Subject},
@@ -153,39 +149,33 @@ pub(crate) fn of_new(call: &Call, object: &mut Value, applied: Option<Value>) {
     set(object, managed_fields);
 }
 
-/// Says who owns a changed object. `said` is what the write says of `managedFields`; `object` has none.
+/// Who owns a changed object. `said` is what the write says of its `managedFields`, `before` what
+/// they were; neither object has any.
 pub(crate) fn of_changed(
     call: &Call,
-    part: Part,
-    ownership: Ownership,
-    object: &mut Value,
+    object: &Value,
     said: Option<Value>,
     old: &Value,
-) -> Result<(), Error> {
-    let before = || object::metadata(old).and_then(|metadata| metadata.get("managedFields"));
-    if ownership == Ownership::Said {
-        set(object, said);
-        return Ok(());
-    }
-    if part == Part::System {
-        set(object, before().cloned());
-        return Ok(());
-    }
-    // A subresource has no say in it; nor has who says what is there already.
-    let said = said.filter(|said| call.subresource.is_none() && Some(said) != before());
-    let managers = match Managers::said(said.as_ref()) {
-        Said::Nothing => Managers::stored(before().cloned()),
-        Said::Reset => Managers::default(),
-        Said::These(managers) => managers,
+    before: Option<Value>,
+) -> Result<Option<Value>, Error> {
+    // A subresource has no say in it.
+    let managers = if said.is_none() || said == before || call.subresource.is_some() {
+        Managers::stored(before)
+    } else {
+        validate(call, said.as_ref(), object::name(old))?;
+        match Managers::said(said.as_ref()) {
+            Said::Nothing => Managers::stored(before),
+            Said::Reset => Managers::default(),
+            Said::These(managers) => managers,
+        }
     };
-    validate(call, said.as_ref(), object::name(old))?;
     let (schema, reach) = (&call.resource.schema, reach(call));
     let managers = update(schema, Some(old), object, managers, &writer(call), reach);
-    set(object, managers.into_json());
-    Ok(())
+    Ok(managers.into_json())
 }
 
-fn set(object: &mut Value, managed_fields: Option<Value>) {
+/// Puts `managedFields` into an object, or takes them away if nobody owns anything.
+pub(crate) fn set(object: &mut Value, managed_fields: Option<Value>) {
     match managed_fields {
         Some(Value::Array(entries)) => object::set(object, "managedFields", entries),
         _ => object::unset(object, "managedFields"),

@@ -7,7 +7,7 @@ use super::{
     answer::Answer,
     apply,
     call::Call,
-    change::{Part, change},
+    change::{Ownership, Part, change_as},
     decode, view,
 };
 use crate::{
@@ -79,7 +79,12 @@ pub(crate) async fn patch(call: &Call, part: Part, body: &Bytes) -> Result<Answe
     }
     let patch = Patch::read(call, body)?;
     let mut warnings = Vec::new();
-    let changed = change(call, &call.name, part, |old| {
+    let ownership = if patch.value().to_string().contains("managedFields") {
+        Ownership::Edited
+    } else {
+        Ownership::Taken
+    };
+    let changed = change_as(call, &call.name, part, ownership, |old| {
         let mut object = patch.apply(Some(&call.resource.schema), old.clone())?;
         decode::identify(&call.resource, &mut object)?;
         let (object, found) =

@@ -7,7 +7,8 @@
 //! - [`rbac`], [`tokens`], [`impersonation`], [`reviews`]: identities and roles. [`proxy`]: what pods serve.
 //! - [`admission`]: the built-in plugins. [`quota`]: what a namespace may hold. [`webhooks`]: those of
 //!   others, served by [`hooks`].
-//! - [`protobuf`]: bodies in protobuf. [`apply`]: server-side apply, and who owns what.
+//! - [`protobuf`]: bodies in protobuf. [`apply`]: server-side apply, and who owns what;
+//!   [`apply_kubectl`]: as kubectl sees it.
 //! - [`pods`]: what only pods have.
 //! - [`versions`]: kinds with several versions of one stored object.
 
@@ -15,6 +16,7 @@ mod access;
 mod admission;
 mod answers;
 mod apply;
+mod apply_kubectl;
 mod certificates;
 mod clients;
 mod events;

@@ -131,7 +131,7 @@ async fn what_cannot_be_read_is_a_bad_request() {
 }
 
 /// The kubectls that create in protobuf, if they are beside the one on PATH.
-fn kubectls() -> Vec<PathBuf> {
+pub(crate) fn kubectls() -> Vec<PathBuf> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let directories: Vec<PathBuf> = std::env::split_paths(&paths)
         .filter_map(|directory| directory.join("kubectl").canonicalize().ok())
@@ -147,16 +147,16 @@ fn kubectls() -> Vec<PathBuf> {
 }
 
 /// A cluster on a port, without TLS: kubectl then sends no credentials, so they are added here.
-struct Listening {
-    url: String,
-    home: tempfile::TempDir,
+pub(crate) struct Listening {
+    pub(crate) url: String,
+    pub(crate) home: tempfile::TempDir,
     /// The content types of the bodies that came.
     seen: Arc<Mutex<Vec<String>>>,
     _server: JoinSet<()>,
 }
 
 impl Listening {
-    async fn start(cluster: &Cluster) -> Self {
+    pub(crate) async fn start(cluster: &Cluster) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let notes = seen.clone();
         let admit = move |mut request: Request| {

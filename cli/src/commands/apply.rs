@@ -1,6 +1,6 @@
 //! `wkctl apply`.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::{
@@ -19,6 +19,9 @@ pub(crate) struct Apply {
     /// Look into subdirectories too
     #[arg(short = 'R', long)]
     recursive: bool,
+    /// Take the fields that others own and that the manifests want otherwise
+    #[arg(long)]
+    force_conflicts: bool,
     #[command(flatten)]
     dry_run: DryRun,
     #[command(flatten)]
@@ -47,6 +50,11 @@ impl Validation {
 
 impl Apply {
     pub(super) async fn run(self, session: &Session) -> Result<()> {
+        if self.dry_run.client() {
+            bail!(
+                "--dry-run=client doesn't work with apply, which merges on the server (did you mean --dry-run=server instead?)"
+            );
+        }
         let api = session.api().await?;
         let resources = session.resources().await?;
         let namespace = session.namespace().await?;
@@ -64,20 +72,15 @@ impl Apply {
             "",
             &[
                 ("fieldManager", "wkctl"),
+                ("force", if self.force_conflicts { "true" } else { "" }),
                 ("fieldValidation", self.validation.parameter()),
                 ("dryRun", self.dry_run.parameter()),
             ],
         );
         let parameters = parameters.trim_start_matches('?');
         for target in &targets {
-            let applied = if self.dry_run.client() {
-                apply::preview(api, target).await
-            } else {
-                let applied = apply::apply(api, target, parameters).await;
-                applied.map(|(outcome, _)| outcome)
-            };
-            match applied {
-                Ok(outcome) => session.line(format_args!(
+            match apply::apply(api, target, parameters).await {
+                Ok((outcome, _)) => session.line(format_args!(
                     "{} {outcome}{}",
                     target.display(),
                     self.dry_run
@@ -111,10 +114,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_broken_document_does_not_hide_the_others() {
-        let server = Server::new().on(&format!("POST {MAPS}?{QUERY}"), json!({}));
+        let server = Server::new().on(&format!("PATCH {MAPS}/a?{QUERY}"), json!({}));
         let manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\nkind: Broken\n";
         expect![[r#"
-            > POST /api/v1/namespaces/default/configmaps?fieldManager=wkctl&fieldValidation=Strict {"apiVersion":"v1","kind":"ConfigMap","metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"a\",\"namespace\":\"default\"}}\n"},"name":"a","namespace":"default"}}
+            > PATCH /api/v1/namespaces/default/configmaps/a?fieldManager=wkctl&fieldValidation=Strict {"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","namespace":"default"}}
             configmap/a created
             ! error: FILE, document 2: apiVersion is not set
             exit 1
@@ -122,13 +125,74 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dry_run_of_the_client_only_reads() {
-        let server = Server::new().on(&format!("GET {MAPS}/a"), json!({"data": {"x": "1"}}));
+    async fn only_the_server_can_say_what_an_apply_would_do() {
         let manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {x: '2'}\n";
         expect![[r#"
-            configmap/a configured (dry run)
+            ! error: --dry-run=client doesn't work with apply, which merges on the server (did you mean --dry-run=server instead?)
+            exit 1
         "#]]
-        .assert_eq(&run(server, manifest, "--dry-run=client").await);
+        .assert_eq(&run(Server::new(), manifest, "--dry-run=client").await);
+        let server = Server::new()
+            .on(&format!("GET {MAPS}/a"), json!({"data": {"x": "1"}}))
+            .on(
+                &format!("PATCH {MAPS}/a?{QUERY}&dryRun=All"),
+                json!({"data": {"x": "2"}}),
+            );
+        expect![[r#"
+            > PATCH /api/v1/namespaces/default/configmaps/a?fieldManager=wkctl&fieldValidation=Strict&dryRun=All {"apiVersion":"v1","data":{"x":"2"},"kind":"ConfigMap","metadata":{"name":"a","namespace":"default"}}
+            configmap/a configured (server dry run)
+        "#]]
+        .assert_eq(&run(server, manifest, "--dry-run=server").await);
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_as_the_manifest_says_is_unchanged() {
+        let object = json!({"metadata": {"resourceVersion": "2"}});
+        let server = Server::new()
+            .on(&format!("GET {MAPS}/a"), object.clone())
+            .on(&format!("PATCH {MAPS}/a?{QUERY}"), object);
+        let manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+        let said = run(server, manifest, "").await;
+        assert!(said.ends_with("configmap/a unchanged\n"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_conflict_says_what_can_be_done_about_it() {
+        let conflict =
+            "Apply failed with 1 conflict: conflict with \"kubectl-edit\" using v1: .data.x";
+        let forced = "fieldManager=wkctl&force=true&fieldValidation=Strict";
+        let server = Server::new()
+            .on(&format!("GET {MAPS}/a"), json!({"data": {"x": "1"}}))
+            .on_error(
+                &format!("PATCH {MAPS}/a?{QUERY}"),
+                409,
+                "Conflict",
+                conflict,
+            )
+            .on(
+                &format!("PATCH {MAPS}/a?{forced}"),
+                json!({"data": {"x": "2"}}),
+            );
+        let manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {x: '2'}\n";
+        expect![[r#"
+            > PATCH /api/v1/namespaces/default/configmaps/a?fieldManager=wkctl&fieldValidation=Strict {"apiVersion":"v1","data":{"x":"2"},"kind":"ConfigMap","metadata":{"name":"a","namespace":"default"}}
+            ! error: Apply failed with 1 conflict: conflict with "kubectl-edit" using v1: .data.x
+            ! Please review the fields above--they currently have other managers. Here
+            ! are the ways you can resolve this warning:
+            ! * If you intend to manage all of these fields, please re-run the apply
+            !   command with the `--force-conflicts` flag.
+            ! * If you do not intend to manage all of the fields, please edit your
+            !   manifest to remove references to the fields that should keep their
+            !   current managers.
+            ! * You may co-own fields by updating your manifest to match the existing
+            !   value; in this case, you'll become the manager if the other manager(s)
+            !   stop managing the field (remove it from their configuration).
+            ! See https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts
+            exit 1
+        "#]]
+        .assert_eq(&run(server.clone(), manifest, "").await);
+        let said = run(server, manifest, "--force-conflicts").await;
+        assert!(said.ends_with("configmap/a configured\n"), "{said}");
     }
 
     #[tokio::test]

@@ -48,7 +48,12 @@ fn merge_object(
 
     for (name, value) in patch {
         if name.starts_with(DELETE_FROM_LIST) {
-            delete_from_list(&mut live, target(&name, DELETE_FROM_LIST)?, value)?;
+            let name = target(&name, DELETE_FROM_LIST)?;
+            if value.is_null() {
+                live.remove(name);
+            } else {
+                delete_from_list(&mut live, name, value)?;
+            }
             continue;
         }
         let merged = match (live.remove(&name), value) {

@@ -108,6 +108,12 @@ mod strategic_merge_patch {
             r#"{"metadata":{"$deleteFromPrimitiveList/finalizers":["b"]}}"#,
             &expect![[r#"{"metadata":{}}"#]],
         );
+        check(
+            "core.v1.Pod",
+            r#"{"metadata":{"finalizers":["a","b"],"name":"x"}}"#,
+            r#"{"metadata":{"$deleteFromPrimitiveList/finalizers":null}}"#,
+            &expect![[r#"{"metadata":{"name":"x"}}"#]],
+        );
     }
 
     #[test]

@@ -163,7 +163,9 @@ impl Managers {
     pub(super) fn add(&mut self, entry: Entry) {
         match self.0.iter_mut().find(|known| known.is_of(&entry)) {
             Some(known) => {
-                known.fields = known.fields.union(&entry.fields);
+                if !known.fields.contains(&entry.fields) {
+                    known.fields = known.fields.union(&entry.fields);
+                }
                 known.time = entry.time;
                 known.api_version = entry.api_version;
             }

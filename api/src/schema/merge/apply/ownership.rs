@@ -14,7 +14,7 @@ use super::{
     remove::remove,
     set_of::set_of,
 };
-use crate::schema::Schema;
+use crate::schema::{Schema, model::Shape};
 
 /// Who owns the fields of an object that nobody's ownership was known of before it was applied.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
@@ -108,9 +108,20 @@ fn take(managers: &mut Managers, difference: &Difference) {
 /// What there is of an object before anything is said about it: the structures that every object of
 /// a built-in kind has, which are therefore nobody's.
 fn bare(schema: &Schema) -> Value {
-    let structures = schema.references().into_iter();
-    let empty = structures.map(|name| (name.to_owned(), Value::Object(Map::new())));
-    Value::Object(empty.collect())
+    let Shape::Object(properties) = schema.shape() else {
+        return Value::Null;
+    };
+    // Objects, and templates of objects, are never without their parts.
+    let whole = properties.contains_key("metadata");
+    let mut fields = Map::new();
+    for (name, property) in properties {
+        let structure = property.is_reference() && matches!(property.shape(), Shape::Object(_));
+        let there = schema.requires(name) || (whole && structure);
+        if there && !property.atomic_map() {
+            fields.insert(name.clone(), bare(property));
+        }
+    }
+    Value::Object(fields)
 }
 
 /// What an apply made.

@@ -558,7 +558,7 @@ mod updates {
             )
             .check(&expect![[r#"
                 {"apiVersion":"v1","kind":"Pod","metadata":{"labels":{"run":"a"},"name":"a","uid":"1"},"spec":{"containers":[{"image":"x","name":"a","resources":{}}]},"status":{"phase":"Pending"}}
-                Update kubectl-run 01: {"f:metadata":{"f:labels":{".":{},"f:run":{}}},"f:spec":{"f:containers":{".":{},"k:{\"name\":\"a\"}":{".":{},"f:image":{},"f:name":{},"f:resources":{}}}}}"#]]);
+                Update kubectl-run 01: {"f:metadata":{"f:labels":{".":{},"f:run":{}}},"f:spec":{"f:containers":{"k:{\"name\":\"a\"}":{".":{},"f:image":{},"f:name":{},"f:resources":{}}}}}"#]]);
     }
 
     #[test]
