@@ -23,9 +23,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Extension, Router, middleware};
 use jiff::Timestamp;
-use metrics::Metrics;
+use metrics::{Metrics, rest_client::RestClient};
 use store::Cache;
 use tokio_util::sync::CancellationToken;
+use tower::Layer;
 
 use crate::{
     admission::ServiceRange,
@@ -90,6 +91,8 @@ pub struct Apiserver {
     server: Arc<Server>,
     /// Discovery and OpenAPI: made once, shared by every router.
     documents: Router,
+    /// What the clients in this process ask.
+    rest_client: RestClient,
 }
 
 impl Apiserver {
@@ -108,7 +111,12 @@ impl Apiserver {
             discovery::router(registry.clone()).merge(openapi::router(registry.clone()));
         let server = Arc::new(Server::new(cache, registry, node_proxy, authorizer, config));
         metrics.register(|registry| observe::collect(registry, &server));
-        Self { documents, server }
+        let rest_client = metrics.register(RestClient::new);
+        Self {
+            server,
+            documents,
+            rest_client,
+        }
     }
 
     /// Everything it serves. A request's identity is a [`User`] extension or a bearer token.
@@ -134,7 +142,8 @@ impl Apiserver {
     /// A client in this process with an identity of its own; no socket is involved.
     /// Must be called inside a Tokio runtime.
     pub fn client(&self, user: User) -> kube::Client {
-        kube::Client::new(self.router().layer(Extension(user)), "default")
+        let service = self.router().layer(Extension(user));
+        kube::Client::new(self.rest_client.layer(service), "default")
     }
 
     /// Returns once the objects that every cluster has are there; [`Apiserver::run`] makes them.
