@@ -25,9 +25,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Extension, Router, middleware};
 use jiff::Timestamp;
-use metrics::Metrics;
+use metrics::{Metrics, rest_client::RestClient};
 use store::Cache;
 use tokio_util::sync::CancellationToken;
+use tower::Layer;
 
 use crate::{
     admission::{ServiceRange, quota::ledger},
@@ -96,6 +97,8 @@ pub struct Apiserver {
     server: Arc<Server>,
     /// Discovery and OpenAPI, shared by every router.
     documents: Router,
+    /// What the clients in this process ask.
+    rest_client: RestClient,
 }
 
 impl Apiserver {
@@ -113,7 +116,12 @@ impl Apiserver {
         let documents = discovery::router(catalog.clone()).merge(openapi::router(catalog.clone()));
         let server = Arc::new(Server::new(cache, catalog, node_proxy, config));
         metrics.register(|registry| observe::collect(registry, &server));
-        Self { documents, server }
+        let rest_client = metrics.register(RestClient::new);
+        Self {
+            server,
+            documents,
+            rest_client,
+        }
     }
 
     /// Everything it serves. A request's identity is a [`User`] extension or a bearer token.
@@ -140,7 +148,8 @@ impl Apiserver {
     /// A client in this process with an identity of its own; no socket is involved.
     /// Must be called inside a Tokio runtime.
     pub fn client(&self, user: User) -> kube::Client {
-        kube::Client::new(self.router().layer(Extension(user)), "default")
+        let service = self.router().layer(Extension(user));
+        kube::Client::new(self.rest_client.layer(service), "default")
     }
 
     /// Returns once the default roles are there, without which only members of `system:masters` may do

@@ -19,6 +19,7 @@ mod fake_api;
 mod garbage_collector;
 mod inventory;
 mod key;
+pub mod metrics;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;

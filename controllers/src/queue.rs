@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
+use crate::metrics::QueueMetrics;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
@@ -47,6 +48,7 @@ impl<K> Clone for Queue<K> {
 
 struct Inner<K> {
     name: &'static str,
+    metrics: QueueMetrics,
     state: Mutex<State<K>>,
     wake: Notify,
 }
@@ -78,6 +80,7 @@ where
         Self {
             inner: Arc::new(Inner {
                 name,
+                metrics: QueueMetrics::of(name),
                 state: Mutex::new(state),
                 wake: Notify::new(),
             }),
@@ -93,6 +96,7 @@ where
 
     /// Wants a key reconciled now.
     pub(crate) fn add(&self, key: K) {
+        self.inner.metrics.adds.inc();
         if self.state().add(key) {
             self.inner.wake.notify_one();
         }
@@ -116,9 +120,10 @@ where
                 let Some(key) = state.take() else {
                     break state.next_due();
                 };
+                self.tell_depth(&state);
                 drop(state);
                 let task = tasks.spawn(reconcile(key.clone()));
-                keys.insert(task.id(), key);
+                keys.insert(task.id(), (key, Instant::now()));
             };
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -130,7 +135,9 @@ where
                             (panic.id(), Err(Error::Invalid(message)))
                         }
                     };
-                    if let Some(key) = keys.remove(&id) {
+                    if let Some((key, begun)) = keys.remove(&id) {
+                        let seconds = begun.elapsed().as_secs_f64();
+                        self.inner.metrics.seconds.observe(seconds);
                         self.finish(key, outcome);
                     }
                 }
@@ -147,6 +154,12 @@ where
                 "work in hand was cut off at the end"
             );
         }
+    }
+
+    fn tell_depth(&self, state: &State<K>) {
+        let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.inner.metrics.depth.set(whole(state.ready.len()));
+        self.inner.metrics.working.set(whole(state.running.len()));
     }
 
     fn finish(&self, key: K, outcome: Result<Action, Error>) {
@@ -169,6 +182,7 @@ where
             Err(error) => {
                 let failures = state.failures.entry(key.clone()).or_insert(0);
                 *failures += 1;
+                self.inner.metrics.retries.inc();
                 let delay = backoff(*failures, rand::rng().random_range(0.5..1.0));
                 log_failure(name, &key, &error, *failures, delay);
                 Some(delay)
@@ -178,6 +192,7 @@ where
         if state.wanted.contains(&key) {
             state.ready.push_back(key);
         }
+        self.tell_depth(&state);
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
+use metrics::Metrics;
+
 /// Where the node's pod addresses come from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PodRange {
@@ -56,6 +58,8 @@ pub struct Config {
     pub min_free_memory_bytes: u64,
     /// Below this the node has `DiskPressure`.
     pub min_free_disk_bytes: u64,
+    /// Where its metrics go, and what its server's `/metrics` tells.
+    pub metrics: Metrics,
 }
 
 impl Config {
@@ -85,6 +89,7 @@ impl Config {
             concurrent_starts: 32,
             min_free_memory_bytes: 100 << 20,
             min_free_disk_bytes: 256 << 20,
+            metrics: Metrics::new(),
         }
     }
 

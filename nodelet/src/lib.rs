@@ -24,6 +24,7 @@ mod events;
 mod fake_api;
 mod host;
 mod logs;
+mod metrics;
 mod node;
 pub mod nodelet;
 mod pod;

@@ -17,6 +17,7 @@ use crate::{
     clock::Clock,
     config::Config,
     events::{self, Note, Sink},
+    metrics::Running,
     node::report::Reporter,
     pod::worker::Context,
     pods::{Loop, Pods},
@@ -41,7 +42,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// The nodelet's own HTTP server: `/containerLogs/{namespace}/{pod}/{container}`, `/pods`, `/healthz`.
+    /// The nodelet's own HTTP server: `/containerLogs/{namespace}/{pod}/{container}`, `/pods`, `/metrics`, `/healthz`.
     /// It asks nobody who they are: serve it with [`serve`](crate::serve) or in process.
     pub fn router(&self) -> Router {
         server::router(self.config.clone(), self.pods.clone())
@@ -80,6 +81,12 @@ impl Nodelet {
         let (events, notes) = Sink::new();
         let starts = Semaphore::new(config.concurrent_starts);
         let (config, pods, node) = (Arc::new(config), Pods::default(), watch::Sender::new(None));
+        config.metrics.register(|registry| {
+            registry.register_collector(Box::new(Running {
+                pods: pods.clone(),
+                node_name: config.node_name.clone(),
+            }));
+        });
         let handle = Handle {
             config: config.clone(),
             pods: pods.clone(),

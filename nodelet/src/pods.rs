@@ -38,7 +38,40 @@ pub(crate) struct Pods {
     entries: Arc<Mutex<HashMap<String, Entry>>>,
 }
 
+/// How many there are.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) desired_pods: usize,
+    pub(crate) running_pods: usize,
+    pub(crate) waiting: usize,
+    pub(crate) running: usize,
+    pub(crate) exited: usize,
+}
+
+impl std::fmt::Debug for Pods {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pods").finish_non_exhaustive()
+    }
+}
+
 impl Pods {
+    /// Counts pods and their containers.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for entry in self.lock().values() {
+            let views = entry.views.borrow();
+            let running = views.iter().filter(|view| view.running).count();
+            let exited = |view: &&ContainerView| !view.running && view.ended.is_some();
+            let exited = views.iter().filter(exited).count();
+            counts.desired_pods += 1;
+            counts.running_pods += usize::from(running > 0);
+            counts.running += running;
+            counts.exited += exited;
+            counts.waiting += views.len() - running - exited;
+        }
+        counts
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

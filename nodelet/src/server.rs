@@ -1,4 +1,4 @@
-//! The nodelet's own HTTP server: `/containerLogs/…`, `/pods` and `/healthz`.
+//! The nodelet's own HTTP server: `/containerLogs/…`, `/pods`, `/metrics` and `/healthz`.
 //!
 //! [`serve`] is mutual TLS: besides what the given configuration verifies, the peer's certificate must be the
 //! apiserver's (common name [`API_SERVER`]) or an administrator's. Never changes anything.
@@ -57,11 +57,17 @@ pub(crate) fn router(config: Arc<Config>, pods: Pods) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/pods", get(list_pods))
+        .route("/metrics", get(tell_metrics))
         .route(
             "/containerLogs/{namespace}/{pod}/{container}",
             get(container_logs),
         )
         .with_state(Shared { config, pods })
+}
+
+async fn tell_metrics(State(shared): State<Shared>) -> Response {
+    let headers = [(header::CONTENT_TYPE, metrics::text::CONTENT_TYPE)];
+    (headers, shared.config.metrics.text()).into_response()
 }
 
 async fn list_pods(State(shared): State<Shared>) -> Response {

@@ -11,6 +11,7 @@
 mod config;
 mod decision;
 mod labels;
+pub mod metrics;
 mod node;
 mod plugins;
 mod pod;

@@ -62,6 +62,14 @@ pub(crate) enum Wake {
 }
 
 impl Queue {
+    /// How many pods wait, by Kubernetes' names for where; those that back off are with the unschedulable.
+    pub(crate) fn counts(&self) -> [(&'static str, usize); 2] {
+        [
+            ("active", self.entries.len() - self.waiting.len()),
+            ("unschedulable", self.waiting.len()),
+        ]
+    }
+
     /// Takes a pod that is to be placed. One already here is tried again if it changed.
     /// `reported` is the message its condition has.
     pub(crate) fn offer(&mut self, pod: Pod, reported: Option<&str>) {

@@ -25,6 +25,7 @@ use tracing::{debug, info, warn};
 
 use crate::config::Config;
 use crate::decision::{Decision, Unschedulable, schedule};
+use crate::metrics;
 use crate::node::Node;
 use crate::pod::{self, Pod, Standing};
 use crate::queue::{Queue, Wake};
@@ -60,6 +61,7 @@ impl Scheduler {
 
         loop {
             state.decide(Instant::now());
+            metrics::pending(state.queue.counts());
             let tick = state.queue.next_tick();
             tokio::select! {
                 biased;
@@ -183,7 +185,10 @@ impl State {
             let Some(pod) = self.queue.pop(now) else {
                 return;
             };
-            match schedule(&self.snapshot, &pod, &mut self.ties) {
+            let begun = Instant::now();
+            let decision = schedule(&self.snapshot, &pod, &mut self.ties);
+            metrics::decided(begun.elapsed().as_secs_f64());
+            match decision {
                 Decision::Node(node) => self.bind(pod, node),
                 Decision::Unschedulable(why) => self.park(&pod, &why, now),
             }
@@ -203,6 +208,7 @@ impl State {
     }
 
     fn park(&mut self, pod: &Arc<Pod>, why: &Unschedulable, now: Instant) {
+        metrics::attempted("unschedulable");
         let message = why.to_string();
         debug!(
             namespace = pod.namespace,
@@ -231,10 +237,12 @@ impl State {
         let Bound { pod, node, outcome } = bound;
         match outcome {
             Ok(()) => {
+                metrics::attempted("scheduled");
                 debug!(namespace = pod.namespace, name = pod.name, %node, "bound");
                 self.reporter.report(&pod, Outcome::Scheduled(node));
             }
             Err(error) => {
+                metrics::attempted("error");
                 let now = Instant::now();
                 warn!(namespace = pod.namespace, name = pod.name, %node, "binding failed: {error:#}");
                 if self.snapshot.forget(&pod.uid) {

@@ -96,6 +96,8 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
 
     // The API: cache, server, listener.
     let metrics = metrics::Metrics::new();
+    metrics.register(controllers::metrics::register);
+    metrics.register(scheduler::metrics::register);
     let store: Arc<dyn Store> =
         Arc::new(metrics.register(|registry| api::metrics::Measured::new(store, registry)));
     let registry = Arc::new(Registry::builtin());
@@ -201,6 +203,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         ranges: &ranges,
         ca: &ca,
         certificates: &certificates,
+        metrics: &metrics,
     };
     start_nodelet(tasks, data, node, &nodelets, network.clone(), node_client()).await?;
 
@@ -262,6 +265,7 @@ struct Node<'a> {
     ranges: &'a Ranges,
     ca: &'a Pair,
     certificates: &'a Certificates,
+    metrics: &'a metrics::Metrics,
 }
 
 /// Starts the runtimes, the nodelet and the nodelet's server; the apiserver of this process asks it directly.
@@ -294,6 +298,7 @@ async fn start_nodelet(
             Some(range) => nodelet::PodRange::Fixed(range.to_owned()),
             None => nodelet::PodRange::Assigned,
         },
+        metrics: node.metrics.clone(),
         ..nodelet::Config::new(node.name, vec![node.ip], data.root())
     };
     let (nodelet, handle) = nodelet::Nodelet::new(client, config, runtimes, images, network)?;

@@ -10,6 +10,8 @@ use crate::{
 
 pub(crate) struct Filter {
     resource: ResourceKey,
+    /// What the keys of the objects that can match begin with.
+    prefix: String,
     namespaced: bool,
     namespace: String,
     name: String,
@@ -45,6 +47,10 @@ impl Filter {
         }
         let empty = FieldSelector::is_everything;
         Ok(Self {
+            prefix: call
+                .resource
+                .key
+                .prefix(Some(call.namespace.as_str()).filter(|namespace| !namespace.is_empty())),
             resource: call.resource.key.clone(),
             namespaced: call.resource.names().namespaced,
             namespace: call.namespace.clone(),
@@ -106,7 +112,7 @@ impl Filter {
 
     pub(crate) fn matches(&self, item: &Item) -> bool {
         let key = &item.key;
-        (self.namespace.is_empty() || key.namespace() == self.namespace)
+        key.as_str().starts_with(&self.prefix)
             && (self.name.is_empty() || key.name() == self.name)
             && self
                 .labels

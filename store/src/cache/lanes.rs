@@ -58,6 +58,10 @@ pub(super) struct Lane {
 }
 
 impl Lane {
+    pub(super) fn watchers(&self) -> usize {
+        self.newest.receiver_count()
+    }
+
     fn push(&mut self, event: &Arc<Event>) {
         self.ring.push_back(event.clone());
         self.newest.send_replace(event.item.revision);

@@ -217,6 +217,17 @@ impl Tables {
         Ok(lane.unwrap_or_else(|| table.newest.subscribe()))
     }
 
+    /// How many watch a scope.
+    pub(super) fn watchers(&self, prefix: &str, scope: &Scope) -> usize {
+        let Some(table) = self.tables.get(prefix) else {
+            return 0;
+        };
+        match table.lanes.get(scope) {
+            Some(lane) => lane.watchers(),
+            None => table.newest.receiver_count(),
+        }
+    }
+
     /// Forgets a watcher that is about to go.
     pub(super) fn leave(&mut self, prefix: &str, scope: &Scope) {
         if let Some(table) = self.tables.get_mut(prefix) {

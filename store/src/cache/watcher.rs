@@ -3,12 +3,22 @@
 //! Holds no events of its own, so a slow watcher costs nothing; when the ring has moved on, or it is
 //! too far behind, it ends with `Compacted` and its client lists anew.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 use super::{Event, Scope, Shared, tables::Lost};
 use crate::{ResourceKey, Revision, StoreError, writer::stopped};
+
+/// What telling one watcher costs, about: a watcher that shares its events with many others rests for as
+/// long as telling all of them takes, so that what comes meanwhile is told together.
+const TURN: Duration = Duration::from_micros(10);
+/// A shorter rest is none: few watchers are told at once.
+const SHORTEST_REST: Duration = Duration::from_millis(2);
+const LONGEST_REST: Duration = Duration::from_millis(20);
 
 /// Follows one resource, or a part of it. Dropping it ends the watch.
 pub struct Watcher {
@@ -19,6 +29,8 @@ pub struct Watcher {
     position: Revision,
     /// True once the backlog from before the watch began was delivered: what gathers after that is lag.
     live: bool,
+    /// Until when it rests after it was told something.
+    rests: Option<Instant>,
     newest: watch::Receiver<Revision>,
     stopped: watch::Receiver<bool>,
 }
@@ -53,6 +65,7 @@ impl Watcher {
             scope,
             position: after,
             live: false,
+            rests: None,
             newest,
             stopped,
         })
@@ -61,10 +74,15 @@ impl Watcher {
     /// All events that are pending, in order, at least one; waits for it. `Compacted` if the watcher
     /// fell too far behind. Nothing is lost if the call is given up.
     pub async fn next(&mut self) -> Result<Vec<Arc<Event>>, StoreError> {
+        if let Some(until) = self.rests {
+            sleep_until(until).await;
+            self.rests = None;
+        }
         loop {
             // Marked as seen before the ring is read: an event that comes after that wakes the wait below.
             let events = self.take()?;
             if !events.is_empty() {
+                self.rests = self.rest();
                 return Ok(events);
             }
             tokio::select! {
@@ -89,6 +107,13 @@ impl Watcher {
             self.position = last.item.revision;
         }
         Ok(events)
+    }
+
+    /// Until when to rest, if many others were told the same.
+    fn rest(&self) -> Option<Instant> {
+        let watchers = self.shared.tables().watchers(&self.prefix, &self.scope);
+        let rest = TURN.saturating_mul(u32::try_from(watchers).unwrap_or(u32::MAX));
+        (rest >= SHORTEST_REST).then(|| Instant::now() + rest.min(LONGEST_REST))
     }
 
     /// Everything up to here was delivered or is not of this resource.

@@ -32,7 +32,8 @@ fn main() -> Result<()> {
         ["floor"] => floor::run(),
         [] => drive(&["sqlite", "postgres"]),
         [one @ ("sqlite" | "postgres")] => drive(&[one]),
-        other => bail!("unknown arguments {other:?}: name sqlite, postgres or nothing"),
+        ["watchers"] => drive(&[]),
+        other => bail!("unknown arguments {other:?}: name sqlite, postgres, watchers or nothing"),
     }
 }
 
@@ -52,6 +53,8 @@ fn drive(databases: &[&str]) -> Result<()> {
         let database = Database::make(name)?;
         runtime.block_on(figures(name, &database))?;
     }
+    let database = Database::make("sqlite")?;
+    runtime.block_on(deliveries(&database))?;
     memory(&runtime)
 }
 
@@ -117,17 +120,18 @@ async fn figures(name: &str, database: &Database) -> Result<()> {
     let page = load::floor(&floor, 1, length / PODS * 500).await?;
     row(&say("page of 500 of them"), &paged, &page);
 
+    Ok(())
+}
+
+async fn deliveries(database: &Database) -> Result<()> {
+    let floor = Child::floor()?;
+    let server = Child::server(database)?;
     for (bytes, tls) in [(500, false), (2000, true)] {
         let told = watchers::of_server(&server, bytes, tls).await?;
         let sent = watchers::of_floor(&floor, bytes).await?;
         let sealed = if tls { ", TLS" } else { "" };
-        row(
-            &say(&format!(
-                "deliver an event of {bytes} B to a watcher{sealed}"
-            )),
-            &told,
-            &sent,
-        );
+        let what = format!("an event of {bytes} B to a watcher{sealed}");
+        row(&what, &told, &sent);
         println!(
             "{:<44} {:>12.0} {:>12.0}         deliveries/s on the clock, {} watchers",
             "",

@@ -30,6 +30,8 @@ use crate::{
 pub(crate) const COUNT: usize = 1_000;
 /// Events a second.
 const RATE: usize = 1_000;
+/// Who write them: enough that none has to wait for its turn.
+const WRITERS: usize = 64;
 /// How long events are written.
 const SECONDS: usize = 4;
 /// Objects that are changed in turn.
@@ -40,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Deliveries of the API: objects of so many bytes are changed, all watchers are told.
 pub(crate) async fn of_server(child: &Child, bytes: usize, tls: bool) -> Result<Measured> {
     let mut writers = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..WRITERS {
         writers.push(Client::connect(child).await?);
     }
     for index in 0..OBJECTS {
