@@ -1,6 +1,7 @@
 //! What a write must pass, and what is written together with it.
 //!
 //! - [`review`]: one write as admission sees it.
+//! - [`plugins`]: the built-in ones; [`objects`], [`pod_resources`]: what they share.
 //! - [`lifecycle`]: a namespace must exist, must not be ending, and some may never end.
 //! - [`addresses`]: the ClusterIPs of Services.
 //!
@@ -12,6 +13,9 @@
 
 pub mod addresses;
 pub(crate) mod lifecycle;
+mod objects;
+mod plugins;
+mod pod_resources;
 pub(crate) mod review;
 
 pub use addresses::ServiceRange;
@@ -42,13 +46,17 @@ impl Admitted {
 /// The first phase: completes the new object, or refuses it.
 pub(crate) async fn mutate(
     review: &Review<'_>,
-    _object: Option<&mut Value>,
-    _old: Option<&Value>,
+    mut object: Option<&mut Value>,
+    old: Option<&Value>,
 ) -> Result<(), Error> {
-    if lifecycle::admit(review).is_err() {
+    let given = object.as_deref().cloned();
+    if plugins::mutate(review, object.as_deref_mut(), old).is_err() {
         // What the cache does not have yet may be there all the same.
         review.call.server.cache.fresh().await?;
-        lifecycle::admit(review)?;
+        if let (Some(object), Some(given)) = (object.as_deref_mut(), given) {
+            *object = given;
+        }
+        plugins::mutate(review, object, old)?;
     }
     Ok(())
 }
@@ -56,9 +64,10 @@ pub(crate) async fn mutate(
 /// The second phase: looks at the object as it will be stored.
 pub(crate) async fn validate(
     review: &Review<'_>,
-    _object: Option<&Value>,
-    _old: Option<&Value>,
+    object: Option<&Value>,
+    old: Option<&Value>,
 ) -> Result<Admitted, Error> {
+    plugins::validate(review, object, old)?;
     Ok(Admitted {
         ops: lifecycle::checks(review)?,
     })

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use store::{Revision, StoreError};
 
 use crate::{
+    auth::{Attributes, Decision, User, authorizer::Target},
     field::{FieldError, FieldErrors},
     kinds::Names,
 };
@@ -64,11 +65,70 @@ impl Subject {
     }
 }
 
+/// What the authorizer refused: of a resource, or of a path if that is empty.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Denial {
+    group: String,
+    /// Plural, without a subresource.
+    resource: String,
+    name: String,
+    message: String,
+}
+
+impl Denial {
+    /// The refusal of a question, in Kubernetes' words.
+    pub(crate) fn of(asked: &Attributes<'_>, user: &User, decision: &Decision) -> Self {
+        let mut message = asked.refusal(user);
+        if !decision.reason.is_empty() {
+            message.push_str(": ");
+            message.push_str(&decision.reason);
+        }
+        match asked.target {
+            Target::Path(_) => Self {
+                message,
+                ..Self::default()
+            },
+            Target::Resource(resource) => Self {
+                group: resource.group.to_owned(),
+                resource: resource.resource.to_owned(),
+                name: resource.name.to_owned(),
+                message,
+            },
+        }
+    }
+
+    fn qualified(&self) -> String {
+        match self.group.as_str() {
+            "" => self.resource.clone(),
+            group => format!("{}.{group}", self.resource),
+        }
+    }
+}
+
+impl std::fmt::Display for Denial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let message = &self.message;
+        match (self.resource.as_str(), self.name.as_str()) {
+            ("", _) => write!(f, "forbidden: {message}"),
+            (_, "") => write!(f, "{} is forbidden: {message}", self.qualified()),
+            (_, name) => write!(f, "{} {name:?} is forbidden: {message}", self.qualified()),
+        }
+    }
+}
+
+impl From<Denial> for Error {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(Box::new(denial))
+    }
+}
+
 /// Why a request failed, by what the client does next.
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
     #[error("Unauthorized")]
     Unauthorized,
+    #[error("{0}")]
+    Denied(Box<Denial>),
     #[error("{} is forbidden: {message}", object_text(subject))]
     Forbidden {
         subject: Subject,
@@ -176,7 +236,7 @@ impl Error {
     pub fn code(&self) -> StatusCode {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::Denied(_) | Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::NoSuchPath | Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::AlreadyExists(_) | Self::Conflict { .. } => StatusCode::CONFLICT,
@@ -197,7 +257,7 @@ impl Error {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unauthorized => "Unauthorized",
-            Self::Forbidden { .. } => "Forbidden",
+            Self::Denied(_) | Self::Forbidden { .. } => "Forbidden",
             Self::NoSuchPath | Self::NotFound(_) => "NotFound",
             Self::MethodNotAllowed => "MethodNotAllowed",
             Self::AlreadyExists(_) => "AlreadyExists",
@@ -232,6 +292,15 @@ impl Error {
                 subject.details(subject.resource)
             }
             Self::Invalid { subject, .. } => subject.details(subject.kind),
+            Self::Denied(denial) => [
+                ("name", &denial.name),
+                ("group", &denial.group),
+                ("kind", &denial.resource),
+            ]
+            .into_iter()
+            .filter(|(_, text)| !text.is_empty())
+            .map(|(key, text)| (key.to_owned(), text.clone().into()))
+            .collect(),
             _ => Map::new(),
         };
         let causes: Vec<Value> = match self {

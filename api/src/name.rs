@@ -46,6 +46,22 @@ pub(crate) fn subdomain_problems(text: &str) -> Vec<String> {
     problems
 }
 
+/// A name that may stand for all the subdomains of one: `*.example.com`.
+pub(crate) fn wildcard_problems(text: &str) -> Vec<String> {
+    let mut problems = too_long(text, 253);
+    let rest = text.strip_prefix("*.");
+    if !rest.is_some_and(|rest| rest.split('.').all(is_label)) {
+        problems.push(
+            "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, \
+             which must consist of lower case alphanumeric characters, '-' or '.' and end with an \
+             alphanumeric character (e.g. '*.example.com', regex used for validation is \
+             '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+                .to_owned(),
+        );
+    }
+    problems
+}
+
 /// A name that only has to fit into a path: `system:node`.
 pub(crate) fn segment_problems(text: &str) -> Vec<String> {
     if [".", ".."].contains(&text) {

@@ -1,14 +1,16 @@
-//! Namespaces: objects are created only in one that exists and is not ending; some never end.
+//! Namespaces: objects are created only in one that exists and is not ending; some never end; each
+//! begins with its `default` ServiceAccount.
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use bytes::Bytes;
+use serde_json::{Value, json};
 use store::{Expect, Item, Op, ResourceKey};
 
 use super::{Operation, Review};
 use crate::{
     error::{Error, Subject},
-    object,
+    object, time,
     verbs::call::Call,
 };
 
@@ -33,11 +35,39 @@ pub(crate) fn admit(review: &Review<'_>) -> Result<(), Error> {
 
 /// The namespace is still the one that was looked at when the object is committed.
 pub(crate) fn checks(review: &Review<'_>) -> Result<Vec<Op>, Error> {
+    if is_namespace(review.call) && review.operation == Operation::Create {
+        return Ok(default_account(review).into_iter().collect());
+    }
     let check = |namespace: Arc<Item>| Op::Check {
         key: namespace.key.clone(),
         expect: Expect::At(namespace.revision),
     };
     Ok(find(review)?.map(check).into_iter().collect())
+}
+
+/// The ServiceAccount that every namespace has, made with it: a pod may be made at once.
+fn default_account(review: &Review<'_>) -> Option<Op> {
+    let server = &review.call.server;
+    let key = ResourceKey::new("", "serviceaccounts").key(&review.name, "default");
+    // What a namespace of this name left behind is used.
+    if server.cache.get(&key).is_some() {
+        return None;
+    }
+    let account = json!({
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {
+            "name": "default",
+            "namespace": review.name,
+            "uid": uuid::Uuid::new_v4().to_string(),
+            "creationTimestamp": time::seconds(server.now()),
+        },
+    });
+    Some(Op::Put {
+        key,
+        expect: Expect::Absent,
+        value: Bytes::from(account.to_string()),
+    })
 }
 
 /// The namespace of a new object, which must be there and must not be ending; `None` if the write

@@ -47,6 +47,14 @@ pub(crate) const fn count(name: &'static str, description: &'static str) -> Colu
     }
 }
 
+/// A column of yes and no.
+pub(crate) const fn truth(name: &'static str, description: &'static str) -> Column {
+    Column {
+        r#type: "boolean",
+        ..shown(name, description)
+    }
+}
+
 /// A column that only `-o wide` shows.
 pub(crate) const fn wide(name: &'static str, description: &'static str) -> Column {
     Column {

@@ -13,7 +13,10 @@ pub(super) fn build(served: &GroupVersion<'_>, descriptions: &Descriptions) -> V
     for kind in &served.kinds {
         all.extend(paths::of(&root, *kind));
         let own = kind.names().definition;
-        definitions.extend([own.to_owned(), format!("{own}List")]);
+        definitions.push(own.to_owned());
+        if kind.verbs().contains(&"list") {
+            definitions.push(format!("{own}List"));
+        }
         for subresource in kind.subresources() {
             definitions.extend(
                 subresource

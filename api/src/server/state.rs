@@ -7,7 +7,7 @@ use store::{Cache, Key, ResourceKey};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    auth::{Authorizer, tokens::Tokens},
+    auth::{rbac::Rbac, tokens::Tokens},
     catalog::Catalog,
     codec,
     kinds::{Kind, Names},
@@ -25,11 +25,11 @@ pub(crate) struct Resource {
 }
 
 impl Resource {
-    /// A kind with its schema, under the key of what it is stored as.
+    /// A kind with its schema, under its own key.
     pub(crate) fn new(kind: Arc<dyn Kind>) -> Self {
         Self {
             schema: kind.schema(),
-            key: codec::resource_key(&*kind),
+            key: codec::resource_key(kind.as_ref()),
             conversion: match kind.conversion() {
                 None => Conversion::None,
                 Some(conversion) => Conversion::Builtin(conversion),
@@ -52,16 +52,26 @@ impl Resource {
     }
 }
 
+/// How far the start of an apiserver has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Stage {
+    Nothing,
+    /// The default roles are there: components may ask.
+    Roles,
+    /// Everything is.
+    Ready,
+}
+
 pub(crate) struct Server {
     pub(crate) cache: Cache,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) node_proxy: Arc<dyn NodeProxy>,
-    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) authorizer: Rbac,
     pub(crate) tokens: Tokens,
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
-    /// Set once the objects that every cluster has are there.
-    pub(crate) bootstrapped: watch::Sender<bool>,
+    /// Which of the objects that every cluster has are there.
+    pub(crate) bootstrapped: watch::Sender<Stage>,
     pub(crate) config: Config,
 }
 
@@ -70,18 +80,17 @@ impl Server {
         cache: Cache,
         catalog: Arc<Catalog>,
         node_proxy: Arc<dyn NodeProxy>,
-        authorizer: Arc<dyn Authorizer>,
         config: Config,
     ) -> Self {
         Self {
+            authorizer: Rbac::new(cache.clone()),
             cache,
             catalog,
             node_proxy,
-            authorizer,
             tokens: Tokens::new(&config.tokens),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             streams: Arc::new(Semaphore::new(config.limits.streams)),
-            bootstrapped: watch::Sender::new(false),
+            bootstrapped: watch::Sender::new(Stage::Nothing),
             config,
         }
     }

@@ -7,6 +7,7 @@ use store::{Commit, Expect, Op};
 use super::{call::Call, create::ATTEMPTS, metadata};
 use crate::{
     admission::{self, Admitted, Review, lifecycle},
+    auth::{rbac::escalation, signers},
     codec,
     error::Error,
     field::FieldErrors,
@@ -129,6 +130,8 @@ async fn admit(
     }
     admission::mutate(review, Some(&mut object), Some(old)).await?;
     prepare(call, part, &mut object, old)?;
+    escalation::check(call, &object, Some(old))?;
+    signers::admit_change(call, part, &object, old)?;
     let ops = admission::allocate(call, &mut object, Some(old))?;
     let admitted = admission::validate(review, Some(&object), Some(old)).await?;
     Ok((object, ops, admitted))

@@ -8,6 +8,7 @@ use store::{Commit, Expect, Op};
 use super::{answer::Answer, call::Call, decode, metadata, view};
 use crate::{
     admission::{self, Review},
+    auth::{rbac::escalation, signers},
     codec,
     error::Error,
     field::FieldErrors,
@@ -39,6 +40,7 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
     if generated {
         object::set(&mut object, "name", metadata::generate_name(&base));
     }
+    signers::admit_create(call, &mut object)?;
     kind.default(&mut object);
     let mut review = Review::create(call, object::name(&object))?;
     let dry = review.dry_run;
@@ -59,6 +61,7 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
             errors,
         });
     }
+    escalation::check(call, &object, None)?;
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
             call.server.cache.fresh().await?;

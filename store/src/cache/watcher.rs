@@ -61,11 +61,9 @@ impl Watcher {
     /// fell too far behind. Nothing is lost if the call is given up.
     pub async fn next(&mut self) -> Result<Vec<Arc<Event>>, StoreError> {
         loop {
-            // Seen before the ring is read: an event that comes after that wakes the wait below.
-            self.newest.mark_unchanged();
-            let events = self.pending()?;
-            if let Some(last) = events.last() {
-                self.position = last.item.revision;
+            // Marked as seen before the ring is read: an event that comes after that wakes the wait below.
+            let events = self.take()?;
+            if !events.is_empty() {
                 return Ok(events);
             }
             tokio::select! {
@@ -74,6 +72,22 @@ impl Watcher {
                 _ = self.stopped.wait_for(|stopped| *stopped) => return Err(stopped()),
             }
         }
+    }
+
+    /// True if there are events that were not delivered; costs next to nothing.
+    pub fn is_behind(&self) -> bool {
+        self.newest.has_changed().unwrap_or_default()
+    }
+
+    /// All events that are pending, in order, without waiting for any. `Compacted` as for
+    /// [`Self::next`].
+    pub fn take(&mut self) -> Result<Vec<Arc<Event>>, StoreError> {
+        self.newest.mark_unchanged();
+        let events = self.pending()?;
+        if let Some(last) = events.last() {
+            self.position = last.item.revision;
+        }
+        Ok(events)
     }
 
     /// Everything up to here was delivered or is not of this resource.
