@@ -2,6 +2,7 @@
 //!
 //! - [`review`]: one write as admission sees it.
 //! - [`plugins`]: the built-in ones; [`objects`], [`pod_resources`]: what they share.
+//! - [`quota`]: what a namespace may hold in sum.
 //! - [`lifecycle`]: a namespace must exist, must not be ending, and some may never end.
 //! - [`addresses`]: the ClusterIPs of Services.
 //!
@@ -16,6 +17,7 @@ pub(crate) mod lifecycle;
 mod objects;
 mod plugins;
 mod pod_resources;
+pub(crate) mod quota;
 pub(crate) mod review;
 
 pub use addresses::ServiceRange;
@@ -31,6 +33,10 @@ use crate::{error::Error, verbs::call::Call};
 pub(crate) struct Admitted {
     /// They commit with the write or not at all.
     ops: Vec<Op>,
+    /// What the write uses of its namespace's quotas.
+    charge: Option<quota::Charge>,
+    /// The namespace whose quotas are counted again afterwards.
+    touched: Option<String>,
 }
 
 impl Admitted {
@@ -39,7 +45,14 @@ impl Admitted {
     pub(crate) async fn commit(self, call: &Call, write: Vec<Op>) -> Result<Commit, Error> {
         let mut ops = self.ops;
         ops.extend(write);
-        Ok(call.server.cache.write(Group { ops }).await?)
+        let committed = match self.charge {
+            Some(charge) => quota::commit(call, charge, ops).await?,
+            None => call.server.cache.write(Group { ops }).await?,
+        };
+        if let (Some(namespace), Commit::Done(_)) = (self.touched, &committed) {
+            call.server.quota.touch(namespace);
+        }
+        Ok(committed)
     }
 }
 
@@ -70,6 +83,8 @@ pub(crate) async fn validate(
     plugins::validate(review, object, old)?;
     Ok(Admitted {
         ops: lifecycle::checks(review)?,
+        charge: quota::charge(review, object, old)?,
+        touched: quota::touched(review, object, old),
     })
 }
 

@@ -9,6 +9,8 @@ use std::{
     sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
+use store::ResourceKey;
+
 use crate::{
     discovery,
     kinds::{GroupVersion, Kind, Registry, group_versions},
@@ -86,6 +88,18 @@ impl Served {
         // Shorter lifetimes than those of the names will do for looking.
         let by_path: &HashMap<[&str; 3], Arc<Resource>> = &self.by_path;
         by_path.get(&[group, version, plural]).cloned()
+    }
+
+    /// Where objects of a resource are stored, whatever version of it is served.
+    pub(crate) fn key(&self, group: &str, plural: &str) -> Option<ResourceKey> {
+        let of_name = |resource: &&Arc<Resource>| {
+            let names = resource.names();
+            names.group == group && names.plural == plural
+        };
+        self.resources
+            .iter()
+            .find(of_name)
+            .map(|resource| resource.key.clone())
     }
 
     /// The group-versions, in the order in which clients should prefer them.

@@ -164,8 +164,13 @@ pub enum Error {
     UnsupportedMediaType(String),
     #[error("Request entity too large: limit is {limit}")]
     TooLarge { limit: usize },
-    #[error("{0}")]
-    Expired(String),
+    /// What is asked for is not kept any more.
+    #[error("{message}")]
+    Expired {
+        message: String,
+        /// The `continue` token that a list goes on with from another state, if it is a list's.
+        next: Option<String>,
+    },
     #[error("Too large resource version: {asked}, current: {current}")]
     FutureRevision { asked: Revision, current: Revision },
     #[error("Too many requests, please try again later.")]
@@ -245,7 +250,7 @@ impl Error {
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Expired(_) => StatusCode::GONE,
+            Self::Expired { .. } => StatusCode::GONE,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Timeout | Self::FutureRevision { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -267,7 +272,7 @@ impl Error {
             Self::NotAcceptable => "NotAcceptable",
             Self::UnsupportedMediaType(_) => "UnsupportedMediaType",
             Self::TooLarge { .. } => "RequestEntityTooLarge",
-            Self::Expired(_) => "Expired",
+            Self::Expired { .. } => "Expired",
             Self::TooManyRequests => "TooManyRequests",
             Self::Timeout | Self::FutureRevision { .. } => "Timeout",
             Self::Unavailable { .. } => "ServiceUnavailable",
@@ -336,6 +341,12 @@ impl Error {
             "reason": self.reason(),
             "code": self.code().as_u16(),
         });
+        if let Self::Expired {
+            next: Some(next), ..
+        } = self
+        {
+            status["metadata"]["continue"] = next.as_str().into();
+        }
         let details = self.details();
         if !details.is_empty() {
             status["details"] = Value::Object(details);
@@ -383,7 +394,10 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Compacted { asked, floor } => {
-                Self::Expired(format!("too old resource version: {asked} ({floor})"))
+Self::Expired {
+                message: format!("too old resource version: {asked} ({floor})"),
+                next: None,
+            }
             }
             StoreError::Future { asked, current } => Self::FutureRevision { asked, current },
             StoreError::Unavailable { .. } => Self::Unavailable {

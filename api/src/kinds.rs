@@ -19,7 +19,7 @@ mod namespace;
 mod networking;
 mod node;
 mod not_acted_on;
-mod pod;
+pub(crate) mod pod;
 mod rbac;
 mod replica_set;
 mod review;

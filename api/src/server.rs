@@ -23,7 +23,7 @@ use store::Cache;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::ServiceRange,
+    admission::{ServiceRange, quota::ledger},
     auth::{Issuer, StaticToken, User},
     bootstrap,
     catalog::Catalog,
@@ -140,7 +140,8 @@ impl Apiserver {
         let client = self.client(User::apiserver());
         tokio::join!(
             bootstrap::run(client.clone(), &self.server, stop.clone()),
-            expiry::run(client, &self.server, stop),
+            expiry::run(client, &self.server, stop.clone()),
+            ledger::run(&self.server, stop),
         );
     }
 

@@ -4,7 +4,7 @@
 //! - [`limit_ranger`]: defaults and bounds of LimitRanges.
 //! - [`service_account`]: which ServiceAccount a pod runs as.
 //! - [`taint_nodes`]: a new Node is not ready.
-//! - [`priority`]: PriorityClasses.
+//! - [`priority`]: priorities of PriorityClasses.
 //! - [`tolerations`]: how long a pod stays on a node that is gone.
 //! - [`storage`]: the default StorageClass; growing claims.
 //! - [`runtime_class`]: overhead and scheduling of RuntimeClasses.

@@ -7,6 +7,7 @@ use store::{Cache, Key, ResourceKey};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
+    admission::quota::ledger::Ledger,
     auth::{rbac::Rbac, tokens::Tokens},
     catalog::Catalog,
     codec,
@@ -68,6 +69,7 @@ pub(crate) struct Server {
     pub(crate) node_proxy: Arc<dyn NodeProxy>,
     pub(crate) authorizer: Rbac,
     pub(crate) tokens: Tokens,
+    pub(crate) quota: Ledger,
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
     /// Which of the objects that every cluster has are there.
@@ -88,6 +90,7 @@ impl Server {
             catalog,
             node_proxy,
             tokens: Tokens::new(&config.tokens),
+            quota: Ledger::default(),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             streams: Arc::new(Semaphore::new(config.limits.streams)),
             bootstrapped: watch::Sender::new(Stage::Nothing),

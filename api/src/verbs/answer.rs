@@ -8,26 +8,27 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::payload::Payload;
 use crate::error::Subject;
 
 /// What a verb answers.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) code: StatusCode,
-    pub(crate) body: Bytes,
+    pub(crate) body: Payload,
     pub(crate) warnings: Vec<String>,
 }
 
 impl Answer {
-    pub(crate) fn new(code: StatusCode, body: Bytes) -> Self {
+    pub(crate) fn new(code: StatusCode, body: impl Into<Payload>) -> Self {
         Self {
             code,
-            body,
+            body: body.into(),
             warnings: Vec::new(),
         }
     }
 
-    pub(crate) fn ok(body: Bytes) -> Self {
+    pub(crate) fn ok(body: impl Into<Payload>) -> Self {
         Self::new(StatusCode::OK, body)
     }
 

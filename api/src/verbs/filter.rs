@@ -1,6 +1,6 @@
 //! Which objects a list or a watch is about: namespace, name, label and field selectors.
 
-use store::Item;
+use store::{Item, Key, ResourceKey, Scope};
 
 use super::call::Call;
 use crate::{
@@ -9,6 +9,8 @@ use crate::{
 };
 
 pub(crate) struct Filter {
+    resource: ResourceKey,
+    namespaced: bool,
     namespace: String,
     name: String,
     labels: Option<LabelSelector>,
@@ -41,11 +43,54 @@ impl Filter {
                 )));
             }
         }
+        let empty = FieldSelector::is_everything;
         Ok(Self {
+            resource: call.resource.key.clone(),
+            namespaced: call.resource.names().namespaced,
             namespace: call.namespace.clone(),
             name: call.name.clone(),
-            labels,
-            fields,
+            labels: labels.filter(|labels| !labels.is_everything()),
+            fields: fields.filter(|fields| !empty(fields)),
+        })
+    }
+
+    /// The key of the only object that can match, if the request says which one it is.
+    pub(crate) fn key(&self) -> Option<Key> {
+        let name = match self.name.as_str() {
+            "" => self.required("metadata.name")?,
+            name => name,
+        };
+        let namespace = match self.namespace.as_str() {
+            "" if self.namespaced => self.required("metadata.namespace")?,
+            namespace => namespace,
+        };
+        Some(self.resource.key(namespace, name))
+    }
+
+    /// The smallest part of the resource that the objects which can match are known to be of.
+    pub(crate) fn scope(&self) -> Scope {
+        if let Some(key) = self.key() {
+            return Scope::Object(key);
+        }
+        // Few objects of many share such a value: a node's pods, an object's Events.
+        let required = self.fields.iter().flat_map(FieldSelector::requirements);
+        let mut fields = required.filter(|(field, equal, _)| {
+            *equal && !matches!(field.as_str(), "metadata.name" | "metadata.namespace")
+        });
+        if let Some((field, _, value)) = fields.next() {
+            return Scope::Field(field.clone(), value.clone());
+        }
+        match self.namespace() {
+            Some(namespace) => Scope::Namespace(namespace.to_owned()),
+            None => Scope::All,
+        }
+    }
+
+    /// What a field must be, if it must be one thing.
+    fn required(&self, wanted: &str) -> Option<&str> {
+        let mut required = self.fields.iter().flat_map(FieldSelector::requirements);
+        required.find_map(|(field, equal, value)| {
+            (*equal && field == wanted && !value.is_empty()).then_some(value.as_str())
         })
     }
 
