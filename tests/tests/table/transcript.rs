@@ -99,8 +99,11 @@ fn commands(block: &[(usize, &str)], minor: u32) -> Vec<Step> {
 }
 
 /// Takes a guard such as `[1.30-1.31] `, `[-1.31] ` or `[1.32-] ` off a line, and answers whether the
-/// line is for this version.
+/// line is for this version. What wk does not do yet is `[pending] `: for no version.
 fn guarded(line: &str, minor: u32) -> (bool, &str) {
+    if let Some(rest) = line.strip_prefix("[pending] ") {
+        return (false, rest);
+    }
     let guard = line
         .strip_prefix('[')
         .and_then(|rest| rest.split_once("] "));
