@@ -146,6 +146,13 @@ pub enum Error {
     AlreadyExists(Subject),
     #[error("Operation cannot be fulfilled on {}: {message}", object_text(subject))]
     Conflict { subject: Subject, message: String },
+    /// An apply wants fields otherwise that others own.
+    #[error("{message}")]
+    ApplyConflict {
+        message: String,
+        /// Manager and field, one pair for each field.
+        causes: Vec<(String, String)>,
+    },
     #[error("{}", invalid_text(subject, errors))]
     Invalid {
         subject: Subject,
@@ -244,7 +251,9 @@ impl Error {
             Self::Denied(_) | Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::NoSuchPath | Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::AlreadyExists(_) | Self::Conflict { .. } => StatusCode::CONFLICT,
+            Self::AlreadyExists(_) | Self::Conflict { .. } | Self::ApplyConflict { .. } => {
+                StatusCode::CONFLICT
+            }
             Self::Invalid { .. } | Self::Unprocessable(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
@@ -266,7 +275,7 @@ impl Error {
             Self::NoSuchPath | Self::NotFound(_) => "NotFound",
             Self::MethodNotAllowed => "MethodNotAllowed",
             Self::AlreadyExists(_) => "AlreadyExists",
-            Self::Conflict { .. } => "Conflict",
+            Self::Conflict { .. } | Self::ApplyConflict { .. } => "Conflict",
             Self::Invalid { .. } | Self::Unprocessable(_) => "Invalid",
             Self::BadRequest(_) => "BadRequest",
             Self::NotAcceptable => "NotAcceptable",
@@ -310,6 +319,12 @@ impl Error {
         };
         let causes: Vec<Value> = match self {
             Self::Invalid { errors, .. } => errors.0.iter().map(cause).collect(),
+            Self::ApplyConflict { causes, .. } => causes
+                .iter()
+                .map(|(message, field)| {
+                    json!({"reason": "FieldManagerConflict", "message": message, "field": field})
+                })
+                .collect(),
             Self::Forbidden {
                 cause: Some(cause), ..
             } => {

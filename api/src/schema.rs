@@ -4,7 +4,7 @@
 //! - [`model`]: the [`Schema`] itself.
 //! - [`builtin`](mod@builtin): the definitions of Kubernetes 1.36, parsed when they are first asked for.
 //! - [`check`](mod@check): types, normal forms and unknown fields of an object.
-//! - [`merge`]: JSON patch, merge patch, strategic merge patch.
+//! - [`merge`]: JSON patch, merge patch, strategic merge patch, server-side apply.
 //!
 //! Pure: no clock, no IO. Nothing here knows a kind, and nothing here decides what a request
 //! may do: callers turn unknown fields into warnings or refusals.

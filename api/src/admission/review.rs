@@ -1,7 +1,7 @@
 //! One write as admission sees it: who does what to which object. Never the object itself, which the
 //! phases change and are given.
 
-use crate::{error::Error, verbs::call::Call};
+use crate::{error::Error, kinds::Subresource, verbs::call::Call};
 
 /// What is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,7 +31,7 @@ impl<'a> Review<'a> {
             call,
             operation: Operation::Create,
             name: name.to_owned(),
-            subresource: call.subresource,
+            subresource: call.subresource.map_or("", Subresource::path),
             dry_run: call.query.dry_run()?,
         })
     }

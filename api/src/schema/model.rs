@@ -1,7 +1,7 @@
 //! The model of a structural schema: shapes, list types and patch strategies.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 
@@ -41,7 +41,10 @@ struct Node {
     patch_merge_key: Option<String>,
     patch_strategies: Vec<PatchStrategy>,
     atomic_map: bool,
+    default: Option<Value>,
 }
+
+static ANY: LazyLock<Schema> = LazyLock::new(|| Schema::read(&Value::Null));
 
 /// What a value looks like.
 #[derive(Debug)]
@@ -67,6 +70,11 @@ pub(super) enum Shape {
 }
 
 impl Schema {
+    /// The schema that says nothing: any value, as in fields that no schema knows.
+    pub fn any() -> &'static Self {
+        &ANY
+    }
+
     /// The schema of a property. None if it has no such property, or no properties at all.
     pub fn property(&self, name: &str) -> Option<Schema> {
         match self.shape() {
@@ -111,6 +119,11 @@ impl Schema {
         &self.0.patch_strategies
     }
 
+    /// What an absent value stands for. Only the facts that tell items of lists apart have one.
+    pub fn default(&self) -> Option<&Value> {
+        self.0.default.as_ref()
+    }
+
     /// True if server-side apply treats the object or map as one value.
     pub fn atomic_map(&self) -> bool {
         let referred = match &self.0.shape {
@@ -118,6 +131,19 @@ impl Schema {
             _ => None,
         };
         self.0.atomic_map || referred.is_some_and(|schema| schema.0.atomic_map)
+    }
+
+    /// The properties that are structures of a built-in definition.
+    pub(super) fn references(&self) -> Vec<&str> {
+        let Shape::Object(properties) = self.shape() else {
+            return Vec::new();
+        };
+        let structures = properties.iter().filter(|(_, property)| {
+            matches!(property.0.shape, Shape::Reference(_))
+                && matches!(property.shape(), Shape::Object(_))
+                && !property.atomic_map()
+        });
+        structures.map(|(name, _)| name.as_str()).collect()
     }
 
     /// The shape, references resolved.
@@ -166,6 +192,7 @@ impl Schema {
                 })
                 .collect(),
             atomic_map: text("x-kubernetes-map-type") == Some("atomic"),
+            default: json.get("default").cloned(),
         }))
     }
 

@@ -28,7 +28,7 @@ use crate::{
         accept, answer,
         call::{Call, Warnings},
         change::Part,
-        create, delete, deletecollection, get, list, patch,
+        create, delete, deletecollection, get, list, managed, patch,
         query::Query,
         update, watch,
     },
@@ -137,7 +137,6 @@ impl Parts {
         let call = Call {
             namespace: target.namespace.clone(),
             name: target.name.clone().unwrap_or_default(),
-            subresource: subresource.map_or("", Subresource::path),
             view: match subresource {
                 None | Some(Subresource::Status) => accept::view(&self.headers)?,
                 Some(_) => accept::View::Object,
@@ -145,11 +144,13 @@ impl Parts {
             user: self.user,
             query: self.query,
             headers: self.headers,
+            subresource,
             draining: self.draining,
             warnings: Warnings::default(),
             resource,
             server,
         };
+        managed::check_options(&call, self.verb)?;
         let reads = matches!(self.verb, "get" | "list" | "watch");
         let body = if reads {
             Bytes::new()
@@ -194,13 +195,17 @@ impl Parts {
             namespace: if itself { name } else { &target.namespace },
             name,
         };
-        let asked = Attributes::resource(self.verb, asked);
-        if server.authorizer.allows(&self.user, &asked) {
-            return Ok(());
-        }
-        let decision = server.authorizer.decide(&self.user, &asked);
-        Err(Denial::of(&asked, &self.user, &decision).into())
+        allow(server, &self.user, &Attributes::resource(self.verb, asked))
     }
+}
+
+/// Asks whether a user may; an error says why not.
+pub(crate) fn allow(server: &Server, user: &User, asked: &Attributes<'_>) -> Result<(), Error> {
+    if server.authorizer.allows(user, asked) {
+        return Ok(());
+    }
+    let decision = server.authorizer.decide(user, asked);
+    Err(Denial::of(asked, user, &decision).into())
 }
 
 /// The one name that a field selector allows.

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use crate::{
     error::{Error, Subject},
     field::{FieldErrors, Path},
-    object,
+    object, schema,
     verbs::{
         answer::Answer,
+        apply::{self, Config},
         call::Call,
         change::{Part, change},
         decode, get,
@@ -33,6 +34,7 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
             let scale = decode::body(call, body, "autoscaling/v1", "Scale")?.value;
             set(call, |_| Ok(scale.clone())).await?
         }
+        Method::PATCH if apply::is_apply(call) => applied(call, body).await?,
         Method::PATCH => {
             let patch = Patch::read(call, body)?;
             // A Scale holds no lists: a strategic merge is a merge.
@@ -41,6 +43,23 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
         _ => return Err(Error::MethodNotAllowed),
     };
     Ok(Answer::json(StatusCode::OK, &scale(&owner)).into_response())
+}
+
+/// Applies the replicas of a Scale: whoever applies it owns them.
+async fn applied(call: &Call, body: &Bytes) -> Result<Value, Error> {
+    let schema = schema::builtin("io.k8s.api.autoscaling.v1.Scale")
+        .expect("a Scale is in the facts of Kubernetes");
+    let mut config = Config::read(call, body, &schema, "autoscaling/v1", "Scale")?;
+    if !config.object["spec"]["replicas"].is_null() {
+        replicas(call, &config.object)?;
+    }
+    config.object["apiVersion"] = call.resource.api_version().into();
+    config.object["kind"] = call.resource.names().kind.into();
+    if let Some(fields) = config.object.as_object_mut() {
+        fields.remove("status");
+    }
+    let changed = config.change(call, Part::Main).await?;
+    view::parse(&changed.bytes)
 }
 
 /// Writes the replicas that the edited Scale wants.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use store::{Commit, Expect, Op};
 
-use super::{call::Call, create::ATTEMPTS, metadata};
+use super::{call::Call, create::ATTEMPTS, managed, metadata};
 use crate::{
     admission::{self, Admitted, Review, lifecycle},
     auth::{rbac::escalation, signers},
@@ -26,6 +26,15 @@ pub(crate) enum Part {
     System,
 }
 
+/// Who owns what a write changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ownership {
+    /// The writer takes what is changed.
+    Taken,
+    /// The edit says so itself: an apply.
+    Said,
+}
+
 /// How a change ended.
 pub(crate) struct Changed {
     /// The object as clients get it.
@@ -40,6 +49,17 @@ pub(crate) async fn change(
     call: &Call,
     name: &str,
     part: Part,
+    edit: impl FnMut(&Value) -> Result<Value, Error>,
+) -> Result<Changed, Error> {
+    change_as(call, name, part, Ownership::Taken, edit).await
+}
+
+/// The same, with a say in who owns what is changed.
+pub(crate) async fn change_as(
+    call: &Call,
+    name: &str,
+    part: Part,
+    ownership: Ownership,
     mut edit: impl FnMut(&Value) -> Result<Value, Error>,
 ) -> Result<Changed, Error> {
     let review = Review::update(call, name)?;
@@ -62,7 +82,7 @@ pub(crate) async fn change(
         let current = call.resource.served(item.decoded.value.clone()).await?;
         let old: Value = serde_json::from_slice(&current).map_err(Error::internal)?;
         let edited = match edit(&old) {
-            Ok(object) => admit(&review, part, object, &old).await,
+            Ok(object) => admit(&review, part, ownership, object, &old).await,
             Err(error) => Err(error),
         };
         let (mut object, mut ops, admitted) = match edited {
@@ -117,12 +137,15 @@ pub(crate) async fn change(
 async fn admit(
     review: &Review<'_>,
     part: Part,
+    ownership: Ownership,
     mut object: Value,
     old: &Value,
 ) -> Result<(Value, Vec<Op>, Admitted), Error> {
     let call = review.call;
+    let said = object::take(&mut object, "managedFields");
     if part == Part::System {
         prepare(call, part, &mut object, old)?;
+        managed::of_changed(call, part, ownership, &mut object, said, old)?;
         return Ok((object, Vec::new(), Admitted::default()));
     }
     if part == Part::Main {
@@ -132,6 +155,7 @@ async fn admit(
     prepare(call, part, &mut object, old)?;
     escalation::check(call, &object, Some(old))?;
     signers::admit_change(call, part, &object, old)?;
+    managed::of_changed(call, part, ownership, &mut object, said, old)?;
     let ops = admission::allocate(call, &mut object, Some(old))?;
     let admitted = admission::validate(review, Some(&object), Some(old)).await?;
     Ok((object, ops, admitted))

@@ -1,11 +1,11 @@
-//! POST: a new object, under the name it has or one made for it.
+//! POST: a new object, under the name it has or one made for it. [`insert`] is how an apply makes one.
 
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
 use store::{Commit, Expect, Op};
 
-use super::{answer::Answer, call::Call, decode, metadata, view};
+use super::{answer::Answer, call::Call, decode, managed, metadata, view};
 use crate::{
     admission::{self, Review},
     auth::{rbac::escalation, signers},
@@ -23,7 +23,18 @@ pub(crate) async fn create(call: &Call, body: &Bytes) -> Result<Answer, Error> {
         return Err(Error::MethodNotAllowed);
     }
     let (object, warnings) = decode::object(call, body)?;
-    let (bytes, object) = insert(call, object).await?;
+    insert(call, object, None, warnings).await
+}
+
+/// Makes an object and answers it. `managed_fields`: what an apply says about its managers; without
+/// it, who creates the object owns what is in it.
+pub(crate) async fn insert(
+    call: &Call,
+    object: Value,
+    managed_fields: Option<Value>,
+    warnings: Vec<String>,
+) -> Result<Answer, Error> {
+    let (bytes, object) = commit(call, object, managed_fields).await?;
     for text in call.resource.kind.warnings(&object) {
         call.warnings.add(text);
     }
@@ -32,7 +43,11 @@ pub(crate) async fn create(call: &Call, body: &Bytes) -> Result<Answer, Error> {
 }
 
 /// Completes, checks and writes a new object; answers it as clients get it.
-async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error> {
+async fn commit(
+    call: &Call,
+    mut object: Value,
+    managed_fields: Option<Value>,
+) -> Result<(Bytes, Value), Error> {
     let kind = &call.resource.kind;
     metadata::place(call, &mut object)?;
     let base = object::text(&object, "generateName").to_owned();
@@ -62,6 +77,7 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
         });
     }
     escalation::check(call, &object, None)?;
+    managed::of_new(call, &mut object, managed_fields);
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
             call.server.cache.fresh().await?;

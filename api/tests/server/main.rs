@@ -4,10 +4,11 @@
 //! - [`watches`]: watches. [`services`]: cluster addresses. [`namespaces`]: their life.
 //! - [`events`]: their hour. [`hostile`]: whatever is sent, the client is told what is wrong with it.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
-//! - [`protobuf`]: bodies in protobuf.
+//! - [`protobuf`]: bodies in protobuf. [`apply`]: server-side apply, and who owns what.
 //! - [`versions`]: kinds with several versions of one stored object.
 
 mod access;
+mod apply;
 mod clients;
 mod events;
 mod harness;
