@@ -81,7 +81,7 @@ fn commands(block: &[(usize, &str)], minor: u32) -> Vec<Step> {
         } else if line == "!" || line.starts_with("! ") {
             command
                 .stderr
-                .push(line[1..].trim_start_matches(' ').to_owned());
+                .push(line[1..].strip_prefix(' ').unwrap_or_default().to_owned());
         } else if let Some(code) = line.strip_prefix("? ") {
             command.code = code.trim().parse().expect("an exit code is a number");
         } else {
