@@ -182,6 +182,12 @@ pub enum Error {
     FutureRevision { asked: Revision, current: Revision },
     #[error("Too many requests, please try again later.")]
     TooManyRequests,
+    /// An eviction that a disruption budget does not allow, and why.
+    #[error("Cannot evict pod as it would violate the pod's disruption budget.")]
+    Disrupted {
+        cause: String,
+        retry_seconds: Option<u64>,
+    },
     #[error("Timeout: request did not complete within the allotted timeout")]
     Timeout,
     /// Another part did not answer; the message is for the client.
@@ -260,7 +266,7 @@ impl Error {
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Expired { .. } => StatusCode::GONE,
-            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyRequests | Self::Disrupted { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Timeout | Self::FutureRevision { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) | Self::Exhausted(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -282,7 +288,7 @@ impl Error {
             Self::UnsupportedMediaType(_) => "UnsupportedMediaType",
             Self::TooLarge { .. } => "RequestEntityTooLarge",
             Self::Expired { .. } => "Expired",
-            Self::TooManyRequests => "TooManyRequests",
+            Self::TooManyRequests | Self::Disrupted { .. } => "TooManyRequests",
             Self::Timeout | Self::FutureRevision { .. } => "Timeout",
             Self::Unavailable { .. } => "ServiceUnavailable",
             Self::Internal(_) | Self::Exhausted(_) => "InternalError",
@@ -290,11 +296,13 @@ impl Error {
     }
 
     fn retry_seconds(&self) -> Option<u64> {
-        matches!(
-            self,
-            Self::TooManyRequests | Self::FutureRevision { .. } | Self::Unavailable { .. }
-        )
-        .then_some(1)
+        match self {
+            Self::TooManyRequests | Self::FutureRevision { .. } | Self::Unavailable { .. } => {
+                Some(1)
+            }
+            Self::Disrupted { retry_seconds, .. } => *retry_seconds,
+            _ => None,
+        }
     }
 
     fn details(&self) -> Map<String, Value> {
@@ -330,6 +338,9 @@ impl Error {
             } => {
                 let (reason, message, field) = &**cause;
                 vec![json!({"reason": reason, "message": message, "field": field})]
+            }
+            Self::Disrupted { cause, .. } => {
+                vec![json!({"reason": "DisruptionBudget", "message": cause})]
             }
             Self::FutureRevision { .. } => vec![
                 json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}),

@@ -4,24 +4,35 @@
 //! Beside the kinds: `value`, `write`, `check` and `column` are what they share;
 //! `not_acted_on` is the table of fields that are kept but have no effect yet.
 
+mod access_mode;
 mod address;
+mod apps;
 mod autoscaling;
+mod batch;
+mod binding;
 pub(crate) mod check;
 mod column;
+mod component_status;
 mod config_map;
 mod conversion;
-mod deployment;
 mod endpoint_slice;
+mod endpoints;
 mod event;
 mod events;
 mod lease;
+mod limit_range;
 mod namespace;
 mod networking;
 mod node;
 mod not_acted_on;
+mod persistent_volume;
+mod persistent_volume_claim;
 pub(crate) mod pod;
+mod pod_template;
+mod policy;
 mod rbac;
-mod replica_set;
+mod replication_controller;
+mod resource_quota;
 mod review;
 mod secret;
 mod service;
@@ -81,10 +92,12 @@ pub enum Subresource {
     Scale,
     Log,
     Binding,
+    EphemeralContainers,
     Eviction,
     Finalize,
     /// What the object itself serves over HTTP.
     Proxy,
+    Resize,
     Token,
 }
 
@@ -96,9 +109,11 @@ impl Subresource {
             Self::Scale => "scale",
             Self::Log => "log",
             Self::Binding => "binding",
+            Self::EphemeralContainers => "ephemeralcontainers",
             Self::Eviction => "eviction",
             Self::Finalize => "finalize",
             Self::Proxy => "proxy",
+            Self::Resize => "resize",
             Self::Token => "token",
         }
     }
@@ -106,7 +121,9 @@ impl Subresource {
     /// What may be done with it.
     pub fn verbs(self) -> &'static [&'static str] {
         match self {
-            Self::Status | Self::Scale => &["get", "patch", "update"],
+            Self::Status | Self::Scale | Self::EphemeralContainers | Self::Resize => {
+                &["get", "patch", "update"]
+            }
             Self::Log => &["get"],
             Self::Binding | Self::Eviction | Self::Token => &["create"],
             Self::Proxy => &["create", "delete", "get", "patch", "update"],
@@ -117,7 +134,12 @@ impl Subresource {
     /// Group, version, kind and definition of what is sent, where it is not the object itself.
     pub fn own_kind(self) -> Option<[&'static str; 4]> {
         match self {
-            Self::Status | Self::Log | Self::Finalize | Self::Proxy => None,
+            Self::Status
+            | Self::Log
+            | Self::EphemeralContainers
+            | Self::Finalize
+            | Self::Proxy
+            | Self::Resize => None,
             Self::Scale => Some([
                 "autoscaling",
                 "v1",
@@ -174,6 +196,11 @@ pub trait Kind: Send + Sync + 'static {
     /// What may be done with it.
     fn verbs(&self) -> &[&'static str] {
         VERBS
+    }
+
+    /// What every user of the kind is warned of, if it is on its way out.
+    fn deprecation(&self) -> Option<&'static str> {
+        None
     }
 
     /// How its objects are stored, if not as it serves them.
@@ -316,18 +343,32 @@ impl Registry {
     pub fn builtin() -> Self {
         Self {
             kinds: vec![
+                Arc::new(binding::Binding),
+                Arc::new(component_status::ComponentStatus),
                 Arc::new(config_map::ConfigMap),
+                Arc::new(endpoints::Endpoints),
                 Arc::new(event::Event),
+                Arc::new(limit_range::LimitRange),
                 Arc::new(namespace::Namespace),
                 Arc::new(node::Node),
+                Arc::new(persistent_volume::PersistentVolume),
+                Arc::new(persistent_volume_claim::PersistentVolumeClaim),
                 Arc::new(pod::Pod),
+                Arc::new(pod_template::PodTemplate),
+                Arc::new(replication_controller::ReplicationController),
+                Arc::new(resource_quota::ResourceQuota),
                 Arc::new(secret::Secret),
                 Arc::new(service_account::ServiceAccount),
                 Arc::new(service::Service),
-                Arc::new(deployment::Deployment),
-                Arc::new(replica_set::ReplicaSet),
+                Arc::new(apps::ControllerRevision),
+                Arc::new(apps::DaemonSet),
+                Arc::new(apps::Deployment),
+                Arc::new(apps::ReplicaSet),
+                Arc::new(apps::StatefulSet),
                 Arc::new(autoscaling::HorizontalPodAutoscaler),
                 Arc::new(autoscaling::HorizontalPodAutoscalerV1),
+                Arc::new(batch::CronJob),
+                Arc::new(batch::Job),
                 Arc::new(lease::Lease),
                 Arc::new(endpoint_slice::EndpointSlice),
                 Arc::new(review::TOKEN),
@@ -342,6 +383,7 @@ impl Registry {
                 Arc::new(networking::network_policy::NetworkPolicy),
                 Arc::new(networking::service_cidr::ServiceCidr),
                 Arc::new(events::Event),
+                Arc::new(policy::PodDisruptionBudget),
                 Arc::new(rbac::binding::ClusterRoleBinding),
                 Arc::new(rbac::role::ClusterRole),
                 Arc::new(rbac::binding::RoleBinding),

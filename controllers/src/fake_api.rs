@@ -42,6 +42,12 @@ const KINDS: &[(&str, &str, &str, bool)] = &[
         true,
     ),
     ("coordination.k8s.io/v1", "Lease", "leases", true),
+    (
+        "policy/v1",
+        "PodDisruptionBudget",
+        "poddisruptionbudgets",
+        true,
+    ),
 ];
 
 /// How often, in percent, something goes wrong.

@@ -9,6 +9,7 @@ mod cache;
 mod cluster;
 mod context;
 mod deployment;
+mod disruption;
 mod endpointslice;
 mod error;
 mod events;
@@ -112,6 +113,7 @@ struct Queues {
     replicasets: queue::Queue<Key>,
     deployments: queue::Queue<Key>,
     services: queue::Queue<Key>,
+    budgets: queue::Queue<Key>,
     ipam: queue::Queue<Key>,
     nodes: queue::Queue<Key>,
     namespaces: queue::Queue<Key>,
@@ -124,6 +126,7 @@ impl Default for Queues {
             replicasets: queue::Queue::new("replicaset"),
             deployments: queue::Queue::new("deployment"),
             services: queue::Queue::new("endpointslice"),
+            budgets: queue::Queue::new("disruption"),
             ipam: queue::Queue::new("node-ipam"),
             nodes: queue::Queue::new("node-lifecycle"),
             namespaces: queue::Queue::new("namespace"),
@@ -138,14 +141,20 @@ impl Queues {
         context.pods.listen(vec![
             replicaset::on_pod(context, &self.replicasets),
             endpointslice::on_pod(context, &self.services),
+            disruption::on_pod(context, &self.budgets),
         ]);
         context.replicasets.listen(vec![
             replicaset::on_replicaset(&self.replicasets),
             deployment::on_replicaset(context, &self.deployments),
+            disruption::on_scale(context, &self.budgets),
+        ]);
+        context.deployments.listen(vec![
+            deployment::on_deployment(&self.deployments),
+            disruption::on_scale(context, &self.budgets),
         ]);
         context
-            .deployments
-            .listen(vec![deployment::on_deployment(&self.deployments)]);
+            .budgets
+            .listen(vec![disruption::on_budget(&self.budgets)]);
         context
             .services
             .listen(vec![endpointslice::on_service(&self.services)]);
@@ -200,6 +209,7 @@ fn watch_all(
     ));
     watch!(services, |context| kube::Api::all(all(context)));
     watch!(slices, |context| kube::Api::all(all(context)));
+    watch!(budgets, |context| kube::Api::all(all(context)));
     watch!(nodes, |context| kube::Api::all(all(context)));
     watch!(leases, |context: &Arc<Context>| kube::Api::namespaced(
         all(context),
@@ -237,6 +247,9 @@ fn start_all(
     });
     work!(services, workers, |context, _, key| {
         endpointslice::reconcile(context, key)
+    });
+    work!(budgets, workers, |context, _, key| {
+        disruption::reconcile(context, key)
     });
     // One at a time: two nodes must not get the same range.
     work!(ipam, 1, |context, _, key| node_ipam::reconcile(

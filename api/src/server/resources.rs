@@ -23,7 +23,7 @@ use crate::{
     kinds::Subresource,
     reviews,
     serve::Draining,
-    subresources::{binding, finalize, log, scale, status, token},
+    subresources::{binding, eviction, finalize, log, scale, status, token},
     verbs::{
         accept, answer,
         call::{Call, Warnings},
@@ -161,13 +161,22 @@ impl Parts {
         let answered = match subresource {
             None if !call.resource.kind.is_stored() => reviews::serve(&call, &body).await,
             None => serve_object(call, self.verb, &body).await,
-            Some(Subresource::Status) => status::serve(&call, &self.method, &body).await,
+            Some(Subresource::Status) => {
+                status::serve(&call, &self.method, &body, Part::Status).await
+            }
+            Some(Subresource::EphemeralContainers) => {
+                status::serve(&call, &self.method, &body, Part::EphemeralContainers).await
+            }
+            Some(Subresource::Resize) => {
+                status::serve(&call, &self.method, &body, Part::Resize).await
+            }
             Some(Subresource::Scale) => scale::serve(&call, &self.method, &body).await,
             Some(Subresource::Log) => log::serve(&call, &self.method).await,
             Some(Subresource::Binding) => binding::serve(&call, &self.method, &body).await,
             Some(Subresource::Finalize) => finalize::serve(&call, &self.method, &body).await,
+            Some(Subresource::Eviction) => eviction::serve(&call, &self.method, &body).await,
             Some(Subresource::Token) => token::serve(&call, &self.method, &body).await,
-            Some(Subresource::Proxy | Subresource::Eviction) => Err(Error::NoSuchPath),
+            Some(Subresource::Proxy) => Err(Error::NoSuchPath),
         };
         let mut response = answered.unwrap_or_else(Error::into_response);
         answer::warn(&mut response, &warnings.take());
@@ -218,8 +227,13 @@ fn named(selector: &str) -> Option<&str> {
 }
 
 async fn serve_object(call: Call, verb: &str, body: &Bytes) -> Result<Response, Error> {
+    if let Some(deprecation) = call.resource.kind.deprecation() {
+        call.warnings.add(deprecation.to_owned());
+    }
+    let is_binding = call.resource.names().definition == "io.k8s.api.core.v1.Binding";
     let answer = match verb {
         "watch" => return watch::watch(call).await,
+        "create" if is_binding => return binding::create(call, body).await,
         "get" => get::get(&call).await?,
         "list" => list::list(&call).await?,
         "create" if call.name.is_empty() => create::create(&call, body).await?,
@@ -236,6 +250,9 @@ fn parse_subresource(text: &str) -> Option<Subresource> {
     Some(match text {
         "status" => Subresource::Status,
         "scale" => Subresource::Scale,
+        "ephemeralcontainers" => Subresource::EphemeralContainers,
+        "eviction" => Subresource::Eviction,
+        "resize" => Subresource::Resize,
         "log" => Subresource::Log,
         "binding" => Subresource::Binding,
         "finalize" => Subresource::Finalize,

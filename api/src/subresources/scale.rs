@@ -132,9 +132,16 @@ fn scale(owner: &Value) -> Value {
     })
 }
 
-/// A label selector as text: `app=web,tier in (a,b),!old`.
+/// A label selector as text: `app=web,tier in (a,b),!old`. A ReplicationController's is only labels.
 fn selector(selector: &Value) -> String {
-    let mut parts: Vec<String> = selector["matchLabels"]
+    let is_selector =
+        selector["matchLabels"].is_object() || selector["matchExpressions"].is_array();
+    let labels = if is_selector {
+        &selector["matchLabels"]
+    } else {
+        selector
+    };
+    let mut parts: Vec<String> = labels
         .as_object()
         .into_iter()
         .flatten()
@@ -178,6 +185,7 @@ mod tests {
             ],
         });
         assert_eq!(selector(&value), "!zone,app=web,tier in (a,b)");
+        assert_eq!(selector(&json!({"app": "web"})), "app=web");
         assert_eq!(selector(&Value::Null), "");
     }
 }

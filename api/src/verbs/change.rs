@@ -11,6 +11,7 @@ use crate::{
     codec,
     error::Error,
     field::FieldErrors,
+    kinds::pod::{ephemeral, resize},
     object,
 };
 
@@ -20,6 +21,10 @@ pub(crate) enum Part {
     /// Everything but the status.
     Main,
     Status,
+    /// A pod's ephemeral containers.
+    EphemeralContainers,
+    /// The resources of a pod's containers.
+    Resize,
     /// A Namespace's `spec.finalizers`.
     Finalize,
     /// Exactly what the server's own edit says: a pod's binding.
@@ -179,14 +184,26 @@ fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Result<(
         Part::Main => {
             kind.prepare_update(object, old);
         }
+        Part::EphemeralContainers => {
+            kind.default(object);
+            ephemeral::take(object, old);
+            kind.prepare_update(object, old);
+        }
+        Part::Resize => {
+            resize::take(object, old);
+            kind.default(object);
+            kind.prepare_update(object, old);
+        }
         Part::Status => kind.prepare_status(object, old),
     }
     let mut errors = FieldErrors::default();
     metadata::validate(call, object, &mut errors);
     kind.validate(object, &mut errors);
-    kind.validate_update(object, old, &mut errors);
-    if part == Part::Status {
-        kind.validate_status(object, old, &mut errors);
+    match part {
+        Part::EphemeralContainers => ephemeral::validate_change(object, old, &mut errors),
+        Part::Resize => resize::validate(object, old, &mut errors),
+        Part::Status => kind.validate_status(object, old, &mut errors),
+        _ => kind.validate_update(object, old, &mut errors),
     }
     if errors.is_empty() {
         Ok(())

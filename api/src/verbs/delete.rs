@@ -43,6 +43,11 @@ impl DeleteOptions {
         } else {
             decode::body(call, body, "meta.k8s.io/v1", "DeleteOptions")?.value
         };
+        Self::of(call, &given)
+    }
+
+    /// Reads options that are part of something else.
+    pub(crate) fn of(call: &Call, given: &Value) -> Result<Self, Error> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let grace_seconds = match &given["gracePeriodSeconds"] {
             Value::Null => call.query.integer("gracePeriodSeconds")?,
@@ -85,6 +90,16 @@ impl DeleteOptions {
             resource_version: text(&given["preconditions"]["resourceVersion"]),
             dry_run: dry_run || call.query.dry_run()?,
         })
+    }
+
+    pub(crate) fn dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Only this state of the object is deleted, unless another one was named.
+    pub(crate) fn expect_revision(&mut self, revision: &str) {
+        self.resource_version
+            .get_or_insert_with(|| revision.to_owned());
     }
 }
 

@@ -5,6 +5,7 @@
 //! - [`events`]: their hour. [`hostile`]: whatever is sent, the client is told what is wrong with it.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
 //! - [`protobuf`]: bodies in protobuf. [`apply`]: server-side apply, and who owns what.
+//! - [`pods`]: what only pods have.
 //! - [`versions`]: kinds with several versions of one stored object.
 
 mod access;
@@ -17,6 +18,7 @@ mod lists;
 mod namespaces;
 mod objects;
 mod parts;
+mod pods;
 mod protobuf;
 mod services;
 mod tls;
