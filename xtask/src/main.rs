@@ -1,10 +1,12 @@
-//! The project's own chores: `cargo xtask <test|deps|bench>`.
+//! The project's own chores: `cargo xtask <test|deps|bench|schemathesis>`.
 
 #![expect(clippy::print_stdout, reason = "what a chore prints is its result")]
 
 mod bench;
 mod deps;
+mod schemathesis;
 mod test;
+mod tools;
 
 use clap::{Parser, Subcommand};
 
@@ -23,6 +25,8 @@ enum Task {
     Deps,
     /// Build for release, measure, and print the figures
     Bench(bench::Args),
+    /// Send what the OpenAPI documents allow, and what they don't, to a server, and look for failures
+    Schemathesis(schemathesis::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -30,5 +34,6 @@ fn main() -> anyhow::Result<()> {
         Task::Test(args) => test::run(&args),
         Task::Deps => deps::run(),
         Task::Bench(args) => bench::run(&args),
+        Task::Schemathesis(args) => schemathesis::run(&args),
     }
 }

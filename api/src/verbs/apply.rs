@@ -242,8 +242,9 @@ fn untyped(call: &Call, problems: &[String]) -> Error {
         format!("{}/{}", call.namespace, call.name)
     };
     Error::BadRequest(format!(
-        "failed to create typed patch object ({place}; {}, Kind={}): {told}",
-        call.resource.api_version(),
+        "failed to create typed patch object ({place}; {}/{}, Kind={}): {told}",
+        call.resource.names().group,
+        call.resource.names().version,
         call.resource.names().kind
     ))
 }

@@ -67,8 +67,24 @@ pub(crate) fn fill_new(object: &mut Value, now: Timestamp) {
     ] {
         object::unset(object, field);
     }
+    leave_out_empty(object);
     object::set(object, "uid", uuid::Uuid::new_v4().to_string());
     object::set(object, "creationTimestamp", time::seconds(now));
+}
+
+/// Drops lists and maps of the metadata that hold nothing: Kubernetes doesn't write them.
+fn leave_out_empty(object: &mut Value) {
+    for field in ["annotations", "finalizers", "labels", "ownerReferences"] {
+        let value = object::metadata(object).and_then(|metadata| metadata.get(field));
+        let empty = match value {
+            Some(Value::Array(list)) => list.is_empty(),
+            Some(Value::Object(map)) => map.is_empty(),
+            _ => false,
+        };
+        if empty {
+            object::unset(object, field);
+        }
+    }
 }
 
 /// Fields that a writer may leave out and may not change.
@@ -125,6 +141,7 @@ pub(crate) fn keep(call: &Call, object: &mut Value, old: &Value) -> Result<(), E
         }
     }
     object::unset(object, "selfLink");
+    leave_out_empty(object);
     if object::deleting(old) {
         let had = object::finalizers(old);
         let added: Vec<&str> = object::finalizers(object)
@@ -132,9 +149,11 @@ pub(crate) fn keep(call: &Call, object: &mut Value, old: &Value) -> Result<(), E
             .filter(|finalizer| !had.contains(finalizer))
             .collect();
         if !added.is_empty() {
+            let added: Vec<_> = added.iter().map(|name| format!("{name:?}")).collect();
+            let added = added.join(", ");
             errors.forbidden(
                 &Path::root("metadata").field("finalizers"),
-                format!("no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"),
+                format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{added}}}"),
             );
         }
     }

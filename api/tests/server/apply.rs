@@ -322,7 +322,7 @@ async fn what_cannot_be_applied_is_refused_in_kubernetes_words() {
             "fieldManager=m",
             "apiVersion: v1\nkind: ConfigMap\nspec: {}\ndata: {a: [1]}".to_owned(),
             expect![[r#"
-                400 BadRequest: failed to create typed patch object (default/a; v1, Kind=ConfigMap): errors:
+                400 BadRequest: failed to create typed patch object (default/a; /v1, Kind=ConfigMap): errors:
                   .data[a]: expected string, got array
                   .spec: field not declared in schema"#]],
         ),
@@ -349,7 +349,7 @@ async fn what_cannot_be_applied_is_refused_in_kubernetes_words() {
             "fieldManager=m",
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {ownerReferences: [{kind: x}]}".to_owned(),
             expect![[
-                r#"400 BadRequest: failed to create typed patch object (default/a; v1, Kind=ConfigMap): .metadata.ownerReferences: element 0: associative list with keys has an element that omits key field "uid" (and doesn't have default value)"#
+                r#"400 BadRequest: failed to create typed patch object (default/a; /v1, Kind=ConfigMap): .metadata.ownerReferences: element 0: associative list with keys has an element that omits key field "uid" (and doesn't have default value)"#
             ]],
         ),
     ];

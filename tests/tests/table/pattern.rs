@@ -4,8 +4,10 @@
 
 use std::fmt::Write as _;
 
-/// What a placeholder stands for.
-const PLACEHOLDERS: &[(&str, fn(&str) -> bool)] = &[
+/// A placeholder, and whether a text is what it stands for.
+type Placeholder = (&'static str, fn(&str) -> bool);
+
+const PLACEHOLDERS: &[Placeholder] = &[
     ("<any>", |_| true),
     ("<word>", |text| !text.is_empty() && !text.contains(' ')),
     ("<n>", |text| is_of(text, |c| c.is_ascii_digit())),

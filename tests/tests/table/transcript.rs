@@ -81,7 +81,7 @@ fn commands(block: &[(usize, &str)], minor: u32) -> Vec<Step> {
         } else if line == "!" || line.starts_with("! ") {
             command
                 .stderr
-                .push(line[1..].trim_start_matches(' ').to_owned());
+                .push(line[1..].strip_prefix(' ').unwrap_or_default().to_owned());
         } else if let Some(code) = line.strip_prefix("? ") {
             command.code = code.trim().parse().expect("an exit code is a number");
         } else {
@@ -99,8 +99,11 @@ fn commands(block: &[(usize, &str)], minor: u32) -> Vec<Step> {
 }
 
 /// Takes a guard such as `[1.30-1.31] `, `[-1.31] ` or `[1.32-] ` off a line, and answers whether the
-/// line is for this version.
+/// line is for this version. What wk does not do yet is `[pending] `: for no version.
 fn guarded(line: &str, minor: u32) -> (bool, &str) {
+    if let Some(rest) = line.strip_prefix("[pending] ") {
+        return (false, rest);
+    }
     let guard = line
         .strip_prefix('[')
         .and_then(|rest| rest.split_once("] "));
