@@ -42,6 +42,11 @@ impl User {
         Self::new("system:apiserver", &[])
     }
 
+    /// The apiserver where it acts on any object: on those of kinds that users define.
+    pub(crate) fn system() -> Self {
+        Self::new("system:apiserver", &[MASTERS])
+    }
+
     /// The controllers.
     pub fn controller_manager() -> Self {
         Self::new("system:kube-controller-manager", &[])

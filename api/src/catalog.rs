@@ -56,7 +56,6 @@ impl Catalog {
 
     /// Serves these kinds beside the built-in ones, in place of all custom ones before. A built-in
     /// kind is never hidden.
-    #[cfg_attr(not(test), expect(dead_code, reason = "custom kinds are served next"))]
     pub(crate) fn serve(&self, custom: impl IntoIterator<Item = Arc<Resource>>) {
         let all = self.builtin.iter().cloned().chain(custom).collect();
         let served = Arc::new(Served::new(all));

@@ -119,6 +119,9 @@ pub enum Error {
         #[source]
         source: Option<Source>,
     },
+    /// A webhook that converts between versions failed; the message is for the client.
+    #[error("{0}")]
+    Conversion(String),
     /// Nothing is left to give out; the message is for the client.
     #[error("Internal error occurred: {0}")]
     Exhausted(&'static str),
@@ -189,7 +192,9 @@ impl Error {
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Timeout | Self::FutureRevision { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal(_) | Self::Exhausted(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Internal(_) | Self::Exhausted(_) | Self::Conversion(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 
@@ -211,7 +216,7 @@ impl Error {
             Self::TooManyRequests => "TooManyRequests",
             Self::Timeout | Self::FutureRevision { .. } => "Timeout",
             Self::Unavailable { .. } => "ServiceUnavailable",
-            Self::Internal(_) | Self::Exhausted(_) => "InternalError",
+            Self::Internal(_) | Self::Exhausted(_) | Self::Conversion(_) => "InternalError",
         }
     }
 

@@ -107,7 +107,7 @@ impl FieldError {
                 | Cause::NotSupported
                 | Cause::Duplicate
                 | Cause::NotFound
-        );
+        ) || (self.cause == Cause::TooMany && !self.value.is_null());
         let mut text = self.cause.title().to_owned();
         if shown {
             text.push_str(": ");

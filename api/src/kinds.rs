@@ -4,6 +4,7 @@
 //! Beside the kinds: `value`, `write`, `check` and `column` are what they share;
 //! `not_acted_on` is the table of fields that are kept but have no effect yet.
 
+pub(crate) mod apiextensions;
 mod autoscaling;
 pub(crate) mod check;
 mod column;
@@ -24,15 +25,16 @@ mod service;
 mod service_account;
 #[cfg(test)]
 mod tests;
-mod value;
-mod version;
-mod write;
+pub(crate) mod value;
+pub(crate) mod version;
+pub(crate) mod write;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
 use crate::{
+    custom::kind::CustomKind,
     field::FieldErrors,
     schema::{self, Schema},
 };
@@ -164,6 +166,21 @@ pub trait Kind: Send + Sync + 'static {
         None
     }
 
+    /// The custom kind that it is, if a user defined it.
+    fn custom(&self) -> Option<&CustomKind> {
+        None
+    }
+
+    /// What a list of its objects is called.
+    fn list_kind(&self) -> String {
+        format!("{}List", self.names().kind)
+    }
+
+    /// Where its `scale` subresource finds numbers and selector.
+    fn scale_paths(&self) -> &ScalePaths {
+        &ScalePaths::BUILTIN
+    }
+
     /// Subresources that it serves.
     fn subresources(&self) -> &[Subresource] {
         &[]
@@ -230,6 +247,15 @@ pub trait Kind: Send + Sync + 'static {
     /// What is wrong with a changed status.
     fn validate_status(&self, _object: &Value, _old: &Value, _errors: &mut FieldErrors) {}
 
+    /// What is wrong with an object after a change, in all.
+    fn validate_change(&self, object: &Value, old: &Value, errors: &mut FieldErrors) {
+        self.validate(object, errors);
+        self.validate_update(object, old, errors);
+    }
+
+    /// Marks what must happen before an object that somebody deletes is gone.
+    fn prepare_delete(&self, _object: &mut Value) {}
+
     /// What the user should know though the object is accepted: fields that are not acted on.
     fn warnings(&self, _object: &Value) -> Vec<String> {
         Vec::new()
@@ -254,8 +280,30 @@ pub trait Kind: Send + Sync + 'static {
     /// The columns of its table, name first.
     fn columns(&self) -> &[Column];
 
+    /// The same as a table shows them.
+    fn column_definitions(&self) -> Value {
+        column::definitions(self.columns())
+    }
+
     /// One row: a cell for each column.
     fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value>;
+}
+
+/// Where a `scale` subresource finds what it shows, as JSON pointers.
+#[derive(Clone, Debug)]
+pub struct ScalePaths {
+    pub spec_replicas: Cow<'static, str>,
+    pub status_replicas: Cow<'static, str>,
+    /// A label selector, or one as text. Empty if there is none.
+    pub selector: Cow<'static, str>,
+}
+
+impl ScalePaths {
+    const BUILTIN: Self = Self {
+        spec_replicas: Cow::Borrowed("/spec/replicas"),
+        status_replicas: Cow::Borrowed("/status/replicas"),
+        selector: Cow::Borrowed("/spec/selector"),
+    };
 }
 
 /// Kinds that are served together, at `/apis/<group>/<version>`.
@@ -309,6 +357,7 @@ impl Registry {
                 Arc::new(lease::Lease),
                 Arc::new(endpoint_slice::EndpointSlice),
                 Arc::new(events::Event),
+                Arc::new(apiextensions::CustomResourceDefinition),
             ],
         }
     }

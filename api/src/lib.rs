@@ -9,6 +9,7 @@
 //! - [`selector`]: label and field selectors. Pure.
 //! - [`quantity`]: amounts such as `100m` and `1Gi`. Pure.
 //! - [`kinds`]: one file per built-in kind: names, defaults, validation, columns. Pure.
+//! - `custom`: kinds that users define. Reading its parts: see there.
 //! - [`table`]: objects as `kubectl get` shows them. Pure.
 //! - `accept`: media ranges that a client would take. Pure.
 //! - [`catalog`]: which kinds are served now. [`discovery`], [`openapi`]: what clients ask about them.
@@ -24,6 +25,7 @@ pub mod auth;
 mod bootstrap;
 pub mod catalog;
 pub mod codec;
+mod custom;
 pub mod discovery;
 pub mod encoding;
 pub mod error;
@@ -43,7 +45,6 @@ mod subresources;
 pub mod table;
 mod time;
 mod verbs;
-#[expect(dead_code, reason = "conversion and admission call it next")]
 mod webhook_client;
 
 pub use server::{Apiserver, Config, Limits};

@@ -26,7 +26,7 @@ use crate::{
     auth::{Authorizer, StaticToken, User, rules},
     bootstrap,
     catalog::Catalog,
-    discovery, expiry,
+    custom, discovery, expiry,
     kinds::Registry,
     openapi,
     proxy::NodeProxy,
@@ -89,9 +89,12 @@ impl Apiserver {
     ) -> Self {
         let authorizer: Arc<dyn Authorizer> = Arc::new(rules::Fixed);
         let catalog = Catalog::new(&registry);
+        let documents = discovery::router(catalog.clone()).merge(openapi::router(catalog.clone()));
+        let server = Server::new(cache, catalog, node_proxy, authorizer, config);
+        server.refresh();
         Self {
-            documents: discovery::router(catalog.clone()).merge(openapi::router(catalog.clone())),
-            server: Arc::new(Server::new(cache, catalog, node_proxy, authorizer, config)),
+            documents,
+            server: Arc::new(server),
         }
     }
 
@@ -121,12 +124,14 @@ impl Apiserver {
         let _ = bootstrapped.wait_for(|done| *done).await;
     }
 
-    /// Keeps the objects that every cluster has as they must be, and removes Events whose time is
+    /// Keeps the objects that every cluster has as they must be, serves what definitions define, and removes Events whose time is
     /// over, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let client = self.client(User::apiserver());
         tokio::join!(
             bootstrap::run(client.clone(), &self.server, stop.clone()),
+            custom::follow::run(&self.server, stop.clone()),
+            custom::controller::run(self.client(User::system()), &self.server, stop.clone()),
             expiry::run(client, &self.server, stop),
         );
     }

@@ -37,19 +37,6 @@ pub fn render(
     include: IncludeObject,
     now: Timestamp,
 ) -> Value {
-    let columns: Vec<_> = kind
-        .columns()
-        .iter()
-        .map(|column| {
-            json!({
-                "name": column.name,
-                "type": column.r#type,
-                "format": column.format,
-                "description": column.description,
-                "priority": column.priority,
-            })
-        })
-        .collect();
     let rows: Vec<_> = objects
         .iter()
         .map(|object| row(kind, object, include, now))
@@ -58,7 +45,7 @@ pub fn render(
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": if list_meta.is_null() { Value::Object(Map::new()) } else { list_meta },
-        "columnDefinitions": columns,
+        "columnDefinitions": kind.column_definitions(),
         "rows": rows,
     })
 }

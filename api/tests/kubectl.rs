@@ -133,6 +133,7 @@ async fn it_lists_every_kind() {
         secrets v1 true Secret create,delete,deletecollection,get,list,patch,update,watch
         serviceaccounts sa v1 true ServiceAccount create,delete,deletecollection,get,list,patch,update,watch
         services svc v1 true Service create,delete,deletecollection,get,list,patch,update,watch all
+        customresourcedefinitions crd,crds apiextensions.k8s.io/v1 false CustomResourceDefinition create,delete,deletecollection,get,list,patch,update,watch api-extensions
         deployments deploy apps/v1 true Deployment create,delete,deletecollection,get,list,patch,update,watch all
         replicasets rs apps/v1 true ReplicaSet create,delete,deletecollection,get,list,patch,update,watch all
         horizontalpodautoscalers hpa autoscaling/v2 true HorizontalPodAutoscaler create,delete,deletecollection,get,list,patch,update,watch all

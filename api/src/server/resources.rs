@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, Method, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -24,8 +24,8 @@ use crate::{
     serve::Draining,
     subresources::{binding, finalize, log, scale, status},
     verbs::{
-        accept, call::Call, change::Part, create, delete, deletecollection, get, list, patch,
-        query::Query, update, watch,
+        accept, answer, call::Call, change::Part, create, delete, deletecollection, get, list,
+        patch, query::Query, update, watch,
     },
 };
 
@@ -153,7 +153,12 @@ impl Parts {
         } else {
             read_body(body, call.server.config.limits.body_bytes).await?
         };
-        match subresource {
+        let deprecation = call
+            .resource
+            .kind
+            .custom()
+            .and_then(|kind| answer::warning(kind.deprecation()?));
+        let answered = match subresource {
             None => serve_object(call, self.verb, &body).await,
             Some(Subresource::Status) => status::serve(&call, &self.method, &body).await,
             Some(Subresource::Scale) => scale::serve(&call, &self.method, &body).await,
@@ -161,7 +166,13 @@ impl Parts {
             Some(Subresource::Binding) => binding::serve(&call, &self.method, &body).await,
             Some(Subresource::Finalize) => finalize::serve(&call, &self.method, &body).await,
             Some(Subresource::Eviction) => Err(Error::NoSuchPath),
-        }
+        };
+        answered.map(|mut response| {
+            if let Some(warning) = deprecation {
+                response.headers_mut().append(header::WARNING, warning);
+            }
+            response
+        })
     }
 }
 

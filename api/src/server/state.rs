@@ -10,6 +10,7 @@ use crate::{
     auth::{Authorizer, tokens::Tokens},
     catalog::Catalog,
     codec,
+    custom::follow::Known,
     kinds::{Kind, Names},
     proxy::NodeProxy,
     schema::Schema,
@@ -55,6 +56,8 @@ impl Resource {
 pub(crate) struct Server {
     pub(crate) cache: Cache,
     pub(crate) catalog: Arc<Catalog>,
+    /// What the definitions of custom kinds define.
+    pub(crate) known: Known,
     pub(crate) node_proxy: Arc<dyn NodeProxy>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tokens: Tokens,
@@ -76,6 +79,7 @@ impl Server {
         Self {
             cache,
             catalog,
+            known: Known::default(),
             node_proxy,
             authorizer,
             tokens: Tokens::new(&config.tokens),
@@ -88,7 +92,17 @@ impl Server {
 
     /// Finds the resource that is served now at a path.
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
-        self.catalog.served().find(group, version, plural)
+        let found = self.catalog.served().find(group, version, plural);
+        // A definition may have been established a moment ago; custom groups are domains.
+        if found.is_none() && group.contains('.') && self.refresh() {
+            return self.catalog.served().find(group, version, plural);
+        }
+        found
+    }
+
+    /// Serves what the definitions of custom kinds say now; tells whether that is anything new.
+    pub(crate) fn refresh(&self) -> bool {
+        self.known.refresh(&self.cache, &self.catalog)
     }
 
     pub(crate) fn now(&self) -> Timestamp {

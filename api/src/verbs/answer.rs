@@ -60,7 +60,7 @@ impl Answer {
 }
 
 /// RFC 7234's warning with the code for "miscellaneous", as Kubernetes uses it.
-fn warning(text: &str) -> Option<HeaderValue> {
+pub(crate) fn warning(text: &str) -> Option<HeaderValue> {
     let mut quoted = String::with_capacity(text.len() + 8);
     for character in text.chars().filter(|character| !character.is_control()) {
         if matches!(character, '"' | '\\') {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use store::{Commit, Expect, Group, Op};
 
 use super::{call::Call, create::ATTEMPTS, metadata};
-use crate::{admission, codec, error::Error, field::FieldErrors, object};
+use crate::{admission, codec, custom::cel, error::Error, field::FieldErrors, object};
 
 /// Which part of an object a write is about: the rest stays as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,14 +61,27 @@ pub(crate) async fn change(
             Err(_) if !newest => continue,
             edited => edited?,
         };
-        if object == old && !newest {
+        let same = object == old && !call.resource.outdated(&item.decoded.value);
+        if same && !newest {
             continue;
         }
-        if object == old {
+        if same {
             return Ok(Changed {
                 bytes: current,
                 object,
             });
+        }
+        if matches!(part, Part::Main | Part::Status) {
+            match cel::check(&call.resource, &object, Some(&old)).await {
+                errors if errors.is_empty() => {}
+                _ if !newest => continue,
+                errors => {
+                    return Err(Error::Invalid {
+                        subject: call.subject(name),
+                        errors,
+                    });
+                }
+            }
         }
         if dry {
             return Ok(Changed {
@@ -127,8 +140,7 @@ fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Result<(
     }
     let mut errors = FieldErrors::default();
     metadata::validate(call, object, &mut errors);
-    kind.validate(object, &mut errors);
-    kind.validate_update(object, old, &mut errors);
+    kind.validate_change(object, old, &mut errors);
     if part == Part::Status {
         kind.validate_status(object, old, &mut errors);
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use store::{Commit, Expect, Group, Op};
 
 use super::{answer::Answer, call::Call, decode, metadata, view};
-use crate::{admission, codec, error::Error, field::FieldErrors, object};
+use crate::{admission, codec, custom::cel, error::Error, field::FieldErrors, object};
 
 /// How often a write that others get in the way of is tried; each time somebody else succeeded.
 pub(crate) const ATTEMPTS: usize = 32;
@@ -14,6 +14,15 @@ pub(crate) const ATTEMPTS: usize = 32;
 pub(crate) async fn create(call: &Call, body: &Bytes) -> Result<Answer, Error> {
     if call.resource.names().namespaced && call.namespace.is_empty() {
         return Err(Error::MethodNotAllowed);
+    }
+    let custom = call.resource.kind.custom();
+    if custom.is_some_and(|kind| kind.terminating()) {
+        return Err(Error::Forbidden {
+            subject: call.subject(""),
+            message: "create not allowed while custom resource definition is terminating"
+                .to_owned(),
+            cause: None,
+        });
     }
     let (object, mut warnings) = decode::object(call, body)?;
     let (bytes, object) = insert(call, object).await?;
@@ -38,6 +47,9 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
     metadata::validate(call, &object, &mut errors);
     kind.validate(&object, &mut errors);
     kind.validate_create(&object, &mut errors);
+    if errors.is_empty() {
+        errors = cel::check(&call.resource, &object, None).await;
+    }
     if !errors.is_empty() {
         return Err(Error::Invalid {
             subject: call.subject(object::name(&object)),

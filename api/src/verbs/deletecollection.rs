@@ -26,6 +26,7 @@ pub(crate) async fn delete_collection(call: &Call, body: &Bytes) -> Result<Answe
         .server
         .cache
         .list(&call.resource.key, filter.namespace());
+    filter.prepare(&snapshot.items).await?;
     let names: Vec<String> = snapshot
         .items
         .iter()

@@ -70,6 +70,7 @@ pub(crate) async fn list(call: &Call) -> Result<Answer, Error> {
     };
     let token = call.query.text("continue").map(Token::read).transpose()?;
     let snapshot = snapshot(call, &filter, token.as_ref(), limit).await?;
+    filter.prepare(&snapshot.items).await?;
     let (chosen, next) = page(&snapshot, &filter, token.as_ref(), limit);
     let mut meta = ListMeta::at(snapshot.revision);
     if let Some(last) = next {
@@ -202,8 +203,8 @@ pub(crate) fn assemble(call: &Call, bodies: &[Bytes], meta: &ListMeta) -> Result
 
 fn concatenate(call: &Call, bodies: &[Bytes], meta: &Value) -> Bytes {
     let head = format!(
-        r#"{{"kind":"{}List","apiVersion":"{}","metadata":{meta},"items":["#,
-        call.resource.names().kind,
+        r#"{{"kind":"{}","apiVersion":"{}","metadata":{meta},"items":["#,
+        call.resource.kind.list_kind(),
         call.resource.api_version(),
     );
     let size = bodies.iter().map(|body| body.len() + 1).sum::<usize>();

@@ -62,6 +62,7 @@ pub(crate) async fn watch(call: Call) -> Result<Response, Error> {
         headed: false,
         call,
     };
+    state.filter.prepare(&start.initial).await?;
     for item in &start.initial {
         if state.filter.matches(item) {
             state.tell("ADDED", &item.decoded.value).await?;
@@ -243,6 +244,11 @@ impl Watch {
 
     async fn events(&mut self, events: &[Arc<Event>]) -> Result<(), Error> {
         for event in events {
+            let items: Vec<_> = std::iter::once(&event.item)
+                .chain(&event.previous)
+                .cloned()
+                .collect();
+            self.filter.prepare(&items).await?;
             self.event(event).await?;
         }
         Ok(())

@@ -5,10 +5,12 @@
 //! - [`events`]: their hour. [`hostile`]: whatever is sent, the client is told what is wrong with it.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
 //! - [`protobuf`]: bodies in protobuf.
+//! - [`custom_resources`]: kinds that users define.
 //! - [`versions`]: kinds with several versions of one stored object.
 
 mod access;
 mod clients;
+mod custom_resources;
 mod events;
 mod harness;
 mod hostile;
