@@ -18,6 +18,13 @@ META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 
 # What a request may hold: the message, its apiVersion (* is any) and kind.
 ROOTS = [
+    ("authentication.v1.SelfSubjectReview", "authentication.k8s.io/v1", "SelfSubjectReview"),
+    ("authentication.v1.TokenRequest", "authentication.k8s.io/v1", "TokenRequest"),
+    ("authentication.v1.TokenReview", "authentication.k8s.io/v1", "TokenReview"),
+    ("authorization.v1.LocalSubjectAccessReview", "authorization.k8s.io/v1", "LocalSubjectAccessReview"),
+    ("authorization.v1.SelfSubjectAccessReview", "authorization.k8s.io/v1", "SelfSubjectAccessReview"),
+    ("authorization.v1.SelfSubjectRulesReview", "authorization.k8s.io/v1", "SelfSubjectRulesReview"),
+    ("authorization.v1.SubjectAccessReview", "authorization.k8s.io/v1", "SubjectAccessReview"),
     ("core.v1.Namespace", "v1", "Namespace"),
     ("core.v1.Node", "v1", "Node"),
     ("core.v1.Pod", "v1", "Pod"),
@@ -47,6 +54,37 @@ ROOTS = [
     ("batch.v1.Job", "batch/v1", "Job"),
     ("coordination.v1.Lease", "coordination.k8s.io/v1", "Lease"),
     ("discovery.v1.EndpointSlice", "discovery.k8s.io/v1", "EndpointSlice"),
+    ("admissionregistration.v1.MutatingAdmissionPolicy", "admissionregistration.k8s.io/v1", "MutatingAdmissionPolicy"),
+    ("admissionregistration.v1.MutatingAdmissionPolicyBinding", "admissionregistration.k8s.io/v1", "MutatingAdmissionPolicyBinding"),
+    ("admissionregistration.v1.MutatingWebhookConfiguration", "admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration"),
+    ("admissionregistration.v1.ValidatingAdmissionPolicy", "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy"),
+    ("admissionregistration.v1.ValidatingAdmissionPolicyBinding", "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding"),
+    ("admissionregistration.v1.ValidatingWebhookConfiguration", "admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"),
+    ("apiregistration.v1.APIService", "apiregistration.k8s.io/v1", "APIService"),
+    ("certificates.v1.CertificateSigningRequest", "certificates.k8s.io/v1", "CertificateSigningRequest"),
+    ("flowcontrol.v1.FlowSchema", "flowcontrol.apiserver.k8s.io/v1", "FlowSchema"),
+    ("flowcontrol.v1.PriorityLevelConfiguration", "flowcontrol.apiserver.k8s.io/v1", "PriorityLevelConfiguration"),
+    ("networking.v1.IPAddress", "networking.k8s.io/v1", "IPAddress"),
+    ("networking.v1.Ingress", "networking.k8s.io/v1", "Ingress"),
+    ("networking.v1.IngressClass", "networking.k8s.io/v1", "IngressClass"),
+    ("networking.v1.NetworkPolicy", "networking.k8s.io/v1", "NetworkPolicy"),
+    ("networking.v1.ServiceCIDR", "networking.k8s.io/v1", "ServiceCIDR"),
+    ("node.v1.RuntimeClass", "node.k8s.io/v1", "RuntimeClass"),
+    ("rbac.v1.ClusterRole", "rbac.authorization.k8s.io/v1", "ClusterRole"),
+    ("rbac.v1.ClusterRoleBinding", "rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
+    ("rbac.v1.Role", "rbac.authorization.k8s.io/v1", "Role"),
+    ("rbac.v1.RoleBinding", "rbac.authorization.k8s.io/v1", "RoleBinding"),
+    ("resource.v1.DeviceClass", "resource.k8s.io/v1", "DeviceClass"),
+    ("resource.v1.ResourceClaim", "resource.k8s.io/v1", "ResourceClaim"),
+    ("resource.v1.ResourceClaimTemplate", "resource.k8s.io/v1", "ResourceClaimTemplate"),
+    ("resource.v1.ResourceSlice", "resource.k8s.io/v1", "ResourceSlice"),
+    ("scheduling.v1.PriorityClass", "scheduling.k8s.io/v1", "PriorityClass"),
+    ("storage.v1.CSIDriver", "storage.k8s.io/v1", "CSIDriver"),
+    ("storage.v1.CSINode", "storage.k8s.io/v1", "CSINode"),
+    ("storage.v1.CSIStorageCapacity", "storage.k8s.io/v1", "CSIStorageCapacity"),
+    ("storage.v1.StorageClass", "storage.k8s.io/v1", "StorageClass"),
+    ("storage.v1.VolumeAttachment", "storage.k8s.io/v1", "VolumeAttachment"),
+    ("storage.v1.VolumeAttributesClass", "storage.k8s.io/v1", "VolumeAttributesClass"),
     ("events.v1.Event", "events.k8s.io/v1", "Event"),
     ("policy.v1.Eviction", "policy/v1", "Eviction"),
     ("policy.v1.PodDisruptionBudget", "policy/v1", "PodDisruptionBudget"),
@@ -55,26 +93,50 @@ ROOTS = [
 
 # Messages that JSON writes in a way of their own.
 SPECIAL = {
+    "authentication.v1.ExtraValue": "strings",
+    "authorization.v1.ExtraValue": "strings",
     "api.resource.Quantity": "quantity",
     "util.intstr.IntOrString": "int-or-string",
     "meta.v1.Time": "time",
     "meta.v1.MicroTime": "micro-time",
     "meta.v1.FieldsV1": "json",
     "runtime.RawExtension": "json",
+    "certificates.v1.ExtraValue": "strings",
 }
 
 # Messages whose fields JSON writes among those of their owner.
-INLINE = {"handler", "volume_source", "persistent_volume_source", "ephemeral_container_common", "local_object_reference"}
+INLINE = {
+    "device_configuration",
+    "ephemeral_container_common",
+    "handler",
+    "ingress_rule_value",
+    "local_object_reference",
+    "persistent_volume_source",
+    "rule",
+    "rule_with_operations",
+    "volume_source",
+}
 
 # What the crate, made from 1.35, has and 1.36 has no more.
 GONE = {"core.v1.PodSpec.workload_ref"}
 
 # Optional fields whose zero is a value: pointers in Go (k8s.io/api), or written without omitempty.
 KEPT = """
-apps.v1.DeploymentSpec replicas revisionHistoryLimit progressDeadlineSeconds
-apps.v1.DeploymentStatus collisionCount terminatingReplicas
+admissionregistration.v1.MatchResources matchPolicy
+admissionregistration.v1.MutatingAdmissionPolicySpec failurePolicy
+admissionregistration.v1.MutatingWebhook failurePolicy matchPolicy sideEffects timeoutSeconds reinvocationPolicy
+admissionregistration.v1.ParamRef parameterNotFoundAction
+admissionregistration.v1.Rule scope
+admissionregistration.v1.ServiceReference path port
+admissionregistration.v1.ValidatingAdmissionPolicySpec failurePolicy
+admissionregistration.v1.ValidatingWebhook failurePolicy matchPolicy sideEffects timeoutSeconds
+admissionregistration.v1.Validation reason
+admissionregistration.v1.WebhookClientConfig url
+apiregistration.v1.ServiceReference port
 apps.v1.DaemonSetSpec revisionHistoryLimit
 apps.v1.DaemonSetStatus collisionCount
+apps.v1.DeploymentSpec replicas revisionHistoryLimit progressDeadlineSeconds
+apps.v1.DeploymentStatus collisionCount terminatingReplicas
 apps.v1.ReplicaSetSpec replicas
 apps.v1.ReplicaSetStatus terminatingReplicas
 apps.v1.RollingUpdateStatefulSetStrategy partition
@@ -89,15 +151,17 @@ autoscaling.v2.HorizontalPodAutoscalerStatus observedGeneration
 autoscaling.v2.MetricTarget averageUtilization
 autoscaling.v2.MetricValueStatus averageUtilization
 batch.v1.CronJobSpec timeZone startingDeadlineSeconds suspend successfulJobsHistoryLimit failedJobsHistoryLimit
-batch.v1.JobSpec parallelism completions activeDeadlineSeconds backoffLimit backoffLimitPerIndex maxFailedIndexes
 batch.v1.JobSpec manualSelector ttlSecondsAfterFinished completionMode suspend podReplacementPolicy managedBy
+batch.v1.JobSpec parallelism completions activeDeadlineSeconds backoffLimit backoffLimitPerIndex maxFailedIndexes
 batch.v1.JobStatus terminating ready failedIndexes
 batch.v1.PodFailurePolicyOnExitCodesRequirement containerName
 batch.v1.SuccessPolicyRule succeededIndexes succeededCount
+authentication.v1.TokenRequestSpec expirationSeconds
+certificates.v1.CertificateSigningRequestSpec expirationSeconds
 coordination.v1.LeaseSpec holderIdentity leaseDurationSeconds leaseTransitions strategy preferredHolder
 core.v1.AppArmorProfile localhostProfile
-core.v1.AzureFilePersistentVolumeSource secretNamespace
 core.v1.AzureDiskVolumeSource cachingMode fsType readOnly kind
+core.v1.AzureFilePersistentVolumeSource secretNamespace
 core.v1.CSIVolumeSource readOnly fsType
 core.v1.ClientIPConfig timeoutSeconds
 core.v1.ClusterTrustBundleProjection name signerName optional
@@ -117,14 +181,14 @@ core.v1.Event reportingComponent reportingInstance
 core.v1.FCVolumeSource lun
 core.v1.FileKeySelector optional
 core.v1.GRPCAction service
-core.v1.HostPathVolumeSource type
 core.v1.GlusterfsPersistentVolumeSource endpointsNamespace
+core.v1.HostPathVolumeSource type
 core.v1.ISCSIPersistentVolumeSource initiatorName
 core.v1.ISCSIVolumeSource initiatorName
 core.v1.KeyToPath mode
 core.v1.Lifecycle stopSignal
-core.v1.LocalVolumeSource fsType
 core.v1.LoadBalancerIngress ipMode
+core.v1.LocalVolumeSource fsType
 core.v1.NodeFeatures supplementalGroupsPolicy
 core.v1.NodeRuntimeHandler name
 core.v1.NodeRuntimeHandlerFeatures recursiveReadOnlyMounts userNamespaces
@@ -163,17 +227,44 @@ core.v1.VolumeMountStatus recursiveReadOnly
 core.v1.WindowsSecurityContextOptions gmsaCredentialSpecName gmsaCredentialSpec runAsUserName hostProcess
 discovery.v1.Endpoint hostname nodeName zone
 discovery.v1.EndpointConditions ready serving terminating
-policy.v1.PodDisruptionBudgetSpec unhealthyPodEvictionPolicy
 discovery.v1.EndpointPort name protocol port appProtocol
+flowcontrol.v1.ExemptPriorityLevelConfiguration nominalConcurrencyShares lendablePercent
+flowcontrol.v1.FlowSchemaSpec matchingPrecedence
+flowcontrol.v1.LimitedPriorityLevelConfiguration nominalConcurrencyShares lendablePercent borrowingLimitPercent
+flowcontrol.v1.QueuingConfiguration queues handSize queueLengthLimit
 meta.v1.DeleteOptions gracePeriodSeconds orphanDependents propagationPolicy ignoreStoreReadErrorWithClusterBreakingPotential
 meta.v1.ObjectMeta deletionGracePeriodSeconds
 meta.v1.OwnerReference controller blockOwnerDeletion
 meta.v1.Preconditions uid resourceVersion
+networking.v1.HTTPIngressPath pathType
+networking.v1.IngressClassParametersReference apiGroup scope namespace
+networking.v1.IngressPortStatus error
+networking.v1.IngressSpec ingressClassName
+networking.v1.NetworkPolicyPort protocol endPort
+policy.v1.PodDisruptionBudgetSpec unhealthyPodEvictionPolicy
+resource.v1.AllocatedDeviceStatus shareID
+resource.v1.Device bindsToNode nodeName allNodes allowMultipleAllocations
+resource.v1.DeviceAttribute int bool string version
+resource.v1.DeviceClassSpec extendedResourceName
+resource.v1.DeviceConstraint matchAttribute distinctAttribute
+resource.v1.DeviceRequestAllocationResult adminAccess shareID
+resource.v1.DeviceToleration tolerationSeconds
+resource.v1.ExactDeviceRequest adminAccess
+resource.v1.ResourceSliceSpec nodeName allNodes perDeviceNodeSelection
+scheduling.v1.PriorityClass value preemptionPolicy
+storage.v1.CSIDriverSpec attachRequired podInfoOnMount storageCapacity fsGroupPolicy requiresRepublish seLinuxMount nodeAllocatableUpdatePeriodSeconds serviceAccountTokenInSecrets
+storage.v1.StorageClass reclaimPolicy allowVolumeExpansion volumeBindingMode
+storage.v1.TokenRequest expirationSeconds
+storage.v1.VolumeAttachmentSource persistentVolumeName
+storage.v1.VolumeError errorCode
+storage.v1.VolumeNodeResources count
 """
 
 
 def definition(message):
     """The structural definition of a message: io.k8s.api.core.v1.Pod of core.v1.Pod."""
+    if message.startswith("apiregistration."):
+        return "io.k8s.kube-aggregator.pkg.apis." + message
     return META + message[8:] if message.startswith("meta.v1.") else API + message
 
 
@@ -203,7 +294,7 @@ def messages(source, structure):
 def short(parts):
     """core.v1.Pod of api/core/v1/Pod."""
     path = ".".join(parts)
-    for prefix in ("apimachinery.pkg.apis.", "apimachinery.pkg.", "api."):
+    for prefix in ("kube_aggregator.pkg.apis.", "apimachinery.pkg.apis.", "apimachinery.pkg.", "api."):
         if path.startswith(prefix):
             return path[len(prefix) :]
     return path
@@ -236,6 +327,15 @@ def main():
     unused = set(kept)
     lines = {}
 
+    def fields(message):
+        """The fields of a message; of one that is younger than the crate, those that it had as a beta."""
+        if message in known:
+            return known[message]
+        return [
+            (number, name, kind, target.replace(".v1beta1.", ".v1."))
+            for number, name, kind, target in known[message.replace(".v1.", ".v1beta1.")]
+        ]
+
     def write(message, owner):
         """A message whose JSON fields are those of the definition of `owner`."""
         if message in lines:
@@ -243,7 +343,7 @@ def main():
         lines[message] = rows = []
         facts = structure[definition(owner)]
         names = {name.lower(): name for name in facts.get("properties", {})}
-        for number, rust, kind, target in sorted(known[message]):
+        for number, rust, kind, target in sorted(fields(message)):
             name = names.get(rust.replace("_", "").lower())
             parts = kind.split(", ")
             repeated = "repeated" in parts

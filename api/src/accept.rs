@@ -17,6 +17,11 @@ impl<'a> MediaRange<'a> {
         matches!(name, "application/json" | "application/*" | "*/*")
     }
 
+    /// True if it is this media type.
+    pub(crate) fn is(self, media_type: &str) -> bool {
+        self.text.split(';').next().unwrap_or_default().trim() == media_type
+    }
+
     /// A parameter's value; empty if it is not there.
     pub(crate) fn parameter(self, name: &str) -> &'a str {
         let mut parameters = self.text.split(';').skip(1);

@@ -2,30 +2,46 @@
 //!
 //! Reading order:
 //! - [`certificate`]: a client certificate's subject is a user.
-//! - [`tokens`]: the static bearer tokens.
-//! - [`authorizer`]: the question "may this user do this?" and the trait that answers it.
-//! - [`rules`]: the fixed answers for the cluster's own components.
+//! - [`tokens`]: the static bearer tokens. [`jwt`], [`service_account`]: those of ServiceAccounts.
+//! - [`authenticate`]: a request's user. [`impersonation`]: asking as somebody else.
+//! - [`authorizer`]: the question "may this user do this?". [`rbac`]: roles answer it.
+//! - [`signers`]: what certificate signing requests need beside.
 //!
 //! Never answers HTTP: [`crate::server`] turns a refusal into a `Status`.
 
+pub(crate) mod authenticate;
 pub mod authorizer;
 pub mod certificate;
-pub mod rules;
+pub(crate) mod impersonation;
+pub mod jwt;
+pub(crate) mod rbac;
+pub mod service_account;
+pub(crate) mod signers;
 pub mod tokens;
 
-pub use authorizer::{Attributes, Authorizer};
+use std::collections::BTreeMap;
+
+pub use authorizer::{Attributes, Decision};
+pub use jwt::SigningKey;
+pub use service_account::Issuer;
 pub use tokens::StaticToken;
 
 /// The group whose members may do everything.
 pub const MASTERS: &str = "system:masters";
 /// The group of every nodelet.
 pub const NODES: &str = "system:nodes";
+/// The group of everyone whose identity is known.
+pub const AUTHENTICATED: &str = "system:authenticated";
 
 /// An authenticated identity.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct User {
     pub name: String,
+    /// Empty where nothing tells two users of one name apart.
+    pub uid: String,
     pub groups: Vec<String>,
+    /// What else is known, by a key: `authentication.kubernetes.io/pod-name`.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl User {
@@ -34,16 +50,12 @@ impl User {
         Self {
             name: name.into(),
             groups: groups.iter().map(|&group| group.to_owned()).collect(),
+            ..Self::default()
         }
     }
 
-    /// The apiserver itself.
+    /// The apiserver itself; it asks before there are any roles.
     pub fn apiserver() -> Self {
-        Self::new("system:apiserver", &[])
-    }
-
-    /// The apiserver where it acts on any object: on those of kinds that users define.
-    pub(crate) fn system() -> Self {
         Self::new("system:apiserver", &[MASTERS])
     }
 
@@ -65,5 +77,14 @@ impl User {
     /// True for a member of a group.
     pub fn is_in(&self, group: &str) -> bool {
         self.groups.iter().any(|own| own == group)
+    }
+
+    /// The same as a member of a group.
+    #[must_use]
+    pub(crate) fn within(mut self, group: &str) -> Self {
+        if !self.is_in(group) {
+            self.groups.push(group.to_owned());
+        }
+        self
     }
 }

@@ -1,6 +1,7 @@
-//! The objects that every cluster has: four namespaces, the `kubernetes` Service and its endpoint.
+//! The objects that every cluster has: the default roles, four namespaces, the `kubernetes` Service and
+//! its endpoint.
 //!
-//! Creates what is missing and corrects the endpoint, at start and then every few seconds, through the
+//! Roles first, and once ([`crate::auth::rbac::bootstrap`]): nobody may do anything without them. Then creates what is missing and corrects the endpoint, at start and then every few seconds, through the
 //! API like anyone else. Never changes what a user added to these objects.
 
 use std::{sync::Arc, time::Duration};
@@ -10,7 +11,13 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{Config, state::Server};
+use crate::{
+    auth::rbac,
+    server::{
+        Config,
+        state::{Server, Stage},
+    },
+};
 
 /// How often the objects are looked after, as Kubernetes does it.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -22,10 +29,18 @@ const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslice
 
 /// Looks after the objects until `stop`.
 pub(crate) async fn run(client: Client, server: &Arc<Server>, stop: CancellationToken) {
+    while let Err(error) = rbac::bootstrap::ensure(&server.cache, server.now()).await {
+        tracing::warn!(%error, "the default roles are not there yet");
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+    server.bootstrapped.send_replace(Stage::Roles);
     loop {
         let pause = match ensure(&client, &server.config).await {
             Ok(()) => {
-                server.bootstrapped.send_replace(true);
+                server.bootstrapped.send_replace(Stage::Ready);
                 INTERVAL
             }
             Err(error) => {

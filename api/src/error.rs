@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use store::{Revision, StoreError};
 
 use crate::{
+    auth::{Attributes, Decision, User, authorizer::Target},
     field::{FieldError, FieldErrors},
     kinds::Names,
 };
@@ -64,11 +65,70 @@ impl Subject {
     }
 }
 
+/// What the authorizer refused: of a resource, or of a path if that is empty.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Denial {
+    group: String,
+    /// Plural, without a subresource.
+    resource: String,
+    name: String,
+    message: String,
+}
+
+impl Denial {
+    /// The refusal of a question, in Kubernetes' words.
+    pub(crate) fn of(asked: &Attributes<'_>, user: &User, decision: &Decision) -> Self {
+        let mut message = asked.refusal(user);
+        if !decision.reason.is_empty() {
+            message.push_str(": ");
+            message.push_str(&decision.reason);
+        }
+        match asked.target {
+            Target::Path(_) => Self {
+                message,
+                ..Self::default()
+            },
+            Target::Resource(resource) => Self {
+                group: resource.group.to_owned(),
+                resource: resource.resource.to_owned(),
+                name: resource.name.to_owned(),
+                message,
+            },
+        }
+    }
+
+    fn qualified(&self) -> String {
+        match self.group.as_str() {
+            "" => self.resource.clone(),
+            group => format!("{}.{group}", self.resource),
+        }
+    }
+}
+
+impl std::fmt::Display for Denial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let message = &self.message;
+        match (self.resource.as_str(), self.name.as_str()) {
+            ("", _) => write!(f, "forbidden: {message}"),
+            (_, "") => write!(f, "{} is forbidden: {message}", self.qualified()),
+            (_, name) => write!(f, "{} {name:?} is forbidden: {message}", self.qualified()),
+        }
+    }
+}
+
+impl From<Denial> for Error {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(Box::new(denial))
+    }
+}
+
 /// Why a request failed, by what the client does next.
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
     #[error("Unauthorized")]
     Unauthorized,
+    #[error("{0}")]
+    Denied(Box<Denial>),
     #[error("{} is forbidden: {message}", object_text(subject))]
     Forbidden {
         subject: Subject,
@@ -104,8 +164,13 @@ pub enum Error {
     UnsupportedMediaType(String),
     #[error("Request entity too large: limit is {limit}")]
     TooLarge { limit: usize },
-    #[error("{0}")]
-    Expired(String),
+    /// What is asked for is not kept any more.
+    #[error("{message}")]
+    Expired {
+        message: String,
+        /// The `continue` token that a list goes on with from another state, if it is a list's.
+        next: Option<String>,
+    },
     #[error("Too large resource version: {asked}, current: {current}")]
     FutureRevision { asked: Revision, current: Revision },
     #[error("Too many requests, please try again later.")]
@@ -179,7 +244,7 @@ impl Error {
     pub fn code(&self) -> StatusCode {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::Denied(_) | Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::NoSuchPath | Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::AlreadyExists(_) | Self::Conflict { .. } => StatusCode::CONFLICT,
@@ -188,7 +253,7 @@ impl Error {
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Expired(_) => StatusCode::GONE,
+            Self::Expired { .. } => StatusCode::GONE,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Timeout | Self::FutureRevision { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -202,7 +267,7 @@ impl Error {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unauthorized => "Unauthorized",
-            Self::Forbidden { .. } => "Forbidden",
+            Self::Denied(_) | Self::Forbidden { .. } => "Forbidden",
             Self::NoSuchPath | Self::NotFound(_) => "NotFound",
             Self::MethodNotAllowed => "MethodNotAllowed",
             Self::AlreadyExists(_) => "AlreadyExists",
@@ -212,7 +277,7 @@ impl Error {
             Self::NotAcceptable => "NotAcceptable",
             Self::UnsupportedMediaType(_) => "UnsupportedMediaType",
             Self::TooLarge { .. } => "RequestEntityTooLarge",
-            Self::Expired(_) => "Expired",
+            Self::Expired { .. } => "Expired",
             Self::TooManyRequests => "TooManyRequests",
             Self::Timeout | Self::FutureRevision { .. } => "Timeout",
             Self::Unavailable { .. } => "ServiceUnavailable",
@@ -237,6 +302,15 @@ impl Error {
                 subject.details(subject.resource)
             }
             Self::Invalid { subject, .. } => subject.details(subject.kind),
+            Self::Denied(denial) => [
+                ("name", &denial.name),
+                ("group", &denial.group),
+                ("kind", &denial.resource),
+            ]
+            .into_iter()
+            .filter(|(_, text)| !text.is_empty())
+            .map(|(key, text)| (key.to_owned(), text.clone().into()))
+            .collect(),
             _ => Map::new(),
         };
         let causes: Vec<Value> = match self {
@@ -272,6 +346,12 @@ impl Error {
             "reason": self.reason(),
             "code": self.code().as_u16(),
         });
+        if let Self::Expired {
+            next: Some(next), ..
+        } = self
+        {
+            status["metadata"]["continue"] = next.as_str().into();
+        }
         let details = self.details();
         if !details.is_empty() {
             status["details"] = Value::Object(details);
@@ -319,7 +399,10 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Compacted { asked, floor } => {
-                Self::Expired(format!("too old resource version: {asked} ({floor})"))
+Self::Expired {
+                message: format!("too old resource version: {asked} ({floor})"),
+                next: None,
+            }
             }
             StoreError::Future { asked, current } => Self::FutureRevision { asked, current },
             StoreError::Unavailable { .. } => Self::Unavailable {

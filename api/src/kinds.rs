@@ -4,6 +4,7 @@
 //! Beside the kinds: `value`, `write`, `check` and `column` are what they share;
 //! `not_acted_on` is the table of fields that are kept but have no effect yet.
 
+mod address;
 pub(crate) mod apiextensions;
 mod autoscaling;
 pub(crate) mod check;
@@ -16,15 +17,19 @@ mod event;
 mod events;
 mod lease;
 mod namespace;
+mod networking;
 mod node;
 mod not_acted_on;
-mod pod;
+pub(crate) mod pod;
+mod rbac;
 mod replica_set;
+mod review;
 mod secret;
 mod service;
 mod service_account;
+mod storage;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod value;
 pub(crate) mod version;
 pub(crate) mod write;
@@ -80,6 +85,9 @@ pub enum Subresource {
     Binding,
     Eviction,
     Finalize,
+    /// What the object itself serves over HTTP.
+    Proxy,
+    Token,
 }
 
 impl Subresource {
@@ -92,6 +100,8 @@ impl Subresource {
             Self::Binding => "binding",
             Self::Eviction => "eviction",
             Self::Finalize => "finalize",
+            Self::Proxy => "proxy",
+            Self::Token => "token",
         }
     }
 
@@ -100,7 +110,8 @@ impl Subresource {
         match self {
             Self::Status | Self::Scale => &["get", "patch", "update"],
             Self::Log => &["get"],
-            Self::Binding | Self::Eviction => &["create"],
+            Self::Binding | Self::Eviction | Self::Token => &["create"],
+            Self::Proxy => &["create", "delete", "get", "patch", "update"],
             Self::Finalize => &["update"],
         }
     }
@@ -108,7 +119,7 @@ impl Subresource {
     /// Group, version, kind and definition of what is sent, where it is not the object itself.
     pub fn own_kind(self) -> Option<[&'static str; 4]> {
         match self {
-            Self::Status | Self::Log | Self::Finalize => None,
+            Self::Status | Self::Log | Self::Finalize | Self::Proxy => None,
             Self::Scale => Some([
                 "autoscaling",
                 "v1",
@@ -117,6 +128,12 @@ impl Subresource {
             ]),
             Self::Binding => Some(["", "v1", "Binding", "io.k8s.api.core.v1.Binding"]),
             Self::Eviction => Some(["policy", "v1", "Eviction", "io.k8s.api.policy.v1.Eviction"]),
+            Self::Token => Some([
+                "authentication.k8s.io",
+                "v1",
+                "TokenRequest",
+                "io.k8s.api.authentication.v1.TokenRequest",
+            ]),
         }
     }
 }
@@ -179,6 +196,11 @@ pub trait Kind: Send + Sync + 'static {
     /// Where its `scale` subresource finds numbers and selector.
     fn scale_paths(&self) -> &ScalePaths {
         &ScalePaths::BUILTIN
+    }
+
+    /// False for a kind that is answered at its creation and never kept.
+    fn is_stored(&self) -> bool {
+        true
     }
 
     /// Subresources that it serves.
@@ -356,8 +378,29 @@ impl Registry {
                 Arc::new(autoscaling::HorizontalPodAutoscalerV1),
                 Arc::new(lease::Lease),
                 Arc::new(endpoint_slice::EndpointSlice),
+                Arc::new(review::TOKEN),
+                Arc::new(review::SELF),
+                Arc::new(review::ACCESS),
+                Arc::new(review::LOCAL_ACCESS),
+                Arc::new(review::SELF_ACCESS),
+                Arc::new(review::SELF_RULES),
+                Arc::new(networking::ingress_class::IngressClass),
+                Arc::new(networking::ingress::Ingress),
+                Arc::new(networking::ip_address::IpAddress),
+                Arc::new(networking::network_policy::NetworkPolicy),
+                Arc::new(networking::service_cidr::ServiceCidr),
                 Arc::new(events::Event),
                 Arc::new(apiextensions::CustomResourceDefinition),
+                Arc::new(rbac::binding::ClusterRoleBinding),
+                Arc::new(rbac::role::ClusterRole),
+                Arc::new(rbac::binding::RoleBinding),
+                Arc::new(rbac::role::Role),
+                Arc::new(storage::csi_driver::CsiDriver),
+                Arc::new(storage::csi_node::CsiNode),
+                Arc::new(storage::csi_storage_capacity::CsiStorageCapacity),
+                Arc::new(storage::storage_class::StorageClass),
+                Arc::new(storage::volume_attachment::VolumeAttachment),
+                Arc::new(storage::volume_attributes_class::VolumeAttributesClass),
             ],
         }
     }

@@ -14,6 +14,7 @@
 //! - `accept`: media ranges that a client would take. Pure.
 //! - [`catalog`]: which kinds are served now. [`discovery`], [`openapi`]: what clients ask about them.
 //! - `verbs`, `subresources`: get, list, watch, create, update, patch, delete; written once.
+//! - `reviews`: questions put as objects: who may, who am I.
 //! - [`admission`], [`auth`], [`error`], [`server`]: around every request.
 //! - [`codec`]: between what is stored and what clients get. [`object`]: metadata accessors. Pure.
 //! - [`proxy`]: the way to a node. `webhook_client`: the way to a webhook. [`serve`]: the TLS listener. `bootstrap`: a cluster's first
@@ -37,6 +38,7 @@ pub mod object;
 pub mod openapi;
 pub mod proxy;
 pub mod quantity;
+mod reviews;
 pub mod schema;
 pub mod selector;
 pub mod serve;

@@ -46,6 +46,33 @@ pub(crate) fn subdomain_problems(text: &str) -> Vec<String> {
     problems
 }
 
+/// A name that may stand for all the subdomains of one: `*.example.com`.
+pub(crate) fn wildcard_problems(text: &str) -> Vec<String> {
+    let mut problems = too_long(text, 253);
+    let rest = text.strip_prefix("*.");
+    if !rest.is_some_and(|rest| rest.split('.').all(is_label)) {
+        problems.push(
+            "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, \
+             which must consist of lower case alphanumeric characters, '-' or '.' and end with an \
+             alphanumeric character (e.g. '*.example.com', regex used for validation is \
+             '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+                .to_owned(),
+        );
+    }
+    problems
+}
+
+/// A name that only has to fit into a path: `system:node`.
+pub(crate) fn segment_problems(text: &str) -> Vec<String> {
+    if [".", ".."].contains(&text) {
+        return vec![format!("may not be '{text}'")];
+    }
+    let unfit = ['/', '%'].into_iter().filter(|unfit| text.contains(*unfit));
+    unfit
+        .map(|unfit| format!("may not contain '{unfit}'"))
+        .collect()
+}
+
 /// The key of a label or an annotation, or a finalizer: an optional subdomain and a slash, then a name.
 pub(crate) fn qualified_problems(key: &str) -> Vec<String> {
     const NAME: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and \
@@ -85,18 +112,6 @@ pub(crate) fn qualified_problems(key: &str) -> Vec<String> {
         problems.push(format!("name part {NAME}"));
     }
     problems
-}
-
-/// A name that stands in a path, and obeys no other rule.
-pub(crate) fn segment_problems(name: &str) -> Vec<String> {
-    if matches!(name, "." | "..") {
-        return vec![format!("may not be '{name}'")];
-    }
-    ["/", "%"]
-        .iter()
-        .filter(|refused| name.contains(**refused))
-        .map(|refused| format!("may not contain '{refused}'"))
-        .collect()
 }
 
 /// A label's value; empty is fine.

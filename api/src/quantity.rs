@@ -59,6 +59,33 @@ impl Quantity {
         divide(self.nanos, NANOS)
     }
 
+    /// The sum, written as this one is, or as the other if this one is nothing. Beyond what can be
+    /// held it ends there.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            nanos: self.nanos.saturating_add(other.nanos),
+            format: if self.nanos == 0 { other } else { self }.format,
+        }
+    }
+
+    /// The difference, written as [`Self::plus`] writes the sum.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        self.plus(Self {
+            nanos: other.nanos.saturating_neg(),
+            ..other
+        })
+    }
+
+    /// A whole number.
+    pub fn whole(number: u32) -> Self {
+        Self {
+            nanos: i128::from(number) * NANOS,
+            format: Format::Decimal,
+        }
+    }
+
     /// True if there is no fraction.
     pub fn is_whole(&self) -> bool {
         self.nanos % NANOS == 0

@@ -5,11 +5,12 @@
 //! - [`gate`]: authentication, bounds and deadlines, before anything else.
 //! - [`path`]: which resource a path is about.
 //! - [`resources`]: from a path to the verb that answers.
-//! - [`health`]: `/healthz`, `/livez`, `/readyz`.
+//! - [`health`]: `/healthz`, `/livez`, `/readyz`. [`oidc`]: the keys that verify tokens.
 
 pub(crate) mod conversion;
 mod gate;
 pub(crate) mod health;
+mod oidc;
 pub(crate) mod path;
 pub(crate) mod resources;
 pub(crate) mod state;
@@ -22,8 +23,8 @@ use store::Cache;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::ServiceRange,
-    auth::{Authorizer, StaticToken, User, rules},
+    admission::{ServiceRange, quota::ledger},
+    auth::{Issuer, StaticToken, User},
     bootstrap,
     catalog::Catalog,
     custom, discovery, expiry,
@@ -31,7 +32,7 @@ use crate::{
     openapi,
     proxy::NodeProxy,
 };
-use state::Server;
+use state::{Server, Stage};
 
 /// Bounds on what requests may cost.
 #[derive(Clone, Debug)]
@@ -66,6 +67,8 @@ pub struct Config {
     pub advertised: SocketAddr,
     /// Bearer tokens and their holders.
     pub tokens: Vec<StaticToken>,
+    /// Signs and reads the tokens of ServiceAccounts.
+    pub issuer: Issuer,
     pub limits: Limits,
 }
 
@@ -87,10 +90,9 @@ impl Apiserver {
         node_proxy: Arc<dyn NodeProxy>,
         config: Config,
     ) -> Self {
-        let authorizer: Arc<dyn Authorizer> = Arc::new(rules::Fixed);
         let catalog = Catalog::new(&registry);
         let documents = discovery::router(catalog.clone()).merge(openapi::router(catalog.clone()));
-        let server = Server::new(cache, catalog, node_proxy, authorizer, config);
+        let server = Server::new(cache, catalog, node_proxy, config);
         server.refresh();
         Self {
             documents,
@@ -102,6 +104,7 @@ impl Apiserver {
     pub fn router(&self) -> Router {
         Router::new()
             .merge(health::router())
+            .merge(oidc::router())
             .fallback(resources::serve)
             .with_state(self.server.clone())
             .merge(self.documents.clone())
@@ -117,22 +120,33 @@ impl Apiserver {
         kube::Client::new(self.router().layer(Extension(user)), "default")
     }
 
-    /// Returns once the objects that every cluster has are there; [`Apiserver::run`] makes them.
-    pub async fn ready(&self) {
-        let mut bootstrapped = self.server.bootstrapped.subscribe();
-        // The sender lives as long as `self`.
-        let _ = bootstrapped.wait_for(|done| *done).await;
+    /// Returns once the default roles are there, without which only members of `system:masters` may do
+    /// anything; [`Apiserver::run`] makes them.
+    pub async fn authorizing(&self) {
+        self.reach(Stage::Roles).await;
     }
 
-    /// Keeps the objects that every cluster has as they must be, serves what definitions define, and removes Events whose time is
-    /// over, until `stop`.
+    /// Returns once the objects that every cluster has are there; [`Apiserver::run`] makes them.
+    pub async fn ready(&self) {
+        self.reach(Stage::Ready).await;
+    }
+
+    async fn reach(&self, wanted: Stage) {
+        let mut bootstrapped = self.server.bootstrapped.subscribe();
+        // The sender lives as long as `self`.
+        let _ = bootstrapped.wait_for(|stage| *stage >= wanted).await;
+    }
+
+    /// Keeps the objects that every cluster has as they must be, serves what definitions define, and
+    /// removes Events whose time is over, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let client = self.client(User::apiserver());
         tokio::join!(
             bootstrap::run(client.clone(), &self.server, stop.clone()),
             custom::follow::run(&self.server, stop.clone()),
-            custom::controller::run(self.client(User::system()), &self.server, stop.clone()),
-            expiry::run(client, &self.server, stop),
+            custom::controller::run(client.clone(), &self.server, stop.clone()),
+            expiry::run(client, &self.server, stop.clone()),
+            ledger::run(&self.server, stop),
         );
     }
 

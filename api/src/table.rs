@@ -29,28 +29,19 @@ impl IncludeObject {
     }
 }
 
-/// A table with a row for each object; `list_meta` is the list's `metadata`.
-pub fn render(
-    kind: &dyn Kind,
-    objects: &[Value],
-    list_meta: Value,
-    include: IncludeObject,
-    now: Timestamp,
-) -> Value {
-    let rows: Vec<_> = objects
-        .iter()
-        .map(|object| row(kind, object, include, now))
-        .collect();
+/// A table without rows; `list_meta` is the list's `metadata`.
+pub fn empty(kind: &dyn Kind, list_meta: Value) -> Value {
     json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": if list_meta.is_null() { Value::Object(Map::new()) } else { list_meta },
         "columnDefinitions": kind.column_definitions(),
-        "rows": rows,
+        "rows": [],
     })
 }
 
-fn row(kind: &dyn Kind, object: &Value, include: IncludeObject, now: Timestamp) -> Value {
+/// An object's row.
+pub fn row(kind: &dyn Kind, object: &Value, include: IncludeObject, now: Timestamp) -> Value {
     let mut row = json!({ "cells": kind.cells(object, now) });
     match include {
         IncludeObject::None => {}
@@ -81,15 +72,10 @@ mod tests {
             .expect("it is built in");
         let object = json!({ "metadata": { "name": "a" }, "data": { "k": "v" } });
         let table = |include| {
-            let objects = [object.clone()];
-            let meta = json!({ "resourceVersion": "7" });
-            render(
-                kind.as_ref(),
-                &objects,
-                meta,
-                include,
-                Timestamp::UNIX_EPOCH,
-            )
+            let mut table = empty(kind.as_ref(), json!({ "resourceVersion": "7" }));
+            let row = row(kind.as_ref(), &object, include, Timestamp::UNIX_EPOCH);
+            table["rows"] = json!([row]);
+            table
         };
         expect![[r#"{"apiVersion":"meta.k8s.io/v1","columnDefinitions":[{"description":"Name of the object, unique among its kind in its namespace","format":"name","name":"Name","priority":0,"type":"string"},{"description":"How many entries it has","format":"","name":"Data","priority":0,"type":"integer"},{"description":"Time since the object was created","format":"","name":"Age","priority":0,"type":"string"}],"kind":"Table","metadata":{"resourceVersion":"7"},"rows":[{"cells":["a",1,"<unknown>"]}]}"#]]
         .assert_eq(&table(IncludeObject::None).to_string());

@@ -1,9 +1,10 @@
 //! What can be done with objects: each verb written once, for every kind.
 //!
 //! Reading order:
-//! - [`call`], [`query`], [`accept`], [`answer`]: a request and its answer.
+//! - [`call`], [`query`], [`accept`], [`answer`] with its [`payload`]: a request and its answer.
 //! - [`decode`]: bodies to checked objects. [`metadata`]: what every object has.
-//! - [`get`], [`list`], [`watch`] over [`filter`] and [`view`].
+//! - [`get`], [`list`], [`watch`] over [`options`], [`filter`] and [`view`]; [`token`] leads from page
+//!   to page.
 //! - [`create`]; [`change`] and its callers [`update`], [`patch`]; [`delete`], [`deletecollection`].
 //!
 //! Every write is a compare-and-swap: read, change, check, commit; again if somebody was faster.
@@ -20,8 +21,11 @@ pub(crate) mod filter;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod metadata;
+pub(crate) mod options;
 pub(crate) mod patch;
+pub(crate) mod payload;
 pub(crate) mod query;
+pub(crate) mod token;
 pub(crate) mod update;
 pub(crate) mod view;
 pub(crate) mod watch;

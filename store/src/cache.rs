@@ -4,10 +4,11 @@
 //! writer. Never answers a read that must be consistent before it has caught up with the store.
 
 //!
-//! Inside: [`tables`] is the state and its rings, without IO; [`feed`] brings the history in;
-//! [`watcher`] hands it out.
+//! Inside: [`tables`] is the state and its rings, without IO, and [`lanes`] the rings of its parts;
+//! [`feed`] brings the history in; [`watcher`] hands it out.
 
 mod feed;
+mod lanes;
 mod tables;
 mod watcher;
 
@@ -31,6 +32,7 @@ use crate::{
     Commit, Entry, Group, Key, ResourceKey, Revision, Store, StoreError, WriteHandle, Writer,
     writer::stopped,
 };
+pub use lanes::Scope;
 use tables::Tables;
 pub use watcher::Watcher;
 
@@ -80,6 +82,63 @@ pub struct Snapshot {
     pub revision: Revision,
     /// In key order.
     pub items: Vec<Arc<Item>>,
+}
+
+/// Some objects of a resource's consistent state, in key order.
+#[derive(Clone, Debug)]
+pub struct Portion {
+    pub revision: Revision,
+    pub items: Vec<Arc<Item>>,
+    /// True if objects that match follow.
+    pub more: bool,
+    /// Objects that follow the last of the items, whether or not they match; counted if there are
+    /// `more`.
+    pub remaining: usize,
+}
+
+impl Portion {
+    fn empty(revision: Revision) -> Self {
+        Self {
+            revision,
+            items: Vec::new(),
+            more: false,
+            remaining: 0,
+        }
+    }
+
+    /// The first of a state's objects that match.
+    fn cut<'i>(
+        revision: Revision,
+        state: impl Iterator<Item = &'i Arc<Item>>,
+        limit: usize,
+        matches: impl Fn(&Item) -> bool,
+    ) -> Self {
+        let mut portion = Self::empty(revision);
+        for item in state {
+            let room = portion.items.len() < limit;
+            if room && matches(item) {
+                portion.items.push(item.clone());
+                portion.remaining = 0;
+            } else {
+                portion.more |= !room && !portion.more && matches(item);
+                portion.remaining += 1;
+            }
+        }
+        portion
+    }
+}
+
+/// Which objects a reader wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Range<'a> {
+    pub resource: &'a ResourceKey,
+    pub namespace: Option<&'a str>,
+    /// The state that is wanted; `None`: the one that the cache has.
+    pub at: Option<Revision>,
+    /// The text of the key that they come after.
+    pub after: Option<&'a str>,
+    /// How many at most.
+    pub limit: usize,
 }
 
 /// Bounds of the cache.
@@ -233,28 +292,73 @@ impl Cache {
         at: Revision,
     ) -> Result<Snapshot, StoreError> {
         self.reach(at).await?;
-        if let Some(items) = self.shared.tables().list_at(resource, namespace, at) {
-            return Ok(Snapshot {
-                revision: at,
-                items,
-            });
-        }
-        let prefix = resource.prefix(namespace);
-        let entries = list_all(&self.shared.store, &prefix, at).await?;
-        let items = entries
-            .into_iter()
-            .map(|entry| Arc::new(self.shared.item(entry)))
-            .collect();
+        let found = self.shared.tables().list_at(resource, namespace, at);
+        let items = match found {
+            Some(items) => items,
+            None => self.past(&resource.prefix(namespace), None, at).await?,
+        };
         Ok(Snapshot {
             revision: at,
             items,
         })
     }
 
+    /// The first objects of a range that match, without waiting if no revision is named.
+    pub async fn portion(
+        &self,
+        range: Range<'_>,
+        matches: impl Fn(&Item) -> bool,
+    ) -> Result<Portion, StoreError> {
+        if let Some(at) = range.at {
+            self.reach(at).await?;
+        }
+        let prefix = range.resource.prefix(range.namespace);
+        let found =
+            self.shared
+                .tables()
+                .portion(&prefix, range.at, range.after, range.limit, &matches);
+        if let Some(portion) = found {
+            return Ok(portion);
+        }
+        let at = range.at.unwrap_or(self.revision());
+        let items = self.past(&prefix, range.after, at).await?;
+        Ok(Portion::cut(at, items.iter(), range.limit, matches))
+    }
+
+    /// Objects as the store's history has them.
+    async fn past(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        at: Revision,
+    ) -> Result<Vec<Arc<Item>>, StoreError> {
+        let after = after.filter(|after| after.starts_with(prefix));
+        let entries = list_all(&self.shared.store, prefix, after.and_then(Key::parse), at).await?;
+        let items = entries.into_iter();
+        Ok(items
+            .map(|entry| Arc::new(self.shared.item(entry)))
+            .collect())
+    }
+
+    /// How many objects each resource has.
+    pub fn counts(&self) -> Vec<(ResourceKey, usize)> {
+        self.shared.tables().counts()
+    }
+
     /// Follows a resource from a revision on. `Compacted` if the changes since then are not all in
     /// memory; `Future` if the cache has not reached it.
     pub fn watch(&self, resource: &ResourceKey, after: Revision) -> Result<Watcher, StoreError> {
-        Watcher::new(self.shared.clone(), resource, after)
+        self.watch_scope(resource, Scope::All, after)
+    }
+
+    /// Follows a part of a resource: changes of the rest cost this watcher nothing.
+    pub fn watch_scope(
+        &self,
+        resource: &ResourceKey,
+        scope: Scope,
+        after: Revision,
+    ) -> Result<Watcher, StoreError> {
+        Watcher::new(self.shared.clone(), resource, scope, after)
     }
 
     /// Commits a group together with others that wait. When it answers `Done`, the cache has it.
@@ -329,15 +433,17 @@ impl Shared {
     }
 }
 
-/// Everything under a prefix as it was at a revision.
+/// Everything under a prefix and after a key as it was at a revision.
 async fn list_all(
     store: &Arc<dyn Store>,
     prefix: &str,
+    start: Option<Key>,
     at: Revision,
 ) -> Result<Vec<Entry>, StoreError> {
     let mut entries: Vec<Entry> = Vec::new();
     loop {
         let after = entries.last().map(|entry| entry.key.clone());
+        let after = after.or_else(|| start.clone());
         let page = store.list(prefix, Some(at), after.as_ref(), PAGE).await?;
         let last = !page.more || page.entries.is_empty();
         entries.extend(page.entries);

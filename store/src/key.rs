@@ -73,8 +73,13 @@ impl Key {
 
     /// The prefix that every key of its resource shares: `apps/deployments/`.
     pub fn resource_prefix(&self) -> &str {
-        let end = self.0.match_indices('/').nth(1).map_or(0, |(at, _)| at + 1);
-        &self.0[..end]
+        Self::resource_prefix_of(&self.0)
+    }
+
+    /// The same of a key's text or the beginning of one.
+    pub(crate) fn resource_prefix_of(text: &str) -> &str {
+        let end = text.match_indices('/').nth(1).map_or(0, |(at, _)| at + 1);
+        &text[..end]
     }
 
     /// Empty for a cluster-scoped object.

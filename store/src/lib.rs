@@ -19,7 +19,9 @@ pub mod key;
 pub mod memory;
 pub mod writer;
 
-pub use cache::{Cache, CacheConfig, Decode, Decoded, Event, Item, Snapshot, Watcher};
+pub use cache::{
+    Cache, CacheConfig, Decode, Decoded, Event, Item, Portion, Range, Scope, Snapshot, Watcher,
+};
 pub use contract::{
     Change, Commit, Entry, Expect, Group, Op, Page, Revision, Store, StoreError, Token,
 };

@@ -1,11 +1,15 @@
-//! What all `wk` processes of a cluster share: its certificate authority, kept in the store.
+//! What all `wk` processes of a cluster share: its certificate authority and the key that signs the tokens
+//! of ServiceAccounts, kept in the store.
 //!
-//! Reads and writes one key of the store, before any component runs. Leaf certificates are this
+//! Reads and writes one key of the store for each, before any component runs. Leaf certificates are this
 //! process' own and live in its data directory.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use api::auth::SigningKey;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::{Serialize, de::DeserializeOwned};
 use store::{Commit, Expect, Group, Op, ResourceKey, Store, Token};
 
 use crate::{
@@ -15,14 +19,35 @@ use crate::{
 
 /// Finds the cluster's authority, or makes it; of several processes that start at once, one wins.
 pub(crate) async fn authority(store: &dyn Store, today: jiff::civil::Date) -> Result<Pair> {
-    let key = ResourceKey::new("wk.internal", "authorities").key("", "cluster");
+    shared(store, "cluster", || pki::new_authority(today))
+        .await
+        .context("find the cluster's CA")
+}
+
+/// Finds the key that signs tokens, or makes it.
+pub(crate) async fn signing_key(store: &dyn Store) -> Result<SigningKey> {
+    let kept = shared(store, "service-accounts", || {
+        let key = SigningKey::generate().context("make a signing key")?;
+        Ok(STANDARD.encode(key))
+    });
+    let kept = kept.await.context("find the key that signs tokens")?;
+    let key = STANDARD.decode(kept).context("decode the signing key")?;
+    SigningKey::read(&key).context("read the signing key")
+}
+
+/// A secret that the processes of a cluster share, as it is in the store or made now.
+async fn shared<T: Serialize + DeserializeOwned>(
+    store: &dyn Store,
+    name: &str,
+    make: impl Fn() -> Result<T>,
+) -> Result<T> {
+    let key = ResourceKey::new("wk.internal", "authorities").key("", name);
     for _ in 0..3 {
-        if let Some(entry) = store.get(&key).await.context("read the cluster's CA")? {
-            return serde_json::from_slice(&entry.value)
-                .context("the cluster's CA in the store cannot be read");
+        if let Some(entry) = store.get(&key).await.context("read it from the store")? {
+            return serde_json::from_slice(&entry.value).context("it cannot be read");
         }
-        let made = pki::new_authority(today)?;
-        let value = serde_json::to_vec(&made).context("encode the CA")?.into();
+        let made = make()?;
+        let value = serde_json::to_vec(&made).context("encode it")?.into();
         let group = Group {
             ops: vec![Op::Put {
                 key: key.clone(),
@@ -33,12 +58,12 @@ pub(crate) async fn authority(store: &dyn Store, today: jiff::civil::Date) -> Re
         let commits = store
             .write(Token(rand::random()), &[group])
             .await
-            .context("store the cluster's CA")?;
+            .context("store it")?;
         if let [Commit::Done(_)] = commits.as_slice() {
             return Ok(made);
         }
     }
-    bail!("the cluster's CA could not be stored: other processes keep changing it")
+    bail!("it could not be stored: other processes keep changing it")
 }
 
 /// Keeps a data directory with the cluster that used it first: its pods, images and certificates are

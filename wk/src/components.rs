@@ -36,6 +36,8 @@ use crate::{
 
 const ADMIN: &str = "wk-admin";
 const NODELET_PORT: u16 = 10250;
+/// Who signs the tokens of ServiceAccounts, and whom they are for unless they say otherwise.
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// How long the API may take to become ready.
 const READY: Duration = Duration::from_secs(60);
 
@@ -74,6 +76,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         .port();
     let (store, objects) = open_store(up.database.as_deref(), data).await?;
     let ca = cluster::authority(store.as_ref(), today).await?;
+    let signing_key = cluster::signing_key(store.as_ref()).await?;
     let certificates = Certificates::issue(
         &ca,
         &data.path("pki"),
@@ -104,6 +107,10 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         service_range: ranges.services.parse().expect("a constant range"),
         advertised: SocketAddr::new(advertised(up.listen.ip(), node_ip), port),
         tokens,
+        issuer: api::auth::Issuer {
+            url: ISSUER.to_owned(),
+            key: signing_key,
+        },
         limits: api::server::Limits::default(),
     };
     let apiserver = Apiserver::new(cache, registry, nodelets.clone(), config);
@@ -120,6 +127,10 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         bootstrap.run(stop).await;
         Ok(())
     });
+    // Until there are roles, the components below may do nothing.
+    tokio::time::timeout(READY, apiserver.authorizing())
+        .await
+        .context("the API did not become ready")?;
 
     // The control plane.
     let election = up.database.is_some().then(|| Election {

@@ -35,7 +35,10 @@ fn parse(text: &str) -> Result<Vec<StaticToken>> {
             .unwrap_or_default();
         tokens.push(StaticToken {
             token: token.clone(),
-            user: User::new(user.clone(), &groups),
+            user: User {
+                uid: rest.first().cloned().unwrap_or_default(),
+                ..User::new(user.clone(), &groups)
+            },
         });
     }
     Ok(tokens)
@@ -65,6 +68,7 @@ mod tests {
             parse("# comment\n\ns3cret,ci,7,\"system:masters, dev\"\nplain,bob\n").unwrap();
         assert_eq!(tokens.len(), 2);
         assert_eq!(tokens[0].user.groups[..2], ["system:masters", "dev"]);
+        assert_eq!(tokens[0].user.uid, "7");
         assert_eq!(tokens[1].user.name, "bob");
     }
 

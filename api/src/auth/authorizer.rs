@@ -1,12 +1,27 @@
-//! The question that every request asks before anything is read or written.
+//! The question that every request asks before anything is read or written. Pure.
 
 use super::User;
 
-/// What someone wants to do with a resource.
+/// What someone wants to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Attributes<'a> {
-    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete` or `deletecollection`.
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`, or one that
+    /// only rules know: `impersonate`, `bind`, `escalate`, `approve`, `sign`. Of a path: the method.
     pub verb: &'a str,
+    pub target: Target<'a>,
+}
+
+/// What it is done with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target<'a> {
+    Resource(Resource<'a>),
+    /// A path that names no resource: `/metrics`.
+    Path(&'a str),
+}
+
+/// A resource, or one object of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Resource<'a> {
     pub group: &'a str,
     /// Plural, without the subresource.
     pub resource: &'a str,
@@ -18,35 +33,61 @@ pub struct Attributes<'a> {
     pub name: &'a str,
 }
 
-/// Decides. A later role-based authorizer takes the place of [`super::rules::Fixed`].
-pub trait Authorizer: Send + Sync + 'static {
-    /// True if the user may.
-    fn allows(&self, user: &User, attributes: &Attributes<'_>) -> bool;
+/// What an authorizer answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Decision {
+    pub allowed: bool,
+    /// Which binding allows it, or what kept a binding from doing so; empty if there is nothing to say.
+    pub reason: String,
 }
 
-impl Attributes<'_> {
-    /// The resource as rules name it: `pods`, `pods/status`.
-    pub fn full_resource(&self) -> String {
-        if self.subresource.is_empty() {
-            self.resource.to_owned()
-        } else {
-            format!("{}/{}", self.resource, self.subresource)
+impl<'a> Attributes<'a> {
+    /// A verb on a resource.
+    pub fn resource(verb: &'a str, resource: Resource<'a>) -> Self {
+        Self {
+            verb,
+            target: Target::Resource(resource),
+        }
+    }
+
+    /// A method on a path.
+    pub fn path(verb: &'a str, path: &'a str) -> Self {
+        Self {
+            verb,
+            target: Target::Path(path),
         }
     }
 
     /// Why the user may not, in Kubernetes' words.
     pub fn refusal(&self, user: &User) -> String {
-        let place = if self.namespace.is_empty() {
+        let resource = match self.target {
+            Target::Path(path) => {
+                return format!("User {:?} cannot {} path {path:?}", user.name, self.verb);
+            }
+            Target::Resource(resource) => resource,
+        };
+        let place = if resource.namespace.is_empty() {
             "at the cluster scope".to_owned()
         } else {
-            format!("in the namespace {:?}", self.namespace)
+            format!("in the namespace {:?}", resource.namespace)
         };
         format!(
             "User {:?} cannot {} resource {:?} in API group {:?} {place}",
             user.name,
             self.verb,
-            self.full_resource(),
-            self.group
+            resource.full(),
+            resource.group
         )
+    }
+}
+
+impl Resource<'_> {
+    /// As rules name it: `pods`, `pods/status`.
+    pub fn full(&self) -> String {
+        if self.subresource.is_empty() {
+            self.resource.to_owned()
+        } else {
+            format!("{}/{}", self.resource, self.subresource)
+        }
     }
 }

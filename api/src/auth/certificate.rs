@@ -18,6 +18,7 @@ pub fn user(der: &[u8]) -> Option<User> {
             .filter_map(|organization| organization.as_str().ok())
             .map(str::to_owned)
             .collect(),
+        ..User::default()
     })
 }
 

@@ -20,7 +20,7 @@ use crate::{
     server::state::{Resource, Server},
     verbs::{
         accept::View,
-        call::Call,
+        call::{Call, Warnings},
         delete::{DeleteOptions, remove},
         query::Query,
     },
@@ -146,13 +146,15 @@ async fn empty(server: &Arc<Server>, name: &str) -> Result<bool, Error> {
 fn call(server: &Arc<Server>, resource: &Arc<Resource>, namespace: &str) -> Call {
     Call {
         server: server.clone(),
-        user: User::system(),
+        user: User::apiserver(),
         resource: resource.clone(),
         namespace: namespace.to_owned(),
         name: String::new(),
+        subresource: "",
         query: Query::default(),
         view: View::Object,
         headers: HeaderMap::new(),
+        warnings: Warnings::default(),
         draining: CancellationToken::new(),
     }
 }

@@ -116,6 +116,7 @@ fn kind(definition: &Value, version: &Value) -> CustomKind {
         deprecation: deprecation(spec, version, &names),
         terminating: object::deleting(definition),
         rules: OnceLock::new(),
+        source: source.clone(),
         names,
     }
 }

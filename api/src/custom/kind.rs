@@ -33,6 +33,8 @@ pub struct CustomKind {
     pub(super) terminating: bool,
     /// Compiled when the first object is checked.
     pub(super) rules: OnceLock<cel::Rules>,
+    /// `openAPIV3Schema` as the definition has it, for OpenAPI.
+    pub(super) source: Value,
 }
 
 impl CustomKind {
@@ -60,6 +62,11 @@ impl CustomKind {
                 "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
             );
         }
+    }
+
+    /// `openAPIV3Schema` as the definition has it.
+    pub(crate) fn source(&self) -> &Value {
+        &self.source
     }
 
     fn has_status(&self) -> bool {

@@ -194,6 +194,7 @@ impl Reader {
             Item::Time => return self.time(payload, false),
             Item::MicroTime => return self.time(payload, true),
             Item::Json => return self.json(payload),
+            Item::Strings => return self.strings(payload).map(Some),
             Item::Message(name) => {
                 let bytes = self.block(payload)?;
                 let mut fields = match old {
@@ -321,6 +322,17 @@ impl Reader {
             return Err(DecodeError::TooDeep);
         }
         Ok(Some(value))
+    }
+
+    fn strings(&self, payload: Payload<'_>) -> Result<Value, DecodeError> {
+        let mut strings = Vec::new();
+        self.each(payload, |number, payload| {
+            if number == 1 {
+                strings.push(Value::from(text(payload)?));
+            }
+            Ok(())
+        })?;
+        Ok(strings.into())
     }
 
     fn block<'a>(&self, payload: Payload<'a>) -> Result<&'a [u8], DecodeError> {

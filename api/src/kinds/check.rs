@@ -16,6 +16,62 @@ pub(crate) fn problems(path: &Path, value: &str, problems: Vec<String>, errors: 
     }
 }
 
+/// A domain, a slash and a path, which must be there: `example.com/controller`.
+pub(crate) fn domain_path(path: &Path, value: &str, errors: &mut FieldErrors) {
+    const ALLOWED: &str = "/-._~%!$&'()*+,;=:";
+    if value.is_empty() {
+        errors.required(path, "");
+        return;
+    }
+    match value.split_once('/') {
+        Some((domain, rest)) if !domain.is_empty() && !rest.is_empty() => {
+            problems(path, domain, name::subdomain_problems(domain), errors);
+            let allowed = |c: char| c.is_ascii_alphanumeric() || ALLOWED.contains(c);
+            if !rest.chars().all(allowed) {
+                errors.invalid(
+                    path,
+                    rest,
+                    "must be a valid path (regex used for validation is \
+                     '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')",
+                );
+            }
+        }
+        _ => errors.invalid(
+            path,
+            value,
+            "must be a domain-prefixed path (such as \"acme.io/foo\")",
+        ),
+    }
+}
+
+/// A text or a list that is longer than it may be, in bytes.
+pub(crate) fn too_long(path: &Path, most: usize, errors: &mut FieldErrors) {
+    let detail = format!("may not be more than {most} bytes");
+    errors.push(path, Cause::TooLong, Value::Null, detail);
+}
+
+/// A list that has more items than it may have.
+pub(crate) fn too_many(path: &Path, has: usize, most: usize, errors: &mut FieldErrors) {
+    let detail = format!("must have at most {most} items");
+    errors.push(path, Cause::TooMany, has.into(), detail);
+}
+
+/// Amounts that must be there as quantities, none of them below zero.
+pub(crate) fn quantity(path: &Path, value: &Value, errors: &mut FieldErrors) {
+    match plain(value).parse::<Quantity>() {
+        Err(_) => errors.invalid(
+            path,
+            value.clone(),
+            "quantities must match the regular expression \
+             '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
+        Ok(_) if plain(value).starts_with('-') => {
+            errors.invalid(path, plain(value), "must be greater than or equal to 0");
+        }
+        Ok(_) => {}
+    }
+}
+
 /// A number that may be absent but not below zero.
 pub(crate) fn not_negative(path: &Path, value: &Value, errors: &mut FieldErrors) {
     if value.as_i64().is_some_and(|number| number < 0) {

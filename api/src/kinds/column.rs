@@ -37,6 +37,13 @@ pub(crate) const NAME: Column = Column {
 /// Time since the object was created.
 pub(crate) const AGE: Column = shown("Age", "Time since the object was created");
 
+/// When the object was created: the second of the two columns that kinds without columns of their
+/// own have in Kubernetes.
+pub(crate) const CREATED: Column = Column {
+    r#type: "date",
+    ..shown("Created At", "When the object was created")
+};
+
 /// A column that is always shown.
 pub(crate) const fn shown(name: &'static str, description: &'static str) -> Column {
     Column {
@@ -52,6 +59,14 @@ pub(crate) const fn shown(name: &'static str, description: &'static str) -> Colu
 pub(crate) const fn count(name: &'static str, description: &'static str) -> Column {
     Column {
         r#type: "integer",
+        ..shown(name, description)
+    }
+}
+
+/// A column of yes and no.
+pub(crate) const fn truth(name: &'static str, description: &'static str) -> Column {
+    Column {
+        r#type: "boolean",
         ..shown(name, description)
     }
 }
@@ -72,6 +87,11 @@ pub(crate) fn name(object: &Value) -> Value {
 /// The cell of [`AGE`].
 pub(crate) fn age(object: &Value, now: Timestamp) -> Value {
     since(part(object, "/metadata/creationTimestamp"), now).into()
+}
+
+/// The cell of [`CREATED`].
+pub(crate) fn created(object: &Value) -> Value {
+    text(object, "/metadata/creationTimestamp").into()
 }
 
 /// The text, or `<none>`.

@@ -8,7 +8,7 @@ use super::{
     value::{each, fill, fill_text, items, number, part, present, text},
 };
 use crate::{
-    field::{Cause, FieldErrors, Path},
+    field::{FieldErrors, Path},
     name,
 };
 
@@ -119,12 +119,7 @@ fn validate_endpoints(object: &Value, errors: &mut FieldErrors) {
     let path = Path::root("endpoints");
     let endpoints = items(object, "/endpoints");
     if endpoints.len() > 1000 {
-        errors.push(
-            &path,
-            Cause::TooMany,
-            Value::Null,
-            "must have at most 1000 items",
-        );
+        check::too_many(&path, endpoints.len(), 1000, errors);
     }
     for (index, endpoint) in endpoints.iter().enumerate() {
         let path = path.index(index).field("addresses");
@@ -133,12 +128,7 @@ fn validate_endpoints(object: &Value, errors: &mut FieldErrors) {
             errors.required(&path, "must contain at least 1 address");
         }
         if addresses.len() > 100 {
-            errors.push(
-                &path,
-                Cause::TooMany,
-                Value::Null,
-                "must have at most 100 items",
-            );
+            check::too_many(&path, addresses.len(), 100, errors);
         }
         for (index, address) in addresses.iter().enumerate() {
             let path = path.index(index);

@@ -5,6 +5,8 @@
 
 use serde_json::Value;
 
+use super::Names;
+
 /// A path below the object, with `[]` for each item of a list, and the values that mean nothing.
 pub(crate) type Field = (&'static str, &'static [&'static str]);
 
@@ -80,6 +82,64 @@ pub(crate) const SERVICE_ACCOUNT: &[Field] = &[
     ("imagePullSecrets", &[]),
     ("secrets", &[]),
 ];
+
+/// Kinds of which nothing is acted on, and what is missing.
+pub(crate) const KINDS: &[(&str, &str)] = &[
+    (
+        "APIService",
+        "requests for its group are not passed on to its service",
+    ),
+    ("CSIDriver", "no CSI driver is called"),
+    ("CSINode", "no CSI driver is called"),
+    ("CSIStorageCapacity", "no CSI driver is called"),
+    ("DeviceClass", "devices are not allocated"),
+    ("FlowSchema", "requests are bounded, but not by priority"),
+    ("IPAddress", "the addresses of Services are kept elsewhere"),
+    (
+        "Ingress",
+        "no ingress controller is built in; one that you install may act on it",
+    ),
+    (
+        "MutatingAdmissionPolicy",
+        "admission policies are not evaluated",
+    ),
+    (
+        "MutatingAdmissionPolicyBinding",
+        "admission policies are not evaluated",
+    ),
+    ("NetworkPolicy", "traffic is not restricted"),
+    (
+        "PriorityLevelConfiguration",
+        "requests are bounded, but not by priority",
+    ),
+    ("ResourceClaim", "devices are not allocated"),
+    ("ResourceClaimTemplate", "devices are not allocated"),
+    ("ResourceSlice", "devices are not allocated"),
+    (
+        "ServiceCIDR",
+        "Services get addresses from the range that the cluster was started with",
+    ),
+    ("StorageClass", "volumes are not provisioned"),
+    (
+        "ValidatingAdmissionPolicy",
+        "admission policies are not evaluated",
+    ),
+    (
+        "ValidatingAdmissionPolicyBinding",
+        "admission policies are not evaluated",
+    ),
+    ("VolumeAttachment", "no CSI driver is called"),
+    ("VolumeAttributesClass", "no CSI driver is called"),
+];
+
+/// What to warn of where nothing of a kind is acted on.
+pub(crate) fn whole(names: &Names) -> Vec<String> {
+    let found = KINDS.iter().find(|(kind, _)| *kind == names.kind);
+    found
+        .map(|(_, missing)| kind(names.plural, &format!("but {missing}")))
+        .into_iter()
+        .collect()
+}
 
 /// What is said of a kind that nothing works on yet: what it is called, and what is missed.
 pub(crate) fn kind(plural: &str, missed: &str) -> String {
@@ -188,7 +248,8 @@ mod tests {
         for row in kept.lines().filter_map(|line| line.strip_prefix("| `")) {
             let path = row.split('`').next().unwrap_or_default();
             assert!(
-                tables.iter().any(|(known, _)| *known == path),
+                tables.iter().any(|(known, _)| *known == path)
+                    || KINDS.iter().any(|(kind, _)| *kind == path),
                 "docs/compatibility.md lists `{path}`"
             );
         }
@@ -205,6 +266,12 @@ mod tests {
             assert!(
                 page.contains(&format!("`{path}`")),
                 "docs/compatibility.md does not list `{path}`"
+            );
+        }
+        for (kind, missing) in KINDS {
+            assert!(
+                page.contains(&format!("| `{kind}` | {missing} |")),
+                "docs/compatibility.md does not list `{kind}`: {missing}"
             );
         }
     }

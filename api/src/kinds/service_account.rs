@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    Column, Kind, Names, column,
+    Column, Kind, Names, Subresource, column,
     not_acted_on::{self, SERVICE_ACCOUNT},
     value::items,
 };
@@ -33,6 +33,10 @@ const COLUMNS: &[Column] = &[
 impl Kind for ServiceAccount {
     fn names(&self) -> &Names {
         &NAMES
+    }
+
+    fn subresources(&self) -> &[Subresource] {
+        &[Subresource::Token]
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {

@@ -48,6 +48,23 @@ pub(crate) fn update_errors(kind: &dyn Kind, old: &str, new: &str) -> String {
     lines(&errors)
 }
 
+/// What is wrong with a write of the status alone of a new object, a line each.
+#[track_caller]
+pub(crate) fn status_errors(kind: &dyn Kind, new: &str) -> String {
+    status_update_errors(kind, "{}", new)
+}
+
+/// What is wrong with a write of the status alone, a line each.
+#[track_caller]
+pub(crate) fn status_update_errors(kind: &dyn Kind, old: &str, new: &str) -> String {
+    let mut errors = FieldErrors::default();
+    let old = complete(kind, old);
+    let mut new = complete(kind, new);
+    kind.prepare_status(&mut new, &old);
+    kind.validate_status(&new, &old, &mut errors);
+    lines(&errors)
+}
+
 /// An object's row, made an hour before one o'clock on New Year's Day 2026, which is now.
 #[track_caller]
 pub(crate) fn row(kind: &dyn Kind, yaml: &str) -> String {

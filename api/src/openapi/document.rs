@@ -2,17 +2,21 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{paths, schemas};
+use super::{custom, descriptions::Descriptions, paths, schemas};
 use crate::kinds::GroupVersion;
 
 /// Builds the document of the kinds of a group-version.
-pub(super) fn build(served: &GroupVersion<'_>) -> Value {
-    let mut all = Map::new();
+pub(super) fn build(served: &GroupVersion<'_>, descriptions: &Descriptions) -> Value {
+    let root = served.path();
+    let mut all = paths::discovery(&root, served.group, served.version);
     let mut definitions = paths::SHARED.map(str::to_owned).to_vec();
     for kind in &served.kinds {
-        all.extend(paths::of(&served.path(), *kind));
+        all.extend(paths::of(&root, *kind));
         let own = kind.names().definition;
-        definitions.extend([own.to_owned(), format!("{own}List")]);
+        definitions.push(own.to_owned());
+        if kind.verbs().contains(&"list") {
+            definitions.push(format!("{own}List"));
+        }
         for subresource in kind.subresources() {
             definitions.extend(
                 subresource
@@ -21,11 +25,55 @@ pub(super) fn build(served: &GroupVersion<'_>) -> Value {
             );
         }
     }
+    let customs = || served.kinds.iter().filter_map(|kind| kind.custom());
+    if customs().next().is_some() {
+        definitions.extend(custom::ROOTS.map(str::to_owned));
+    }
+    let mut document = whole(all, &definitions, descriptions);
+    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        schemas.extend(customs().flat_map(custom::definitions));
+    }
+    document
+}
+
+/// Builds the document of a path that is no group-version: a GET of one definition.
+pub(super) fn of_path(path: &str, descriptions: &Descriptions) -> Value {
+    let meta = "io.k8s.apimachinery.pkg.apis.meta.v1";
+    let (what, group, definition) = match path {
+        "version" => (
+            "Code",
+            "version",
+            "io.k8s.apimachinery.pkg.version.Info".to_owned(),
+        ),
+        "api" => ("APIVersions", "", format!("{meta}.APIVersions")),
+        "apis" => ("APIVersions", "apis", format!("{meta}.APIGroupList")),
+        group => {
+            let group = group.strip_prefix("apis/").unwrap_or(group);
+            ("APIGroup", group, format!("{meta}.APIGroup"))
+        }
+    };
+    let path = format!("/{path}/");
+    let all = paths::get_only(&path, what, group, "", &definition);
+    whole(all, &[definition], descriptions)
+}
+
+fn whole(paths: Map<String, Value>, roots: &[String], descriptions: &Descriptions) -> Value {
     json!({
         "openapi": "3.0.0",
         "info": { "title": "Kubernetes", "version": crate::discovery::GIT_VERSION },
-        "paths": all,
-        "components": { "schemas": schemas::reachable(&definitions) },
+        "paths": paths,
+        "components": {
+            "schemas": schemas::reachable(roots, descriptions),
+            "securitySchemes": {
+                "BearerToken": {
+                    "type": "apiKey",
+                    "description": "Bearer Token authentication",
+                    "in": "header",
+                    "name": "authorization",
+                },
+            },
+        },
+        "security": [{ "BearerToken": [] }],
     })
 }
 
@@ -40,7 +88,7 @@ mod tests {
         let registry = Registry::builtin();
         let groups = registry.group_versions();
         let served = groups.iter().find(|served| served.group == group);
-        build(served.expect("it is served"))
+        build(served.expect("it is served"), &Descriptions::read())
     }
 
     fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
@@ -79,7 +127,7 @@ mod tests {
         let document = document("apps");
         let containers = &document["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"]
             ["containers"];
-        expect![[r##"{"items":{"allOf":[{"$ref":"#/components/schemas/io.k8s.api.core.v1.Container"}],"default":{}},"type":"array","x-kubernetes-list-map-keys":["name"],"x-kubernetes-list-type":"map","x-kubernetes-patch-merge-key":"name","x-kubernetes-patch-strategy":"merge"}"##]]
+        expect![[r##"{"description":"List of containers belonging to the pod. Containers cannot currently be added or removed. There must be at least one container in a Pod. Cannot be updated.","items":{"allOf":[{"$ref":"#/components/schemas/io.k8s.api.core.v1.Container"}],"default":{}},"type":"array","x-kubernetes-list-map-keys":["name"],"x-kubernetes-list-type":"map","x-kubernetes-patch-merge-key":"name","x-kubernetes-patch-strategy":"merge"}"##]]
         .assert_eq(&containers.to_string());
         let patch =
             &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];

@@ -1,17 +1,19 @@
 //! The structural facts as OpenAPI 3.0 schemas.
 //!
 //! The facts name definitions bare and know two things as alternatives of JSON types; here they get
-//! the forms that Kubernetes publishes. Nothing else of a definition is touched.
+//! the forms that Kubernetes publishes, with descriptions, values and defaults. Nothing of a
+//! definition is left out.
 
 use serde_json::{Map, Value, json};
 
+use super::{descriptions::Descriptions, values};
 use crate::schema;
 
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 
 /// The definitions named and all that they refer to.
-pub(super) fn reachable(roots: &[String]) -> Map<String, Value> {
+pub(super) fn reachable(roots: &[String], descriptions: &Descriptions) -> Map<String, Value> {
     let mut found = Map::new();
     let mut waiting = roots.to_vec();
     while let Some(name) = waiting.pop() {
@@ -19,10 +21,16 @@ pub(super) fn reachable(roots: &[String]) -> Map<String, Value> {
             continue;
         }
         if let Some(facts) = facts(&name) {
-            found.insert(name.clone(), definition(&name, &facts, &mut waiting));
+            let definition = definition(&name, &facts, descriptions, &mut waiting);
+            found.insert(name, definition);
         }
     }
     found
+}
+
+/// A reference to a definition of the same document.
+pub(super) fn reference(definition: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{definition}") })
 }
 
 fn facts(name: &str) -> Option<Value> {
@@ -30,26 +38,52 @@ fn facts(name: &str) -> Option<Value> {
     Some(serde_json::from_str(text).expect("the facts are JSON: a test reads all of them"))
 }
 
-fn definition(name: &str, facts: &Value, references: &mut Vec<String>) -> Value {
-    match name {
+fn definition(
+    name: &str,
+    facts: &Value,
+    descriptions: &Descriptions,
+    references: &mut Vec<String>,
+) -> Value {
+    let mut schema = match name {
         QUANTITY => json!({ "oneOf": [{ "type": "string" }, { "type": "number" }] }),
         INT_OR_STRING => json!({
             "format": "int-or-string",
             "oneOf": [{ "type": "integer" }, { "type": "string" }],
         }),
-        _ => {
-            let mut schema = convert(facts, references);
-            // The facts list the apiVersions that options may carry; Kubernetes publishes a string.
-            if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
-                for field in ["apiVersion", "kind"] {
-                    if let Some(own) = properties.get_mut(field).and_then(Value::as_object_mut) {
-                        own.remove("enum");
-                    }
-                }
-            }
-            schema
+        _ => convert(facts, references),
+    };
+    if let Some(description) = descriptions.definition(name) {
+        schema["description"] = description.into();
+    }
+    let required = schema.get("required").cloned().unwrap_or_default();
+    let required = |field: &str| {
+        let mut names = required.as_array().into_iter().flatten();
+        names.any(|name| name == field)
+    };
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for (field, schema) in properties.into_iter().flatten() {
+        // The facts list the apiVersions that options may carry; Kubernetes publishes a string.
+        if matches!(field.as_str(), "apiVersion" | "kind")
+            && let Some(own) = schema.as_object_mut()
+        {
+            own.remove("enum");
+        }
+        if let Some(description) = descriptions.field(name, field) {
+            schema["description"] = description.into();
+        }
+        if let Some(values) = values::allowed(name, field) {
+            schema["enum"] = json!(values);
+        }
+        let kind = schema["type"].as_str().unwrap_or_default();
+        if let Some(default) = values::default(name, field, kind, required(field)) {
+            schema["default"] = default;
+        }
+        // The parts that every object has are written even when they are empty.
+        if matches!(field.as_str(), "metadata" | "spec" | "status") && schema["allOf"].is_array() {
+            schema["default"] = json!({});
         }
     }
+    schema
 }
 
 /// One schema: references in place, extensions as they are.
@@ -63,11 +97,7 @@ fn convert(facts: &Value, references: &mut Vec<String>) -> Value {
             ("$ref", Value::String(name)) => {
                 references.push(name.clone());
                 // Wrapped, because a schema with `$ref` may say nothing else.
-                let target = json!({ "$ref": format!("#/components/schemas/{name}") });
-                schema.insert("allOf".to_owned(), json!([target]));
-                if is_object(name) {
-                    schema.insert("default".to_owned(), json!({}));
-                }
+                schema.insert("allOf".to_owned(), json!([reference(name)]));
             }
             ("properties", Value::Object(fields)) => {
                 let fields: Map<_, _> = fields
@@ -77,7 +107,7 @@ fn convert(facts: &Value, references: &mut Vec<String>) -> Value {
                 schema.insert(key.clone(), fields.into());
             }
             ("items" | "additionalProperties", value) => {
-                schema.insert(key.clone(), convert(value, references));
+                schema.insert(key.clone(), member(value, references));
             }
             ("oneOf" | "anyOf" | "allOf", Value::Array(list)) => {
                 let list: Vec<_> = list
@@ -92,6 +122,20 @@ fn convert(facts: &Value, references: &mut Vec<String>) -> Value {
         }
     }
     schema.into()
+}
+
+/// The schema of a list's items or a map's values, which are never left out: zero if nothing else.
+fn member(facts: &Value, references: &mut Vec<String>) -> Value {
+    let mut schema = convert(facts, references);
+    let kind = schema["type"].as_str().unwrap_or_default();
+    let default = match facts["$ref"].as_str() {
+        Some(name) => is_object(name).then(|| json!({})),
+        None => values::zero(kind),
+    };
+    if let (Some(default), Some(schema)) = (default, schema.as_object_mut()) {
+        schema.insert("default".to_owned(), default);
+    }
+    schema
 }
 
 /// True if the definition is an object with fields.
@@ -118,11 +162,13 @@ mod tests {
 
     #[test]
     fn no_extension_is_lost() {
+        let descriptions = Descriptions::read();
         for (name, _) in schema::definitions() {
             let facts = facts(name).expect("it is listed");
             let (mut before, mut after) = (Vec::new(), Vec::new());
             extensions("", &facts, &mut before);
-            extensions("", &definition(name, &facts, &mut Vec::new()), &mut after);
+            let definition = definition(name, &facts, &descriptions, &mut Vec::new());
+            extensions("", &definition, &mut after);
             assert_eq!(before, after, "{name}");
         }
     }

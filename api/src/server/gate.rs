@@ -1,6 +1,7 @@
 //! What happens to every request before it is answered: who is it, is there room, until when.
 //!
-//! Leaves the [`User`] in the request's extensions. Never looks at objects.
+//! Leaves the [`User`](crate::auth::User) in the request's extensions, and asks whether they may have a path
+//! that names no resource. Never looks at objects.
 
 use std::sync::Arc;
 
@@ -10,12 +11,16 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{Method, header};
+use http::Method;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
-use super::{health, state::Server};
-use crate::{auth::User, error::Error, verbs::query::Query};
+use super::{health, path, state::Server};
+use crate::{
+    auth::{Attributes, User, authenticate, impersonation},
+    error::{Denial, Error},
+    verbs::query::Query,
+};
 
 /// Lets a request through, or answers 401, 429 or 504.
 pub(crate) async fn admit(
@@ -26,10 +31,10 @@ pub(crate) async fn admit(
     if health::is_open(request.uri().path()) {
         return next.run(request).await;
     }
-    let Some(user) = authenticate(&server, &request) else {
-        return Error::Unauthorized.into_response();
+    match identify(&server, &mut request).await {
+        Ok(user) => request.extensions_mut().insert(user),
+        Err(error) => return error.into_response(),
     };
-    request.extensions_mut().insert(user);
     if is_stream(&request) {
         let Ok(permit) = server.streams.clone().try_acquire_owned() else {
             return Error::TooManyRequests.into_response();
@@ -51,23 +56,24 @@ pub(crate) async fn admit(
     }
 }
 
-/// A verified certificate or in-process identity first, then a bearer token.
-fn authenticate(server: &Server, request: &Request) -> Option<User> {
-    if let Some(user) = request.extensions().get::<User>() {
-        return Some(user.clone());
+/// Who asks, or in whose name; may they have the path?
+async fn identify(server: &Server, request: &mut Request) -> Result<User, Error> {
+    let user = authenticate::user(server, request.extensions(), request.headers()).await;
+    let user = user.ok_or(Error::Unauthorized)?;
+    let user = impersonation::apply(&server.authorizer, user, request.headers_mut())?;
+    let path = request.uri().path();
+    if path::parse(path).is_none() {
+        let verb = request.method().as_str().to_ascii_lowercase();
+        let asked = Attributes::path(&verb, path);
+        let decision = server.authorizer.decide(&user, &asked);
+        if !decision.allowed {
+            return Err(Denial::of(&asked, &user, &decision).into());
+        }
     }
-    let value = request
-        .headers()
-        .get(header::AUTHORIZATION)?
-        .to_str()
-        .ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then(|| server.tokens.find(token.trim()).cloned())?
+    Ok(user)
 }
 
-/// A watch or a log: it lasts as long as its client wants. Read as the verbs read it, so that no
+/// A watch, a log or a proxied request: it lasts as long as its client wants. Read as the verbs read it, so that no
 /// spelling of `watch` is a stream for them and none here.
 fn is_stream(request: &Request) -> bool {
     let uri = request.uri();
@@ -77,5 +83,6 @@ fn is_stream(request: &Request) -> bool {
                 .and_then(|query| query.flag("watch"))
                 .is_ok_and(|watch| watch == Some(true))
     };
-    request.method() == Method::GET && (uri.path().ends_with("/log") || watches())
+    path::parse(uri.path()).is_some_and(|target| target.is_proxied())
+        || request.method() == Method::GET && (uri.path().ends_with("/log") || watches())
 }

@@ -14,7 +14,7 @@ use axum::{
 use http::StatusCode;
 use tokio::time::timeout;
 
-use super::state::Server;
+use super::state::{Server, Stage};
 use crate::error::Error;
 
 /// A store that has not answered by then is not healthy.
@@ -109,7 +109,7 @@ async fn passes(server: &Server, check: &str) -> bool {
                 false
             }
         },
-        "poststarthook/bootstrap" => *server.bootstrapped.borrow(),
+        "poststarthook/bootstrap" => *server.bootstrapped.borrow() == Stage::Ready,
         _ => true,
     }
 }

@@ -10,10 +10,52 @@ pub(crate) struct Target {
     pub(crate) namespace: String,
     pub(crate) name: Option<String>,
     pub(crate) subresource: Option<String>,
+    /// What comes after `…/proxy`, as it was sent: empty or with its leading slash.
+    pub(crate) beyond: Option<String>,
+}
+
+impl Target {
+    /// True if the request goes on to somebody else.
+    pub(crate) fn is_proxied(&self) -> bool {
+        self.beyond.is_some()
+    }
 }
 
 /// Reads a path; `None` if it names no resource.
 pub(crate) fn parse(path: &str) -> Option<Target> {
+    match proxied(path) {
+        Some((own, beyond)) => {
+            let mut target = parse_own(own)?;
+            target.beyond = Some(beyond.to_owned());
+            Some(target)
+        }
+        None => parse_own(path),
+    }
+}
+
+/// Splits the path of a proxied request: up to `proxy`, and what comes after it.
+fn proxied(path: &str) -> Option<(&str, &str)> {
+    let rest = path.strip_prefix("/api/v1/")?;
+    let mut segments = rest.split('/');
+    let resource = match segments.next()? {
+        "namespaces" => {
+            segments.next()?;
+            segments.next()?
+        }
+        other => other,
+    };
+    if !matches!(resource, "nodes" | "pods" | "services") {
+        return None;
+    }
+    segments.next()?;
+    if segments.next()? != "proxy" {
+        return None;
+    }
+    let beyond: usize = segments.map(|segment| segment.len() + 1).sum();
+    Some(path.split_at(path.len() - beyond))
+}
+
+fn parse_own(path: &str) -> Option<Target> {
     let segments: Vec<String> = path
         .trim_matches('/')
         .split('/')
@@ -49,8 +91,13 @@ pub(crate) fn parse(path: &str) -> Option<Target> {
     whole.then_some(target)
 }
 
-/// Undoes percent-encoding; `None` if it is broken, or hides a slash or bytes that are no text.
+/// Undoes percent-encoding of a segment; `None` also if it hides a slash.
 fn decode_percent(segment: &str) -> Option<String> {
+    decode_percent_all(segment).filter(|text| segment.len() == text.len() || !text.contains('/'))
+}
+
+/// Undoes percent-encoding; `None` if it is broken, or hides bytes that are no text.
+pub(crate) fn decode_percent_all(segment: &str) -> Option<String> {
     if !segment.contains('%') {
         return Some(segment.to_owned());
     }
@@ -67,9 +114,7 @@ fn decode_percent(segment: &str) -> Option<String> {
             at += 1;
         }
     }
-    String::from_utf8(decoded)
-        .ok()
-        .filter(|text| !text.contains('/'))
+    String::from_utf8(decoded).ok()
 }
 
 #[cfg(test)]
@@ -132,6 +177,39 @@ mod tests {
             "/api/v1/nodes/a%3Ab",
             expect!["/v1 nodes ns= name=a:b sub="],
         );
+    }
+
+    #[test]
+    fn what_comes_after_proxy_is_left_as_it_is() {
+        for (path, name, beyond) in [
+            ("/api/v1/namespaces/a/services/web/proxy", "web", ""),
+            (
+                "/api/v1/namespaces/a/services/http:web:80/proxy/",
+                "http:web:80",
+                "/",
+            ),
+            (
+                "/api/v1/namespaces/a/pods/p:8080/proxy/x//y%2Fz/",
+                "p:8080",
+                "/x//y%2Fz/",
+            ),
+            ("/api/v1/nodes/n1/proxy/metrics", "n1", "/metrics"),
+        ] {
+            let target = parse(path).expect("it names something");
+            assert_eq!(target.name.as_deref(), Some(name), "{path}");
+            assert_eq!(target.subresource.as_deref(), Some("proxy"), "{path}");
+            assert_eq!(target.beyond.as_deref(), Some(beyond), "{path}");
+        }
+        for path in [
+            "/api/v1/namespaces/proxy",
+            "/api/v1/namespaces/a/pods/proxy",
+            "/api/v1/namespaces/a/configmaps/c/proxy/x",
+        ] {
+            assert!(
+                parse(path).is_none_or(|target| !target.is_proxied()),
+                "{path}"
+            );
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{HeaderMap, Method, Uri, header};
+use http::{HeaderMap, Method, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -18,14 +18,19 @@ use super::{
     state::Server,
 };
 use crate::{
-    auth::{Attributes, User},
-    error::Error,
+    auth::{self, Attributes, User},
+    error::{Denial, Error},
     kinds::Subresource,
+    reviews,
     serve::Draining,
-    subresources::{binding, finalize, log, scale, status},
+    subresources::{binding, finalize, log, scale, status, token},
     verbs::{
-        accept, answer, call::Call, change::Part, create, delete, deletecollection, get, list,
-        patch, query::Query, update, watch,
+        accept, answer,
+        call::{Call, Warnings},
+        change::Part,
+        create, delete, deletecollection, get, list, patch,
+        query::Query,
+        update, watch,
     },
 };
 
@@ -107,6 +112,7 @@ impl Parts {
     async fn answer(self, server: Arc<Server>, body: Body) -> Result<Response, Error> {
         tracing::debug!(uri = %self.uri, "request");
         let target = &self.target;
+        self.authorize(&server)?;
         let resource = server
             .find(&target.group, &target.version, &target.plural)
             .ok_or(Error::NoSuchPath)?;
@@ -131,6 +137,7 @@ impl Parts {
         let call = Call {
             namespace: target.namespace.clone(),
             name: target.name.clone().unwrap_or_default(),
+            subresource: subresource.map_or("", Subresource::path),
             view: match subresource {
                 None | Some(Subresource::Status) => accept::view(&self.headers)?,
                 Some(_) => accept::View::Object,
@@ -139,41 +146,78 @@ impl Parts {
             query: self.query,
             headers: self.headers,
             draining: self.draining,
+            warnings: Warnings::default(),
             resource,
             server,
         };
-        authorize(
-            &call,
-            self.verb,
-            target.subresource.as_deref().unwrap_or_default(),
-        )?;
         let reads = matches!(self.verb, "get" | "list" | "watch");
         let body = if reads {
             Bytes::new()
         } else {
             read_body(body, call.server.config.limits.body_bytes).await?
         };
-        let deprecation = call
+        let warnings = call.warnings.clone();
+        if let Some(text) = call
             .resource
             .kind
             .custom()
-            .and_then(|kind| answer::warning(kind.deprecation()?));
+            .and_then(|kind| kind.deprecation())
+        {
+            warnings.add(text);
+        }
         let answered = match subresource {
+            None if !call.resource.kind.is_stored() => reviews::serve(&call, &body).await,
             None => serve_object(call, self.verb, &body).await,
             Some(Subresource::Status) => status::serve(&call, &self.method, &body).await,
             Some(Subresource::Scale) => scale::serve(&call, &self.method, &body).await,
             Some(Subresource::Log) => log::serve(&call, &self.method).await,
             Some(Subresource::Binding) => binding::serve(&call, &self.method, &body).await,
             Some(Subresource::Finalize) => finalize::serve(&call, &self.method, &body).await,
-            Some(Subresource::Eviction) => Err(Error::NoSuchPath),
+            Some(Subresource::Token) => token::serve(&call, &self.method, &body).await,
+            Some(Subresource::Proxy | Subresource::Eviction) => Err(Error::NoSuchPath),
         };
-        answered.map(|mut response| {
-            if let Some(warning) = deprecation {
-                response.headers_mut().append(header::WARNING, warning);
-            }
-            response
-        })
+        let mut response = answered.unwrap_or_else(Error::into_response);
+        answer::warn(&mut response, &warnings.take());
+        Ok(response)
     }
+}
+
+impl Parts {
+    /// May the user do this? Asked before anything is said of what there is.
+    fn authorize(&self, server: &Server) -> Result<(), Error> {
+        let target = &self.target;
+        let selected = match self.verb {
+            "list" | "watch" | "deletecollection" => {
+                self.query.text("fieldSelector").and_then(named)
+            }
+            _ => None,
+        };
+        let name = target.name.as_deref().or(selected).unwrap_or_default();
+        // A Namespace is in itself: whoever may read what is in it may be allowed to read it too.
+        let itself = target.group.is_empty() && target.plural == "namespaces";
+        let asked = auth::authorizer::Resource {
+            group: &target.group,
+            resource: &target.plural,
+            subresource: target.subresource.as_deref().unwrap_or_default(),
+            namespace: if itself { name } else { &target.namespace },
+            name,
+        };
+        let asked = Attributes::resource(self.verb, asked);
+        if server.authorizer.allows(&self.user, &asked) {
+            return Ok(());
+        }
+        let decision = server.authorizer.decide(&self.user, &asked);
+        Err(Denial::of(&asked, &self.user, &decision).into())
+    }
+}
+
+/// The one name that a field selector allows.
+fn named(selector: &str) -> Option<&str> {
+    let parts = selector.split(',').map(str::trim);
+    parts
+        .filter(|part| !part.contains("!="))
+        .find_map(|part| part.strip_prefix("metadata.name="))
+        .map(|name| name.strip_prefix('=').unwrap_or(name))
 }
 
 async fn serve_object(call: Call, verb: &str, body: &Bytes) -> Result<Response, Error> {
@@ -198,27 +242,8 @@ fn parse_subresource(text: &str) -> Option<Subresource> {
         "log" => Subresource::Log,
         "binding" => Subresource::Binding,
         "finalize" => Subresource::Finalize,
+        "token" => Subresource::Token,
         _ => return None,
-    })
-}
-
-fn authorize(call: &Call, verb: &str, subresource: &str) -> Result<(), Error> {
-    let names = call.resource.names();
-    let attributes = Attributes {
-        verb,
-        group: names.group,
-        resource: names.plural,
-        subresource,
-        namespace: &call.namespace,
-        name: &call.name,
-    };
-    if call.server.authorizer.allows(&call.user, &attributes) {
-        return Ok(());
-    }
-    Err(Error::Forbidden {
-        message: attributes.refusal(&call.user),
-        subject: call.subject(&call.name),
-        cause: None,
     })
 }
 

@@ -7,7 +7,8 @@ use store::{Cache, Key, ResourceKey};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    auth::{Authorizer, tokens::Tokens},
+    admission::quota::ledger::Ledger,
+    auth::{rbac::Rbac, tokens::Tokens},
     catalog::Catalog,
     codec,
     custom::follow::Known,
@@ -53,18 +54,29 @@ impl Resource {
     }
 }
 
+/// How far the start of an apiserver has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Stage {
+    Nothing,
+    /// The default roles are there: components may ask.
+    Roles,
+    /// Everything is.
+    Ready,
+}
+
 pub(crate) struct Server {
     pub(crate) cache: Cache,
     pub(crate) catalog: Arc<Catalog>,
     /// What the definitions of custom kinds define.
     pub(crate) known: Known,
     pub(crate) node_proxy: Arc<dyn NodeProxy>,
-    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) authorizer: Rbac,
     pub(crate) tokens: Tokens,
+    pub(crate) quota: Ledger,
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
-    /// Set once the objects that every cluster has are there.
-    pub(crate) bootstrapped: watch::Sender<bool>,
+    /// Which of the objects that every cluster has are there.
+    pub(crate) bootstrapped: watch::Sender<Stage>,
     pub(crate) config: Config,
 }
 
@@ -73,19 +85,19 @@ impl Server {
         cache: Cache,
         catalog: Arc<Catalog>,
         node_proxy: Arc<dyn NodeProxy>,
-        authorizer: Arc<dyn Authorizer>,
         config: Config,
     ) -> Self {
         Self {
+            authorizer: Rbac::new(cache.clone()),
             cache,
             catalog,
             known: Known::default(),
             node_proxy,
-            authorizer,
             tokens: Tokens::new(&config.tokens),
+            quota: Ledger::default(),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             streams: Arc::new(Semaphore::new(config.limits.streams)),
-            bootstrapped: watch::Sender::new(false),
+            bootstrapped: watch::Sender::new(Stage::Nothing),
             config,
         }
     }

@@ -8,6 +8,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
+    admission::{self, Review},
     error::{Error, Subject},
     field::{FieldErrors, Path},
     object, time,
@@ -23,8 +24,11 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
     if *method != Method::POST {
         return Err(Error::MethodNotAllowed);
     }
-    let binding = decode::body(call, body, "v1", "Binding")?.value;
+    let mut binding = decode::body(call, body, "v1", "Binding")?.value;
+    let review = Review::create(call, &call.name)?;
+    admission::mutate(&review, Some(&mut binding), None).await?;
     let node = check(call, &binding)?;
+    admission::validate(&review, Some(&binding), None).await?;
     let now = time::seconds(call.server.now());
     change(call, &call.name, Part::System, |pod| {
         bind(call, pod, &binding, node, &now)

@@ -8,26 +8,27 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::payload::Payload;
 use crate::error::Subject;
 
 /// What a verb answers.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) code: StatusCode,
-    pub(crate) body: Bytes,
+    pub(crate) body: Payload,
     pub(crate) warnings: Vec<String>,
 }
 
 impl Answer {
-    pub(crate) fn new(code: StatusCode, body: Bytes) -> Self {
+    pub(crate) fn new(code: StatusCode, body: impl Into<Payload>) -> Self {
         Self {
             code,
-            body,
+            body: body.into(),
             warnings: Vec::new(),
         }
     }
 
-    pub(crate) fn ok(body: Bytes) -> Self {
+    pub(crate) fn ok(body: impl Into<Payload>) -> Self {
         Self::new(StatusCode::OK, body)
     }
 
@@ -71,6 +72,14 @@ pub(crate) fn warning(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()).ok()
 }
 
+/// Adds `Warning` headers to an answer.
+pub(crate) fn warn(response: &mut Response, warnings: &[String]) {
+    let headers = response.headers_mut();
+    for value in warnings.iter().filter_map(|text| warning(text)) {
+        headers.append(header::WARNING, value);
+    }
+}
+
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.body));
@@ -80,9 +89,7 @@ impl IntoResponse for Answer {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),
         );
-        for value in self.warnings.iter().filter_map(|text| warning(text)) {
-            headers.append(header::WARNING, value);
-        }
+        warn(&mut response, &self.warnings);
         response
     }
 }

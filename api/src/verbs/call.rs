@@ -1,6 +1,6 @@
 //! One request for a resource, read and authorised.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::HeaderMap;
 use store::Key;
@@ -13,6 +13,9 @@ use crate::{
     server::state::{Resource, Server},
 };
 
+/// Warnings that a call keeps; further ones are not sent.
+const WARNINGS: usize = 64;
+
 pub(crate) struct Call {
     pub(crate) server: Arc<Server>,
     pub(crate) user: User,
@@ -21,11 +24,38 @@ pub(crate) struct Call {
     pub(crate) namespace: String,
     /// Empty where the path has none.
     pub(crate) name: String,
+    /// Its segment of the path; empty where the path has none.
+    pub(crate) subresource: &'static str,
     pub(crate) query: Query,
     pub(crate) view: View,
     pub(crate) headers: HeaderMap,
     /// Cancelled when the listener that the request came through stops.
     pub(crate) draining: CancellationToken,
+    pub(crate) warnings: Warnings,
+}
+
+/// What to tell the user beside the answer, whatever that will be; from anywhere in a call.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Warnings {
+    /// Adds one; what was said before is not said again.
+    pub(crate) fn add(&self, text: impl Into<String>) {
+        let mut texts = self.lock();
+        let text = text.into();
+        if texts.len() < WARNINGS && !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+
+    /// All of them; none are left.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Call {

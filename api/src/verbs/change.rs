@@ -2,10 +2,18 @@
 
 use bytes::Bytes;
 use serde_json::Value;
-use store::{Commit, Expect, Group, Op};
+use store::{Commit, Expect, Op};
 
 use super::{call::Call, create::ATTEMPTS, metadata};
-use crate::{admission, codec, custom::cel, error::Error, field::FieldErrors, object};
+use crate::{
+    admission::{self, Admitted, Review, lifecycle},
+    auth::{rbac::escalation, signers},
+    codec,
+    custom::cel,
+    error::Error,
+    field::FieldErrors,
+    object,
+};
 
 /// Which part of an object a write is about: the rest stays as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,12 +43,14 @@ pub(crate) async fn change(
     part: Part,
     mut edit: impl FnMut(&Value) -> Result<Value, Error>,
 ) -> Result<Changed, Error> {
-    let dry = call.query.dry_run()?;
+    let review = Review::update(call, name)?;
+    let dry = review.dry_run;
+    let asked = dry || (part != Part::System && admission::calls_out(&review));
     let key = call.key(name);
     for attempt in 0..ATTEMPTS {
         // The first time, what the cache has will do: the commit fails if it is not the newest. Any
         // other end (a refusal, nothing to change) must be that of the newest state.
-        let newest = attempt > 0 || dry;
+        let newest = attempt > 0 || asked;
         if newest {
             call.server.cache.fresh().await?;
         }
@@ -52,12 +62,11 @@ pub(crate) async fn change(
         };
         let current = call.resource.served(item.decoded.value.clone()).await?;
         let old: Value = serde_json::from_slice(&current).map_err(Error::internal)?;
-        let edited = edit(&old).and_then(|mut object| {
-            prepare(call, part, &mut object, &old)?;
-            let ops = admission::admit_update(call, &mut object, &old)?;
-            Ok((object, ops))
-        });
-        let (mut object, mut ops) = match edited {
+        let edited = match edit(&old) {
+            Ok(object) => admit(&review, part, object, &old).await,
+            Err(error) => Err(error),
+        };
+        let (mut object, mut ops, admitted) = match edited {
             Err(_) if !newest => continue,
             edited => edited?,
         };
@@ -70,18 +79,6 @@ pub(crate) async fn change(
                 bytes: current,
                 object,
             });
-        }
-        if matches!(part, Part::Main | Part::Status) {
-            match cel::check(&call.resource, &object, Some(&old)).await {
-                errors if errors.is_empty() => {}
-                _ if !newest => continue,
-                errors => {
-                    return Err(Error::Invalid {
-                        subject: call.subject(name),
-                        errors,
-                    });
-                }
-            }
         }
         if dry {
             return Ok(Changed {
@@ -105,7 +102,7 @@ pub(crate) async fn change(
                 value: value.clone(),
             });
         }
-        if let Commit::Done(revisions) = call.server.cache.write(Group { ops }).await? {
+        if let Commit::Done(revisions) = admitted.commit(call, ops).await? {
             let revision = revisions.last().copied().unwrap_or_default();
             let bytes = codec::with_revision(&value, revision).map_err(Error::internal)?;
             return Ok(Changed {
@@ -115,6 +112,40 @@ pub(crate) async fn change(
         }
     }
     Err(Error::modified(call.subject(name)))
+}
+
+/// Brings an edited object through admission and preparation; answers it as it will be stored, with
+/// what commits along with it.
+async fn admit(
+    review: &Review<'_>,
+    part: Part,
+    mut object: Value,
+    old: &Value,
+) -> Result<(Value, Vec<Op>, Admitted), Error> {
+    let call = review.call;
+    if part == Part::System {
+        prepare(call, part, &mut object, old)?;
+        return Ok((object, Vec::new(), Admitted::default()));
+    }
+    if part == Part::Main {
+        call.resource.kind.default(&mut object);
+    }
+    admission::mutate(review, Some(&mut object), Some(old)).await?;
+    prepare(call, part, &mut object, old)?;
+    if matches!(part, Part::Main | Part::Status) {
+        let errors = cel::check(&call.resource, &object, Some(old)).await;
+        if !errors.is_empty() {
+            return Err(Error::Invalid {
+                subject: call.subject(object::name(old)),
+                errors,
+            });
+        }
+    }
+    escalation::check(call, &object, Some(old))?;
+    signers::admit_change(call, part, &object, old)?;
+    let ops = admission::allocate(call, &mut object, Some(old))?;
+    let admitted = admission::validate(review, Some(&object), Some(old)).await?;
+    Ok((object, ops, admitted))
 }
 
 /// Keeps what this write may not change, and checks the rest.
@@ -133,7 +164,6 @@ fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Result<(
             return Ok(());
         }
         Part::Main => {
-            kind.default(object);
             kind.prepare_update(object, old);
         }
         Part::Status => kind.prepare_status(object, old),
@@ -169,5 +199,5 @@ pub(crate) fn is_held(call: &Call, object: &Value) -> bool {
             .is_some_and(|finalizers| !finalizers.is_empty())
     };
     !object::finalizers(object).is_empty()
-        || (admission::lifecycle::is_namespace(call) && namespace_finalizers())
+        || (lifecycle::is_namespace(call) && namespace_finalizers())
 }

@@ -3,10 +3,18 @@
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
-use store::{Commit, Expect, Group, Op};
+use store::{Commit, Expect, Op};
 
 use super::{answer::Answer, call::Call, decode, metadata, view};
-use crate::{admission, codec, custom::cel, error::Error, field::FieldErrors, object};
+use crate::{
+    admission::{self, Review},
+    auth::{rbac::escalation, signers},
+    codec,
+    custom::cel,
+    error::Error,
+    field::FieldErrors,
+    object,
+};
 
 /// How often a write that others get in the way of is tried; each time somebody else succeeded.
 pub(crate) const ATTEMPTS: usize = 32;
@@ -24,9 +32,11 @@ pub(crate) async fn create(call: &Call, body: &Bytes) -> Result<Answer, Error> {
             cause: None,
         });
     }
-    let (object, mut warnings) = decode::object(call, body)?;
+    let (object, warnings) = decode::object(call, body)?;
     let (bytes, object) = insert(call, object).await?;
-    warnings.extend(call.resource.kind.warnings(&object));
+    for text in call.resource.kind.warnings(&object) {
+        call.warnings.add(text);
+    }
     let shown = view::one(call, bytes)?;
     Ok(Answer::new(StatusCode::CREATED, shown).with_warnings(warnings))
 }
@@ -40,7 +50,15 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
     if generated {
         object::set(&mut object, "name", metadata::generate_name(&base));
     }
+    signers::admit_create(call, &mut object)?;
     kind.default(&mut object);
+    let mut review = Review::create(call, object::name(&object))?;
+    let dry = review.dry_run;
+    let newest = dry || admission::calls_out(&review);
+    if newest {
+        call.server.cache.fresh().await?;
+    }
+    admission::mutate(&review, Some(&mut object), None).await?;
     metadata::fill_new(&mut object, call.server.now());
     kind.prepare_create(&mut object);
     let mut errors = FieldErrors::default();
@@ -56,15 +74,22 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
             errors,
         });
     }
-    let dry = call.query.dry_run()?;
+    escalation::check(call, &object, None)?;
     for attempt in 0..ATTEMPTS {
-        if attempt > 0 || dry {
+        if attempt > 0 {
             call.server.cache.fresh().await?;
         }
         let mut ready = object.clone();
-        let mut ops = match admission::admit_create(call, &mut ready) {
+        let allocated = admission::allocate(call, &mut ready, None);
+        let admitted = match allocated {
+            Ok(ops) => admission::validate(&review, Some(&ready), None)
+                .await
+                .map(|admitted| (ops, admitted)),
+            Err(error) => Err(error),
+        };
+        let (mut ops, admitted) = match admitted {
             // What the cache does not have yet may be there all the same.
-            Err(_) if attempt == 0 && !dry => continue,
+            Err(_) if attempt == 0 && !newest => continue,
             admitted => admitted?,
         };
         let key = call.key(object::name(&ready));
@@ -80,7 +105,7 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
             expect: Expect::Absent,
             value: value.clone(),
         });
-        match call.server.cache.write(Group { ops }).await? {
+        match admitted.commit(call, ops).await? {
             Commit::Done(revisions) => {
                 let revision = revisions.last().copied().unwrap_or_default();
                 let bytes = codec::with_revision(&value, revision).map_err(Error::internal)?;
@@ -90,7 +115,8 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
                 return Err(Error::AlreadyExists(call.subject(object::name(&ready))));
             }
             Commit::Conflict { key: taken, .. } if taken == key => {
-                object::set(&mut object, "name", metadata::generate_name(&base));
+                review.name = metadata::generate_name(&base);
+                object::set(&mut object, "name", &*review.name);
             }
             // The namespace changed or somebody took the address: look again.
             Commit::Conflict { .. } => {}

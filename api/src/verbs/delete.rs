@@ -4,11 +4,11 @@ use bytes::Bytes;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use store::{Commit, Expect, Group, Op};
+use store::{Commit, Expect, Op};
 
 use super::{answer::Answer, call::Call, change::is_held, create::ATTEMPTS, decode, view};
 use crate::{
-    admission::{self, lifecycle},
+    admission::{self, Review, lifecycle},
     codec,
     error::Error,
     kinds::Kind,
@@ -128,18 +128,30 @@ pub(crate) async fn remove(
     name: &str,
     options: &DeleteOptions,
 ) -> Result<Deleted, Error> {
-    admission::admit_delete(call, name)?;
+    let review = Review::delete(call, name, options.dry_run);
+    lifecycle::admit(&review)?;
     let key = call.key(name);
-    for _ in 0..ATTEMPTS {
-        call.server.cache.fresh().await?;
-        let item = call
-            .server
-            .cache
-            .get(&key)
-            .ok_or_else(|| call.not_found(name))?;
+    for attempt in 0..ATTEMPTS {
+        // As for a change: what the cache has will do for the first time, since the commit fails if it
+        // is not the newest; an answer without a commit must be of the newest state.
+        let newest = attempt > 0 || options.dry_run || admission::calls_out(&review);
+        if newest {
+            call.server.cache.fresh().await?;
+        }
+        let Some(item) = call.server.cache.get(&key) else {
+            if newest {
+                return Err(call.not_found(name));
+            }
+            continue;
+        };
         let current = call.resource.served(item.decoded.value.clone()).await?;
         let mut object: Value = serde_json::from_slice(&current).map_err(Error::internal)?;
-        check_preconditions(call, name, &object, options)?;
+        match check_preconditions(call, name, &object, options) {
+            Err(_) if !newest => continue,
+            checked => checked?,
+        }
+        admission::mutate(&review, None, Some(&object)).await?;
+        let admitted = admission::validate(&review, None, Some(&object)).await?;
         let held = |object: &Value| is_held(call, object);
         let plan = plan(
             &*call.resource.kind,
@@ -150,6 +162,7 @@ pub(crate) async fn remove(
         );
         let expect = Expect::At(item.revision);
         let (ops, value, removed) = match plan {
+            Plan::Nothing if !newest => continue,
             Plan::Nothing => {
                 return Ok(Deleted {
                     bytes: current,
@@ -184,7 +197,7 @@ pub(crate) async fn remove(
         let revision = if options.dry_run {
             item.revision
         } else {
-            match call.server.cache.write(Group { ops }).await? {
+            match admitted.commit(call, ops).await? {
                 Commit::Done(revisions) => revisions.last().copied().unwrap_or_default(),
                 Commit::Conflict { .. } => continue,
             }

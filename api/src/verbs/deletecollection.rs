@@ -1,4 +1,6 @@
 //! DELETE of a collection: every object that the selectors choose, as if deleted one by one.
+//!
+//! `limit`, `continue` and `resourceVersion` choose among them as they do for a list.
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -21,16 +23,10 @@ pub(crate) async fn delete_collection(call: &Call, body: &Bytes) -> Result<Answe
     }
     let options = DeleteOptions::read(call, body)?;
     let filter = Filter::read(call)?;
-    call.server.cache.fresh().await?;
-    let snapshot = call
-        .server
-        .cache
-        .list(&call.resource.key, filter.namespace());
-    filter.prepare(&snapshot.items).await?;
-    let names: Vec<String> = snapshot
+    let (portion, meta) = list::page(call, &filter).await?;
+    let names: Vec<String> = portion
         .items
         .iter()
-        .filter(|item| filter.matches(item))
         .map(|item| item.key.name().to_owned())
         .collect();
     let deleted: Vec<Option<Bytes>> = stream::iter(names)
@@ -47,10 +43,6 @@ pub(crate) async fn delete_collection(call: &Call, body: &Bytes) -> Result<Answe
         .buffered(CONCURRENT)
         .try_collect()
         .await?;
-    let bodies: Vec<Bytes> = deleted.into_iter().flatten().collect();
-    Ok(Answer::ok(list::assemble(
-        call,
-        &bodies,
-        &list::ListMeta::at(call.server.cache.revision()),
-    )?))
+    let bodies = deleted.into_iter().flatten().collect();
+    Ok(Answer::ok(list::assemble(call, bodies, &meta)?))
 }

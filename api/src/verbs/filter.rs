@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use store::Item;
+use store::{Cache, Item, Key, ResourceKey, Scope};
 
 use super::call::Call;
 use crate::{
@@ -12,6 +12,8 @@ use crate::{
 };
 
 pub(crate) struct Filter {
+    resource: ResourceKey,
+    namespaced: bool,
     namespace: String,
     name: String,
     labels: Option<LabelSelector>,
@@ -46,13 +48,59 @@ impl Filter {
                 )));
             }
         }
+        let empty = FieldSelector::is_everything;
         let custom = fields.is_some() && call.resource.kind.custom().is_some();
         Ok(Self {
             custom: custom.then(|| call.resource.clone()),
+            resource: call.resource.key.clone(),
+            namespaced: call.resource.names().namespaced,
             namespace: call.namespace.clone(),
             name: call.name.clone(),
-            labels,
-            fields,
+            labels: labels.filter(|labels| !labels.is_everything()),
+            fields: fields.filter(|fields| !empty(fields)),
+        })
+    }
+
+    /// The key of the only object that can match, if the request says which one it is.
+    pub(crate) fn key(&self) -> Option<Key> {
+        let name = match self.name.as_str() {
+            "" => self.required("metadata.name")?,
+            name => name,
+        };
+        let namespace = match self.namespace.as_str() {
+            "" if self.namespaced => self.required("metadata.namespace")?,
+            namespace => namespace,
+        };
+        Some(self.resource.key(namespace, name))
+    }
+
+    /// The smallest part of the resource that the objects which can match are known to be of.
+    pub(crate) fn scope(&self) -> Scope {
+        if let Some(key) = self.key() {
+            return Scope::Object(key);
+        }
+        // Few objects of many share such a value: a node's pods, an object's Events.
+        let required = self.fields.iter().flat_map(FieldSelector::requirements);
+        let mut fields = required.filter(|(field, equal, _)| {
+            // The cache does not know the fields of custom objects.
+            self.custom.is_none()
+                && *equal
+                && !matches!(field.as_str(), "metadata.name" | "metadata.namespace")
+        });
+        if let Some((field, _, value)) = fields.next() {
+            return Scope::Field(field.clone(), value.clone());
+        }
+        match self.namespace() {
+            Some(namespace) => Scope::Namespace(namespace.to_owned()),
+            None => Scope::All,
+        }
+    }
+
+    /// What a field must be, if it must be one thing.
+    fn required(&self, wanted: &str) -> Option<&str> {
+        let mut required = self.fields.iter().flat_map(FieldSelector::requirements);
+        required.find_map(|(field, equal, value)| {
+            (*equal && field == wanted && !value.is_empty()).then_some(value.as_str())
         })
     }
 
@@ -62,12 +110,27 @@ impl Filter {
     }
 
     /// Makes ready what matching these objects needs: custom ones in the version asked for.
-    pub(crate) async fn prepare(&self, items: &[Arc<Item>]) -> Result<(), Error> {
+    pub(crate) async fn prepare(
+        &self,
+        items: impl IntoIterator<Item = &Arc<Item>>,
+    ) -> Result<(), Error> {
         if let Some(resource) = &self.custom {
-            let stored = items.iter().map(|item| item.decoded.value.clone());
-            resource.served_all(stored.collect()).await?;
+            let stored = items.into_iter().map(|item| item.decoded.value.clone());
+            let stored = stored.collect();
+            resource.served_all(stored).await?;
         }
         Ok(())
+    }
+
+    /// The same for all objects of the resource.
+    pub(crate) async fn prepare_all(&self, cache: &Cache) -> Result<(), Error> {
+        match &self.custom {
+            Some(resource) => {
+                let snapshot = cache.list(&resource.key, self.namespace());
+                self.prepare(&snapshot.items).await
+            }
+            None => Ok(()),
+        }
     }
 
     /// True if selectors choose among the objects, so that their number is not known beforehand.

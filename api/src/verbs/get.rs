@@ -1,8 +1,6 @@
 //! GET of one object.
 
-use store::Revision;
-
-use super::{answer::Answer, call::Call, view};
+use super::{answer::Answer, call::Call, list, options::State, view};
 use crate::error::Error;
 
 pub(crate) async fn get(call: &Call) -> Result<Answer, Error> {
@@ -19,12 +17,10 @@ pub(crate) async fn get(call: &Call) -> Result<Answer, Error> {
 /// Waits until the cache has what `resourceVersion` asks for: the newest state if it is not given,
 /// whatever there is for 0, otherwise that revision at least.
 pub(crate) async fn reach(call: &Call) -> Result<(), Error> {
-    match call.query.revision()? {
-        None => {
-            call.server.cache.fresh().await?;
-        }
-        Some(0) => {}
-        Some(revision) => call.server.cache.reach(Revision(revision)).await?,
-    }
-    Ok(())
+    let state = match call.query.revision()? {
+        None => State::Newest,
+        Some(0) => State::Any,
+        Some(revision) => State::NotOlderThan(revision),
+    };
+    list::reach(call, state).await.map(drop)
 }

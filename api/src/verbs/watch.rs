@@ -1,8 +1,9 @@
 //! GET with `watch`: every change after a revision, in order, once; or 410.
 //!
 //! A watch is a state: what is left of the initial events, then the cache's changes. Pending events
-//! leave together in frames of at most 64 KiB. An event's object is the cache's bytes, serialised once
-//! for all watchers; only tables, metadata views and objects that leave a selector are made anew.
+//! leave together in frames of at most 64 KiB, and are only made into frames as the client takes them.
+//! An event's object is the cache's bytes, serialised once for all watchers; only tables, metadata views
+//! and objects that leave a selector are made anew.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -13,16 +14,19 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures::stream;
 use http::{HeaderValue, header};
-use serde_json::{Value, json};
+use serde_json::json;
 use store::{Event, Item, Revision, Watcher};
 use tokio::time::{Instant, sleep_until};
 
-use super::{accept::View, call::Call, filter::Filter, view};
-use crate::{
-    error::Error,
-    field::{FieldErrors, Path},
-    object,
+use super::{
+    accept::View,
+    call::Call,
+    filter::Filter,
+    list,
+    options::{State, WatchOptions},
+    view,
 };
+use crate::{error::Error, object};
 
 /// Frames are this long at most, unless one event is longer.
 const FRAME: usize = 64 * 1024;
@@ -39,38 +43,37 @@ struct Start {
     after: Revision,
     /// Objects that are told as added first.
     initial: Vec<Arc<Item>>,
-    /// Whether the end of the initial objects is marked.
-    marked: bool,
 }
 
 pub(crate) async fn watch(call: Call) -> Result<Response, Error> {
     let filter = Filter::read(&call)?;
-    let bookmarks = call.query.flag("allowWatchBookmarks")?.unwrap_or(false);
-    let seconds = match call.query.integer("timeoutSeconds")? {
-        Some(seconds @ 1..) => seconds.unsigned_abs().min(LONGEST),
-        _ => LIFE_SECONDS + rand::random_range(0..LIFE_SECONDS),
+    let options = WatchOptions::read(&call.query)?;
+    if let View::Table(version) = call.view {
+        // What is wrong with the query is told now, while there is a status to tell it by.
+        view::empty_table(&call, version, json!({}))?;
+    }
+    let seconds = match options.seconds {
+        Some(seconds) => seconds.min(LONGEST),
+        None => LIFE_SECONDS + rand::random_range(0..LIFE_SECONDS),
     };
-    let start = start(&call, &filter, bookmarks).await?;
-    let watcher = call.server.cache.watch(&call.resource.key, start.after);
+    let start = start(&call, &filter, &options).await?;
+    let watcher = call
+        .server
+        .cache
+        .watch_scope(&call.resource.key, filter.scope(), start.after);
     let mut state = Watch {
         filter,
-        bookmarks,
+        bookmarks: options.bookmarks,
         ends: Instant::now() + Duration::from_secs(seconds),
         next_bookmark: Instant::now() + BOOKMARK,
         frames: Frames::default(),
+        initial: start.initial.into_iter(),
+        mark: options.marked.then_some(start.after),
+        pending: VecDeque::new(),
         watcher: None,
         headed: false,
         call,
     };
-    state.filter.prepare(&start.initial).await?;
-    for item in &start.initial {
-        if state.filter.matches(item) {
-            state.tell("ADDED", &item.decoded.value).await?;
-        }
-    }
-    if start.marked {
-        state.bookmark(start.after, true)?;
-    }
     match watcher {
         Ok(watcher) => state.watcher = Some(watcher),
         Err(error) => state.fail(error.into()),
@@ -88,72 +91,22 @@ pub(crate) async fn watch(call: Call) -> Result<Response, Error> {
 }
 
 /// Decides where the watch starts, and waits until the cache is there.
-async fn start(call: &Call, filter: &Filter, bookmarks: bool) -> Result<Start, Error> {
+async fn start(call: &Call, filter: &Filter, options: &WatchOptions) -> Result<Start, Error> {
+    list::reach(call, options.state).await?;
     let cache = &call.server.cache;
-    let revision = call.query.revision()?;
-    let wants_initial = call.query.flag("sendInitialEvents")?;
-    check_initial(call, wants_initial, bookmarks)?;
-    let sends = wants_initial.unwrap_or(revision.unwrap_or_default() == 0);
-    match revision {
-        None => {
-            cache.fresh().await?;
-        }
-        Some(0) => {}
-        Some(revision) => cache.reach(Revision(revision)).await?,
-    }
-    if sends {
+    if options.initial {
         let snapshot = cache.list(&call.resource.key, filter.namespace());
         return Ok(Start {
             after: snapshot.revision,
             initial: snapshot.items,
-            marked: wants_initial.is_some() && bookmarks,
         });
     }
     Ok(Start {
-        after: match revision {
-            None | Some(0) => cache.revision(),
-            Some(revision) => Revision(revision),
+        after: match options.state {
+            State::NotOlderThan(revision) | State::Exactly(revision) => Revision(revision),
+            State::Any | State::Newest => cache.revision(),
         },
         initial: Vec::new(),
-        marked: false,
-    })
-}
-
-/// `sendInitialEvents` and `resourceVersionMatch` come together (KEP-3157).
-fn check_initial(call: &Call, wants_initial: Option<bool>, bookmarks: bool) -> Result<(), Error> {
-    let mut errors = FieldErrors::default();
-    let matching = call.query.text("resourceVersionMatch");
-    let path = Path::root("resourceVersionMatch");
-    match (wants_initial, matching) {
-        (None, None) => {}
-        (None, Some(_)) => {
-            errors.forbidden(
-                &path,
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            );
-        }
-        (Some(_), Some("NotOlderThan")) => {}
-        (Some(_), _) => errors.forbidden(
-            &path,
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        ),
-    }
-    if wants_initial == Some(true) && !bookmarks {
-        errors.forbidden(
-            &Path::root("sendInitialEvents"),
-            "sendInitialEvents requires setting allowWatchBookmarks to true",
-        );
-    }
-    if errors.is_empty() {
-        return Ok(());
-    }
-    Err(Error::Invalid {
-        subject: crate::error::Subject {
-            group: "meta.k8s.io",
-            kind: "ListOptions",
-            ..Default::default()
-        },
-        errors,
     })
 }
 
@@ -182,6 +135,11 @@ impl Frames {
         }
     }
 
+    /// True if there is a whole frame, so that nothing need be added.
+    fn is_full(&self) -> bool {
+        !self.full.is_empty()
+    }
+
     fn pop(&mut self) -> Option<Bytes> {
         self.full
             .pop_front()
@@ -196,6 +154,12 @@ struct Watch {
     ends: Instant,
     next_bookmark: Instant,
     frames: Frames,
+    /// Objects that were there at the start and are still to be told.
+    initial: std::vec::IntoIter<Arc<Item>>,
+    /// The state that the initial objects are of, until their end is marked.
+    mark: Option<Revision>,
+    /// Changes still to be told.
+    pending: VecDeque<Arc<Event>>,
     /// `None` once the watch has nothing more to wait for.
     watcher: Option<Watcher>,
     /// Whether a table has told its columns.
@@ -206,6 +170,9 @@ impl Watch {
     /// The next frame; `None` when the watch has ended.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
+            if let Err(error) = self.fill().await {
+                self.fail(error);
+            }
             if let Some(frame) = self.frames.pop() {
                 return Some(frame);
             }
@@ -213,15 +180,10 @@ impl Watch {
             tokio::select! {
                 biased;
                 () = self.call.draining.cancelled() => return None,
-                events = watcher.next() => {
-                    let told = match events {
-                        Ok(events) => self.events(&events).await,
-                        Err(error) => Err(error.into()),
-                    };
-                    if let Err(error) = told {
-                        self.fail(error);
-                    }
-                }
+                events = watcher.next() => match events {
+                    Ok(events) => self.pending.extend(events),
+                    Err(error) => self.fail(error.into()),
+                },
                 () = sleep_until(self.next_bookmark), if self.bookmarks => {
                     let revision = watcher.progress();
                     self.next_bookmark = Instant::now() + BOOKMARK;
@@ -242,14 +204,23 @@ impl Watch {
         }
     }
 
-    async fn events(&mut self, events: &[Arc<Event>]) -> Result<(), Error> {
-        for event in events {
-            let items: Vec<_> = std::iter::once(&event.item)
-                .chain(&event.previous)
-                .cloned()
-                .collect();
-            self.filter.prepare(&items).await?;
-            self.event(event).await?;
+    /// Makes a frame of what is to be told, in order.
+    async fn fill(&mut self) -> Result<(), Error> {
+        while !self.frames.is_full() {
+            if let Some(item) = self.initial.next() {
+                self.filter.prepare([&item]).await?;
+                if self.filter.matches(&item) {
+                    self.tell("ADDED", &item.decoded.value).await?;
+                }
+            } else if let Some(revision) = self.mark.take() {
+                self.bookmark(revision, true)?;
+            } else if let Some(event) = self.pending.pop_front() {
+                let items = std::iter::once(&event.item).chain(&event.previous);
+                self.filter.prepare(items).await?;
+                self.event(&event).await?;
+            } else {
+                break;
+            }
         }
         Ok(())
     }
@@ -291,14 +262,9 @@ impl Watch {
         let value = &self.call.resource.served(value.clone()).await?;
         match self.call.view {
             View::Object => self.frames.push(kind, value),
-            View::Metadata(version) => {
-                let object = view::metadata(view::parse(value)?, version);
-                self.frames.push(kind, object.to_string().as_bytes());
-            }
+            View::Metadata(version) => self.frames.push(kind, &view::metadata(value, version)?),
             View::Table(version) => {
-                let object = view::parse(value)?;
-                let meta = json!({"resourceVersion": object::resource_version(&object)});
-                let mut table = view::table(&self.call, version, &[object], meta)?;
+                let mut table = view::table(&self.call, version, value)?;
                 if std::mem::replace(&mut self.headed, true) {
                     table["columnDefinitions"] = json!([]);
                 }
@@ -316,15 +282,19 @@ impl Watch {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         let names = self.call.resource.names();
-        let object: Value = match self.call.view {
+        let object = match self.call.view {
             View::Object => json!({
                 "kind": names.kind,
                 "apiVersion": self.call.resource.api_version(),
                 "metadata": metadata,
             }),
-            View::Metadata(version) => view::metadata(json!({"metadata": metadata}), version),
+            View::Metadata(version) => json!({
+                "kind": "PartialObjectMetadata",
+                "apiVersion": version.api_version(),
+                "metadata": metadata,
+            }),
             View::Table(version) => {
-                let mut table = view::table(&self.call, version, &[], metadata)?;
+                let mut table = view::empty_table(&self.call, version, metadata)?;
                 table["columnDefinitions"] = json!([]);
                 table
             }
@@ -338,6 +308,9 @@ impl Watch {
         error.log();
         self.frames
             .push("ERROR", error.status().to_string().as_bytes());
+        self.initial = Vec::new().into_iter();
+        self.mark = None;
+        self.pending.clear();
         self.watcher = None;
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use api::{
     Apiserver, Config, Limits,
-    auth::{MASTERS, StaticToken, User},
+    auth::{Issuer, MASTERS, SigningKey, StaticToken, User},
     codec::Codec,
     kinds::Registry,
     proxy::{NodeProxy, NodeProxyError, NodeTarget},
@@ -23,6 +23,9 @@ use tower::ServiceExt;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// The admin's bearer token.
 pub(crate) const TOKEN: &str = "admin-token";
+
+/// Who signs tokens.
+pub(crate) const ISSUER: &str = "https://kubernetes.default.svc";
 
 /// A nodelet that answers with what it was asked.
 struct Echo;
@@ -84,6 +87,10 @@ pub(crate) fn config() -> Config {
             token: TOKEN.to_owned(),
             user: User::new("wk-admin", &[MASTERS]),
         }],
+        issuer: Issuer {
+            url: ISSUER.to_owned(),
+            key: SigningKey::read(&SigningKey::generate().expect("a key")).expect("it is read"),
+        },
         limits: Limits::default(),
     }
 }

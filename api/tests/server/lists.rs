@@ -6,6 +6,12 @@ use crate::harness::{Cluster, MAPS, PODS, config_map, pod};
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 
+const TOO_OLD: &str = "The provided continue parameter is too old to display a consistent list result. \
+    You can start a new list without the continue parameter, or use the continue token in this response \
+    to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent \
+    list - objects that were created, modified, or deleted between the time the first chunk was returned \
+    and now may show up in the list.";
+
 fn names(list: &Value) -> String {
     let items = list["items"].as_array().cloned().unwrap_or_default();
     let names: Vec<&str> = items
@@ -241,8 +247,18 @@ async fn a_page_or_a_version_that_is_forgotten_is_expired() {
         cluster
             .failure(&format!("GET {MAPS}?limit=1&continue={next}"), "")
             .await,
-        "410 Expired: The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter."
+        format!("410 Expired: {TOO_OLD}")
     );
+    // The answer leads on: from whatever is there now.
+    let expired = cluster
+        .send(&format!("GET {MAPS}?limit=1&continue={next}"), "")
+        .await
+        .json();
+    let next = expired["metadata"]["continue"].as_str().expect("a token");
+    cluster.ok(&format!("DELETE {MAPS}/b"), "").await;
+    let rest = cluster.ok(&format!("GET {MAPS}?continue={next}"), "").await;
+    assert_eq!(names(&rest), "c");
+    assert_ne!(rest["metadata"]["resourceVersion"], version);
     assert_eq!(
         cluster
             .failure(

@@ -63,7 +63,7 @@ async fn load_once(
 ) -> Result<Tables, StoreError> {
     let current = store.revision().await?;
     let start = Revision(current.0.saturating_sub(REPLAY)).max(store.floor().await?);
-    let entries = list_all(store, "", start).await?;
+    let entries = list_all(store, "", None, start).await?;
     let items = entries
         .into_iter()
         .map(|entry| Item {

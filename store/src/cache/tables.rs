@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Decoded, Event, Item};
+use super::{Decoded, Event, Item, Portion, Scope, lanes::Lanes};
 use crate::{Key, ResourceKey, Revision};
 
 /// Every resource's table at one revision.
@@ -31,8 +31,10 @@ struct Table {
     ring: VecDeque<Arc<Event>>,
     /// Every event after this revision is in the ring.
     start: Revision,
-    /// The revision of the newest event, for watchers.
+    /// The revision of the newest event, for watchers of the whole resource.
     newest: watch::Sender<Revision>,
+    /// For watchers of a part of it.
+    lanes: Lanes,
 }
 
 /// A change on its way in.
@@ -86,7 +88,7 @@ impl Tables {
             .get(resource.prefix(None).as_str())
             .map(|table| {
                 table
-                    .items_of(&resource.prefix(namespace))
+                    .items_of(&resource.prefix(namespace), None)
                     .cloned()
                     .collect()
             })
@@ -100,25 +102,52 @@ impl Tables {
         namespace: Option<&str>,
         at: Revision,
     ) -> Option<Vec<Arc<Item>>> {
-        let Some(table) = self.tables.get(resource.prefix(None).as_str()) else {
-            return (at >= self.start).then(Vec::new);
+        self.portion(
+            &resource.prefix(namespace),
+            Some(at),
+            None,
+            usize::MAX,
+            |_| true,
+        )
+        .map(|portion| portion.items)
+    }
+
+    /// The first objects after a key, in key order, that match, as they are or as they were; `None` if
+    /// the events do not reach back.
+    pub(super) fn portion(
+        &self,
+        prefix: &str,
+        at: Option<Revision>,
+        after: Option<&str>,
+        limit: usize,
+        matches: impl Fn(&Item) -> bool,
+    ) -> Option<Portion> {
+        let revision = at.unwrap_or(self.revision);
+        let Some(table) = self.tables.get(Key::resource_prefix_of(prefix)) else {
+            return (revision >= self.start).then(|| Portion::empty(revision));
         };
-        if at < table.start {
+        if revision < table.start {
             return None;
         }
-        let prefix = resource.prefix(namespace);
-        let mut items: BTreeMap<&Key, &Arc<Item>> = table
-            .items_of(&prefix)
-            .map(|item| (&item.key, item))
-            .collect();
-        let undone = table.events_after(at).rev();
-        for event in undone.filter(|event| event.item.key.as_str().starts_with(&prefix)) {
-            match &event.previous {
-                Some(previous) => items.insert(&previous.key, previous),
-                None => items.remove(&event.item.key),
-            };
+        let follows = |key: &str| after.is_none_or(|after| key > after);
+        let mut undone: BTreeMap<&str, Option<&Arc<Item>>> = BTreeMap::new();
+        for event in table.events_after(revision).rev() {
+            let key = event.item.key.as_str();
+            if key.starts_with(prefix) && follows(key) {
+                undone.insert(key, event.previous.as_ref());
+            }
         }
-        Some(items.into_values().cloned().collect())
+        let mut newer = table
+            .items_of(prefix, after)
+            .filter(|item| !undone.contains_key(item.key.as_str()))
+            .peekable();
+        let mut older = undone.values().copied().flatten().peekable();
+        let merged = std::iter::from_fn(|| match (newer.peek(), older.peek()) {
+            (Some(new), Some(old)) if old.key < new.key => older.next(),
+            (Some(_), _) => newer.next(),
+            (None, _) => older.next(),
+        });
+        Some(Portion::cut(revision, merged, limit, matches))
     }
 
     /// Brings changes in, in revision order; those already known are skipped.
@@ -159,46 +188,89 @@ impl Tables {
         for (prefix, old) in self.tables.drain() {
             let table = loaded.table(&prefix);
             table.newest = old.newest;
+            table.lanes = old.lanes;
+            table.lanes.reload(table.start, &table.ring);
         }
         *self = loaded;
         for table in self.tables.values() {
             table.newest.send_replace(self.revision);
+            table.lanes.wake(self.revision);
         }
     }
 
-    /// A receiver that is told of a resource's newest event.
-    pub(super) fn subscribe(&mut self, prefix: &str) -> watch::Receiver<Revision> {
-        self.table(prefix).newest.subscribe()
+    /// A receiver that is told of the newest event of a scope, of which the events after a position are
+    /// there, if none of them is gone.
+    pub(super) fn subscribe(
+        &mut self,
+        prefix: &str,
+        scope: &Scope,
+        after: Revision,
+    ) -> Result<watch::Receiver<Revision>, Lost> {
+        let table = self.table(prefix);
+        if after < table.start {
+            return Err(Lost::Before { start: table.start });
+        }
+        let first = table.first_after(after);
+        let lane = table
+            .lanes
+            .subscribe(scope, after, table.ring.range(first..));
+        Ok(lane.unwrap_or_else(|| table.newest.subscribe()))
     }
 
-    /// The events of a resource after a position, if none of them is gone.
-    pub(super) fn events(&self, prefix: &str, after: Revision) -> Result<Vec<Arc<Event>>, Lost> {
-        let start = self
-            .tables
-            .get(prefix)
-            .map_or(self.start, |table| table.start);
+    /// Forgets a watcher that is about to go.
+    pub(super) fn leave(&mut self, prefix: &str, scope: &Scope) {
+        if let Some(table) = self.tables.get_mut(prefix) {
+            table.lanes.leave(scope);
+        }
+    }
+
+    /// The events of a scope after a position, if none of them is gone.
+    pub(super) fn events(
+        &self,
+        prefix: &str,
+        scope: &Scope,
+        after: Revision,
+    ) -> Result<Vec<Arc<Event>>, Lost> {
+        let Some(table) = self.tables.get(prefix) else {
+            return match after < self.start {
+                true => Err(Lost::Before { start: self.start }),
+                false => Ok(Vec::new()),
+            };
+        };
+        let lane = table.lanes.get(scope);
+        let start = lane.map_or(table.start, |lane| lane.start.max(table.start));
         if after < start {
             return Err(Lost::Before { start });
         }
-        Ok(self
-            .tables
-            .get(prefix)
-            .map(|table| table.events_after(after).cloned().collect())
-            .unwrap_or_default())
+        let ring = lane.map_or(&table.ring, |lane| &lane.ring);
+        let first = ring.partition_point(|event| event.item.revision <= after);
+        Ok(ring.range(first..).cloned().collect())
     }
 
     /// Up to where a watcher at `position` has everything.
-    pub(super) fn progress(&self, prefix: &str, position: Revision) -> Revision {
+    pub(super) fn progress(&self, prefix: &str, scope: &Scope, position: Revision) -> Revision {
         let newest = self
             .tables
             .get(prefix)
-            .and_then(|table| table.ring.back())
+            .and_then(|table| {
+                let lane = table.lanes.get(scope);
+                lane.map_or(&table.ring, |lane| &lane.ring).back()
+            })
             .map_or(Revision(0), |event| event.item.revision);
         if newest > position {
             position
         } else {
             self.revision.max(position)
         }
+    }
+
+    /// How many objects each resource has.
+    pub(super) fn counts(&self) -> Vec<(ResourceKey, usize)> {
+        let counts = self.tables.values().filter_map(|table| {
+            let (key, _) = table.items.first_key_value()?;
+            Some((key.resource_key(), table.items.len()))
+        });
+        counts.collect()
     }
 
     fn table(&mut self, prefix: &str) -> &mut Table {
@@ -208,6 +280,7 @@ impl Tables {
                 ring: VecDeque::new(),
                 start: self.start,
                 newest: watch::Sender::new(Revision(0)),
+                lanes: Lanes::default(),
             };
             self.tables.insert(prefix.into(), table);
         }
@@ -236,16 +309,19 @@ impl Table {
         while self.ring.len() >= ring.max(1) {
             self.evict();
         }
-        self.ring.push_back(Arc::new(Event {
+        let event = Arc::new(Event {
             item,
             previous,
             deleted: update.deleted,
-        }));
+        });
+        self.lanes.push(&event);
+        self.ring.push_back(event);
     }
 
     fn evict(&mut self) {
         if let Some(event) = self.ring.pop_front() {
             self.start = event.item.revision;
+            self.lanes.evict(&event);
         }
     }
 
@@ -255,17 +331,25 @@ impl Table {
         }
     }
 
-    fn items_of(&self, prefix: &str) -> impl Iterator<Item = &Arc<Item>> {
+    /// The objects whose keys have a prefix and come after a key.
+    fn items_of(&self, prefix: &str, after: Option<&str>) -> impl Iterator<Item = &Arc<Item>> {
+        let from = match after {
+            Some(after) if after > prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
         self.items
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
+            .range::<str, _>((from, Bound::Unbounded))
             .take_while(move |(key, _)| key.as_str().starts_with(prefix))
             .map(|(_, item)| item)
     }
 
+    /// Where in the ring the events after a revision begin.
+    fn first_after(&self, after: Revision) -> usize {
+        self.ring
+            .partition_point(|event| event.item.revision <= after)
+    }
+
     fn events_after(&self, after: Revision) -> impl DoubleEndedIterator<Item = &Arc<Event>> {
-        let first = self
-            .ring
-            .partition_point(|event| event.item.revision <= after);
-        self.ring.range(first..)
+        self.ring.range(self.first_after(after)..)
     }
 }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Event, Shared, tables::Lost};
+use super::{Event, Scope, Shared, tables::Lost};
 use crate::{ResourceKey, Revision, StoreError, writer::stopped};
 
-/// Follows one resource. Dropping it ends the watch.
+/// Follows one resource, or a part of it. Dropping it ends the watch.
 pub struct Watcher {
     shared: Arc<Shared>,
     prefix: String,
+    scope: Scope,
     /// Everything of the resource up to here was delivered.
     position: Revision,
     /// True once the backlog from before the watch began was delivered: what gathers after that is lag.
@@ -26,6 +27,7 @@ impl Watcher {
     pub(super) fn new(
         shared: Arc<Shared>,
         resource: &ResourceKey,
+        scope: Scope,
         after: Revision,
     ) -> Result<Self, StoreError> {
         let prefix = resource.prefix(None);
@@ -37,19 +39,18 @@ impl Watcher {
                     current: tables.revision(),
                 });
             }
-            let newest = tables.subscribe(&prefix);
-            if let Err(Lost::Before { start }) = tables.events(&prefix, after) {
-                return Err(StoreError::Compacted {
+            tables
+                .subscribe(&prefix, &scope, after)
+                .map_err(|Lost::Before { start }| StoreError::Compacted {
                     asked: after,
                     floor: start,
-                });
-            }
-            newest
+                })?
         };
         let stopped = shared.stopped.subscribe();
         Ok(Self {
             shared,
             prefix,
+            scope,
             position: after,
             live: false,
             newest,
@@ -61,11 +62,9 @@ impl Watcher {
     /// fell too far behind. Nothing is lost if the call is given up.
     pub async fn next(&mut self) -> Result<Vec<Arc<Event>>, StoreError> {
         loop {
-            // Seen before the ring is read: an event that comes after that wakes the wait below.
-            self.newest.mark_unchanged();
-            let events = self.pending()?;
-            if let Some(last) = events.last() {
-                self.position = last.item.revision;
+            // Marked as seen before the ring is read: an event that comes after that wakes the wait below.
+            let events = self.take()?;
+            if !events.is_empty() {
                 return Ok(events);
             }
             tokio::select! {
@@ -76,13 +75,34 @@ impl Watcher {
         }
     }
 
+    /// True if there are events that were not delivered; costs next to nothing.
+    pub fn is_behind(&self) -> bool {
+        self.newest.has_changed().unwrap_or_default()
+    }
+
+    /// All events that are pending, in order, without waiting for any. `Compacted` as for
+    /// [`Self::next`].
+    pub fn take(&mut self) -> Result<Vec<Arc<Event>>, StoreError> {
+        self.newest.mark_unchanged();
+        let events = self.pending()?;
+        if let Some(last) = events.last() {
+            self.position = last.item.revision;
+        }
+        Ok(events)
+    }
+
     /// Everything up to here was delivered or is not of this resource.
     pub fn progress(&self) -> Revision {
-        self.shared.tables().progress(&self.prefix, self.position)
+        self.shared
+            .tables()
+            .progress(&self.prefix, &self.scope, self.position)
     }
 
     fn pending(&mut self) -> Result<Vec<Arc<Event>>, StoreError> {
-        let events = self.shared.tables().events(&self.prefix, self.position);
+        let events = self
+            .shared
+            .tables()
+            .events(&self.prefix, &self.scope, self.position);
         let events = match events {
             Ok(events) if !self.live || events.len() <= self.shared.config.lag => events,
             Ok(events) => {
@@ -102,5 +122,13 @@ impl Watcher {
         };
         self.live = true;
         Ok(events)
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        if self.scope != Scope::All {
+            self.shared.tables_mut().leave(&self.prefix, &self.scope);
+        }
     }
 }

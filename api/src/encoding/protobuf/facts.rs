@@ -51,6 +51,8 @@ pub(super) enum Item {
     MicroTime,
     /// A message that holds JSON.
     Json,
+    /// A message that holds a list of strings, which is all of it in JSON.
+    Strings,
     Message(&'static str),
 }
 
@@ -84,6 +86,7 @@ impl Item {
             "time" => Self::Time,
             "micro-time" => Self::MicroTime,
             "json" => Self::Json,
+            "strings" => Self::Strings,
             message => Self::Message(message),
         }
     }

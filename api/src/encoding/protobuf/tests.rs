@@ -289,6 +289,7 @@ fn shape_of(property: &Value) -> String {
     if let Some(name) = property["$ref"].as_str() {
         let short = name
             .trim_start_matches("io.k8s.apimachinery.pkg.")
+            .trim_start_matches("io.k8s.kube-aggregator.pkg.")
             .trim_start_matches("io.k8s.api.")
             .trim_start_matches("apis.");
         return match short {
@@ -307,7 +308,10 @@ fn shape_of(property: &Value) -> String {
         ("integer", "int32") => "Int32".to_owned(),
         ("integer", "int64") => "Int64".to_owned(),
         ("array", _) => format!("List({})", shape_of(&property["items"])),
-        ("object", _) => format!("Map({})", shape_of(&property["additionalProperties"])),
+        ("object", _) => match shape_of(&property["additionalProperties"]).as_str() {
+            "List(String)" => "Map(Strings)".to_owned(),
+            value => format!("Map({value})"),
+        },
         other => format!("{other:?}"),
     }
 }
@@ -441,6 +445,15 @@ fn encode_item(number: u32, item: Item, value: &Value) -> Vec<u8> {
             part(number, [int(1, time.as_second()), nanos].concat())
         }
         Item::Json => part(number, part(1, value.to_string())),
+        Item::Strings => {
+            let strings = value.as_array().unwrap().iter();
+            part(
+                number,
+                strings
+                    .flat_map(|one| part(1, one.as_str().unwrap()))
+                    .collect::<Vec<u8>>(),
+            )
+        }
         Item::Message(name) => part(number, encode(facts::message(name), value)),
     }
 }
@@ -495,6 +508,23 @@ fn encoded() -> Vec<u8> {
 fn an_object_of_every_type_comes_through() {
     let read = protobuf(&encoded(), "v1", "Pod").unwrap();
     assert_eq!(read.value, deployment());
+}
+
+#[test]
+fn lists_of_strings_in_a_map_come_through() {
+    let request = json!({
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "spec": {
+            "request": "eA==",
+            "signerName": "example.com/s",
+            "extra": {"scopes": ["a", "b"], "none": []},
+        },
+    });
+    let (version, kind) = ("certificates.k8s.io/v1", "CertificateSigningRequest");
+    let message = facts::object(version, kind).unwrap();
+    let bytes = body(version, kind, &[encode(message, &request)]);
+    assert_eq!(protobuf(&bytes, "v1", "Pod").unwrap().value, request);
 }
 
 proptest! {

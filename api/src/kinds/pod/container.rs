@@ -212,19 +212,7 @@ fn validate_resources(path: &Path, container: &Value, errors: &mut FieldErrors) 
     let parse = |value: &Value| plain(value).parse::<Quantity>().ok();
     for list in ["limits", "requests"] {
         for (resource, value) in entries(container, &format!("/resources/{list}")) {
-            let path = path.field(list).key(resource);
-            match parse(value) {
-                None => errors.invalid(
-                    &path,
-                    value.clone(),
-                    "quantities must match the regular expression \
-                     '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
-                ),
-                Some(_) if plain(value).starts_with('-') => {
-                    errors.invalid(&path, plain(value), "must be greater than or equal to 0");
-                }
-                Some(_) => {}
-            }
+            check::quantity(&path.field(list).key(resource), value, errors);
         }
     }
     let limits = part(container, "/resources/limits");

@@ -1,17 +1,14 @@
 //! What a pod's spec says when its author does not.
 //!
-//! Templates get the same but for what is decided for each pod when it is made: its identity,
-//! priority, default tolerations and requests.
+//! Templates get the same but for what is decided for each pod when it is made: its
+//! requests. Its identity, priority and default tolerations are admission's.
 
 use serde_json::{Map, Value, json};
 
-use crate::kinds::value::{child, each, entries, fill, fill_text, find, items, part, put, text};
+use crate::kinds::value::{child, each, entries, fill, fill_text, find, part, put, text};
 
 /// How long a pod may take to stop, in seconds.
 pub(crate) const GRACE_SECONDS: i64 = 30;
-
-/// How long a pod stays on a node that is gone, in seconds.
-const NODE_GONE_SECONDS: i64 = 300;
 
 /// Fills in a whole pod.
 pub(crate) fn pod(object: &mut Value) {
@@ -21,16 +18,11 @@ pub(crate) fn pod(object: &mut Value) {
     };
     pod_spec(spec);
     fill(spec, "enableServiceLinks", true);
-    fill(spec, "priority", 0);
-    fill(spec, "preemptionPolicy", "PreemptLowerPriority");
-    fill_text(spec, "serviceAccountName", "default");
-    fill_text(spec, "serviceAccount", "default");
     for list in ["containers", "initContainers"] {
         for container in each(spec, list) {
             requests_from_limits(container);
         }
     }
-    tolerate_gone_nodes(spec);
 }
 
 /// Fills in what pods and templates share.
@@ -182,31 +174,6 @@ fn requests_from_limits(container: &mut Value) {
     }
 }
 
-fn tolerate_gone_nodes(spec: &mut Value) {
-    for key in [
-        "node.kubernetes.io/not-ready",
-        "node.kubernetes.io/unreachable",
-    ] {
-        let tolerated = items(spec, "/tolerations").iter().any(|toleration| {
-            let own = text(toleration, "/key");
-            (own == key || own.is_empty())
-                && matches!(text(toleration, "/effect"), "NoExecute" | "")
-        });
-        if tolerated {
-            continue;
-        }
-        fill(spec, "tolerations", Vec::<Value>::new());
-        if let Some(list) = spec.get_mut("tolerations").and_then(Value::as_array_mut) {
-            list.push(json!({
-                "key": key,
-                "operator": "Exists",
-                "effect": "NoExecute",
-                "tolerationSeconds": NODE_GONE_SECONDS,
-            }));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
@@ -216,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_name_and_an_image_are_enough() {
-        expect![[r#"{"spec":{"containers":[{"image":"i","imagePullPolicy":"Always","name":"a","ports":[{"containerPort":80,"protocol":"TCP"}],"resources":{"limits":{"cpu":1},"requests":{"cpu":1}},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"}],"dnsPolicy":"ClusterFirst","enableServiceLinks":true,"preemptionPolicy":"PreemptLowerPriority","priority":0,"restartPolicy":"Always","schedulerName":"default-scheduler","securityContext":{},"serviceAccount":"default","serviceAccountName":"default","terminationGracePeriodSeconds":30,"tolerations":[{"effect":"NoExecute","key":"node.kubernetes.io/not-ready","operator":"Exists","tolerationSeconds":300},{"effect":"NoExecute","key":"node.kubernetes.io/unreachable","operator":"Exists","tolerationSeconds":300}]},"status":{}}"#]]
+        expect![[r#"{"spec":{"containers":[{"image":"i","imagePullPolicy":"Always","name":"a","ports":[{"containerPort":80,"protocol":"TCP"}],"resources":{"limits":{"cpu":1},"requests":{"cpu":1}},"terminationMessagePath":"/dev/termination-log","terminationMessagePolicy":"File"}],"dnsPolicy":"ClusterFirst","enableServiceLinks":true,"restartPolicy":"Always","schedulerName":"default-scheduler","securityContext":{},"terminationGracePeriodSeconds":30},"status":{}}"#]]
         .assert_eq(&defaulted(
             &Pod,
             "{spec: {containers: [{name: a, image: i, ports: [{containerPort: 80}], resources: \

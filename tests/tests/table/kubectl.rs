@@ -1,0 +1,68 @@
+//! The kubectl binaries that transcripts are played with.
+//!
+//! `cargo xtask test` puts one of each minor version into a directory, `kubectl-1.29` and so on, and names
+//! it in `WK_KUBECTL`. Without it the kubectl on PATH is the only one.
+
+use std::{path::PathBuf, process::Command};
+
+/// The minor versions that are supported, oldest first.
+const MINORS: std::ops::RangeInclusive<u32> = 29..=33;
+
+/// One kubectl.
+#[derive(Clone, Debug)]
+pub(crate) struct Kubectl {
+    pub(crate) path: PathBuf,
+    /// 29 for 1.29.
+    pub(crate) minor: u32,
+}
+
+impl Kubectl {
+    /// The newest; every one if `WK_KUBECTL_ALL` is set.
+    pub(crate) fn wanted() -> Vec<Self> {
+        let found: Vec<_> = MINORS.rev().filter_map(Self::find).collect();
+        let count = match std::env::var_os("WK_KUBECTL_ALL") {
+            Some(_) => found.len(),
+            None => 1,
+        };
+        assert!(
+            !found.is_empty(),
+            "there is no kubectl: run `cargo xtask test`, or put kubectl 1.29 or newer on PATH"
+        );
+        found.into_iter().take(count).collect()
+    }
+
+    /// The kubectl of a minor version; `None`, said aloud, if it is not installed.
+    pub(crate) fn find(minor: u32) -> Option<Self> {
+        let kubectl = match std::env::var_os("WK_KUBECTL") {
+            Some(dir) => Some(Self {
+                path: PathBuf::from(dir).join(format!("kubectl-1.{minor}")),
+                minor,
+            }),
+            None => on_path().filter(|kubectl| kubectl.minor == minor),
+        };
+        let kubectl = kubectl.filter(|kubectl| kubectl.path.is_file());
+        if kubectl.is_none() {
+            eprintln!("skipped: there is no kubectl 1.{minor}; `cargo xtask test` installs it");
+        }
+        kubectl
+    }
+}
+
+/// The kubectl on PATH; one newer than those known counts as the newest known.
+fn on_path() -> Option<Kubectl> {
+    let path = std::env::var_os("PATH")?;
+    let path = std::env::split_paths(&path)
+        .map(|dir| dir.join("kubectl"))
+        .find(|path| path.is_file())?;
+    let output = Command::new(&path)
+        .args(["version", "--client", "--output=json"])
+        .output()
+        .ok()?;
+    let version: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+    let minor = version["clientVersion"]["minor"].as_str()?;
+    let minor: u32 = minor.trim_end_matches('+').parse().ok()?;
+    Some(Kubectl {
+        path,
+        minor: minor.min(*MINORS.end()),
+    })
+}
