@@ -49,9 +49,13 @@ pub(crate) async fn run(client: Client, server: &Arc<Server>, stop: Cancellation
         }
         let pause = if settled { RESYNC } else { AGAIN };
         let changed = async {
-            match watcher {
-                Ok(mut watcher) => drop(watcher.next().await),
-                Err(_) => tokio::time::sleep(AGAIN).await,
+            let seen = match watcher {
+                Ok(mut watcher) => watcher.next().await.is_ok(),
+                Err(_) => false,
+            };
+            if !seen {
+                // The cache has gone on without this watch, or has ended with the process.
+                tokio::time::sleep(AGAIN).await;
             }
         };
         tokio::select! {

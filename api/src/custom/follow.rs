@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, LazyLock, Mutex, PoisonError},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -25,6 +26,9 @@ use crate::{
 /// Where definitions are stored.
 pub(crate) static DEFINITIONS: LazyLock<ResourceKey> =
     LazyLock::new(|| ResourceKey::new("apiextensions.k8s.io", "customresourcedefinitions"));
+
+/// How soon a watch that has ended is begun again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// What the definitions that were last seen define, by name.
 #[derive(Default)]
@@ -79,22 +83,25 @@ fn read(item: &Item, cache: &Cache) -> Defined {
 
 /// Follows the definitions until `stop`.
 pub(crate) async fn run(server: &Arc<Server>, stop: CancellationToken) {
-    while !stop.is_cancelled() {
-        let revision = server.cache.revision();
-        let watcher = server.cache.watch(&DEFINITIONS, revision);
+    loop {
+        let watcher = server.cache.watch(&DEFINITIONS, server.cache.revision());
         server.refresh();
-        let Ok(mut watcher) = watcher else { continue };
-        loop {
-            let ended = tokio::select! {
-                () = stop.cancelled() => return,
-                events = watcher.next() => events.is_err(),
-            };
-            server.refresh();
-            if ended {
-                break;
+        if let Ok(mut watcher) = watcher {
+            loop {
+                let ended = tokio::select! {
+                    () = stop.cancelled() => return,
+                    events = watcher.next() => events.is_err(),
+                };
+                server.refresh();
+                if ended {
+                    break;
+                }
             }
         }
         // The cache has gone on without this watch, or has ended with the process.
-        tokio::task::yield_now().await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(AGAIN) => {}
+        }
     }
 }

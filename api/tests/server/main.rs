@@ -5,12 +5,13 @@
 //! - [`events`]: their hour. [`hostile`]: whatever is sent, the client is told what is wrong with it.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
 //! - [`protobuf`]: bodies in protobuf.
-//! - [`custom_resources`]: kinds that users define.
+//! - [`custom_resources`], [`custom_versions`]: kinds that users define.
 //! - [`versions`]: kinds with several versions of one stored object.
 
 mod access;
 mod clients;
 mod custom_resources;
+mod custom_versions;
 mod events;
 mod harness;
 mod hostile;

@@ -256,11 +256,23 @@ impl Walk {
                 Bounded::any(map.entries.len() as u64)
             }
             Expr::Call(call) => {
+                // A target that is no value is the name of a library: `lists.range`.
+                let target = call.target.as_deref();
+                let library = target.and_then(|target| match &target.expr {
+                    Expr::Ident(name) if !self.names.contains_key(name) => Some(name),
+                    _ => None,
+                });
                 let mut values = Vec::new();
-                for argument in call.target.as_deref().into_iter().chain(&call.args) {
+                let target = target.filter(|_| library.is_none());
+                for argument in target.into_iter().chain(&call.args) {
                     values.push(self.value(argument)?);
                 }
-                self.call(&call.func_name, &values)?
+                match library {
+                    Some(library) => {
+                        self.call(&format!("{library}.{}", call.func_name), &values)?
+                    }
+                    None => self.call(&call.func_name, &values)?,
+                }
             }
             Expr::Comprehension(comprehension) => self.comprehension(comprehension)?,
             Expr::Struct(_) | Expr::Unspecified => {
