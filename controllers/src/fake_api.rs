@@ -42,6 +42,12 @@ const KINDS: &[(&str, &str, &str, bool)] = &[
         true,
     ),
     ("coordination.k8s.io/v1", "Lease", "leases", true),
+    (
+        "apiextensions.k8s.io/v1",
+        "CustomResourceDefinition",
+        "customresourcedefinitions",
+        false,
+    ),
 ];
 
 /// How often, in percent, something goes wrong.

@@ -16,12 +16,15 @@ use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::queue::Queue;
 
-/// Kinds may appear at any time; nothing tells of them.
+/// Kinds may appear at any time; of most that do, a definition tells.
 const REDISCOVER: Duration = Duration::from_secs(30);
+/// How soon after a definition changed the kinds are asked for, by then served everywhere.
+const SETTLE: Duration = Duration::from_millis(500);
 
 const RETRY_DISCOVERY: Duration = Duration::from_millis(500);
 /// How long the first list of every kind is waited for.
@@ -100,6 +103,11 @@ impl Inventory {
     /// Follows every kind until `stop`.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut watches = JoinSet::new();
+        let definitions: Api<PartialObjectMeta<DynamicObject>> =
+            Api::all_with(self.client.clone(), &definitions());
+        let mut definitions = watcher(definitions, Config::default())
+            .default_backoff()
+            .boxed();
         loop {
             let pause = match self.discover().await {
                 Ok(new) => {
@@ -115,9 +123,20 @@ impl Inventory {
                     RETRY_DISCOVERY
                 }
             };
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = tokio::time::sleep(pause) => {}
+            let mut again = Instant::now() + pause;
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    event = definitions.next() => {
+                        if matches!(event, Some(Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone))) {
+                            again = again.min(Instant::now() + SETTLE);
+                        }
+                    }
+                    () = sleep_until(again) => break,
+                }
+            }
+            if stop.is_cancelled() {
+                break;
             }
         }
         while watches.join_next().await.is_some() {}
@@ -333,6 +352,17 @@ impl Inventory {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The kind that defines others.
+fn definitions() -> ApiResource {
+    ApiResource {
+        group: "apiextensions.k8s.io".to_owned(),
+        version: "v1".to_owned(),
+        api_version: "apiextensions.k8s.io/v1".to_owned(),
+        kind: "CustomResourceDefinition".to_owned(),
+        plural: "customresourcedefinitions".to_owned(),
     }
 }
 
