@@ -2,9 +2,11 @@
 //!
 //! - [`review`]: one write as admission sees it.
 //! - [`plugins`]: the built-in ones; [`objects`], [`pod_resources`]: what they share.
+//! - [`webhooks`]: those that others serve.
 //! - [`quota`]: what a namespace may hold in sum.
 //! - [`lifecycle`]: a namespace must exist, must not be ending, and some may never end.
 //! - [`addresses`]: the ClusterIPs of Services.
+//! - [`certificates`]: who may approve and sign requests for them.
 //!
 //! Two phases around a write: [`mutate`] may complete the new object before it is prepared and checked;
 //! [`validate`] sees it as it will be stored and answers operations that join the write's own group, so
@@ -13,12 +15,14 @@
 //! commits nothing.
 
 pub mod addresses;
+mod certificates;
 pub(crate) mod lifecycle;
 mod objects;
 mod plugins;
 mod pod_resources;
 pub(crate) mod quota;
 pub(crate) mod review;
+pub(crate) mod webhooks;
 
 pub use addresses::ServiceRange;
 pub(crate) use review::{Operation, Review};
@@ -69,9 +73,9 @@ pub(crate) async fn mutate(
         if let (Some(object), Some(given)) = (object.as_deref_mut(), given) {
             *object = given;
         }
-        plugins::mutate(review, object, old)?;
+        plugins::mutate(review, object.as_deref_mut(), old)?;
     }
-    Ok(())
+    webhooks::mutate(review, object, old).await
 }
 
 /// The second phase: looks at the object as it will be stored.
@@ -81,6 +85,8 @@ pub(crate) async fn validate(
     old: Option<&Value>,
 ) -> Result<Admitted, Error> {
     plugins::validate(review, object, old)?;
+    certificates::validate(review, object, old)?;
+    webhooks::validate(review, object, old).await?;
     Ok(Admitted {
         ops: lifecycle::checks(review)?,
         charge: quota::charge(review, object, old)?,
@@ -89,8 +95,8 @@ pub(crate) async fn validate(
 }
 
 /// True if somebody outside this process is asked about the write: it should be of the newest state.
-pub(crate) fn calls_out(_review: &Review<'_>) -> bool {
-    false
+pub(crate) fn calls_out(review: &Review<'_>) -> bool {
+    webhooks::are_concerned(review).unwrap_or(true)
 }
 
 /// Gives an object what the cluster has only one of each: a Service its address. The operations

@@ -5,7 +5,6 @@
 //! - [`tokens`]: the static bearer tokens. [`jwt`], [`service_account`]: those of ServiceAccounts.
 //! - [`authenticate`]: a request's user. [`impersonation`]: asking as somebody else.
 //! - [`authorizer`]: the question "may this user do this?". [`rbac`]: roles answer it.
-//! - [`signers`]: what certificate signing requests need beside.
 //!
 //! Never answers HTTP: [`crate::server`] turns a refusal into a `Status`.
 
@@ -16,7 +15,6 @@ pub(crate) mod impersonation;
 pub mod jwt;
 pub(crate) mod rbac;
 pub mod service_account;
-pub(crate) mod signers;
 pub mod tokens;
 
 use std::collections::BTreeMap;

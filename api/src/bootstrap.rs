@@ -1,5 +1,5 @@
-//! The objects that every cluster has: the default roles, four namespaces, the `kubernetes` Service and
-//! its endpoint.
+//! The objects that every cluster has: the default roles, four namespaces, the `kubernetes` Service with
+//! its endpoint and its range of addresses, and the system's priority classes.
 //!
 //! Roles first, and once ([`crate::auth::rbac::bootstrap`]): nobody may do anything without them. Then creates what is missing and corrects the endpoint, at start and then every few seconds, through the
 //! API like anyone else. Never changes what a user added to these objects.
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth::rbac,
+    kinds::priority_class,
     server::{
         Config,
         state::{Server, Stage},
@@ -25,6 +26,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(250);
 
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
+const CLASSES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
+const RANGES: &str = "/apis/networking.k8s.io/v1/servicecidrs";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
 
 /// Looks after the objects until `stop`.
@@ -60,6 +63,10 @@ async fn ensure(client: &Client, config: &Config) -> Result<(), kube::Error> {
         let namespace = json!({"metadata": {"name": name}});
         create(client, "/api/v1/namespaces", name, &namespace).await?;
     }
+    for class in priority_class::SYSTEM {
+        create(client, CLASSES, class.0, &system_class(class)).await?;
+    }
+    ensure_range(client, config).await?;
     let service = service(config);
     create(
         client,
@@ -79,6 +86,33 @@ async fn ensure(client: &Client, config: &Config) -> Result<(), kube::Error> {
         send(client, Method::PATCH, &path, &patch).await?;
     }
     Ok(())
+}
+
+/// The range of Services' addresses, ready from the start.
+async fn ensure_range(client: &Client, config: &Config) -> Result<(), kube::Error> {
+    let range = json!({
+        "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": [config.service_range.to_string()]},
+    });
+    let found = create(client, RANGES, "kubernetes", &range).await?;
+    if !found["status"]["conditions"].is_null() {
+        return Ok(());
+    }
+    let ready = json!({
+        "type": "Ready",
+        "status": "True",
+        "reason": "",
+        "message": "Kubernetes Service CIDR is ready",
+        "lastTransitionTime": found["metadata"]["creationTimestamp"],
+    });
+    let patch = json!({"status": {"conditions": [ready]}});
+    let path = format!("{RANGES}/kubernetes/status");
+    send(client, Method::PATCH, &path, &patch).await?;
+    Ok(())
+}
+
+fn system_class((name, value, description): &(&str, i64, &str)) -> Value {
+    json!({"metadata": {"name": name}, "value": value, "description": description})
 }
 
 /// Creates an object if it is not there; answers the one that is.

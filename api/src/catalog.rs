@@ -145,6 +145,14 @@ impl Served {
             .map(|resource| resource.key.clone())
     }
 
+    /// The other versions in which the objects of a resource are served.
+    pub(crate) fn versions(&self, resource: &Resource) -> Vec<Arc<Resource>> {
+        let is_other = |other: &&Arc<Resource>| {
+            other.key == resource.key && other.api_version() != resource.api_version()
+        };
+        self.resources.iter().filter(is_other).cloned().collect()
+    }
+
     /// The group-versions, in the order in which clients should prefer them.
     pub(crate) fn group_versions(&self) -> Vec<GroupVersion<'_>> {
         let kinds = self.resources.iter().map(|resource| &*resource.kind);

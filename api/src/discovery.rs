@@ -431,17 +431,21 @@ mod tests {
     #[tokio::test]
     async fn a_kind_is_listed_with_its_subresources() {
         let (_, _, body) = ask("/apis", &[("accept", AGGREGATED[0].1)]).await;
+        let groups = body["items"].as_array().expect("groups");
+        let apps = groups
+            .iter()
+            .find(|group| group["metadata"]["name"] == "apps");
         check(
-            &body["items"][0]["versions"][0]["resources"][0],
+            &apps.expect("the group")["versions"][0]["resources"][0],
             expect![[
-                r#"{"categories":["all"],"resource":"deployments","responseKind":{"group":"apps","kind":"Deployment","version":"v1"},"scope":"Namespaced","shortNames":["deploy"],"singularResource":"deployment","subresources":[{"responseKind":{"group":"autoscaling","kind":"Scale","version":"v1"},"subresource":"scale","verbs":["get","patch","update"]},{"responseKind":{"group":"apps","kind":"Deployment","version":"v1"},"subresource":"status","verbs":["get","patch","update"]}],"verbs":["create","delete","deletecollection","get","list","patch","update","watch"]}"#
+                r#"{"resource":"controllerrevisions","responseKind":{"group":"apps","kind":"ControllerRevision","version":"v1"},"scope":"Namespaced","singularResource":"controllerrevision","verbs":["create","delete","deletecollection","get","list","patch","update","watch"]}"#
             ]],
         );
         let (_, _, body) = ask("/apis/apps/v1", &[]).await;
         check(
             &body["resources"][1],
             expect![[
-                r#"{"group":"autoscaling","kind":"Scale","name":"deployments/scale","namespaced":true,"singularName":"","verbs":["get","patch","update"],"version":"v1"}"#
+                r#"{"categories":["all"],"kind":"DaemonSet","name":"daemonsets","namespaced":true,"shortNames":["ds"],"singularName":"daemonset","verbs":["create","delete","deletecollection","get","list","patch","update","watch"]}"#
             ]],
         );
     }

@@ -146,6 +146,13 @@ pub enum Error {
     AlreadyExists(Subject),
     #[error("Operation cannot be fulfilled on {}: {message}", object_text(subject))]
     Conflict { subject: Subject, message: String },
+    /// An apply wants fields otherwise that others own.
+    #[error("{message}")]
+    ApplyConflict {
+        message: String,
+        /// Manager and field, one pair for each field.
+        causes: Vec<(String, String)>,
+    },
     #[error("{}", invalid_text(subject, errors))]
     Invalid {
         subject: Subject,
@@ -175,6 +182,12 @@ pub enum Error {
     FutureRevision { asked: Revision, current: Revision },
     #[error("Too many requests, please try again later.")]
     TooManyRequests,
+    /// An eviction that a disruption budget does not allow, and why.
+    #[error("Cannot evict pod as it would violate the pod's disruption budget.")]
+    Disrupted {
+        cause: String,
+        retry_seconds: Option<u64>,
+    },
     #[error("Timeout: request did not complete within the allotted timeout")]
     Timeout,
     /// Another part did not answer; the message is for the client.
@@ -187,6 +200,19 @@ pub enum Error {
     /// A webhook that converts between versions failed; the message is for the client.
     #[error("{0}")]
     Conversion(String),
+    /// A webhook said no, in its own words.
+    #[error("{message}")]
+    Refused {
+        code: StatusCode,
+        message: String,
+        /// Empty if it gave none.
+        reason: String,
+        /// `Status.details`, or nothing.
+        details: Value,
+    },
+    /// What the request needed failed; the message is for the client.
+    #[error("Internal error occurred: {0}")]
+    Failed(String),
     /// Nothing is left to give out; the message is for the client.
     #[error("Internal error occurred: {0}")]
     Exhausted(&'static str),
@@ -247,50 +273,58 @@ impl Error {
             Self::Denied(_) | Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::NoSuchPath | Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::AlreadyExists(_) | Self::Conflict { .. } => StatusCode::CONFLICT,
+            Self::AlreadyExists(_) | Self::Conflict { .. } | Self::ApplyConflict { .. } => {
+                StatusCode::CONFLICT
+            }
             Self::Invalid { .. } | Self::Unprocessable(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Expired { .. } => StatusCode::GONE,
-            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyRequests | Self::Disrupted { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Timeout | Self::FutureRevision { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal(_) | Self::Exhausted(_) | Self::Conversion(_) => {
+            Self::Refused { code, .. } => *code,
+            Self::Internal(_) | Self::Exhausted(_) | Self::Failed(_) | Self::Conversion(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         }
     }
 
     /// `Status.reason`.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &str {
         match self {
             Self::Unauthorized => "Unauthorized",
             Self::Denied(_) | Self::Forbidden { .. } => "Forbidden",
             Self::NoSuchPath | Self::NotFound(_) => "NotFound",
             Self::MethodNotAllowed => "MethodNotAllowed",
             Self::AlreadyExists(_) => "AlreadyExists",
-            Self::Conflict { .. } => "Conflict",
+            Self::Conflict { .. } | Self::ApplyConflict { .. } => "Conflict",
             Self::Invalid { .. } | Self::Unprocessable(_) => "Invalid",
             Self::BadRequest(_) => "BadRequest",
             Self::NotAcceptable => "NotAcceptable",
             Self::UnsupportedMediaType(_) => "UnsupportedMediaType",
             Self::TooLarge { .. } => "RequestEntityTooLarge",
             Self::Expired { .. } => "Expired",
-            Self::TooManyRequests => "TooManyRequests",
+            Self::TooManyRequests | Self::Disrupted { .. } => "TooManyRequests",
             Self::Timeout | Self::FutureRevision { .. } => "Timeout",
             Self::Unavailable { .. } => "ServiceUnavailable",
-            Self::Internal(_) | Self::Exhausted(_) | Self::Conversion(_) => "InternalError",
+            Self::Refused { reason, .. } => reason,
+            Self::Internal(_) | Self::Exhausted(_) | Self::Failed(_) | Self::Conversion(_) => {
+                "InternalError"
+            }
         }
     }
 
     fn retry_seconds(&self) -> Option<u64> {
-        matches!(
-            self,
-            Self::TooManyRequests | Self::FutureRevision { .. } | Self::Unavailable { .. }
-        )
-        .then_some(1)
+        match self {
+            Self::TooManyRequests | Self::FutureRevision { .. } | Self::Unavailable { .. } => {
+                Some(1)
+            }
+            Self::Disrupted { retry_seconds, .. } => *retry_seconds,
+            _ => None,
+        }
     }
 
     fn details(&self) -> Map<String, Value> {
@@ -302,6 +336,7 @@ impl Error {
                 subject.details(subject.resource)
             }
             Self::Invalid { subject, .. } => subject.details(subject.kind),
+            Self::Refused { details, .. } => details.as_object().cloned().unwrap_or_default(),
             Self::Denied(denial) => [
                 ("name", &denial.name),
                 ("group", &denial.group),
@@ -315,11 +350,20 @@ impl Error {
         };
         let causes: Vec<Value> = match self {
             Self::Invalid { errors, .. } => errors.0.iter().map(cause).collect(),
+            Self::ApplyConflict { causes, .. } => causes
+                .iter()
+                .map(|(message, field)| {
+                    json!({"reason": "FieldManagerConflict", "message": message, "field": field})
+                })
+                .collect(),
             Self::Forbidden {
                 cause: Some(cause), ..
             } => {
                 let (reason, message, field) = &**cause;
                 vec![json!({"reason": reason, "message": message, "field": field})]
+            }
+            Self::Disrupted { cause, .. } => {
+                vec![json!({"reason": "DisruptionBudget", "message": cause})]
             }
             Self::FutureRevision { .. } => vec![
                 json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}),
@@ -343,9 +387,11 @@ impl Error {
             "metadata": {},
             "status": "Failure",
             "message": self.to_string(),
-            "reason": self.reason(),
             "code": self.code().as_u16(),
         });
+        if !self.reason().is_empty() {
+            status["reason"] = self.reason().into();
+        }
         if let Self::Expired {
             next: Some(next), ..
         } = self

@@ -4,26 +4,44 @@
 //! Beside the kinds: `value`, `write`, `check` and `column` are what they share;
 //! `not_acted_on` is the table of fields that are kept but have no effect yet.
 
+mod access_mode;
 mod address;
+mod admission;
+mod api_service;
 pub(crate) mod apiextensions;
+mod apps;
 mod autoscaling;
+mod batch;
+mod binding;
+pub(crate) mod certificates;
 pub(crate) mod check;
 mod column;
+mod component_status;
 mod config_map;
 mod conversion;
-mod deployment;
 mod endpoint_slice;
+mod endpoints;
 mod event;
 mod events;
+mod flowcontrol;
 mod lease;
+mod limit_range;
 mod namespace;
 mod networking;
 mod node;
 mod not_acted_on;
+mod persistent_volume;
+mod persistent_volume_claim;
 pub(crate) mod pod;
+mod pod_template;
+mod policy;
+pub(crate) mod priority_class;
 mod rbac;
-mod replica_set;
+mod replication_controller;
+mod resource;
+mod resource_quota;
 mod review;
+mod runtime_class;
 mod secret;
 mod service;
 mod service_account;
@@ -36,9 +54,11 @@ pub(crate) mod write;
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
+    auth::User,
     custom::kind::CustomKind,
     field::FieldErrors,
     schema::{self, Schema},
@@ -80,13 +100,16 @@ fn api_version(group: &str, version: &str) -> String {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Subresource {
     Status,
+    Approval,
     Scale,
     Log,
     Binding,
+    EphemeralContainers,
     Eviction,
     Finalize,
     /// What the object itself serves over HTTP.
     Proxy,
+    Resize,
     Token,
 }
 
@@ -95,12 +118,15 @@ impl Subresource {
     pub fn path(self) -> &'static str {
         match self {
             Self::Status => "status",
+            Self::Approval => "approval",
             Self::Scale => "scale",
             Self::Log => "log",
             Self::Binding => "binding",
+            Self::EphemeralContainers => "ephemeralcontainers",
             Self::Eviction => "eviction",
             Self::Finalize => "finalize",
             Self::Proxy => "proxy",
+            Self::Resize => "resize",
             Self::Token => "token",
         }
     }
@@ -108,7 +134,11 @@ impl Subresource {
     /// What may be done with it.
     pub fn verbs(self) -> &'static [&'static str] {
         match self {
-            Self::Status | Self::Scale => &["get", "patch", "update"],
+            Self::Status
+            | Self::Approval
+            | Self::Scale
+            | Self::EphemeralContainers
+            | Self::Resize => &["get", "patch", "update"],
             Self::Log => &["get"],
             Self::Binding | Self::Eviction | Self::Token => &["create"],
             Self::Proxy => &["create", "delete", "get", "patch", "update"],
@@ -119,7 +149,13 @@ impl Subresource {
     /// Group, version, kind and definition of what is sent, where it is not the object itself.
     pub fn own_kind(self) -> Option<[&'static str; 4]> {
         match self {
-            Self::Status | Self::Log | Self::Finalize | Self::Proxy => None,
+            Self::Status
+            | Self::Approval
+            | Self::Log
+            | Self::EphemeralContainers
+            | Self::Finalize
+            | Self::Proxy
+            | Self::Resize => None,
             Self::Scale => Some([
                 "autoscaling",
                 "v1",
@@ -163,6 +199,13 @@ pub struct Column {
     pub priority: i32,
 }
 
+/// Who makes a write, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp<'a> {
+    pub user: &'a User,
+    pub now: Timestamp,
+}
+
 /// A kind as the verbs see it. Objects have been checked against the schema before any method.
 pub trait Kind: Send + Sync + 'static {
     fn names(&self) -> &Names;
@@ -176,6 +219,11 @@ pub trait Kind: Send + Sync + 'static {
     /// What may be done with it.
     fn verbs(&self) -> &[&'static str] {
         VERBS
+    }
+
+    /// What every user of the kind is warned of, if it is on its way out.
+    fn deprecation(&self) -> Option<&'static str> {
+        None
     }
 
     /// How its objects are stored, if not as it serves them.
@@ -257,6 +305,15 @@ pub trait Kind: Send + Sync + 'static {
         write::status(object, old);
     }
 
+    /// The same for a write of the approval of a request: everything but the decision stays.
+    fn prepare_approval(&self, object: &mut Value, old: &Value) {
+        self.prepare_update(object, old);
+    }
+
+    /// Writes what only the server knows: who makes a new object (there is no old one), and when
+    /// something changed.
+    fn stamp(&self, _object: &mut Value, _old: Option<&Value>, _by: &Stamp<'_>) {}
+
     /// What is wrong with a new object; metadata has been validated by the caller.
     fn validate(&self, _object: &Value, _errors: &mut FieldErrors) {}
 
@@ -308,7 +365,7 @@ pub trait Kind: Send + Sync + 'static {
     }
 
     /// One row: a cell for each column.
-    fn cells(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value>;
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value>;
 }
 
 /// Where a `scale` subresource finds what it shows, as JSON pointers.
@@ -364,18 +421,32 @@ impl Registry {
     pub fn builtin() -> Self {
         Self {
             kinds: vec![
+                Arc::new(binding::Binding),
+                Arc::new(component_status::ComponentStatus),
                 Arc::new(config_map::ConfigMap),
+                Arc::new(endpoints::Endpoints),
                 Arc::new(event::Event),
+                Arc::new(limit_range::LimitRange),
                 Arc::new(namespace::Namespace),
                 Arc::new(node::Node),
+                Arc::new(persistent_volume::PersistentVolume),
+                Arc::new(persistent_volume_claim::PersistentVolumeClaim),
                 Arc::new(pod::Pod),
+                Arc::new(pod_template::PodTemplate),
+                Arc::new(replication_controller::ReplicationController),
+                Arc::new(resource_quota::ResourceQuota),
                 Arc::new(secret::Secret),
                 Arc::new(service_account::ServiceAccount),
                 Arc::new(service::Service),
-                Arc::new(deployment::Deployment),
-                Arc::new(replica_set::ReplicaSet),
+                Arc::new(apps::ControllerRevision),
+                Arc::new(apps::DaemonSet),
+                Arc::new(apps::Deployment),
+                Arc::new(apps::ReplicaSet),
+                Arc::new(apps::StatefulSet),
                 Arc::new(autoscaling::HorizontalPodAutoscaler),
                 Arc::new(autoscaling::HorizontalPodAutoscalerV1),
+                Arc::new(batch::CronJob),
+                Arc::new(batch::Job),
                 Arc::new(lease::Lease),
                 Arc::new(endpoint_slice::EndpointSlice),
                 Arc::new(review::TOKEN),
@@ -384,6 +455,16 @@ impl Registry {
                 Arc::new(review::LOCAL_ACCESS),
                 Arc::new(review::SELF_ACCESS),
                 Arc::new(review::SELF_RULES),
+                Arc::new(admission::policy::MutatingAdmissionPolicy),
+                Arc::new(admission::binding::MutatingAdmissionPolicyBinding),
+                Arc::new(admission::webhooks::MutatingWebhookConfiguration),
+                Arc::new(admission::policy::ValidatingAdmissionPolicy),
+                Arc::new(admission::binding::ValidatingAdmissionPolicyBinding),
+                Arc::new(admission::webhooks::ValidatingWebhookConfiguration),
+                Arc::new(api_service::ApiService),
+                Arc::new(certificates::signing_request::CertificateSigningRequest),
+                Arc::new(flowcontrol::flow_schema::FlowSchema),
+                Arc::new(flowcontrol::priority_level::PriorityLevelConfiguration),
                 Arc::new(networking::ingress_class::IngressClass),
                 Arc::new(networking::ingress::Ingress),
                 Arc::new(networking::ip_address::IpAddress),
@@ -391,10 +472,17 @@ impl Registry {
                 Arc::new(networking::service_cidr::ServiceCidr),
                 Arc::new(events::Event),
                 Arc::new(apiextensions::CustomResourceDefinition),
+                Arc::new(policy::PodDisruptionBudget),
                 Arc::new(rbac::binding::ClusterRoleBinding),
                 Arc::new(rbac::role::ClusterRole),
                 Arc::new(rbac::binding::RoleBinding),
                 Arc::new(rbac::role::Role),
+                Arc::new(resource::device_class::DeviceClass),
+                Arc::new(resource::claim::ResourceClaim),
+                Arc::new(resource::claim::ResourceClaimTemplate),
+                Arc::new(resource::slice::ResourceSlice),
+                Arc::new(runtime_class::RuntimeClass),
+                Arc::new(priority_class::PriorityClass),
                 Arc::new(storage::csi_driver::CsiDriver),
                 Arc::new(storage::csi_node::CsiNode),
                 Arc::new(storage::csi_storage_capacity::CsiStorageCapacity),

@@ -62,6 +62,21 @@ pub(crate) fn wildcard_problems(text: &str) -> Vec<String> {
     problems
 }
 
+/// A domain of at least this many parts: a webhook's name has three.
+pub(crate) fn domain_problems(text: &str, parts: usize) -> Vec<String> {
+    let problems = subdomain_problems(text);
+    if !problems.is_empty() {
+        return vec![problems.join(",")];
+    }
+    if text.split('.').count() < parts {
+        let number = if parts == 2 { "two" } else { "three" };
+        return vec![format!(
+            "should be a domain with at least {number} segments separated by dots"
+        )];
+    }
+    Vec::new()
+}
+
 /// A name that only has to fit into a path: `system:node`.
 pub(crate) fn segment_problems(text: &str) -> Vec<String> {
     if [".", ".."].contains(&text) {

@@ -39,9 +39,12 @@ pub fn set(object: &mut Value, field: &str, value: impl Into<Value>) {
 
 /// Takes a field out of the metadata.
 pub fn unset(object: &mut Value, field: &str) {
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove(field);
-    }
+    take(object, field);
+}
+
+/// Takes a field out of the metadata and answers what it was.
+pub fn take(object: &mut Value, field: &str) -> Option<Value> {
+    object.get_mut("metadata")?.as_object_mut()?.remove(field)
 }
 
 /// `metadata.name`.

@@ -1,9 +1,13 @@
-//! The way from the apiserver to a node's nodelet: logs, and later exec and port-forward.
+//! The way from the apiserver to nodes: to a nodelet (logs, and later exec and port-forward), and to what
+//! pods and nodes serve themselves.
 //!
 //! `api` states the contract; `wk` wires an implementation (in process or over mutual TLS).
 
+use std::{io, net::SocketAddr};
+
 use async_trait::async_trait;
 use axum::body::Body;
+use tokio::net::TcpStream;
 
 /// Where a node's nodelet listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,13 +32,17 @@ pub enum NodeProxyError {
     },
 }
 
-/// Sends a request to a node's nodelet. The request's URI is a path and query only.
+/// Reaches nodes and pods.
 #[async_trait]
 pub trait NodeProxy: Send + Sync + 'static {
-    /// Answers once the nodelet's headers are there; the body streams.
+    /// Sends a request to a node's nodelet; its URI is a path and query only. Answers once the nodelet's headers are there; the body streams.
     async fn request(
         &self,
         node: &NodeTarget,
         request: http::Request<Body>,
     ) -> Result<http::Response<Body>, NodeProxyError>;
+
+    /// Connects to a pod or a node. Refuses addresses that are neither's, such as this host's own
+    /// loopback: users choose where the apiserver connects. The caller has the deadline.
+    async fn dial(&self, address: SocketAddr) -> io::Result<TcpStream>;
 }

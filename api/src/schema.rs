@@ -6,7 +6,7 @@
 //! - `custom`, `limits`: a custom resource's `openAPIV3Schema` as that model, and what values must hold to.
 //! - [`check`](mod@check): types, normal forms and unknown fields of an object.
 //! - `defaults`, `validate`: what a custom resource's schema fills in, and what it refuses.
-//! - [`merge`]: JSON patch, merge patch, strategic merge patch.
+//! - [`merge`]: JSON patch, merge patch, strategic merge patch, server-side apply.
 //!
 //! Pure: no clock, no IO. Nothing here knows a kind, and nothing here decides what a request
 //! may do: callers turn unknown fields into warnings or refusals.

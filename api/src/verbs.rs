@@ -5,12 +5,14 @@
 //! - [`decode`]: bodies to checked objects. [`metadata`]: what every object has.
 //! - [`get`], [`list`], [`watch`] over [`options`], [`filter`] and [`view`]; [`token`] leads from page
 //!   to page.
-//! - [`create`]; [`change`] and its callers [`update`], [`patch`]; [`delete`], [`deletecollection`].
+//! - [`create`]; [`change`] and its callers [`update`], [`patch`], [`apply`]; [`delete`],
+//!   [`deletecollection`]. [`managed`]: who owns which field after a write.
 //!
 //! Every write is a compare-and-swap: read, change, check, commit; again if somebody was faster.
 
 pub(crate) mod accept;
 pub(crate) mod answer;
+pub(crate) mod apply;
 pub(crate) mod call;
 pub(crate) mod change;
 pub(crate) mod create;
@@ -20,6 +22,7 @@ pub(crate) mod deletecollection;
 pub(crate) mod filter;
 pub(crate) mod get;
 pub(crate) mod list;
+pub(crate) mod managed;
 pub(crate) mod metadata;
 pub(crate) mod options;
 pub(crate) mod patch;

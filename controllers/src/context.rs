@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::{Selector, SelectorExt};
@@ -31,6 +32,7 @@ pub(crate) struct Context {
     pub(crate) deployments: Arc<Cache<DynamicObject>>,
     pub(crate) services: Arc<Cache<Service>>,
     pub(crate) slices: Arc<Cache<EndpointSlice>>,
+    pub(crate) budgets: Arc<Cache<PodDisruptionBudget>>,
     pub(crate) nodes: Arc<Cache<Node>>,
     pub(crate) leases: Arc<Cache<Lease>>,
     pub(crate) namespaces: Arc<Cache<Namespace>>,
@@ -58,6 +60,7 @@ impl Context {
             deployments: Cache::new(&[("namespace", namespace::<DynamicObject>)], |_| ()),
             services: Cache::new(&[("namespace", namespace::<Service>)], |_| ()),
             slices: Cache::new(&[("service", crate::endpointslice::service_of)], |_| ()),
+            budgets: Cache::new(&[("namespace", namespace::<PodDisruptionBudget>)], |_| ()),
             nodes: Cache::new(&[], |node: &mut Node| {
                 if let Some(status) = &mut node.status {
                     status.images = None;
@@ -77,6 +80,7 @@ impl Context {
         self.deployments.ready().await;
         self.services.ready().await;
         self.slices.ready().await;
+        self.budgets.ready().await;
         self.nodes.ready().await;
         self.leases.ready().await;
         self.namespaces.ready().await;

@@ -48,6 +48,12 @@ const KINDS: &[(&str, &str, &str, bool)] = &[
         "customresourcedefinitions",
         false,
     ),
+    (
+        "policy/v1",
+        "PodDisruptionBudget",
+        "poddisruptionbudgets",
+        true,
+    ),
 ];
 
 /// How often, in percent, something goes wrong.

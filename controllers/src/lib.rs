@@ -2,13 +2,15 @@
 //!
 //! They speak to the apiserver through a [`kube::Client`] and hold nothing that a restart would
 //! lose. In reading order: [`key`], [`error`], [`cache`], [`queue`], [`events`], [`context`]; then
-//! one file a controller.
+//! one file a controller, and [`access`] for those of identities.
 
+mod access;
 mod cache;
 #[cfg(test)]
 mod cluster;
 mod context;
 mod deployment;
+mod disruption;
 mod endpointslice;
 mod error;
 mod events;
@@ -37,10 +39,12 @@ use kube::runtime::watcher;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::context::Context;
 use crate::events::EventWriter;
 use crate::inventory::Inventory;
 
+pub use access::authority;
 pub use error::Error;
 pub use key::Key;
 
@@ -55,6 +59,8 @@ pub struct Config {
     pub node_prefix: u8,
     /// How long a node may be silent before it counts as lost.
     pub node_grace: Duration,
+    /// Signs tokens and certificates. `None`: no controller of identities runs.
+    pub authority: Option<Arc<dyn authority::Authority>>,
     /// How many objects a controller works on at a time.
     pub workers: usize,
 }
@@ -66,6 +72,7 @@ impl Default for Config {
             pod_range_prefix: 10,
             node_prefix: 18,
             node_grace: Duration::from_secs(40),
+            authority: None,
             workers: 8,
         }
     }
@@ -94,7 +101,12 @@ impl Controllers {
         let mut tasks = JoinSet::new();
         tasks.spawn(writer.run(stop.clone()));
         let queues = Queues::default();
-        queues.listen(&context, &inventory);
+        let authority = context.config.authority.clone();
+        let access = authority.map(|authority| Access::new(context.clone(), authority));
+        queues.listen(&context, &inventory, access.as_deref());
+        if let Some(access) = access {
+            tasks.spawn(access.run(stop.clone()));
+        }
         watch_all(&mut tasks, &context, &inventory, &stop);
         tokio::select! {
             () = stop.cancelled() => {}
@@ -112,6 +124,7 @@ struct Queues {
     replicasets: queue::Queue<Key>,
     deployments: queue::Queue<Key>,
     services: queue::Queue<Key>,
+    budgets: queue::Queue<Key>,
     ipam: queue::Queue<Key>,
     nodes: queue::Queue<Key>,
     namespaces: queue::Queue<Key>,
@@ -124,6 +137,7 @@ impl Default for Queues {
             replicasets: queue::Queue::new("replicaset"),
             deployments: queue::Queue::new("deployment"),
             services: queue::Queue::new("endpointslice"),
+            budgets: queue::Queue::new("disruption"),
             ipam: queue::Queue::new("node-ipam"),
             nodes: queue::Queue::new("node-lifecycle"),
             namespaces: queue::Queue::new("namespace"),
@@ -134,18 +148,24 @@ impl Default for Queues {
 
 impl Queues {
     /// Says which change of which kind wakes which controller.
-    fn listen(&self, context: &Arc<Context>, inventory: &Arc<Inventory>) {
+    fn listen(&self, context: &Arc<Context>, inventory: &Arc<Inventory>, access: Option<&Access>) {
         context.pods.listen(vec![
             replicaset::on_pod(context, &self.replicasets),
             endpointslice::on_pod(context, &self.services),
+            disruption::on_pod(context, &self.budgets),
         ]);
         context.replicasets.listen(vec![
             replicaset::on_replicaset(&self.replicasets),
             deployment::on_replicaset(context, &self.deployments),
+            disruption::on_scale(context, &self.budgets),
+        ]);
+        context.deployments.listen(vec![
+            deployment::on_deployment(&self.deployments),
+            disruption::on_scale(context, &self.budgets),
         ]);
         context
-            .deployments
-            .listen(vec![deployment::on_deployment(&self.deployments)]);
+            .budgets
+            .listen(vec![disruption::on_budget(&self.budgets)]);
         context
             .services
             .listen(vec![endpointslice::on_service(&self.services)]);
@@ -159,9 +179,9 @@ impl Queues {
         context
             .leases
             .listen(vec![node_lifecycle::on_lease(context, &self.nodes)]);
-        context
-            .namespaces
-            .listen(vec![namespace::on_namespace(&self.namespaces)]);
+        let mut namespace_listeners = vec![namespace::on_namespace(&self.namespaces)];
+        namespace_listeners.extend(access.map(Access::on_namespace));
+        context.namespaces.listen(namespace_listeners);
         inventory.listen(
             self.garbage.clone(),
             namespace::on_change(context, &self.namespaces),
@@ -200,6 +220,7 @@ fn watch_all(
     ));
     watch!(services, |context| kube::Api::all(all(context)));
     watch!(slices, |context| kube::Api::all(all(context)));
+    watch!(budgets, |context| kube::Api::all(all(context)));
     watch!(nodes, |context| kube::Api::all(all(context)));
     watch!(leases, |context: &Arc<Context>| kube::Api::namespaced(
         all(context),
@@ -237,6 +258,9 @@ fn start_all(
     });
     work!(services, workers, |context, _, key| {
         endpointslice::reconcile(context, key)
+    });
+    work!(budgets, workers, |context, _, key| {
+        disruption::reconcile(context, key)
     });
     // One at a time: two nodes must not get the same range.
     work!(ipam, 1, |context, _, key| node_ipam::reconcile(

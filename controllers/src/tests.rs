@@ -430,3 +430,26 @@ async fn a_large_deployment_costs_few_calls_a_pod() {
     // The garbage collector asks for nothing that its inventory knows.
     assert!(of("get pods") + of("get replicasets") <= 20, "{calls:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_disruption_budget_counts_the_pods_of_its_deployment() {
+    let cluster = Cluster::new(0);
+    let budget = json!({
+        "metadata": {"name": "b", "namespace": "ns", "generation": 1},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}},
+    });
+    cluster.api.create("poddisruptionbudgets", budget);
+    cluster.deploy(3, json!({}));
+    let counted = |api: &FakeApi| {
+        let status = api.find("poddisruptionbudgets", "b").unwrap()["status"].clone();
+        status["expectedPods"] == 3
+            && status["currentHealthy"] == 3
+            && status["desiredHealthy"] == 2
+            && status["disruptionsAllowed"] == 1
+    };
+    cluster.wait("one of three may go", counted).await;
+    let allowed = |api: &FakeApi| {
+        condition(api, "poddisruptionbudgets", "b", "DisruptionAllowed") == "True SufficientPods"
+    };
+    cluster.wait("the condition says so", allowed).await;
+}

@@ -16,6 +16,7 @@ use api::{
     kinds::Registry,
     server::Apiserver,
 };
+use controllers::authority::Authority;
 use runtime_wasm::WasmRuntime;
 use runtimes::{Images, PodNetwork, Runtime, images::ImageStore};
 use store::{Store, StoreError};
@@ -23,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    authority::ClusterAuthority,
     cluster,
     data_dir::{DataDir, write_private},
     kubeconfig, leader, node_name,
@@ -76,7 +78,10 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         .port();
     let (store, objects) = open_store(up.database.as_deref(), data).await?;
     let ca = cluster::authority(store.as_ref(), today).await?;
-    let signing_key = cluster::signing_key(store.as_ref()).await?;
+    let issuer = api::auth::Issuer {
+        url: ISSUER.to_owned(),
+        key: cluster::signing_key(store.as_ref()).await?,
+    };
     let certificates = Certificates::issue(
         &ca,
         &data.path("pki"),
@@ -102,15 +107,13 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     let nodelets = Nodelets::new(
         &node_name,
         pki::client_tls(&ca.certificate, &certificates.apiserver_client)?,
+        ranges.cluster_pods.parse().expect("a constant range"),
     );
     let config = api::server::Config {
         service_range: ranges.services.parse().expect("a constant range"),
         advertised: SocketAddr::new(advertised(up.listen.ip(), node_ip), port),
         tokens,
-        issuer: api::auth::Issuer {
-            url: ISSUER.to_owned(),
-            key: signing_key,
-        },
+        issuer: issuer.clone(),
         limits: api::server::Limits::default(),
     };
     let apiserver = Apiserver::new(cache, registry, nodelets.clone(), config);
@@ -138,6 +141,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         identity: format!("{node_name}_{:08x}", rand::random::<u32>()),
         apiserver: apiserver.clone(),
     });
+    let authority: Arc<dyn Authority> = Arc::new(ClusterAuthority::new(&ca, issuer)?);
     let client = apiserver.client(User::controller_manager());
     let own = client.clone();
     lead(
@@ -147,7 +151,11 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         election.clone(),
         client,
         move |stop| {
-            controllers::Controllers::new(own.clone(), controllers::Config::default()).run(stop)
+            let config = controllers::Config {
+                authority: Some(authority.clone()),
+                ..controllers::Config::default()
+            };
+            controllers::Controllers::new(own.clone(), config).run(stop)
         },
     );
     let client = apiserver.client(User::scheduler());

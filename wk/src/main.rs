@@ -4,6 +4,7 @@
 //! makes certificates, starts every component and stops them in order. Decides nothing about
 //! objects: that is the components' business.
 
+mod authority;
 mod cluster;
 mod components;
 mod data_dir;

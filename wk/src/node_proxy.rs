@@ -1,8 +1,11 @@
-//! The way from this process' apiserver to nodelets: its own in process, others over mutual TLS.
+//! The way from this process' apiserver to nodelets (its own in process, others over mutual TLS) and to pods,
+//! which this host has routes to.
 //!
 //! Implements `api::NodeProxy`. Never follows redirects and never retries.
 
 use std::{
+    io,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -28,16 +31,18 @@ pub(crate) struct Nodelets {
     own_name: String,
     own: OnceLock<Router>,
     tls: TlsConnector,
+    pods: network::Range,
 }
 
 impl Nodelets {
-    /// `tls` shows the apiserver's client certificate.
-    pub(crate) fn new(own_name: &str, tls: ClientConfig) -> Arc<Self> {
+    /// `tls` shows the apiserver's client certificate; `pods` are the addresses of all nodes' pods.
+    pub(crate) fn new(own_name: &str, tls: ClientConfig, pods: network::Range) -> Arc<Self> {
         let tls = TlsConnector::from(Arc::new(tls));
         Arc::new(Self {
             own_name: own_name.to_owned(),
             own: OnceLock::new(),
             tls,
+            pods,
         })
     }
 
@@ -112,5 +117,71 @@ impl NodeProxy for Nodelets {
                 node: node.name.clone(),
                 source: Some(source),
             })
+    }
+
+    async fn dial(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        if !allowed(self.pods, address.ip()) {
+            let message = format!(
+                "{} is the address of neither a pod nor a node",
+                address.ip()
+            );
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+        }
+        TcpStream::connect(address).await
+    }
+}
+
+/// A pod's address, or one that is another host's as well as ours: nothing that only this host's own
+/// processes, or those on its link, may reach.
+fn allowed(pods: network::Range, ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            pods.contains(ip)
+                || !(ip.is_loopback()
+                    || ip.is_link_local()
+                    || ip.is_unspecified()
+                    || ip.is_multicast()
+                    || ip.is_broadcast())
+        }
+        IpAddr::V6(ip) => {
+            !(ip.is_loopback()
+                || ip.is_unicast_link_local()
+                || ip.is_unspecified()
+                || ip.is_multicast())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(pods: &str, address: &str, expected: bool) {
+        let pods = pods.parse().unwrap();
+        assert_eq!(
+            allowed(pods, address.parse().unwrap()),
+            expected,
+            "{address}"
+        );
+    }
+
+    #[test]
+    fn what_only_this_host_may_reach_is_refused() {
+        check("127.42.0.0/16", "127.42.0.7", true);
+        check("10.64.0.0/10", "10.64.0.7", true);
+        check("10.64.0.0/10", "192.0.2.1", true);
+        for address in [
+            "127.0.0.1",
+            "127.43.0.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "224.0.0.1",
+            "::1",
+            "::ffff:127.0.0.1",
+            "fe80::1",
+        ] {
+            check("127.42.0.0/16", address, false);
+        }
     }
 }

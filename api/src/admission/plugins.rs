@@ -21,7 +21,7 @@ mod tolerations;
 
 use serde_json::Value;
 
-use super::{Operation, Review, lifecycle};
+use super::{Operation, Review, lifecycle, webhooks};
 use crate::{error::Error, object};
 
 /// The first phase. `object` is `None` for a delete.
@@ -57,7 +57,8 @@ pub(super) fn validate(
     service_account::validate(review, object)?;
     priority::validate(review, object)?;
     storage::validate(review, object, old)?;
-    runtime_class::validate(review, object)
+    runtime_class::validate(review, object)?;
+    webhooks::check_configuration(review, object)
 }
 
 fn is_pod(review: &Review<'_>) -> bool {

@@ -1,7 +1,10 @@
 //! One write as admission sees it: who does what to which object. Never the object itself, which the
 //! phases change and are given.
 
-use crate::{error::Error, verbs::call::Call};
+use serde_json::{Value, json};
+
+use super::lifecycle::is_namespace;
+use crate::{error::Error, kinds::Subresource, verbs::call::Call};
 
 /// What is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +25,19 @@ pub(crate) struct Review<'a> {
     pub(crate) subresource: &'static str,
     /// True if nothing will be written.
     pub(crate) dry_run: bool,
+    /// `CreateOptions`, `UpdateOptions` or `DeleteOptions`, as webhooks see them.
+    pub(crate) options: Value,
+}
+
+impl Operation {
+    /// As rules and webhooks have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+        }
+    }
 }
 
 impl<'a> Review<'a> {
@@ -31,8 +47,9 @@ impl<'a> Review<'a> {
             call,
             operation: Operation::Create,
             name: name.to_owned(),
-            subresource: call.subresource,
+            subresource: call.subresource.map_or("", Subresource::path),
             dry_run: call.query.dry_run()?,
+            options: options(call, "CreateOptions")?,
         })
     }
 
@@ -40,18 +57,51 @@ impl<'a> Review<'a> {
     pub(crate) fn update(call: &'a Call, name: &str) -> Result<Self, Error> {
         Ok(Self {
             operation: Operation::Update,
+            options: options(call, "UpdateOptions")?,
             ..Self::create(call, name)?
         })
     }
 
     /// The end of an object, whatever path it was asked for by.
-    pub(crate) fn delete(call: &'a Call, name: &str, dry_run: bool) -> Self {
+    pub(crate) fn delete(call: &'a Call, name: &str, dry_run: bool, options: Value) -> Self {
         Self {
             call,
             operation: Operation::Delete,
             name: name.to_owned(),
             subresource: "",
             dry_run,
+            options,
         }
     }
+
+    /// Group, version, kind and definition of the object, if it is not of the resource's own kind.
+    pub(crate) fn own_kind(&self) -> Option<[&'static str; 4]> {
+        let subresources = self.call.resource.kind.subresources().iter();
+        subresources
+            .into_iter()
+            .find(|subresource| subresource.path() == self.subresource)
+            .and_then(|subresource| subresource.own_kind())
+    }
+
+    /// The namespace of the request; a Namespace's is itself.
+    pub(crate) fn namespace(&self) -> &str {
+        if is_namespace(self.call) {
+            &self.name
+        } else {
+            &self.call.namespace
+        }
+    }
+}
+
+fn options(call: &Call, kind: &str) -> Result<Value, Error> {
+    let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+    for field in ["fieldManager", "fieldValidation"] {
+        if let Some(text) = call.query.text(field) {
+            options[field] = text.into();
+        }
+    }
+    if call.query.dry_run()? {
+        options["dryRun"] = json!(["All"]);
+    }
+    Ok(options)
 }

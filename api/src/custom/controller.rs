@@ -154,7 +154,7 @@ fn call(server: &Arc<Server>, resource: &Arc<Resource>, namespace: &str) -> Call
         resource: resource.clone(),
         namespace: namespace.to_owned(),
         name: String::new(),
-        subresource: "",
+        subresource: None,
         query: Query::default(),
         view: View::Object,
         headers: HeaderMap::new(),

@@ -87,6 +87,38 @@ pub(crate) fn counts(object: &Value, part: &str, fields: &[&str], errors: &mut F
     }
 }
 
+/// A number of pods, or a percentage of them.
+pub(crate) fn share(path: &Path, value: &Value, errors: &mut FieldErrors) {
+    not_negative(path, value, errors);
+    if value.is_string() && amount(value).is_none() {
+        errors.invalid(
+            path,
+            value.clone(),
+            "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  \
+             or '93%', regex used for validation is '[0-9]+%')",
+        );
+    }
+}
+
+/// A percentage of pods that must be of those that there are.
+pub(crate) fn at_most_all(path: &Path, value: &Value, errors: &mut FieldErrors) {
+    if value.is_string() && amount(value).is_some_and(|percent| percent > 100) {
+        errors.invalid(path, value.clone(), "must not be greater than 100%");
+    }
+}
+
+/// The number, or the number before `%`.
+pub(crate) fn amount(value: &Value) -> Option<i64> {
+    match value {
+        Value::String(text) => text
+            .strip_suffix('%')
+            .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?
+            .parse()
+            .ok(),
+        other => other.as_i64(),
+    }
+}
+
 /// True of an amount above zero.
 pub(crate) fn is_positive(value: &Value) -> bool {
     plain(value)

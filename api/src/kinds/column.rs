@@ -100,8 +100,8 @@ pub(crate) fn or_none(text: &str) -> Value {
 }
 
 /// Names of a pod template's containers and their images.
-pub(crate) fn containers(object: &Value) -> [Value; 2] {
-    let list = items(object, "/spec/template/spec/containers");
+pub(crate) fn containers(owner: &Value) -> [Value; 2] {
+    let list = items(owner, "/spec/template/spec/containers");
     ["/name", "/image"].map(|pointer| {
         let texts: Vec<_> = list
             .iter()

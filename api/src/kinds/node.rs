@@ -47,7 +47,7 @@ impl Kind for Node {
     }
 
     fn subresources(&self) -> &[Subresource] {
-        &[Subresource::Status]
+        &[Subresource::Proxy, Subresource::Status]
     }
 
     fn default(&self, object: &mut Value) {

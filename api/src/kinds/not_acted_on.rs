@@ -136,14 +136,19 @@ pub(crate) const KINDS: &[(&str, &str)] = &[
 pub(crate) fn whole(names: &Names) -> Vec<String> {
     let found = KINDS.iter().find(|(kind, _)| *kind == names.kind);
     found
-        .map(|(_, missing)| kind(names.plural, &format!("but {missing}")))
+        .map(|(_, missing)| {
+            kind(
+                &format!("act on {}", names.plural),
+                &format!("but {missing}"),
+            )
+        })
         .into_iter()
         .collect()
 }
 
-/// What is said of a kind that nothing works on yet: what it is called, and what is missed.
-pub(crate) fn kind(plural: &str, missed: &str) -> String {
-    format!("wk does not act on {plural} yet: the object is stored, {missed}")
+/// What is said of a kind that nothing works on yet: what is not done, and what is missed by it.
+pub(crate) fn kind(undone: &str, missed: &str) -> String {
+    format!("wk does not {undone} yet: the object is stored, {missed}")
 }
 
 /// One line for each field of the table that the object uses; `prefix` is where the object stands.

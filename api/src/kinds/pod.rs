@@ -1,18 +1,28 @@
 //! Pod: containers that run together on one node.
 //!
 //! - `defaults`: what is filled in, in pods and in templates of pods.
-//! - `template`: the template inside ReplicaSets and Deployments.
-//! - `validation`, `container`: what is wrong with a spec and with one container.
-//! - `change`: what of a spec may change once the pod is there.
+//! - `template`: the template inside Deployments, Jobs and others.
+//! - `validation`: what is wrong with a spec, by `volume`, `container`, `environment`, `handler`,
+//!   `resources`, `security` and `affinity`.
+//! - `change`: what of a spec may change once the pod is there; `ephemeral` and `resize`: what may
+//!   through a subresource.
 //! - `row`: its line of a table.
 
+mod affinity;
 pub(crate) mod change;
-pub(crate) mod container;
+mod container;
 pub(crate) mod defaults;
+mod environment;
+pub(crate) mod ephemeral;
+mod handler;
 pub(crate) mod qos;
+pub(crate) mod resize;
+mod resources;
 pub(crate) mod row;
+mod security;
 pub(crate) mod template;
 pub(crate) mod validation;
+pub(crate) mod volume;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -20,7 +30,7 @@ use serde_json::{Value, json};
 use super::{
     Column, Kind, Names, Subresource,
     not_acted_on::{self, POD_SPEC},
-    value::{number, part, present, text, truth},
+    value::{self, number, part, present, text, truth},
 };
 use crate::field::{FieldErrors, Path};
 
@@ -45,7 +55,15 @@ impl Kind for Pod {
     }
 
     fn subresources(&self) -> &[Subresource] {
-        &[Subresource::Binding, Subresource::Log, Subresource::Status]
+        &[
+            Subresource::Binding,
+            Subresource::EphemeralContainers,
+            Subresource::Eviction,
+            Subresource::Log,
+            Subresource::Proxy,
+            Subresource::Resize,
+            Subresource::Status,
+        ]
     }
 
     fn default(&self, object: &mut Value) {
@@ -58,6 +76,15 @@ impl Kind for Pod {
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
         validation::spec(&Path::root("spec"), part(object, "/spec"), errors);
+    }
+
+    fn validate_create(&self, object: &Value, errors: &mut FieldErrors) {
+        if !value::items(object, "/spec/ephemeralContainers").is_empty() {
+            errors.forbidden(
+                &Path::root("spec").field("ephemeralContainers"),
+                "cannot be set on create",
+            );
+        }
     }
 
     fn validate_update(&self, object: &Value, old: &Value, errors: &mut FieldErrors) {

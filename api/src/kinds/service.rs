@@ -49,7 +49,7 @@ impl Kind for Service {
     }
 
     fn subresources(&self) -> &[Subresource] {
-        &[Subresource::Status]
+        &[Subresource::Proxy, Subresource::Status]
     }
 
     fn default(&self, object: &mut Value) {

@@ -31,12 +31,12 @@ pub(crate) fn count_generation(object: &mut Value, old: &Value, wanted: &[&str])
 }
 
 /// Takes the status from the request and everything else from the old object, but for the
-/// annotations and what the verbs keep account of in `metadata`.
+/// annotations and the revision that the request is about.
 pub(crate) fn status(object: &mut Value, old: &Value) {
     let request = std::mem::replace(object, old.clone());
     put(object, "status", part(&request, "/status").clone());
     if let Some(metadata) = child(object, "metadata") {
-        for field in ["annotations", "resourceVersion", "managedFields"] {
+        for field in ["annotations", "resourceVersion"] {
             put(
                 metadata,
                 field,

@@ -1,9 +1,11 @@
-//! The three patch types: JSON patch, merge patch and strategic merge patch.
+//! The patch types: JSON patch, merge patch, strategic merge patch, and server-side apply
+//! ([`apply`]).
 //!
-//! Each takes a document and a patch and gives the patched document; none checks the outcome
+//! Each of the first three takes a document and a patch and gives the patched document; none checks the outcome
 //! against the schema, that is [`check`](super::check())'s work. All are bounded: a small patch can
 //! neither grow a document without end nor nest it deeper than decoding allows.
 
+pub mod apply;
 mod json;
 mod order;
 mod strategic;

@@ -1,7 +1,7 @@
 //! The model of a structural schema: shapes, list types and patch strategies.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -44,6 +44,7 @@ struct Node {
     atomic_map: bool,
     /// What only custom resources say of their fields.
     custom: Option<Box<Custom>>,
+    default: Option<Value>,
 }
 
 /// What the schema of a custom resource says beyond structure.
@@ -75,6 +76,8 @@ pub(crate) struct Rule {
     pub(crate) optional_old_self: Option<bool>,
 }
 
+static ANY: LazyLock<Schema> = LazyLock::new(|| Schema::read(&Value::Null));
+
 /// What a value looks like.
 #[derive(Debug)]
 pub(crate) enum Shape {
@@ -99,6 +102,11 @@ pub(crate) enum Shape {
 }
 
 impl Schema {
+    /// The schema that says nothing: any value, as in fields that no schema knows.
+    pub fn any() -> &'static Self {
+        &ANY
+    }
+
     /// The schema of a property. None if it has no such property, or no properties at all.
     pub fn property(&self, name: &str) -> Option<Schema> {
         match self.shape() {
@@ -143,6 +151,11 @@ impl Schema {
         &self.0.patch_strategies
     }
 
+    /// What an absent value stands for. Only the facts that tell items of lists apart have one.
+    pub fn default(&self) -> Option<&Value> {
+        self.0.default.as_ref()
+    }
+
     /// True if server-side apply treats the object or map as one value.
     pub fn atomic_map(&self) -> bool {
         let referred = match &self.0.shape {
@@ -176,6 +189,19 @@ impl Schema {
             Shape::Object(properties) => Some(properties),
             _ => None,
         }
+    }
+
+    /// The properties that are structures of a built-in definition.
+    pub(super) fn references(&self) -> Vec<&str> {
+        let Shape::Object(properties) = self.shape() else {
+            return Vec::new();
+        };
+        let structures = properties.iter().filter(|(_, property)| {
+            matches!(property.0.shape, Shape::Reference(_))
+                && matches!(property.shape(), Shape::Object(_))
+                && !property.atomic_map()
+        });
+        structures.map(|(name, _)| name.as_str()).collect()
     }
 
     /// The shape, references resolved.
@@ -225,6 +251,7 @@ impl Schema {
                 .collect(),
             atomic_map: text("x-kubernetes-map-type") == Some("atomic"),
             custom,
+            default: json.get("default").cloned(),
         }))
     }
 

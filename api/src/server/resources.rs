@@ -10,6 +10,7 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::upgrade::OnUpgrade;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -23,12 +24,12 @@ use crate::{
     kinds::Subresource,
     reviews,
     serve::Draining,
-    subresources::{binding, finalize, log, scale, status, token},
+    subresources::{binding, eviction, finalize, log, proxy, scale, status, token},
     verbs::{
         accept, answer,
         call::{Call, Warnings},
         change::Part,
-        create, delete, deletecollection, get, list, patch,
+        create, delete, deletecollection, get, list, managed, patch,
         query::Query,
         update, watch,
     },
@@ -43,7 +44,7 @@ pub(crate) async fn serve(State(server): State<Arc<Server>>, request: Request) -
 }
 
 async fn route(server: Arc<Server>, request: Request) -> Result<Response, Error> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let user = parts
         .extensions
         .get::<User>()
@@ -58,8 +59,12 @@ async fn route(server: Arc<Server>, request: Request) -> Result<Response, Error>
     let watching = parts.method == Method::GET
         && target.subresource.is_none()
         && query.flag("watch")?.unwrap_or(false);
-    let verb =
-        verb(&parts.method, target.name.is_some(), watching).ok_or(Error::MethodNotAllowed)?;
+    let verb = match parts.method {
+        // What it asks is the backend's to say; it changes nothing.
+        Method::OPTIONS if target.is_proxied() => Some("get"),
+        _ => verb(&parts.method, target.name.is_some(), watching),
+    };
+    let verb = verb.ok_or(Error::MethodNotAllowed)?;
     let span = tracing::info_span!(
         "api",
         otel.name = format!("api.{}.{verb}", target.plural),
@@ -70,6 +75,7 @@ async fn route(server: Arc<Server>, request: Request) -> Result<Response, Error>
         user = user.name,
     );
     let request = Parts {
+        upgrade: parts.extensions.remove(),
         user,
         draining,
         target,
@@ -106,6 +112,7 @@ struct Parts {
     method: Method,
     headers: HeaderMap,
     uri: Uri,
+    upgrade: Option<OnUpgrade>,
 }
 
 impl Parts {
@@ -137,19 +144,32 @@ impl Parts {
         let call = Call {
             namespace: target.namespace.clone(),
             name: target.name.clone().unwrap_or_default(),
-            subresource: subresource.map_or("", Subresource::path),
             view: match subresource {
-                None | Some(Subresource::Status) => accept::view(&self.headers)?,
+                None | Some(Subresource::Status | Subresource::Approval) => {
+                    accept::view(&self.headers)?
+                }
                 Some(_) => accept::View::Object,
             },
             user: self.user,
             query: self.query,
             headers: self.headers,
+            subresource,
             draining: self.draining,
             warnings: Warnings::default(),
             resource,
             server,
         };
+        managed::check_options(&call, self.verb)?;
+        if let (Some(Subresource::Proxy), Some(beyond)) = (subresource, self.target.beyond) {
+            let incoming = proxy::Incoming {
+                method: self.method,
+                uri: self.uri,
+                beyond,
+                body,
+                upgrade: self.upgrade,
+            };
+            return proxy::serve(call, incoming).await;
+        }
         let reads = matches!(self.verb, "get" | "list" | "watch");
         let body = if reads {
             Bytes::new()
@@ -168,13 +188,25 @@ impl Parts {
         let answered = match subresource {
             None if !call.resource.kind.is_stored() => reviews::serve(&call, &body).await,
             None => serve_object(call, self.verb, &body).await,
-            Some(Subresource::Status) => status::serve(&call, &self.method, &body).await,
+            Some(Subresource::Status) => {
+                status::serve(&call, &self.method, &body, Part::Status).await
+            }
+            Some(Subresource::Approval) => {
+                status::serve(&call, &self.method, &body, Part::Approval).await
+            }
+            Some(Subresource::EphemeralContainers) => {
+                status::serve(&call, &self.method, &body, Part::EphemeralContainers).await
+            }
+            Some(Subresource::Resize) => {
+                status::serve(&call, &self.method, &body, Part::Resize).await
+            }
             Some(Subresource::Scale) => scale::serve(&call, &self.method, &body).await,
             Some(Subresource::Log) => log::serve(&call, &self.method).await,
             Some(Subresource::Binding) => binding::serve(&call, &self.method, &body).await,
             Some(Subresource::Finalize) => finalize::serve(&call, &self.method, &body).await,
+            Some(Subresource::Eviction) => eviction::serve(&call, &self.method, &body).await,
             Some(Subresource::Token) => token::serve(&call, &self.method, &body).await,
-            Some(Subresource::Proxy | Subresource::Eviction) => Err(Error::NoSuchPath),
+            Some(Subresource::Proxy) => Err(Error::NoSuchPath),
         };
         let mut response = answered.unwrap_or_else(Error::into_response);
         answer::warn(&mut response, &warnings.take());
@@ -202,13 +234,17 @@ impl Parts {
             namespace: if itself { name } else { &target.namespace },
             name,
         };
-        let asked = Attributes::resource(self.verb, asked);
-        if server.authorizer.allows(&self.user, &asked) {
-            return Ok(());
-        }
-        let decision = server.authorizer.decide(&self.user, &asked);
-        Err(Denial::of(&asked, &self.user, &decision).into())
+        allow(server, &self.user, &Attributes::resource(self.verb, asked))
     }
+}
+
+/// Asks whether a user may; an error says why not.
+pub(crate) fn allow(server: &Server, user: &User, asked: &Attributes<'_>) -> Result<(), Error> {
+    if server.authorizer.allows(user, asked) {
+        return Ok(());
+    }
+    let decision = server.authorizer.decide(user, asked);
+    Err(Denial::of(asked, user, &decision).into())
 }
 
 /// The one name that a field selector allows.
@@ -221,8 +257,13 @@ fn named(selector: &str) -> Option<&str> {
 }
 
 async fn serve_object(call: Call, verb: &str, body: &Bytes) -> Result<Response, Error> {
+    if let Some(deprecation) = call.resource.kind.deprecation() {
+        call.warnings.add(deprecation.to_owned());
+    }
+    let is_binding = call.resource.names().definition == "io.k8s.api.core.v1.Binding";
     let answer = match verb {
         "watch" => return watch::watch(call).await,
+        "create" if is_binding => return binding::create(call, body).await,
         "get" => get::get(&call).await?,
         "list" => list::list(&call).await?,
         "create" if call.name.is_empty() => create::create(&call, body).await?,
@@ -238,10 +279,15 @@ async fn serve_object(call: Call, verb: &str, body: &Bytes) -> Result<Response, 
 fn parse_subresource(text: &str) -> Option<Subresource> {
     Some(match text {
         "status" => Subresource::Status,
+        "approval" => Subresource::Approval,
         "scale" => Subresource::Scale,
+        "ephemeralcontainers" => Subresource::EphemeralContainers,
+        "eviction" => Subresource::Eviction,
+        "resize" => Subresource::Resize,
         "log" => Subresource::Log,
         "binding" => Subresource::Binding,
         "finalize" => Subresource::Finalize,
+        "proxy" => Subresource::Proxy,
         "token" => Subresource::Token,
         _ => return None,
     })

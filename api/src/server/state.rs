@@ -7,7 +7,7 @@ use store::{Cache, Key, ResourceKey};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    admission::quota::ledger::Ledger,
+    admission::{quota::ledger::Ledger, webhooks::Calls},
     auth::{rbac::Rbac, tokens::Tokens},
     catalog::Catalog,
     codec,
@@ -16,6 +16,7 @@ use crate::{
     proxy::NodeProxy,
     schema::Schema,
     server::{Config, conversion::Conversion},
+    subresources::proxy::Joined,
 };
 
 /// A kind with what the verbs need beside it.
@@ -73,8 +74,11 @@ pub(crate) struct Server {
     pub(crate) authorizer: Rbac,
     pub(crate) tokens: Tokens,
     pub(crate) quota: Ledger,
+    pub(crate) webhooks: Calls,
     pub(crate) in_flight: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
+    /// Upgraded connections to what pods serve.
+    pub(crate) joined: Joined,
     /// Which of the objects that every cluster has are there.
     pub(crate) bootstrapped: watch::Sender<Stage>,
     pub(crate) config: Config,
@@ -95,8 +99,10 @@ impl Server {
             node_proxy,
             tokens: Tokens::new(&config.tokens),
             quota: Ledger::default(),
+            webhooks: Calls::default(),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             streams: Arc::new(Semaphore::new(config.limits.streams)),
+            joined: Joined::default(),
             bootstrapped: watch::Sender::new(Stage::Nothing),
             config,
         }

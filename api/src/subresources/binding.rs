@@ -38,6 +38,28 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
     Ok(Answer::success(StatusCode::CREATED, &subject, "").into_response())
 }
 
+/// POST `bindings`: the same for the pod that the Binding is named after.
+pub(crate) async fn create(call: Call, body: &Bytes) -> Result<Response, Error> {
+    if call.namespace.is_empty() {
+        return Err(Error::MethodNotAllowed);
+    }
+    let binding = decode::body(&call, body, "v1", "Binding")?.value;
+    let pods = call.server.find("", "v1", "pods");
+    let resource = pods.ok_or(Error::NoSuchPath)?.clone();
+    let name = object::name(&binding).to_owned();
+    if name.is_empty() {
+        return Err(Error::BadRequest(
+            "name must be provided: the Binding has the name of its pod".to_owned(),
+        ));
+    }
+    let call = Call {
+        resource,
+        name,
+        ..call
+    };
+    serve(&call, &Method::POST, body).await
+}
+
 fn subject(call: &Call) -> Subject {
     Subject {
         resource: "pods/binding",

@@ -177,7 +177,7 @@ fn check_started(pod: &Value, name: &str, container: &str) -> Result<(), Error> 
 }
 
 /// Where the node's nodelet listens.
-fn node(call: &Call, name: &str) -> Result<NodeTarget, Error> {
+pub(crate) fn node(call: &Call, name: &str) -> Result<NodeTarget, Error> {
     let key = ResourceKey::new("", "nodes").key("", name);
     let item = call.server.cache.get(&key).ok_or_else(|| {
         Error::NotFound(Subject {

@@ -9,12 +9,14 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
+    admission::{self, Review},
     error::{Error, Subject},
     field::{FieldErrors, Path},
     kinds::ScalePaths,
-    object,
+    object, schema,
     verbs::{
         answer::Answer,
+        apply::{self, Config},
         call::Call,
         change::{Part, change},
         decode, get,
@@ -35,6 +37,7 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
             let scale = decode::body(call, body, "autoscaling/v1", "Scale")?.value;
             set(call, |_| Ok(scale.clone())).await?
         }
+        Method::PATCH if apply::is_apply(call) => applied(call, body).await?,
         Method::PATCH => {
             let patch = Patch::read(call, body)?;
             // A Scale holds no lists: a strategic merge is a merge.
@@ -46,11 +49,36 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
     Ok(Answer::json(StatusCode::OK, &scale(paths, &owner)).into_response())
 }
 
+/// Applies the replicas of a Scale: whoever applies it owns them.
+async fn applied(call: &Call, body: &Bytes) -> Result<Value, Error> {
+    let schema = schema::builtin("io.k8s.api.autoscaling.v1.Scale")
+        .expect("a Scale is in the facts of Kubernetes");
+    let mut config = Config::read(call, body, &schema, "autoscaling/v1", "Scale")?;
+    if !config.object["spec"]["replicas"].is_null() {
+        replicas(call, &config.object)?;
+    }
+    config.object["apiVersion"] = call.resource.api_version().into();
+    config.object["kind"] = call.resource.names().kind.into();
+    if let Some(fields) = config.object.as_object_mut() {
+        fields.remove("status");
+    }
+    let changed = config.change(call, Part::Main).await?;
+    view::parse(&changed.bytes)
+}
+
 /// Writes the replicas that the edited Scale wants.
 async fn set(call: &Call, edit: impl Fn(Value) -> Result<Value, Error>) -> Result<Value, Error> {
+    let admitted = admit(call, &edit).await?;
     let changed = change(call, &call.name, Part::Main, |old| {
         let paths = call.resource.kind.scale_paths();
-        let scale = edit(scale(paths, old))?;
+        let mut scale = edit(scale(paths, old))?;
+        if let Some((asked, given)) = &admitted {
+            // Somebody changed it since it was admitted, and the edit means something else now.
+            if scale["spec"] != *asked {
+                return Err(Error::modified(call.subject(&call.name)));
+            }
+            scale["spec"] = given.clone();
+        }
         let replicas = replicas(call, &scale)?;
         let mut object = old.clone();
         set_number(&mut object, &paths.spec_replicas, replicas);
@@ -65,6 +93,28 @@ async fn set(call: &Call, edit: impl Fn(Value) -> Result<Value, Error>) -> Resul
     })
     .await?;
     view::parse(&changed.bytes)
+}
+
+/// Brings the edited Scale through admission, if anybody is to be asked: its spec as it was edited, and
+/// as it is after that.
+async fn admit(
+    call: &Call,
+    edit: impl Fn(Value) -> Result<Value, Error>,
+) -> Result<Option<(Value, Value)>, Error> {
+    let review = Review::update(call, &call.name)?;
+    if !admission::calls_out(&review) {
+        return Ok(None);
+    }
+    call.server.cache.fresh().await?;
+    let item = call.server.cache.get(&call.key(&call.name));
+    let item = item.ok_or_else(|| call.not_found(&call.name))?;
+    let current = call.resource.served(item.decoded.value.clone()).await?;
+    let old = scale(call.resource.kind.scale_paths(), &view::parse(&current)?);
+    let mut new = edit(old.clone())?;
+    let asked = new["spec"].clone();
+    admission::mutate(&review, Some(&mut new), Some(&old)).await?;
+    admission::validate(&review, Some(&new), Some(&old)).await?;
+    Ok(Some((asked, new["spec"].take())))
 }
 
 /// The replicas that a Scale asks for; none is 0, as Kubernetes has it.
@@ -140,9 +190,16 @@ fn set_number(object: &mut Value, pointer: &str, number: i64) {
     *at = number.into();
 }
 
-/// A label selector as text: `app=web,tier in (a,b),!old`.
+/// A label selector as text: `app=web,tier in (a,b),!old`. A ReplicationController's is only labels.
 fn selector(selector: &Value) -> String {
-    let mut parts: Vec<String> = selector["matchLabels"]
+    let is_selector =
+        selector["matchLabels"].is_object() || selector["matchExpressions"].is_array();
+    let labels = if is_selector {
+        &selector["matchLabels"]
+    } else {
+        selector
+    };
+    let mut parts: Vec<String> = labels
         .as_object()
         .into_iter()
         .flatten()
@@ -186,6 +243,7 @@ mod tests {
             ],
         });
         assert_eq!(selector(&value), "!zone,app=web,tier in (a,b)");
+        assert_eq!(selector(&json!({"app": "web"})), "app=web");
         assert_eq!(selector(&Value::Null), "");
     }
 }

@@ -10,6 +10,7 @@ use super::{accept::View, query::Query};
 use crate::{
     auth::User,
     error::{Error, Subject},
+    kinds::{Stamp, Subresource},
     server::state::{Resource, Server},
 };
 
@@ -24,8 +25,8 @@ pub(crate) struct Call {
     pub(crate) namespace: String,
     /// Empty where the path has none.
     pub(crate) name: String,
-    /// Its segment of the path; empty where the path has none.
-    pub(crate) subresource: &'static str,
+    /// None for the object itself.
+    pub(crate) subresource: Option<Subresource>,
     pub(crate) query: Query,
     pub(crate) view: View,
     pub(crate) headers: HeaderMap,
@@ -62,6 +63,14 @@ impl Call {
     /// The key of an object of the call's namespace.
     pub(crate) fn key(&self, name: &str) -> Key {
         self.resource.object_key(&self.namespace, name)
+    }
+
+    /// Who writes, and when.
+    pub(crate) fn stamp(&self) -> Stamp<'_> {
+        Stamp {
+            user: &self.user,
+            now: self.server.now(),
+        }
     }
 
     /// What an error about an object is about.

@@ -4,14 +4,15 @@ use bytes::Bytes;
 use serde_json::Value;
 use store::{Commit, Expect, Op};
 
-use super::{call::Call, create::ATTEMPTS, metadata};
+use super::{call::Call, create::ATTEMPTS, managed, metadata};
 use crate::{
     admission::{self, Admitted, Review, lifecycle},
-    auth::{rbac::escalation, signers},
+    auth::rbac::escalation,
     codec,
     custom::cel,
     error::Error,
     field::FieldErrors,
+    kinds::pod::{ephemeral, resize},
     object,
 };
 
@@ -21,10 +22,25 @@ pub(crate) enum Part {
     /// Everything but the status.
     Main,
     Status,
+    /// A pod's ephemeral containers.
+    EphemeralContainers,
+    /// The resources of a pod's containers.
+    Resize,
+    /// The conditions of a request for a certificate.
+    Approval,
     /// A Namespace's `spec.finalizers`.
     Finalize,
     /// Exactly what the server's own edit says: a pod's binding.
     System,
+}
+
+/// Who owns what a write changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ownership {
+    /// The writer takes what is changed.
+    Taken,
+    /// The edit says so itself: an apply.
+    Said,
 }
 
 /// How a change ended.
@@ -41,6 +57,17 @@ pub(crate) async fn change(
     call: &Call,
     name: &str,
     part: Part,
+    edit: impl FnMut(&Value) -> Result<Value, Error>,
+) -> Result<Changed, Error> {
+    change_as(call, name, part, Ownership::Taken, edit).await
+}
+
+/// The same, with a say in who owns what is changed.
+pub(crate) async fn change_as(
+    call: &Call,
+    name: &str,
+    part: Part,
+    ownership: Ownership,
     mut edit: impl FnMut(&Value) -> Result<Value, Error>,
 ) -> Result<Changed, Error> {
     let review = Review::update(call, name)?;
@@ -63,7 +90,7 @@ pub(crate) async fn change(
         let current = call.resource.served(item.decoded.value.clone()).await?;
         let old: Value = serde_json::from_slice(&current).map_err(Error::internal)?;
         let edited = match edit(&old) {
-            Ok(object) => admit(&review, part, object, &old).await,
+            Ok(object) => admit(&review, part, ownership, object, &old).await,
             Err(error) => Err(error),
         };
         let (mut object, mut ops, admitted) = match edited {
@@ -119,12 +146,16 @@ pub(crate) async fn change(
 async fn admit(
     review: &Review<'_>,
     part: Part,
+    ownership: Ownership,
     mut object: Value,
     old: &Value,
 ) -> Result<(Value, Vec<Op>, Admitted), Error> {
     let call = review.call;
-    if part == Part::System {
+    let said = object::take(&mut object, "managedFields");
+    // A part of a kind of its own was admitted as what it is.
+    if part == Part::System || review.own_kind().is_some() {
         prepare(call, part, &mut object, old)?;
+        managed::of_changed(call, part, ownership, &mut object, said, old)?;
         return Ok((object, Vec::new(), Admitted::default()));
     }
     if part == Part::Main {
@@ -142,7 +173,7 @@ async fn admit(
         }
     }
     escalation::check(call, &object, Some(old))?;
-    signers::admit_change(call, part, &object, old)?;
+    managed::of_changed(call, part, ownership, &mut object, said, old)?;
     let ops = admission::allocate(call, &mut object, Some(old))?;
     let admitted = admission::validate(review, Some(&object), Some(old)).await?;
     Ok((object, ops, admitted))
@@ -166,13 +197,36 @@ fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Result<(
         Part::Main => {
             kind.prepare_update(object, old);
         }
+        Part::EphemeralContainers => {
+            kind.default(object);
+            ephemeral::take(object, old);
+            kind.prepare_update(object, old);
+        }
+        Part::Resize => {
+            resize::take(object, old);
+            kind.default(object);
+            kind.prepare_update(object, old);
+        }
         Part::Status => kind.prepare_status(object, old),
+        Part::Approval => kind.prepare_approval(object, old),
     }
+    kind.stamp(object, Some(old), &call.stamp());
     let mut errors = FieldErrors::default();
     metadata::validate(call, object, &mut errors);
-    kind.validate_change(object, old, &mut errors);
-    if part == Part::Status {
-        kind.validate_status(object, old, &mut errors);
+    match part {
+        Part::EphemeralContainers => {
+            kind.validate(object, &mut errors);
+            ephemeral::validate_change(object, old, &mut errors);
+        }
+        Part::Resize => {
+            kind.validate(object, &mut errors);
+            resize::validate(object, old, &mut errors);
+        }
+        Part::Status if kind.custom().is_none() => {
+            kind.validate(object, &mut errors);
+            kind.validate_status(object, old, &mut errors);
+        }
+        _ => kind.validate_change(object, old, &mut errors),
     }
     if errors.is_empty() {
         Ok(())

@@ -1,14 +1,14 @@
-//! POST: a new object, under the name it has or one made for it.
+//! POST: a new object, under the name it has or one made for it. [`insert`] is how an apply makes one.
 
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
 use store::{Commit, Expect, Op};
 
-use super::{answer::Answer, call::Call, decode, metadata, view};
+use super::{answer::Answer, call::Call, decode, managed, metadata, view};
 use crate::{
     admission::{self, Review},
-    auth::{rbac::escalation, signers},
+    auth::rbac::escalation,
     codec,
     custom::cel,
     error::Error,
@@ -33,7 +33,18 @@ pub(crate) async fn create(call: &Call, body: &Bytes) -> Result<Answer, Error> {
         });
     }
     let (object, warnings) = decode::object(call, body)?;
-    let (bytes, object) = insert(call, object).await?;
+    insert(call, object, None, warnings).await
+}
+
+/// Makes an object and answers it. `managed_fields`: what an apply says about its managers; without
+/// it, who creates the object owns what is in it.
+pub(crate) async fn insert(
+    call: &Call,
+    object: Value,
+    managed_fields: Option<Value>,
+    warnings: Vec<String>,
+) -> Result<Answer, Error> {
+    let (bytes, object) = commit(call, object, managed_fields).await?;
     for text in call.resource.kind.warnings(&object) {
         call.warnings.add(text);
     }
@@ -42,7 +53,11 @@ pub(crate) async fn create(call: &Call, body: &Bytes) -> Result<Answer, Error> {
 }
 
 /// Completes, checks and writes a new object; answers it as clients get it.
-async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error> {
+async fn commit(
+    call: &Call,
+    mut object: Value,
+    managed_fields: Option<Value>,
+) -> Result<(Bytes, Value), Error> {
     let kind = &call.resource.kind;
     metadata::place(call, &mut object)?;
     let base = object::text(&object, "generateName").to_owned();
@@ -50,7 +65,6 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
     if generated {
         object::set(&mut object, "name", metadata::generate_name(&base));
     }
-    signers::admit_create(call, &mut object)?;
     kind.default(&mut object);
     let mut review = Review::create(call, object::name(&object))?;
     let dry = review.dry_run;
@@ -61,6 +75,7 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
     admission::mutate(&review, Some(&mut object), None).await?;
     metadata::fill_new(&mut object, call.server.now());
     kind.prepare_create(&mut object);
+    kind.stamp(&mut object, None, &call.stamp());
     let mut errors = FieldErrors::default();
     metadata::validate(call, &object, &mut errors);
     kind.validate(&object, &mut errors);
@@ -75,6 +90,7 @@ async fn insert(call: &Call, mut object: Value) -> Result<(Bytes, Value), Error>
         });
     }
     escalation::check(call, &object, None)?;
+    managed::of_new(call, &mut object, managed_fields);
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
             call.server.cache.fresh().await?;

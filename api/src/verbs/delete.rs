@@ -43,6 +43,11 @@ impl DeleteOptions {
         } else {
             decode::body(call, body, "meta.k8s.io/v1", "DeleteOptions")?.value
         };
+        Self::of(call, &given)
+    }
+
+    /// Reads options that are part of something else.
+    pub(crate) fn of(call: &Call, given: &Value) -> Result<Self, Error> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let grace_seconds = match &given["gracePeriodSeconds"] {
             Value::Null => call.query.integer("gracePeriodSeconds")?,
@@ -86,6 +91,41 @@ impl DeleteOptions {
             dry_run: dry_run || call.query.dry_run()?,
         })
     }
+
+    pub(crate) fn dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Only this state of the object is deleted, unless another one was named.
+    pub(crate) fn expect_revision(&mut self, revision: &str) {
+        self.resource_version
+            .get_or_insert_with(|| revision.to_owned());
+    }
+}
+
+impl DeleteOptions {
+    /// As webhooks see them.
+    fn value(&self) -> Value {
+        let mut value = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
+        if let Some(seconds) = self.grace_seconds {
+            value["gracePeriodSeconds"] = seconds.into();
+        }
+        if let Some(propagation) = self.propagation {
+            value["propagationPolicy"] = format!("{propagation:?}").into();
+        }
+        for (field, text) in [
+            ("uid", &self.uid),
+            ("resourceVersion", &self.resource_version),
+        ] {
+            if let Some(text) = text {
+                value["preconditions"][field] = text.as_str().into();
+            }
+        }
+        if self.dry_run {
+            value["dryRun"] = json!(["All"]);
+        }
+        value
+    }
 }
 
 /// What a delete does to an object.
@@ -128,7 +168,7 @@ pub(crate) async fn remove(
     name: &str,
     options: &DeleteOptions,
 ) -> Result<Deleted, Error> {
-    let review = Review::delete(call, name, options.dry_run);
+    let review = Review::delete(call, name, options.dry_run, options.value());
     lifecycle::admit(&review)?;
     let key = call.key(name);
     for attempt in 0..ATTEMPTS {

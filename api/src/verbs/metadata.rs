@@ -124,7 +124,6 @@ pub(crate) fn keep(call: &Call, object: &mut Value, old: &Value) -> Result<(), E
             None => object::unset(object, field),
         }
     }
-    object::unset(object, "managedFields");
     object::unset(object, "selfLink");
     if object::deleting(old) {
         let had = object::finalizers(old);

@@ -1,10 +1,11 @@
-//! PATCH: JSON patch (RFC 6902), merge patch (RFC 7386) and strategic merge patch.
+//! PATCH: JSON patch (RFC 6902), merge patch (RFC 7386), strategic merge patch; [`apply`] does the rest.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
     answer::Answer,
+    apply,
     call::Call,
     change::{Part, change},
     decode, view,
@@ -40,17 +41,11 @@ impl Patch {
                 ));
             }
             "application/strategic-merge-patch+json" => Self::Strategic,
-            "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
-                return Err(Error::UnsupportedMediaType(
-                    "server-side apply is not served yet: use a client-side apply (kubectl apply without --server-side), \
-                     or a strategic merge or merge patch"
-                        .to_owned(),
-                ));
-            }
             other => {
                 return Err(Error::UnsupportedMediaType(format!(
                     "the body of the request was in an unknown format ({other}) - accepted media types include: \
-                     application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json"
+                     application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, {}",
+                    apply::MEDIA_TYPE
                 )));
             }
         };
@@ -86,6 +81,9 @@ impl Patch {
 }
 
 pub(crate) async fn patch(call: &Call, part: Part, body: &Bytes) -> Result<Answer, Error> {
+    if apply::is_apply(call) {
+        return apply::apply(call, part, body).await;
+    }
     let patch = Patch::read(call, body)?;
     let mut warnings = Vec::new();
     let changed = change(call, &call.name, part, |old| {

@@ -1,6 +1,6 @@
 //! A whole apiserver over the in-memory store, and requests written as text.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use api::{
     Apiserver, Config, Limits,
@@ -11,11 +11,14 @@ use api::{
 };
 use async_trait::async_trait;
 use axum::{Router, body::Body};
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::Value;
-use store::{Cache, CacheConfig, MemoryStore, Store};
-use tokio::{task::JoinSet, time::timeout};
+use store::{
+    Cache, CacheConfig, Commit, Expect, Group, MemoryStore, Op, ResourceKey, Store, Token,
+};
+use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -24,6 +27,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// The admin's bearer token.
 pub(crate) const TOKEN: &str = "admin-token";
 
+/// The header of a user whom no binding names.
+pub(crate) const JANE: (&str, &str) = ("authorization", "Bearer jane-token");
 /// Who signs tokens.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc";
 
@@ -39,6 +44,10 @@ impl NodeProxy for Echo {
     ) -> Result<Response<Body>, NodeProxyError> {
         let text = format!("{}:{} {}", node.address, node.port, request.uri());
         Ok(Response::new(Body::from(text)))
+    }
+
+    async fn dial(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        TcpStream::connect(address).await
     }
 }
 
@@ -83,10 +92,16 @@ pub(crate) fn config() -> Config {
     Config {
         service_range: "10.43.0.0/16".parse().expect("a range"),
         advertised: "192.0.2.1:6443".parse().expect("an address"),
-        tokens: vec![StaticToken {
-            token: TOKEN.to_owned(),
-            user: User::new("wk-admin", &[MASTERS]),
-        }],
+        tokens: vec![
+            StaticToken {
+                token: TOKEN.to_owned(),
+                user: User::new("wk-admin", &[MASTERS]),
+            },
+            StaticToken {
+                token: "jane-token".to_owned(),
+                user: User::new("jane", &["dev"]),
+            },
+        ],
         issuer: Issuer {
             url: ISSUER.to_owned(),
             key: SigningKey::read(&SigningKey::generate().expect("a key")).expect("it is read"),
@@ -114,10 +129,36 @@ impl Cluster {
         Self::start_over(config(), memory).await
     }
 
+    /// Another apiserver over the same store.
+    pub(crate) async fn start_beside(&self) -> Self {
+        Self::serve(self.store.clone(), config(), CacheConfig::default()).await
+    }
+
+    /// Puts an object into the store as if it had been written long ago.
+    pub(crate) async fn plant(&self, group: &str, plural: &str, object: &Value) {
+        let part = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+        let key = ResourceKey::new(group, plural).key(part("namespace"), part("name"));
+        let put = Op::Put {
+            key,
+            expect: Expect::Absent,
+            value: Bytes::from(object.to_string()),
+        };
+        let group = Group { ops: vec![put] };
+        let commits = self
+            .store
+            .write(Token(rand::random()), &[group])
+            .await
+            .expect("it is written");
+        assert!(matches!(commits[..], [Commit::Done(_)]), "{commits:?}");
+    }
+
     async fn start_over(config: Config, memory: CacheConfig) -> Self {
+        Self::serve(Arc::new(MemoryStore::new()), config, memory).await
+    }
+
+    async fn serve(store: Arc<MemoryStore>, config: Config, memory: CacheConfig) -> Self {
         let registry = Arc::new(Registry::builtin());
         let codec = Arc::new(Codec::new(&registry));
-        let store = Arc::new(MemoryStore::new());
         let (cache, feed) = Cache::start(store.clone(), codec, memory)
             .await
             .expect("the cache starts");

@@ -6,21 +6,38 @@
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
 //! - [`protobuf`]: bodies in protobuf.
 //! - [`custom_resources`], [`custom_versions`]: kinds that users define.
+//! - [`rbac`], [`tokens`], [`impersonation`], [`reviews`]: identities and roles. [`proxy`]: what pods serve.
+//! - [`admission`]: the built-in plugins. [`quota`]: what a namespace may hold. [`webhooks`]: those of
+//!   others, served by [`hooks`].
+//! - [`protobuf`]: bodies in protobuf. [`apply`]: server-side apply, and who owns what.
+//! - [`pods`]: what only pods have.
 //! - [`versions`]: kinds with several versions of one stored object.
 
 mod access;
+mod admission;
+mod apply;
+mod certificates;
 mod clients;
 mod custom_resources;
 mod custom_versions;
 mod events;
 mod harness;
+mod hooks;
 mod hostile;
+mod impersonation;
 mod lists;
 mod namespaces;
 mod objects;
 mod parts;
+mod pods;
 mod protobuf;
+mod proxy;
+mod quota;
+mod rbac;
+mod reviews;
 mod services;
 mod tls;
+mod tokens;
 mod versions;
 mod watches;
+mod webhooks;

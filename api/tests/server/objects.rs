@@ -281,18 +281,6 @@ async fn each_patch_type_does_its_own() {
     );
     let test = r#"[{"op":"test","path":"/spec/replicas","value":4}]"#;
     assert_eq!(cluster.send_with(&line, test, kind).await.code, 422);
-    let apply = cluster
-        .send_with(
-            &line,
-            "{}",
-            &[("content-type", "application/apply-patch+yaml")],
-        )
-        .await;
-    assert!(
-        apply
-            .failure()
-            .starts_with("415 UnsupportedMediaType: server-side apply is not served yet")
-    );
 }
 
 #[tokio::test]

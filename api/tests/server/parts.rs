@@ -154,8 +154,8 @@ async fn what_is_not_served_is_not_found() {
     for path in [
         "/api/v2",
         "/apis/apps/v2",
-        "/apis/batch",
-        "/openapi/v3/apis/batch/v1",
+        "/apis/tasks",
+        "/openapi/v3/apis/tasks/v1",
     ] {
         assert_eq!(
             cluster.failure(&format!("GET {path}"), "").await,

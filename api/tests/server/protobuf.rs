@@ -121,7 +121,7 @@ async fn what_cannot_be_read_is_a_bad_request() {
     );
     let failure = send(&cluster, &line, "{}").await;
     assert_eq!(failure.code, 400, "{}", failure.text);
-    let line = "POST /api/v1/namespaces/nope/configmaps?dryRun=All";
+    let line = "POST /api/v1/namespaces/nope/configmaps?dryRun=All&fieldManager=kubectl-create";
     let metadata = part(1, &part(1, "a"));
     let failure = send(&cluster, line, &body("v1", "ConfigMap", &metadata)).await;
     assert_eq!(
@@ -209,6 +209,10 @@ fn plain(mut object: Value) -> Value {
     for field in ["uid", "resourceVersion", "creationTimestamp"] {
         object["metadata"][field] = Value::Null;
     }
+    let entries = object["metadata"]["managedFields"].as_array_mut();
+    for entry in entries.into_iter().flatten() {
+        entry["time"] = Value::Null;
+    }
     for field in ["clusterIP", "clusterIPs"] {
         if !object["spec"][field].is_null() {
             object["spec"][field] = Value::Null;
@@ -249,7 +253,7 @@ async fn kubectl_creates_the_same_in_protobuf_as_in_json() {
             let arguments: Vec<&str> = ["create"].into_iter().chain(command.split(' ')).collect();
             let dry = [&arguments[..], &["--dry-run=client"]].concat();
             let sent = listening.kubectl(&program, &dry).await;
-            let line = format!("POST {path}?dryRun=All");
+            let line = format!("POST {path}?dryRun=All&fieldManager=kubectl-create");
             let by_json = cluster.ok(&line, &sent.to_string()).await;
             listening.seen.lock().expect("a lock").clear();
             listening.kubectl(&program, &arguments).await;

@@ -135,7 +135,7 @@ impl Kind for HorizontalPodAutoscaler {
 
     fn warnings(&self, _object: &Value) -> Vec<String> {
         vec![not_acted_on::kind(
-            "HorizontalPodAutoscalers",
+            "scale by HorizontalPodAutoscalers",
             "nothing is scaled by it",
         )]
     }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     field::{FieldErrors, Path},
-    kinds::value::{items, number, part, put, text},
+    kinds::value::{entries, items, number, part, put, text},
 };
 
 const FORBIDDEN: &str = "pod updates may not change fields other than \
@@ -35,13 +35,21 @@ pub(crate) fn validate(spec: &Value, old: &Value, errors: &mut FieldErrors) {
     }
     validate_deadline(&path, spec, old, errors);
     validate_tolerations(&path, spec, old, errors);
+    validate_gates(&path, spec, old, errors);
     // What may change is taken over; anything that then still differs may not.
     let mut rest = old.clone();
-    for field in ["activeDeadlineSeconds", "tolerations"] {
+    for field in ["activeDeadlineSeconds", "schedulingGates", "tolerations"] {
         put(
             &mut rest,
             field,
             part(spec, "").get(field).cloned().unwrap_or_default(),
+        );
+    }
+    if !items(old, "/schedulingGates").is_empty() {
+        put(
+            &mut rest,
+            "nodeSelector",
+            part(spec, "/nodeSelector").clone(),
         );
     }
     let grace = number(spec, "/terminationGracePeriodSeconds");
@@ -65,6 +73,31 @@ pub(crate) fn validate(spec: &Value, old: &Value, errors: &mut FieldErrors) {
         errors.forbidden(
             &path,
             format!("{FORBIDDEN}; changed: {}", changed.join(", ")),
+        );
+    }
+}
+
+/// Gates are opened, never put up; while one is closed, the pod may still be drawn to fewer nodes.
+fn validate_gates(path: &Path, spec: &Value, old: &Value, errors: &mut FieldErrors) {
+    let known = items(old, "/schedulingGates");
+    for (index, gate) in items(spec, "/schedulingGates").iter().enumerate() {
+        if !known.contains(gate) {
+            errors.forbidden(
+                &path.field("schedulingGates").index(index),
+                format!(
+                    "only deletion is allowed, but found new scheduling gate '{}'",
+                    text(gate, "/name")
+                ),
+            );
+        }
+    }
+    let lost = entries(old, "/nodeSelector")
+        .any(|(key, value)| part(spec, "/nodeSelector").get(key) != Some(value));
+    if !known.is_empty() && lost {
+        errors.invalid(
+            &path.field("nodeSelector"),
+            part(spec, "/nodeSelector").clone(),
+            "only additions are allowed to spec.nodeSelector (no mutations or deletions)",
         );
     }
 }
@@ -143,6 +176,27 @@ mod tests {
             "containers: [{name: a, image: j, imagePullPolicy: Always}], activeDeadlineSeconds: 5, \
              tolerations: [{key: a, operator: Exists}, {key: b, operator: Exists}]",
             expect![[""]],
+        );
+    }
+
+    #[test]
+    fn gates_open_and_a_gated_pod_may_be_drawn_elsewhere() {
+        let old = "{spec: {schedulingGates: [{name: a}, {name: b}], nodeSelector: {x: 'z'}, containers: \
+                   [{name: a, image: i}]}}";
+        let check = |spec: &str, expect: Expect| {
+            let new = format!("{{spec: {{{spec}, containers: [{{name: a, image: i}}]}}}}");
+            expect.assert_eq(&update_errors(&Pod, old, &new));
+        };
+        check(
+            "schedulingGates: [{name: b}], nodeSelector: {x: 'z', v: w}",
+            expect![[""]],
+        );
+        check(
+            "schedulingGates: [{name: c}], nodeSelector: {v: w}",
+            expect![[r#"
+                spec.schedulingGates[0]: Forbidden: only deletion is allowed, but found new scheduling gate 'c'
+                spec.nodeSelector: Invalid value: {"v":"w"}: only additions are allowed to spec.nodeSelector (no mutations or deletions)
+            "#]],
         );
     }
 

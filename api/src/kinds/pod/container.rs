@@ -2,25 +2,42 @@
 
 use serde_json::Value;
 
+use super::{environment, handler, resources, security, volume};
 use crate::{
-    field::{FieldErrors, Path},
+    field::{Cause, FieldErrors, Path},
     kinds::{
         check,
-        value::{entries, items, part, plain, present, text},
+        value::{items, number, part, plain, text},
     },
     name,
-    quantity::Quantity,
 };
 
 /// What a container may refer to.
-pub(crate) struct Context<'a> {
+pub(super) struct Context<'a> {
     /// Names of the pod's volumes.
-    pub(crate) volumes: &'a [&'a str],
-    pub(crate) host_network: bool,
+    pub(super) volumes: Vec<&'a str>,
+    /// Names of what the pod claims.
+    pub(super) claims: Vec<&'a str>,
+    pub(super) host_network: bool,
+    /// How long the pod may take to stop, in seconds.
+    pub(super) grace: i64,
+}
+
+impl<'a> Context<'a> {
+    /// Of a pod's spec, with the names of its volumes.
+    pub(super) fn of(spec: &'a Value, volumes: Vec<&'a str>) -> Self {
+        let claims = items(spec, "/resourceClaims").iter();
+        Self {
+            volumes,
+            claims: claims.map(|claim| text(claim, "/name")).collect(),
+            host_network: part(spec, "/hostNetwork") == &Value::Bool(true),
+            grace: number(spec, "/terminationGracePeriodSeconds").unwrap_or(0),
+        }
+    }
 }
 
 /// Checks a container that stands at `path`.
-pub(crate) fn validate(
+pub(super) fn validate(
     path: &Path,
     container: &Value,
     context: &Context<'_>,
@@ -58,9 +75,23 @@ pub(crate) fn validate(
         check::one_of(&path.field(field), value, supported, errors);
     }
     validate_ports(&path.field("ports"), container, context, errors);
-    validate_env(path, container, errors);
-    validate_mounts(&path.field("volumeMounts"), container, context, errors);
-    validate_resources(&path.field("resources"), container, errors);
+    environment::validate(path, container, errors);
+    validate_mounts(path, container, context, errors);
+    handler::validate(path, container, context.grace, errors);
+    security::validate_container(path, container, errors);
+    check::one_of(
+        &path.field("restartPolicy"),
+        part(container, "/restartPolicy"),
+        &["Always", "Never", "OnFailure"],
+        errors,
+    );
+    resources::validate(
+        &path.field("resources"),
+        part(container, "/resources"),
+        &context.claims,
+        errors,
+    );
+    validate_resizes(&path.field("resizePolicy"), container, errors);
 }
 
 fn validate_ports(path: &Path, container: &Value, context: &Context<'_>, errors: &mut FieldErrors) {
@@ -100,104 +131,23 @@ fn validate_ports(path: &Path, container: &Value, context: &Context<'_>, errors:
     }
 }
 
-fn validate_env(path: &Path, container: &Value, errors: &mut FieldErrors) {
-    const SOURCES: &[&str] = &[
-        "fieldRef",
-        "resourceFieldRef",
-        "configMapKeyRef",
-        "secretKeyRef",
-        "fileKeyRef",
-    ];
-    for (index, variable) in items(container, "/env").iter().enumerate() {
-        let path = path.field("env").index(index);
-        let given = text(variable, "/name");
-        if given.is_empty() {
-            errors.required(&path.field("name"), "");
-        } else {
-            check::problems(
-                &path.field("name"),
-                given,
-                name::variable_problems(given),
-                errors,
-            );
-        }
-        if !present(variable, "/valueFrom") {
-            continue;
-        }
-        let path = path.field("valueFrom");
-        let source = part(variable, "/valueFrom");
-        let given: Vec<_> = SOURCES
-            .iter()
-            .filter(|name| source.get(**name).is_some_and(|value| !value.is_null()))
-            .collect();
-        let problem = if given.is_empty() {
-            Some(
-                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
-            )
-        } else if !text(variable, "/value").is_empty() {
-            Some("may not be specified when `value` is not empty")
-        } else if given.len() > 1 {
-            Some("may not have more than one field specified at a time")
-        } else {
-            None
-        };
-        if let Some(problem) = problem {
-            errors.invalid(&path, "", problem);
-        }
-        for reference in ["configMapKeyRef", "secretKeyRef"] {
-            let Some(key) = source.get(reference).filter(|value| !value.is_null()) else {
-                continue;
-            };
-            let path = path.field(reference);
-            for (field, pointer) in [("name", "/name"), ("key", "/key")] {
-                if text(key, pointer).is_empty() {
-                    errors.required(&path.field(field), "");
-                }
-            }
-        }
-        if present(source, "/fieldRef") && text(source, "/fieldRef/fieldPath").is_empty() {
-            errors.required(&path.field("fieldRef").field("fieldPath"), "");
-        }
-    }
-    for (index, source) in items(container, "/envFrom").iter().enumerate() {
-        let path = path.field("envFrom").index(index);
-        match (
-            present(source, "/configMapRef"),
-            present(source, "/secretRef"),
-        ) {
-            (false, false) => {
-                errors.invalid(
-                    &path,
-                    "",
-                    "must specify one of: `configMapRef` or `secretRef`",
-                );
-            }
-            (true, true) => errors.invalid(
-                &path,
-                "",
-                "may not have more than one field specified at a time",
-            ),
-            _ => {}
-        }
-    }
-}
-
 fn validate_mounts(
     path: &Path,
     container: &Value,
     context: &Context<'_>,
     errors: &mut FieldErrors,
 ) {
+    let known = |path: &Path, volume: &str, errors: &mut FieldErrors| {
+        if volume.is_empty() {
+            errors.required(path, "");
+        } else if !context.volumes.contains(&volume) {
+            errors.push(path, Cause::NotFound, volume.into(), "");
+        }
+    };
     let mut seen = Vec::new();
     for (index, mount) in items(container, "/volumeMounts").iter().enumerate() {
-        let path = path.index(index);
-        let volume = text(mount, "/name");
-        if volume.is_empty() {
-            errors.required(&path.field("name"), "");
-        } else if !context.volumes.contains(&volume) {
-            let cause = crate::field::Cause::NotFound;
-            errors.push(&path.field("name"), cause, volume.into(), "");
-        }
+        let path = path.field("volumeMounts").index(index);
+        known(&path.field("name"), text(mount, "/name"), errors);
         let target = text(mount, "/mountPath");
         if target.is_empty() {
             errors.required(&path.field("mountPath"), "");
@@ -205,32 +155,108 @@ fn validate_mounts(
             errors.invalid(&path.field("mountPath"), target, "must be unique");
         }
         seen.push(target);
+        for field in ["subPath", "subPathExpr"] {
+            let below = mount[field].as_str().unwrap_or_default();
+            volume::validate_file(&path.field(field), below, false, errors);
+        }
+        if !text(mount, "/subPath").is_empty() && !text(mount, "/subPathExpr").is_empty() {
+            errors.invalid(
+                &path.field("subPathExpr"),
+                text(mount, "/subPathExpr"),
+                "subPathExpr and subPath are mutually exclusive",
+            );
+        }
+        check::one_of(
+            &path.field("mountPropagation"),
+            part(mount, "/mountPropagation"),
+            &["Bidirectional", "HostToContainer", "None"],
+            errors,
+        );
+        check::one_of(
+            &path.field("recursiveReadOnly"),
+            part(mount, "/recursiveReadOnly"),
+            &["Disabled", "Enabled", "IfPossible"],
+            errors,
+        );
+    }
+    for (index, device) in items(container, "/volumeDevices").iter().enumerate() {
+        let path = path.field("volumeDevices").index(index);
+        known(&path.field("name"), text(device, "/name"), errors);
+        let path = path.field("devicePath");
+        match text(device, "/devicePath") {
+            "" => errors.required(&path, ""),
+            target if seen.contains(&target) => errors.invalid(&path, target, "must be unique"),
+            target => seen.push(target),
+        }
     }
 }
 
-fn validate_resources(path: &Path, container: &Value, errors: &mut FieldErrors) {
-    let parse = |value: &Value| plain(value).parse::<Quantity>().ok();
-    for list in ["limits", "requests"] {
-        for (resource, value) in entries(container, &format!("/resources/{list}")) {
-            check::quantity(&path.field(list).key(resource), value, errors);
+fn validate_resizes(path: &Path, container: &Value, errors: &mut FieldErrors) {
+    let mut seen = Vec::new();
+    for (index, policy) in items(container, "/resizePolicy").iter().enumerate() {
+        let path = path.index(index);
+        let resource = text(policy, "/resourceName");
+        if seen.contains(&resource) {
+            errors.push(&path, Cause::Duplicate, resource.into(), "");
+        }
+        seen.push(resource);
+        for (field, given, supported) in [
+            ("resourceName", resource, &["cpu", "memory"][..]),
+            (
+                "restartPolicy",
+                text(policy, "/restartPolicy"),
+                &["NotRequired", "RestartContainer"],
+            ),
+        ] {
+            if given.is_empty() {
+                errors.required(&path.field(field), "");
+            } else if !supported.contains(&given) {
+                errors.not_supported(&path.field(field), given, supported);
+            }
         }
     }
-    let limits = part(container, "/resources/limits");
-    for (resource, value) in entries(container, "/resources/requests") {
-        let Some(limit) = limits.get(resource) else {
-            continue;
-        };
-        if let (Some(request), Some(most)) = (parse(value), parse(limit))
-            && request > most
-        {
-            errors.invalid(
-                &path.field("requests"),
-                plain(value),
-                format!(
-                    "must be less than or equal to {resource} limit of {}",
-                    plain(limit)
-                ),
+}
+
+/// A container that ends before the others start is not watched while it runs.
+pub(super) fn validate_init(path: &Path, container: &Value, errors: &mut FieldErrors) {
+    if text(container, "/restartPolicy") == "Always" {
+        return;
+    }
+    for field in [
+        "lifecycle",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+    ] {
+        if container.get(field).is_some_and(|own| !own.is_null()) {
+            errors.forbidden(
+                &path.field(field),
+                "may not be set for init containers without restartPolicy=Always",
             );
+        }
+    }
+}
+
+/// Two containers cannot listen on one port of their node.
+pub(super) fn validate_host_ports(
+    path: &Path,
+    containers: &[Value],
+    seen: &mut Vec<String>,
+    errors: &mut FieldErrors,
+) {
+    for (index, container) in containers.iter().enumerate() {
+        for (port_index, port) in items(container, "/ports").iter().enumerate() {
+            let number = number(port, "/hostPort").unwrap_or(0);
+            if number == 0 {
+                continue;
+            }
+            let own = format!(
+                "{}/{}/{number}",
+                plain(part(port, "/protocol")),
+                text(port, "/hostIP")
+            );
+            let path = path.index(index).field("ports").index(port_index);
+            check::unique(&path.field("hostPort"), &own, seen, errors);
         }
     }
 }
@@ -274,37 +300,29 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_has_one_source() {
-        check(
-            "name: a, image: i, env: [{value: x}, {name: b, valueFrom: {}}, {name: c, value: x, \
-             valueFrom: {configMapKeyRef: {name: m}}}], envFrom: [{}]",
-            expect![[r#"
-                spec.containers[0].env[0].name: Required value
-                spec.containers[0].env[1].valueFrom: Invalid value: "": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`
-                spec.containers[0].env[2].valueFrom: Invalid value: "": may not be specified when `value` is not empty
-                spec.containers[0].env[2].valueFrom.configMapKeyRef.key: Required value
-                spec.containers[0].envFrom[0]: Invalid value: "": must specify one of: `configMapRef` or `secretRef`
-            "#]],
-        );
-    }
-
-    #[test]
-    fn a_request_is_within_its_limit() {
-        check(
-            "name: a, image: i, resources: {requests: {cpu: 2, memory: 1Mi}, limits: {cpu: 500m, \
-             memory: 1Gi}}",
-            expect![[r#"
-                spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 500m
-            "#]],
-        );
-    }
-
-    #[test]
     fn a_mount_names_a_volume() {
         check(
-            "name: a, image: i, volumeMounts: [{name: v, mountPath: /a}]",
+            "name: a, image: i, volumeMounts: [{name: v, mountPath: /a, subPath: ../b}], volumeDevices: \
+             [{name: v, devicePath: /a}]",
             expect![[r#"
                 spec.containers[0].volumeMounts[0].name: Not found: "v"
+                spec.containers[0].volumeMounts[0].subPath: Invalid value: "../b": must not contain '..'
+                spec.containers[0].volumeDevices[0].name: Not found: "v"
+                spec.containers[0].volumeDevices[0].devicePath: Invalid value: "/a": must be unique
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_resize_policy_is_of_cpu_or_memory() {
+        check(
+            "name: a, image: i, resizePolicy: [{resourceName: cpu, restartPolicy: NotRequired}, \
+             {resourceName: cpu, restartPolicy: x}, {resourceName: disk}]",
+            expect![[r#"
+                spec.containers[0].resizePolicy[1]: Duplicate value: "cpu"
+                spec.containers[0].resizePolicy[1].restartPolicy: Unsupported value: "x": supported values: "NotRequired", "RestartContainer"
+                spec.containers[0].resizePolicy[2].resourceName: Unsupported value: "disk": supported values: "cpu", "memory"
+                spec.containers[0].resizePolicy[2].restartPolicy: Required value
             "#]],
         );
     }

@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::volume;
 use crate::kinds::value::{child, each, entries, fill, fill_text, find, part, put, text};
 
 /// How long a pod may take to stop, in seconds.
@@ -49,12 +50,12 @@ pub(crate) fn pod_spec(spec: &mut Value) {
         }
     }
     for volume in each(spec, "volumes") {
-        default_volume(volume);
+        volume::default(volume);
     }
 }
 
 /// Fills in one container.
-fn container(container: &mut Value, host_network: bool) {
+pub(super) fn container(container: &mut Value, host_network: bool) {
     let policy = pull_policy(text(container, "/image"));
     fill_text(container, "imagePullPolicy", policy);
     fill_text(container, "terminationMessagePath", "/dev/termination-log");
@@ -123,43 +124,6 @@ fn default_probe(probe: &mut Value) {
 fn default_http_get(get: &mut Value) {
     fill_text(get, "path", "/");
     fill_text(get, "scheme", "HTTP");
-}
-
-fn default_volume(volume: &mut Value) {
-    const MODE: i64 = 0o644;
-    let sources = entries(volume, "").filter(|(key, value)| *key != "name" && !value.is_null());
-    if sources.count() == 0 {
-        put(volume, "emptyDir", json!({}));
-    }
-    for source in ["secret", "configMap", "downwardAPI", "projected"] {
-        if let Some(source) = find(volume, source) {
-            fill(source, "defaultMode", MODE);
-        }
-    }
-    if let Some(path) = find(volume, "hostPath") {
-        fill(path, "type", "");
-    }
-    if let Some(projected) = find(volume, "projected") {
-        for source in each(projected, "sources") {
-            if let Some(token) = find(source, "serviceAccountToken") {
-                fill(token, "expirationSeconds", 3600);
-            }
-            if let Some(api) = find(source, "downwardAPI") {
-                default_field_refs(api);
-            }
-        }
-    }
-    if let Some(api) = find(volume, "downwardAPI") {
-        default_field_refs(api);
-    }
-}
-
-fn default_field_refs(api: &mut Value) {
-    for item in each(api, "items") {
-        if let Some(field) = find(item, "fieldRef") {
-            fill_text(field, "apiVersion", "v1");
-        }
-    }
 }
 
 fn requests_from_limits(container: &mut Value) {

@@ -1,4 +1,4 @@
-//! The pod template that ReplicaSets and Deployments make pods from.
+//! The pod template of everything that makes pods: its defaults, and what is wrong with it.
 
 use serde_json::Value;
 
@@ -10,24 +10,48 @@ use crate::{
         not_acted_on::{self, POD_SPEC},
         value::{child, find, part, present, text},
     },
+    name,
 };
 
 /// Fills in the template of an owner's spec.
 pub(crate) fn default(spec: &mut Value) {
-    let Some(template) = find(spec, "template") else {
-        return;
-    };
+    if let Some(template) = find(spec, "template") {
+        default_template(template);
+    }
+}
+
+/// Fills in a template.
+pub(crate) fn default_template(template: &mut Value) {
     child(template, "metadata");
     if let Some(spec) = child(template, "spec") {
         defaults::pod_spec(spec);
     }
 }
 
-/// What is wrong with the selector and the template of an owner.
-pub(crate) fn validate(object: &Value, owner: &str, errors: &mut FieldErrors) {
-    let spec = Path::root("spec");
+/// What is wrong with the selector and the template of an owner whose pods run for ever; `owner` is what
+/// messages about the selector call it, `maker` what messages about the template do.
+pub(crate) fn validate(object: &Value, owner: &str, maker: &str, errors: &mut FieldErrors) {
+    let path = Path::root("spec");
+    validate_selector(object, owner, errors);
     let selector = part(object, "/spec/selector");
-    let path = spec.field("selector");
+    let path = path.field("template");
+    let labels = part(object, "/spec/template/metadata/labels");
+    if !check::is_empty_selector(selector) && !check::selects(selector, labels) {
+        errors.invalid(
+            &path.field("metadata").field("labels"),
+            labels.clone(),
+            "`selector` does not match template `labels`",
+        );
+    }
+    let template = part(object, "/spec/template");
+    validate_template(&path, template, errors);
+    validate_endless(&path, template, maker, errors);
+}
+
+/// What is wrong with a selector that there must be.
+fn validate_selector(object: &Value, owner: &str, errors: &mut FieldErrors) {
+    let selector = part(object, "/spec/selector");
+    let path = Path::root("spec").field("selector");
     if selector.is_null() {
         errors.required(&path, "");
     } else if check::is_empty_selector(selector) {
@@ -36,33 +60,41 @@ pub(crate) fn validate(object: &Value, owner: &str, errors: &mut FieldErrors) {
     } else {
         check::selector(&path, selector, errors);
     }
-    let template = spec.field("template");
-    let metadata = template.field("metadata");
-    let labels = part(object, "/spec/template/metadata/labels");
-    if !check::is_empty_selector(selector) && !check::selects(selector, labels) {
-        errors.invalid(
-            &metadata.field("labels"),
-            labels.clone(),
-            "`selector` does not match template `labels`",
-        );
-    }
+}
+
+/// What is wrong with a template that stands at `path`.
+pub(crate) fn validate_template(path: &Path, template: &Value, errors: &mut FieldErrors) {
+    let metadata = path.field("metadata");
     check::labels(
         &metadata.field("labels"),
-        object,
-        "/spec/template/metadata/labels",
+        template,
+        "/metadata/labels",
         errors,
     );
-    let pod = part(object, "/spec/template/spec");
-    let path = template.field("spec");
-    validation::spec(&path, pod, errors);
-    let policy = text(pod, "/restartPolicy");
+    let annotations = metadata.field("annotations");
+    for (key, _) in crate::kinds::value::entries(template, "/metadata/annotations") {
+        let lower = key.to_lowercase();
+        check::problems(&annotations, key, name::qualified_problems(&lower), errors);
+    }
+    validation::template(&path.field("spec"), part(template, "/spec"), errors);
+}
+
+/// Pods that are replaced whenever they end may not end by their own will.
+pub(crate) fn validate_endless(
+    path: &Path,
+    template: &Value,
+    maker: &str,
+    errors: &mut FieldErrors,
+) {
+    let path = path.field("spec");
+    let policy = text(template, "/spec/restartPolicy");
     if !matches!(policy, "Always" | "") {
         errors.not_supported(&path.field("restartPolicy"), policy, &["Always"]);
     }
-    if present(pod, "/activeDeadlineSeconds") {
+    if present(template, "/spec/activeDeadlineSeconds") {
         errors.forbidden(
             &path.field("activeDeadlineSeconds"),
-            format!("activeDeadlineSeconds in {owner} is not Supported"),
+            format!("activeDeadlineSeconds in {maker} is not Supported"),
         );
     }
 }

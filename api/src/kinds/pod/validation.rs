@@ -2,89 +2,116 @@
 
 use serde_json::Value;
 
-use super::container;
+use std::net::IpAddr;
+
+use super::{affinity, container, ephemeral, resources, security, volume};
 use crate::{
     field::{Cause, FieldErrors, Path},
     kinds::{
         check,
-        value::{items, part, present, text, truth},
+        value::{entries, items, part, present, text},
     },
     name,
 };
 
 const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
+/// Checks a template's spec that stands at `path`.
+pub(crate) fn template(path: &Path, pod: &Value, errors: &mut FieldErrors) {
+    spec(path, pod, errors);
+    if !items(pod, "/ephemeralContainers").is_empty() {
+        errors.forbidden(
+            &path.field("ephemeralContainers"),
+            "ephemeral containers not allowed in pod template",
+        );
+    }
+}
+
 /// Checks a spec that stands at `path`.
 pub(crate) fn spec(path: &Path, spec: &Value, errors: &mut FieldErrors) {
-    let volumes = validate_volumes(&path.field("volumes"), spec, errors);
-    validate_containers(path, spec, &volumes, errors);
+    let volumes = volume::validate(&path.field("volumes"), items(spec, "/volumes"), errors);
+    validate_containers(path, spec, volumes, errors);
     validate_policies(path, spec, errors);
     validate_times(path, spec, errors);
     check::labels(&path.field("nodeSelector"), spec, "/nodeSelector", errors);
-    for (field, pointer) in [
-        ("nodeName", "/nodeName"),
-        ("serviceAccountName", "/serviceAccountName"),
-        ("priorityClassName", "/priorityClassName"),
-    ] {
-        subdomain(&path.field(field), text(spec, pointer), errors);
+    validate_names(path, spec, errors);
+    security::validate_pod(path, spec, errors);
+    affinity::validate(path, spec, errors);
+    affinity::validate_spread(path, spec, errors);
+    for (index, toleration) in items(spec, "/tolerations").iter().enumerate() {
+        validate_toleration(&path.field("tolerations").index(index), toleration, errors);
     }
-    for (field, pointer) in [("hostname", "/hostname"), ("subdomain", "/subdomain")] {
-        let given = text(spec, pointer);
+    validate_addresses(path, spec, errors);
+    validate_gates(path, spec, errors);
+    for (resource, amount) in entries(spec, "/overhead") {
+        let path = path.field("overhead").key(resource);
+        resources::validate_amount(&path, resource, amount, errors);
+    }
+    if present(spec, "/os") {
+        let os = path.field("os").field("name");
+        match text(spec, "/os/name") {
+            "" => errors.required(&os, ""),
+            given => check::one_of(&os, &given.into(), &["linux", "windows"], errors),
+        }
+    }
+}
+
+fn validate_names(path: &Path, spec: &Value, errors: &mut FieldErrors) {
+    for (field, problems) in [
+        (
+            "nodeName",
+            name::subdomain_problems as fn(&str) -> Vec<String>,
+        ),
+        ("serviceAccountName", name::subdomain_problems),
+        ("priorityClassName", name::subdomain_problems),
+        ("runtimeClassName", name::subdomain_problems),
+        ("hostname", name::label_problems),
+        ("subdomain", name::label_problems),
+        ("hostnameOverride", name::subdomain_problems),
+    ] {
+        let given = spec.get(field).and_then(Value::as_str).unwrap_or_default();
         if !given.is_empty() {
-            check::problems(
-                &path.field(field),
-                given,
-                name::label_problems(given),
-                errors,
-            );
+            check::problems(&path.field(field), given, problems(given), errors);
         }
     }
     for (index, secret) in items(spec, "/imagePullSecrets").iter().enumerate() {
         if text(secret, "/name").is_empty() {
-            errors.required(
-                &path.field("imagePullSecrets").index(index).field("name"),
-                "",
-            );
+            let path = path.field("imagePullSecrets").index(index);
+            errors.required(&path.field("name"), "");
         }
     }
-    for (index, toleration) in items(spec, "/tolerations").iter().enumerate() {
-        validate_toleration(&path.field("tolerations").index(index), toleration, errors);
-    }
-}
-
-fn subdomain(path: &Path, given: &str, errors: &mut FieldErrors) {
-    if !given.is_empty() {
-        check::problems(path, given, name::subdomain_problems(given), errors);
-    }
-}
-
-fn validate_volumes<'a>(path: &Path, spec: &'a Value, errors: &mut FieldErrors) -> Vec<&'a str> {
     let mut seen = Vec::new();
-    let volumes = items(spec, "/volumes");
-    for (index, volume) in volumes.iter().enumerate() {
-        let path = path.index(index).field("name");
-        let given = text(volume, "/name");
+    for (index, claim) in items(spec, "/resourceClaims").iter().enumerate() {
+        let path = path.field("resourceClaims").index(index);
+        let given = text(claim, "/name");
         if given.is_empty() {
-            errors.required(&path, "");
+            errors.required(&path.field("name"), "");
         } else {
-            check::problems(&path, given, name::label_problems(given), errors);
-            check::unique(&path, given, &mut seen, errors);
+            check::problems(
+                &path.field("name"),
+                given,
+                name::label_problems(given),
+                errors,
+            );
+            check::unique(&path.field("name"), given, &mut seen, errors);
         }
-        let sources = volume
-            .as_object()
-            .map_or(0, |volume| volume.values().filter(|v| !v.is_null()).count());
-        if sources > 2 {
-            errors.forbidden(&path, "may not specify more than 1 volume type");
-        }
+        let named = ["/resourceClaimName", "/resourceClaimTemplateName"]
+            .iter()
+            .filter(|pointer| present(claim, pointer))
+            .count();
+        let problem = match named {
+            0 => "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+            1 => continue,
+            _ => {
+                "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"
+            }
+        };
+        errors.invalid(&path, claim.clone(), problem);
     }
-    volumes.iter().map(|volume| text(volume, "/name")).collect()
 }
 
-fn validate_containers(path: &Path, spec: &Value, volumes: &[&str], errors: &mut FieldErrors) {
-    let context = container::Context {
-        volumes,
-        host_network: truth(spec, "/hostNetwork"),
-    };
+fn validate_containers(path: &Path, spec: &Value, volumes: Vec<&str>, errors: &mut FieldErrors) {
+    let context = container::Context::of(spec, volumes);
     if items(spec, "/containers").is_empty() {
         errors.required(&path.field("containers"), "");
     }
@@ -93,21 +120,24 @@ fn validate_containers(path: &Path, spec: &Value, volumes: &[&str], errors: &mut
         ("containers", "/containers"),
         ("initContainers", "/initContainers"),
     ] {
-        for (index, one) in items(spec, pointer).iter().enumerate() {
+        let mut ports = Vec::new();
+        let containers = items(spec, pointer);
+        for (index, one) in containers.iter().enumerate() {
             let path = path.field(list).index(index);
             container::validate(&path, one, &context, errors);
+            if list == "initContainers" {
+                container::validate_init(&path, one, errors);
+            }
             let given = text(one, "/name");
             if !given.is_empty() {
                 check::unique(&path.field("name"), given, &mut names, errors);
             }
         }
+        if list == "containers" {
+            container::validate_host_ports(&path.field(list), containers, &mut ports, errors);
+        }
     }
-    if !items(spec, "/ephemeralContainers").is_empty() {
-        errors.forbidden(
-            &path.field("ephemeralContainers"),
-            "cannot be set on create",
-        );
-    }
+    ephemeral::validate(path, spec, &context, &mut names, errors);
 }
 
 fn validate_policies(path: &Path, spec: &Value, errors: &mut FieldErrors) {
@@ -122,9 +152,10 @@ fn validate_policies(path: &Path, spec: &Value, errors: &mut FieldErrors) {
         let value = spec.get(field).unwrap_or(&Value::Null);
         check::one_of(&path.field(field), value, supported, errors);
     }
+    let dns = path.field("dnsConfig");
     if text(spec, "/dnsPolicy") == "None" && items(spec, "/dnsConfig/nameservers").is_empty() {
         errors.required(
-            &path.field("dnsConfig").field("nameservers"),
+            &dns.field("nameservers"),
             "must provide at least one DNS nameserver when `dnsPolicy` is None",
         );
     }
@@ -150,7 +181,7 @@ fn validate_times(path: &Path, spec: &Value, errors: &mut FieldErrors) {
     }
 }
 
-fn validate_toleration(path: &Path, toleration: &Value, errors: &mut FieldErrors) {
+pub(crate) fn validate_toleration(path: &Path, toleration: &Value, errors: &mut FieldErrors) {
     let (key, operator) = (text(toleration, "/key"), text(toleration, "/operator"));
     if !key.is_empty() {
         check::problems(
@@ -205,6 +236,93 @@ fn validate_toleration(path: &Path, toleration: &Value, errors: &mut FieldErrors
     }
 }
 
+/// Addresses and names that the pod's own files hold.
+fn validate_addresses(path: &Path, spec: &Value, errors: &mut FieldErrors) {
+    const MOST_SERVERS: usize = 3;
+    const MOST_SEARCHES: usize = 32;
+    let address = |path: &Path, given: &str, errors: &mut FieldErrors| {
+        if given.parse::<IpAddr>().is_err() {
+            errors.invalid(
+                path,
+                given,
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            );
+        }
+    };
+    for (index, alias) in items(spec, "/hostAliases").iter().enumerate() {
+        let path = path.field("hostAliases").index(index);
+        address(&path.field("ip"), text(alias, "/ip"), errors);
+        for (index, host) in items(alias, "/hostnames").iter().enumerate() {
+            let host = host.as_str().unwrap_or_default();
+            let path = path.field("hostnames").index(index);
+            check::problems(&path, host, name::subdomain_problems(host), errors);
+        }
+    }
+    let path = path.field("dnsConfig");
+    let servers = items(spec, "/dnsConfig/nameservers");
+    if servers.len() > MOST_SERVERS {
+        errors.invalid(
+            &path.field("nameservers"),
+            Value::from(servers),
+            format!("must not have more than {MOST_SERVERS} nameservers"),
+        );
+    }
+    for (index, server) in servers.iter().enumerate() {
+        let path = path.field("nameservers").index(index);
+        address(&path, server.as_str().unwrap_or_default(), errors);
+    }
+    let searches = items(spec, "/dnsConfig/searches");
+    if searches.len() > MOST_SEARCHES {
+        errors.invalid(
+            &path.field("searches"),
+            Value::from(searches),
+            format!("must not have more than {MOST_SEARCHES} search paths"),
+        );
+    }
+    for (index, search) in searches.iter().enumerate() {
+        let search = search.as_str().unwrap_or_default();
+        let plain = search.strip_suffix('.').unwrap_or(search).replace('_', "a");
+        if search != "." {
+            let path = path.field("searches").index(index);
+            check::problems(&path, search, name::subdomain_problems(&plain), errors);
+        }
+    }
+    for (index, option) in items(spec, "/dnsConfig/options").iter().enumerate() {
+        if text(option, "/name").is_empty() {
+            errors.required(&path.field("options").index(index), "must not be empty");
+        }
+    }
+}
+
+/// What the pod waits for before it is scheduled or ready.
+fn validate_gates(path: &Path, spec: &Value, errors: &mut FieldErrors) {
+    for (index, gate) in items(spec, "/readinessGates").iter().enumerate() {
+        let given = text(gate, "/conditionType");
+        check::problems(
+            &path
+                .field("readinessGates")
+                .index(index)
+                .field("conditionType"),
+            given,
+            name::qualified_problems(given),
+            errors,
+        );
+    }
+    let mut seen = Vec::new();
+    for (index, gate) in items(spec, "/schedulingGates").iter().enumerate() {
+        let path = path.field("schedulingGates").index(index);
+        let given = text(gate, "/name");
+        check::problems(&path, given, name::qualified_problems(given), errors);
+        check::unique(&path, given, &mut seen, errors);
+    }
+    if !items(spec, "/schedulingGates").is_empty() && !text(spec, "/nodeName").is_empty() {
+        errors.forbidden(
+            &path.field("nodeName"),
+            "cannot be set until all schedulingGates have been cleared",
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
@@ -240,6 +358,31 @@ mod tests {
                 spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive
                 spec.nodeName: Invalid value: "A_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
                 spec.tolerations[0].operator: Invalid value: "Exists": value must be empty when `operator` is 'Exists'
+            "#]],
+        );
+    }
+
+    #[test]
+    fn gates_aliases_and_servers_are_checked() {
+        check(
+            "containers: [{name: a, image: i, ports: [{containerPort: 1, hostPort: 80}]}, {name: b, image: i, \
+             ports: [{containerPort: 2, hostPort: 80}]}], initContainers: [{name: c, image: i, \
+             readinessProbe: {tcpSocket: {port: 1}}}], schedulingGates: [{name: a}, {name: a}], nodeName: n1, \
+             hostAliases: [{ip: x, hostnames: [A]}], dnsConfig: {nameservers: [1.1.1.1, x, 1.1.1.3, \
+             1.1.1.4], options: [{}]}, os: {name: mac}, overhead: {cpu: -1}, resourceClaims: [{name: r}]",
+            expect![[r#"
+                spec.containers[1].ports[0].hostPort: Duplicate value: "TCP//80"
+                spec.initContainers[0].readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always
+                spec.resourceClaims[0]: Invalid value: {"name":"r"}: must specify one of: `resourceClaimName`, `resourceClaimTemplateName`
+                spec.hostAliases[0].ip: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+                spec.hostAliases[0].hostnames[0]: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')
+                spec.dnsConfig.nameservers: Invalid value: ["1.1.1.1","x","1.1.1.3","1.1.1.4"]: must not have more than 3 nameservers
+                spec.dnsConfig.nameservers[1]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)
+                spec.dnsConfig.options[0]: Required value: must not be empty
+                spec.schedulingGates[1]: Duplicate value: "a"
+                spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared
+                spec.overhead[cpu]: Invalid value: "-1": must be greater than or equal to 0
+                spec.os.name: Unsupported value: "mac": supported values: "linux", "windows"
             "#]],
         );
     }

@@ -3,13 +3,15 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{
-    Column, Kind, Names, Subresource, check, column,
-    pod::template,
-    value::{child, fill, fill_text, number, part, present, text},
-    write,
+use crate::{
+    field::{FieldErrors, Path},
+    kinds::{
+        Column, Kind, Names, Subresource, check, column,
+        pod::template,
+        value::{child, fill, fill_text, number, part, present, text},
+        write,
+    },
 };
-use crate::field::{FieldErrors, Path};
 
 /// The kind.
 pub(crate) struct Deployment;
@@ -93,7 +95,7 @@ impl Kind for Deployment {
             part(object, "/spec/strategy"),
             errors,
         );
-        template::validate(object, "deployment", errors);
+        template::validate(object, "deployment", "ReplicaSet", errors);
     }
 
     fn validate_update(&self, object: &Value, old: &Value, errors: &mut FieldErrors) {
@@ -144,51 +146,20 @@ fn validate_strategy(path: &Path, strategy: &Value, errors: &mut FieldErrors) {
         "RollingUpdate" => {
             let unavailable = part(strategy, "/rollingUpdate/maxUnavailable");
             let surge = part(strategy, "/rollingUpdate/maxSurge");
-            share(&rolling.field("maxUnavailable"), unavailable, errors);
-            share(&rolling.field("maxSurge"), surge, errors);
-            if amount(unavailable) == Some(0) && amount(surge) == Some(0) {
+            check::share(&rolling.field("maxUnavailable"), unavailable, errors);
+            check::share(&rolling.field("maxSurge"), surge, errors);
+            if check::amount(unavailable) == Some(0) && check::amount(surge) == Some(0) {
                 errors.invalid(
                     &rolling.field("maxUnavailable"),
                     unavailable.clone(),
                     "may not be 0 when `maxSurge` is 0",
                 );
             }
-            if unavailable.is_string() && amount(unavailable).is_some_and(|percent| percent > 100) {
-                errors.invalid(
-                    &rolling.field("maxUnavailable"),
-                    unavailable.clone(),
-                    "must not be greater than 100%",
-                );
-            }
+            check::at_most_all(&rolling.field("maxUnavailable"), unavailable, errors);
         }
         other => {
             errors.not_supported(&path.field("type"), other, &["Recreate", "RollingUpdate"]);
         }
-    }
-}
-
-/// A number of pods, or a percentage of them.
-fn share(path: &Path, value: &Value, errors: &mut FieldErrors) {
-    check::not_negative(path, value, errors);
-    if value.is_string() && amount(value).is_none() {
-        errors.invalid(
-            path,
-            value.clone(),
-            "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  \
-             or '93%', regex used for validation is '[0-9]+%')",
-        );
-    }
-}
-
-/// The number, or the number before `%`.
-fn amount(value: &Value) -> Option<i64> {
-    match value {
-        Value::String(text) => text
-            .strip_suffix('%')
-            .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?
-            .parse()
-            .ok(),
-        other => other.as_i64(),
     }
 }
 

@@ -3,12 +3,14 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{
-    Column, Kind, Names, Subresource, check, column,
-    pod::template,
-    value::{child, fill, number, part},
+use crate::{
+    field::{FieldErrors, Path},
+    kinds::{
+        Column, Kind, Names, Subresource, check, column,
+        pod::template,
+        value::{child, fill, number, part},
+    },
 };
-use crate::field::{FieldErrors, Path};
 
 /// The kind.
 pub(crate) struct ReplicaSet;
@@ -69,7 +71,7 @@ impl Kind for ReplicaSet {
             part(object, "/spec/minReadySeconds"),
             errors,
         );
-        template::validate(object, "replicaset", errors);
+        template::validate(object, "replicaset", "ReplicaSet", errors);
     }
 
     fn validate_update(&self, object: &Value, old: &Value, errors: &mut FieldErrors) {
