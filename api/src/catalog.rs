@@ -5,7 +5,7 @@
 //! definitions hands the custom kinds in. Documents are made when they are first asked for.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
@@ -31,6 +31,8 @@ pub(crate) struct Served {
     by_path: HashMap<[&'static str; 3], Arc<Resource>>,
     discovery: OnceLock<discovery::Documents>,
     openapi: OnceLock<openapi::Documents>,
+    /// Documents of OpenAPI that are as they were before.
+    carried: BTreeMap<String, Arc<openapi::Document>>,
 }
 
 impl Catalog {
@@ -41,7 +43,7 @@ impl Catalog {
             .iter()
             .map(|kind| Arc::new(Resource::new(kind.clone())))
             .collect();
-        let served = Served::new(builtin.clone());
+        let served = Served::new(builtin.clone(), None);
         Arc::new(Self {
             builtin,
             current: RwLock::new(Arc::new(served)),
@@ -58,16 +60,16 @@ impl Catalog {
 
     /// Serves these kinds beside the built-in ones, in place of all custom ones before. A built-in
     /// kind is never hidden.
-    #[cfg_attr(not(test), expect(dead_code, reason = "custom kinds are served next"))]
     pub(crate) fn serve(&self, custom: impl IntoIterator<Item = Arc<Resource>>) {
         let all = self.builtin.iter().cloned().chain(custom).collect();
-        let served = Arc::new(Served::new(all));
+        let before = self.served();
+        let served = Arc::new(Served::new(all, Some(&before)));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = served;
     }
 }
 
 impl Served {
-    fn new(resources: Vec<Arc<Resource>>) -> Self {
+    fn new(resources: Vec<Arc<Resource>>, before: Option<&Self>) -> Self {
         let mut by_path = HashMap::new();
         for resource in &resources {
             let names = resource.names();
@@ -75,12 +77,53 @@ impl Served {
                 .entry([names.group, names.version, names.plural])
                 .or_insert_with(|| resource.clone());
         }
-        Self {
+        let mut served = Self {
             resources,
             by_path,
             discovery: OnceLock::new(),
             openapi: OnceLock::new(),
+            carried: BTreeMap::new(),
+        };
+        if let Some(before) = before {
+            let unchanged = served.unchanged(before);
+            let known = match before.openapi.get() {
+                Some(documents) => documents.all(),
+                None => &before.carried,
+            };
+            served.carried = known
+                .iter()
+                .filter(|(path, _)| unchanged.contains(path))
+                .map(|(path, document)| (path.clone(), document.clone()))
+                .collect();
         }
+        served
+    }
+
+    /// The group-versions that are what they were before, by their paths.
+    fn unchanged(&self, before: &Self) -> Vec<String> {
+        let kinds = |served: &Self| -> BTreeMap<String, Vec<*const Resource>> {
+            let mut kinds: BTreeMap<_, Vec<_>> = BTreeMap::new();
+            for resource in &served.resources {
+                let names = resource.names();
+                let own = GroupVersion {
+                    group: names.group,
+                    version: names.version,
+                    kinds: Vec::new(),
+                };
+                kinds
+                    .entry(own.path())
+                    .or_default()
+                    .push(Arc::as_ptr(resource));
+            }
+            kinds
+        };
+        // Both states are alive: the same place is the same resource.
+        let was = kinds(before);
+        kinds(self)
+            .into_iter()
+            .filter(|(path, own)| was.get(path) == Some(own))
+            .map(|(path, _)| path)
+            .collect()
     }
 
     /// Finds the resource served at `/apis/<group>/<version>/…/<plural>`.
@@ -125,7 +168,7 @@ impl Served {
     /// What OpenAPI answers.
     pub(crate) fn openapi(&self) -> &openapi::Documents {
         self.openapi
-            .get_or_init(|| openapi::Documents::build(&self.group_versions()))
+            .get_or_init(|| openapi::Documents::build(&self.group_versions(), &self.carried))
     }
 }
 

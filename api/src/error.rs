@@ -197,6 +197,9 @@ pub enum Error {
         #[source]
         source: Option<Source>,
     },
+    /// A webhook that converts between versions failed; the message is for the client.
+    #[error("{0}")]
+    Conversion(String),
     /// A webhook said no, in its own words.
     #[error("{message}")]
     Refused {
@@ -283,7 +286,7 @@ impl Error {
             Self::Timeout | Self::FutureRevision { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused { code, .. } => *code,
-            Self::Internal(_) | Self::Exhausted(_) | Self::Failed(_) => {
+            Self::Internal(_) | Self::Exhausted(_) | Self::Failed(_) | Self::Conversion(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         }
@@ -308,7 +311,9 @@ impl Error {
             Self::Timeout | Self::FutureRevision { .. } => "Timeout",
             Self::Unavailable { .. } => "ServiceUnavailable",
             Self::Refused { reason, .. } => reason,
-            Self::Internal(_) | Self::Exhausted(_) | Self::Failed(_) => "InternalError",
+            Self::Internal(_) | Self::Exhausted(_) | Self::Failed(_) | Self::Conversion(_) => {
+                "InternalError"
+            }
         }
     }
 

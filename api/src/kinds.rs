@@ -8,6 +8,7 @@ mod access_mode;
 mod address;
 mod admission;
 mod api_service;
+pub(crate) mod apiextensions;
 mod apps;
 mod autoscaling;
 mod batch;
@@ -48,16 +49,17 @@ mod storage;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod value;
-mod version;
-mod write;
+pub(crate) mod version;
+pub(crate) mod write;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
     auth::User,
+    custom::kind::CustomKind,
     field::FieldErrors,
     schema::{self, Schema},
 };
@@ -229,6 +231,21 @@ pub trait Kind: Send + Sync + 'static {
         None
     }
 
+    /// The custom kind that it is, if a user defined it.
+    fn custom(&self) -> Option<&CustomKind> {
+        None
+    }
+
+    /// What a list of its objects is called.
+    fn list_kind(&self) -> String {
+        format!("{}List", self.names().kind)
+    }
+
+    /// Where its `scale` subresource finds numbers and selector.
+    fn scale_paths(&self) -> &ScalePaths {
+        &ScalePaths::BUILTIN
+    }
+
     /// False for a kind that is answered at its creation and never kept.
     fn is_stored(&self) -> bool {
         true
@@ -309,6 +326,15 @@ pub trait Kind: Send + Sync + 'static {
     /// What is wrong with a changed status.
     fn validate_status(&self, _object: &Value, _old: &Value, _errors: &mut FieldErrors) {}
 
+    /// What is wrong with an object after a change, in all.
+    fn validate_change(&self, object: &Value, old: &Value, errors: &mut FieldErrors) {
+        self.validate(object, errors);
+        self.validate_update(object, old, errors);
+    }
+
+    /// Marks what must happen before an object that somebody deletes is gone.
+    fn prepare_delete(&self, _object: &mut Value) {}
+
     /// What the user should know though the object is accepted: fields that are not acted on.
     fn warnings(&self, _object: &Value) -> Vec<String> {
         Vec::new()
@@ -333,8 +359,30 @@ pub trait Kind: Send + Sync + 'static {
     /// The columns of its table, name first.
     fn columns(&self) -> &[Column];
 
+    /// The same as a table shows them.
+    fn column_definitions(&self) -> Value {
+        column::definitions(self.columns())
+    }
+
     /// One row: a cell for each column.
     fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value>;
+}
+
+/// Where a `scale` subresource finds what it shows, as JSON pointers.
+#[derive(Clone, Debug)]
+pub struct ScalePaths {
+    pub spec_replicas: Cow<'static, str>,
+    pub status_replicas: Cow<'static, str>,
+    /// A label selector, or one as text. Empty if there is none.
+    pub selector: Cow<'static, str>,
+}
+
+impl ScalePaths {
+    const BUILTIN: Self = Self {
+        spec_replicas: Cow::Borrowed("/spec/replicas"),
+        status_replicas: Cow::Borrowed("/status/replicas"),
+        selector: Cow::Borrowed("/spec/selector"),
+    };
 }
 
 /// Kinds that are served together, at `/apis/<group>/<version>`.
@@ -423,6 +471,7 @@ impl Registry {
                 Arc::new(networking::network_policy::NetworkPolicy),
                 Arc::new(networking::service_cidr::ServiceCidr),
                 Arc::new(events::Event),
+                Arc::new(apiextensions::CustomResourceDefinition),
                 Arc::new(policy::PodDisruptionBudget),
                 Arc::new(rbac::binding::ClusterRoleBinding),
                 Arc::new(rbac::role::ClusterRole),

@@ -9,6 +9,7 @@
 //! - [`selector`]: label and field selectors. Pure.
 //! - [`quantity`]: amounts such as `100m` and `1Gi`. Pure.
 //! - [`kinds`]: one file per built-in kind: names, defaults, validation, columns. Pure.
+//! - `custom`: kinds that users define. Reading its parts: see there.
 //! - [`table`]: objects as `kubectl get` shows them. Pure.
 //! - `accept`: media ranges that a client would take. Pure.
 //! - [`catalog`]: which kinds are served now. [`discovery`], [`openapi`]: what clients ask about them.
@@ -26,6 +27,7 @@ pub mod auth;
 mod bootstrap;
 pub mod catalog;
 pub mod codec;
+mod custom;
 pub mod discovery;
 pub mod encoding;
 pub mod error;

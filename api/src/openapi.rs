@@ -6,9 +6,11 @@
 //! `x-kubernetes-*` extension that it has or not at all.
 //!
 //! - [`document`]: one document of v3: [`paths`] and their [`parameters`], and [`schemas`].
+//! - [`custom`]: schemas of kinds that users define.
 //! - [`descriptions`], [`values`]: what the structure doesn't say: texts, enums, defaults.
 //! - [`v2`]: the documents of v3, together and in the older form.
 
+mod custom;
 mod descriptions;
 mod document;
 mod parameters;
@@ -19,7 +21,7 @@ mod values;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, OnceLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use axum::{
@@ -52,15 +54,23 @@ const V2_PROTOBUF_LABEL: &str = "application/com.github.proto-openapi.spec.v2.v1
 /// Every document, ready to be sent.
 pub(crate) struct Documents {
     /// Of v3, by path: `api/v1`, `apis/apps/v1`.
-    all: BTreeMap<String, Document>,
+    all: BTreeMap<String, Arc<Document>>,
     index: Bytes,
     /// Of v2, when somebody asked: in JSON, in protobuf.
     v2: OnceLock<[Bytes; 2]>,
 }
 
-struct Document {
+pub(crate) struct Document {
     body: Bytes,
     hash: String,
+}
+
+impl Document {
+    fn new(document: &Value) -> Self {
+        let body = Bytes::from(document.to_string());
+        let hash = hash(&body);
+        Self { body, hash }
+    }
 }
 
 /// Routes of the index and the documents.
@@ -75,27 +85,32 @@ pub fn router(catalog: Arc<Catalog>) -> Router {
 
 impl Documents {
     /// Builds the documents of what is served, and of discovery.
-    pub(crate) fn build(served: &[GroupVersion<'_>]) -> Self {
-        let descriptions = Descriptions::read();
-        let mut built: BTreeMap<String, Value> = ["version", "api", "apis"]
-            .map(|path| (path.to_owned(), document::of_path(path, &descriptions)))
+    ///
+    /// Those of `carried` were built before, of group-versions that have not changed since.
+    pub(crate) fn build(
+        served: &[GroupVersion<'_>],
+        carried: &BTreeMap<String, Arc<Document>>,
+    ) -> Self {
+        let descriptions = LazyLock::new(Descriptions::read);
+        let known = |path: String, build: &dyn Fn(&str) -> Value| {
+            let document = carried
+                .get(&path)
+                .cloned()
+                .unwrap_or_else(|| Arc::new(Document::new(&build(&path))));
+            (path, document)
+        };
+        let of_path = |path: &str| document::of_path(path, &descriptions);
+        let mut all: BTreeMap<_, _> = ["version", "api", "apis"]
+            .map(|path| known(path.to_owned(), &of_path))
             .into();
         for served in served {
-            built.insert(served.path(), document::build(served, &descriptions));
+            all.extend([known(served.path(), &|_| {
+                document::build(served, &descriptions)
+            })]);
             if !served.group.is_empty() {
-                let path = format!("apis/{}", served.group);
-                let document = document::of_path(&path, &descriptions);
-                built.insert(path, document);
+                all.extend([known(format!("apis/{}", served.group), &of_path)]);
             }
         }
-        let all: BTreeMap<_, _> = built
-            .into_iter()
-            .map(|(path, document)| {
-                let body = Bytes::from(document.to_string());
-                let hash = hash(&body);
-                (path, Document { body, hash })
-            })
-            .collect();
         let paths: serde_json::Map<_, _> = all
             .iter()
             .map(|(path, document)| {
@@ -108,6 +123,11 @@ impl Documents {
             index: json!({ "paths": paths }).to_string().into(),
             v2: OnceLock::new(),
         }
+    }
+
+    /// Every document by its path.
+    pub(crate) fn all(&self) -> &BTreeMap<String, Arc<Document>> {
+        &self.all
     }
 
     /// The document of v2, in JSON and in protobuf.

@@ -35,7 +35,7 @@ use crate::{
     auth::{Issuer, StaticToken, User},
     bootstrap,
     catalog::Catalog,
-    discovery,
+    custom, discovery,
     error::Error,
     expiry,
     kinds::Registry,
@@ -115,6 +115,7 @@ impl Apiserver {
         let metrics = config.metrics.clone();
         let documents = discovery::router(catalog.clone()).merge(openapi::router(catalog.clone()));
         let server = Arc::new(Server::new(cache, catalog, node_proxy, config));
+        server.refresh();
         metrics.register(|registry| observe::collect(registry, &server));
         let rest_client = metrics.register(RestClient::new);
         Self {
@@ -169,12 +170,14 @@ impl Apiserver {
         let _ = bootstrapped.wait_for(|stage| *stage >= wanted).await;
     }
 
-    /// Keeps the objects that every cluster has as they must be, and removes Events whose time is
-    /// over, until `stop`.
+    /// Keeps the objects that every cluster has as they must be, serves what definitions define, and
+    /// removes Events whose time is over, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let client = self.client(User::apiserver());
         tokio::join!(
             bootstrap::run(client.clone(), &self.server, stop.clone()),
+            custom::follow::run(&self.server, stop.clone()),
+            custom::controller::run(client.clone(), &self.server, stop.clone()),
             expiry::run(client, &self.server, stop.clone()),
             ledger::run(&self.server, stop),
         );

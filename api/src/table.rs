@@ -29,29 +29,13 @@ impl IncludeObject {
     }
 }
 
-/// The definitions of a kind's columns.
-pub fn columns(kind: &dyn Kind) -> Value {
-    kind.columns()
-        .iter()
-        .map(|column| {
-            json!({
-                "name": column.name,
-                "type": column.r#type,
-                "format": column.format,
-                "description": column.description,
-                "priority": column.priority,
-            })
-        })
-        .collect()
-}
-
 /// A table without rows; `list_meta` is the list's `metadata`.
 pub fn empty(kind: &dyn Kind, list_meta: Value) -> Value {
     json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": if list_meta.is_null() { Value::Object(Map::new()) } else { list_meta },
-        "columnDefinitions": columns(kind),
+        "columnDefinitions": kind.column_definitions(),
         "rows": [],
     })
 }

@@ -43,6 +43,12 @@ const KINDS: &[(&str, &str, &str, bool)] = &[
     ),
     ("coordination.k8s.io/v1", "Lease", "leases", true),
     (
+        "apiextensions.k8s.io/v1",
+        "CustomResourceDefinition",
+        "customresourcedefinitions",
+        false,
+    ),
+    (
         "policy/v1",
         "PodDisruptionBudget",
         "poddisruptionbudgets",

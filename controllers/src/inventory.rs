@@ -16,12 +16,15 @@ use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::queue::Queue;
 
-/// Kinds may appear at any time; nothing tells of them.
-const REDISCOVER: Duration = Duration::from_secs(10);
+/// Kinds may appear at any time; of most that do, a definition tells.
+const REDISCOVER: Duration = Duration::from_secs(30);
+/// How soon after a definition changed the kinds are asked for, by then served everywhere.
+const SETTLE: Duration = Duration::from_millis(500);
 /// How long a discovery that was asked for is waited for.
 const DISCOVERING: Duration = Duration::from_secs(10);
 
@@ -111,6 +114,11 @@ impl Inventory {
     /// Follows every kind until `stop`.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut watches = JoinSet::new();
+        let definitions: Api<PartialObjectMeta<DynamicObject>> =
+            Api::all_with(self.client.clone(), &definitions());
+        let mut definitions = watcher(definitions, Config::default())
+            .default_backoff()
+            .boxed();
         loop {
             self.begun.send_modify(|count| *count += 1);
             let pause = match self.discover().await {
@@ -128,10 +136,21 @@ impl Inventory {
                 }
             };
             self.ended.send_replace(*self.begun.borrow());
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = self.ask.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+            let mut again = Instant::now() + pause;
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = self.ask.notified() => break,
+                    event = definitions.next() => {
+                        if matches!(event, Some(Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone))) {
+                            again = again.min(Instant::now() + SETTLE);
+                        }
+                    }
+                    () = sleep_until(again) => break,
+                }
+            }
+            if stop.is_cancelled() {
+                break;
             }
             // Those whose kinds are gone have ended.
             while watches.try_join_next().is_some() {}
@@ -383,6 +402,17 @@ impl Inventory {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The kind that defines others.
+fn definitions() -> ApiResource {
+    ApiResource {
+        group: "apiextensions.k8s.io".to_owned(),
+        version: "v1".to_owned(),
+        api_version: "apiextensions.k8s.io/v1".to_owned(),
+        kind: "CustomResourceDefinition".to_owned(),
+        plural: "customresourcedefinitions".to_owned(),
     }
 }
 

@@ -1,13 +1,29 @@
 //! Columns and cells that several kinds share.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     Column,
     value::{entries, items, part, plain, text},
 };
 use crate::{object, time::since};
+
+/// Columns as a table shows them.
+pub(super) fn definitions(columns: &[Column]) -> Value {
+    columns
+        .iter()
+        .map(|column| {
+            json!({
+                "name": column.name,
+                "type": column.r#type,
+                "format": column.format,
+                "description": column.description,
+                "priority": column.priority,
+            })
+        })
+        .collect()
+}
 
 /// The object's name, first in almost every table.
 pub(crate) const NAME: Column = Column {

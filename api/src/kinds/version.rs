@@ -37,7 +37,7 @@ pub(super) fn group_rank(group: &str) -> (usize, &str) {
 }
 
 /// Sorts versions, the one to prefer first.
-pub(super) fn rank(version: &str) -> Rank<'_> {
+pub(crate) fn rank(version: &str) -> Rank<'_> {
     match parse(version) {
         Some((stability, major, minor)) => Rank {
             other: false,
@@ -58,7 +58,7 @@ pub(super) fn rank(version: &str) -> Rank<'_> {
 
 /// Where a version stands; less is better.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Rank<'a> {
+pub(crate) struct Rank<'a> {
     other: bool,
     stability: Reverse<Stability>,
     major: Reverse<u64>,

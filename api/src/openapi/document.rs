@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{descriptions::Descriptions, paths, schemas};
+use super::{custom, descriptions::Descriptions, paths, schemas};
 use crate::kinds::GroupVersion;
 
 /// Builds the document of the kinds of a group-version.
@@ -25,7 +25,15 @@ pub(super) fn build(served: &GroupVersion<'_>, descriptions: &Descriptions) -> V
             );
         }
     }
-    whole(all, &definitions, descriptions)
+    let customs = || served.kinds.iter().filter_map(|kind| kind.custom());
+    if customs().next().is_some() {
+        definitions.extend(custom::ROOTS.map(str::to_owned));
+    }
+    let mut document = whole(all, &definitions, descriptions);
+    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        schemas.extend(customs().flat_map(custom::definitions));
+    }
+    document
 }
 
 /// Builds the document of a path that is no group-version: a GET of one definition.

@@ -4,6 +4,7 @@
 //! encode it: quantities, times and base64 in canonical form, integral floats as integers,
 //! unknown fields pruned. A `null` counts as absent: it drops a field, and in a map or a list
 //! it stands for the zero value of the type (an empty string, `0`, `{}`), as in Go.
+//! Of a custom resource only the metadata is read so; the rest is pruned.
 //! Required fields are not its business: an absent field is the zero value, and the kind's
 //! validation says what is wrong with that.
 
@@ -11,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Number, Value};
 
-use super::model::{Schema, Shape};
+use super::model::{Custom, Schema, Shape};
 use super::trail::{Findings, MOST_BYTES, MOST_FINDINGS, Trail};
 use crate::field::Path;
 use crate::quantity::Quantity;
@@ -64,6 +65,9 @@ struct Checker {
 
 impl Checker {
     fn value(&mut self, schema: &Schema, value: Value, at: &Trail<'_>) -> Value {
+        if let Some(custom) = schema.custom() {
+            return self.custom(schema, custom, value, at);
+        }
         match (schema.shape(), value) {
             (Shape::Any | Shape::Reference(_), value) => value,
             (shape, Value::Null) => zero(shape),
@@ -115,6 +119,48 @@ impl Checker {
             }
         }
         kept
+    }
+
+    /// What a custom resource's schema does not know is pruned; types are its validation's business,
+    /// but for metadata, which is Kubernetes' own.
+    fn custom(&mut self, schema: &Schema, custom: &Custom, value: Value, at: &Trail<'_>) -> Value {
+        if let Some(own) = schema.referred() {
+            return self.value(own, value, at);
+        }
+        match (schema.shape(), value) {
+            (Shape::Object(properties), Value::Object(fields)) => {
+                let mut kept = Map::new();
+                for (name, value) in fields {
+                    let at = Trail::Field(at, &name);
+                    match properties.get(&name) {
+                        Some(property) => {
+                            let value = self.value(property, value, &at);
+                            kept.insert(name, value);
+                        }
+                        None if custom.preserves => {
+                            kept.insert(name, value);
+                        }
+                        None => self.unknown.push(&at),
+                    }
+                }
+                Value::Object(kept)
+            }
+            (Shape::Map(values), Value::Object(entries)) => entries
+                .into_iter()
+                .map(|(key, value)| {
+                    let value = self.value(values, value, &Trail::Key(at, &key));
+                    (key, value)
+                })
+                .collect(),
+            (Shape::List(items), Value::Array(list)) => list
+                .into_iter()
+                .enumerate()
+                .map(|(index, item)| self.value(items, item, &Trail::Index(at, index)))
+                .collect(),
+            // Nothing is said of it, so nothing of it is kept, unless all of it is.
+            (Shape::Any, Value::Object(_)) if !custom.preserves => Value::Object(Map::new()),
+            (_, value) => value,
+        }
     }
 
     fn error(&mut self, at: &Trail<'_>, message: String) {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::builtin::resolve;
+use super::{builtin::resolve, limits::Limits};
 
 /// A structural schema; cheap to clone.
 #[derive(Clone, Debug)]
@@ -41,15 +42,46 @@ struct Node {
     patch_merge_key: Option<String>,
     patch_strategies: Vec<PatchStrategy>,
     atomic_map: bool,
+    /// What only custom resources say of their fields.
+    custom: Option<Box<Custom>>,
     default: Option<Value>,
     required: Vec<String>,
+}
+
+/// What the schema of a custom resource says beyond structure.
+#[derive(Debug, Default)]
+pub(crate) struct Custom {
+    /// Whether null is a value here.
+    pub(crate) nullable: bool,
+    /// Whether fields that no property names stay (`x-kubernetes-preserve-unknown-fields`).
+    pub(crate) preserves: bool,
+    /// Whether a whole object stands here, with kind and metadata (`x-kubernetes-embedded-resource`).
+    pub(crate) embedded: bool,
+    /// What stands here if nothing does.
+    pub(crate) default: Option<Value>,
+    /// What values must hold to.
+    pub(crate) limits: Limits,
+    /// What values must hold to, in CEL.
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// One of `x-kubernetes-validations`, as it was written.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Rule {
+    pub(crate) rule: String,
+    pub(crate) message: String,
+    pub(crate) message_expression: String,
+    pub(crate) reason: String,
+    pub(crate) field_path: String,
+    pub(crate) optional_old_self: Option<bool>,
 }
 
 static ANY: LazyLock<Schema> = LazyLock::new(|| Schema::read(&Value::Null));
 
 /// What a value looks like.
 #[derive(Debug)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// A built-in definition, looked up when it is needed: types may be recursive.
     Reference(String),
     Object(BTreeMap<String, Schema>),
@@ -149,8 +181,34 @@ impl Schema {
         matches!(self.0.shape, Shape::Reference(_))
     }
 
+    /// What a custom resource's schema says beyond structure. None for built-in kinds.
+    pub(crate) fn custom(&self) -> Option<&Custom> {
+        self.0.custom.as_deref()
+    }
+
+    /// The built-in definition that a custom resource's schema refers to: its metadata's.
+    pub(super) fn referred(&self) -> Option<&'static Schema> {
+        match &self.0.shape {
+            Shape::Reference(name) => resolve(name),
+            _ => None,
+        }
+    }
+
+    /// A schema of a custom resource; `json` says what lists and maps are to server-side apply.
+    pub(super) fn of_custom(shape: Shape, json: &Value, custom: Custom) -> Self {
+        Self::node(shape, json, Some(Box::new(custom)))
+    }
+
+    /// The properties by name; none if it has no such thing.
+    pub(crate) fn properties(&self) -> Option<&BTreeMap<String, Schema>> {
+        match self.shape() {
+            Shape::Object(properties) => Some(properties),
+            _ => None,
+        }
+    }
+
     /// The shape, references resolved.
-    pub(super) fn shape(&self) -> &Shape {
+    pub(crate) fn shape(&self) -> &Shape {
         match &self.0.shape {
             // The facts are closed under reference (a test says so), and none refers to a reference.
             Shape::Reference(name) => resolve(name).map_or(&Shape::Any, |schema| &schema.0.shape),
@@ -161,12 +219,12 @@ impl Schema {
     /// Reads a definition of the facts; some are known by their names alone.
     pub(super) fn definition(name: &str, json: &Value) -> Self {
         match special(name) {
-            Some(shape) => Self::node(shape, json),
-            None => Self::node(shape(json), json),
+            Some(shape) => Self::node(shape, json, None),
+            None => Self::node(shape(json), json, None),
         }
     }
 
-    fn node(shape: Shape, json: &Value) -> Self {
+    fn node(shape: Shape, json: &Value, custom: Option<Box<Custom>>) -> Self {
         let text = |key: &str| json.get(key).and_then(Value::as_str);
         let texts = |key: &str| {
             let texts = json.get(key).and_then(Value::as_array);
@@ -193,13 +251,14 @@ impl Schema {
                 })
                 .collect(),
             atomic_map: text("x-kubernetes-map-type") == Some("atomic"),
+            custom,
             default: json.get("default").cloned(),
             required: texts("required").collect(),
         }))
     }
 
     fn read(json: &Value) -> Self {
-        Self::node(shape(json), json)
+        Self::node(shape(json), json, None)
     }
 }
 

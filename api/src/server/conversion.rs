@@ -3,11 +3,13 @@
 //! Most resources are stored as they are served: their bytes are passed on and never parsed. Reads
 //! nothing but the objects that it is given.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde_json::Value;
 
 use super::state::Resource;
-use crate::{codec, error::Error, kinds};
+use crate::{codec, custom::conversion as custom, error::Error, kinds};
 
 /// How a resource's objects are stored.
 pub(crate) enum Conversion {
@@ -15,6 +17,8 @@ pub(crate) enum Conversion {
     None,
     /// As another built-in kind.
     Builtin(&'static kinds::Conversion),
+    /// As one of the versions of a custom kind.
+    Custom(Arc<custom::Conversion>),
 }
 
 impl Resource {
@@ -23,6 +27,19 @@ impl Resource {
         match self.conversion {
             Conversion::None => Ok(stored),
             Conversion::Builtin(conversion) => self.convert(conversion, &stored),
+            Conversion::Custom(ref conversion) => {
+                let served = conversion.served(vec![stored]).await?;
+                Ok(served.into_iter().next().unwrap_or_default())
+            }
+        }
+    }
+
+    /// The same without waiting; `None` if only a webhook could tell, and none was asked before.
+    pub(crate) fn served_now(&self, stored: &Bytes) -> Option<Bytes> {
+        match self.conversion {
+            Conversion::None => Some(stored.clone()),
+            Conversion::Builtin(conversion) => self.convert(conversion, stored).ok(),
+            Conversion::Custom(ref conversion) => conversion.served_now(stored),
         }
     }
 
@@ -34,6 +51,15 @@ impl Resource {
                 .iter()
                 .map(|bytes| self.convert(conversion, bytes))
                 .collect(),
+            Conversion::Custom(ref conversion) => conversion.served(stored).await,
+        }
+    }
+
+    /// True if an object is stored as another version than it would be now.
+    pub(crate) fn outdated(&self, stored: &Bytes) -> bool {
+        match self.conversion {
+            Conversion::None | Conversion::Builtin(_) => false,
+            Conversion::Custom(ref conversion) => conversion.outdated(stored),
         }
     }
 
@@ -53,6 +79,7 @@ impl Resource {
                 conversion.store(&mut stored);
                 Ok(Bytes::from(stored.to_string()))
             }
+            Conversion::Custom(ref conversion) => conversion.stored(object).await,
         }
     }
 }

@@ -197,6 +197,14 @@ impl Parts {
             read_body(&call.headers, body, call.server.config.limits.body_bytes).await?
         };
         let warnings = call.warnings.clone();
+        if let Some(text) = call
+            .resource
+            .kind
+            .custom()
+            .and_then(|kind| kind.deprecation())
+        {
+            warnings.add(text);
+        }
         let answered = match subresource {
             None if !call.resource.kind.is_stored() => reviews::serve(&call, &body).await,
             None => serve_object(call, self.verb, &body).await,

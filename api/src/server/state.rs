@@ -12,6 +12,7 @@ use crate::{
     auth::{rbac::Rbac, tokens::Tokens},
     catalog::Catalog,
     codec,
+    custom::follow::Known,
     kinds::{Kind, Names},
     metrics::ApiMetrics,
     proxy::NodeProxy,
@@ -69,6 +70,8 @@ pub(crate) enum Stage {
 pub(crate) struct Server {
     pub(crate) cache: Cache,
     pub(crate) catalog: Arc<Catalog>,
+    /// What the definitions of custom kinds define.
+    pub(crate) known: Known,
     pub(crate) node_proxy: Arc<dyn NodeProxy>,
     pub(crate) authorizer: Rbac,
     pub(crate) tokens: Tokens,
@@ -94,6 +97,7 @@ impl Server {
             authorizer: Rbac::new(cache.clone()),
             cache,
             catalog,
+            known: Known::default(),
             node_proxy,
             tokens: Tokens::new(&config.tokens),
             quota: Ledger::default(),
@@ -108,7 +112,17 @@ impl Server {
 
     /// Finds the resource that is served now at a path.
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
-        self.catalog.served().find(group, version, plural)
+        let found = self.catalog.served().find(group, version, plural);
+        // A definition may have been established a moment ago; custom groups are domains.
+        if found.is_none() && group.contains('.') && self.refresh() {
+            return self.catalog.served().find(group, version, plural);
+        }
+        found
+    }
+
+    /// Serves what the definitions of custom kinds say now; tells whether that is anything new.
+    pub(crate) fn refresh(&self) -> bool {
+        self.known.refresh(&self.cache, &self.catalog)
     }
 
     pub(crate) fn now(&self) -> Timestamp {

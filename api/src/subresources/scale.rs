@@ -1,6 +1,7 @@
 //! `…/scale`: how many replicas there are and should be, as autoscaling/v1 `Scale`.
 //!
-//! For kinds with `spec.replicas`, `status.replicas` and a label selector in `spec.selector`.
+//! Most kinds have `spec.replicas`, `status.replicas` and a label selector in `spec.selector`; a custom
+//! kind says where it has them.
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use crate::{
     admission::{self, Review},
     error::{Error, Subject},
     field::{FieldErrors, Path},
+    kinds::ScalePaths,
     object, schema,
     verbs::{
         answer::Answer,
@@ -43,7 +45,8 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
         }
         _ => return Err(Error::MethodNotAllowed),
     };
-    Ok(Answer::json(StatusCode::OK, &scale(&owner)).into_response())
+    let paths = call.resource.kind.scale_paths();
+    Ok(Answer::json(StatusCode::OK, &scale(paths, &owner)).into_response())
 }
 
 /// Applies the replicas of a Scale: whoever applies it owns them.
@@ -67,7 +70,8 @@ async fn applied(call: &Call, body: &Bytes) -> Result<Value, Error> {
 async fn set(call: &Call, edit: impl Fn(Value) -> Result<Value, Error>) -> Result<Value, Error> {
     let admitted = admit(call, &edit).await?;
     let changed = change(call, &call.name, Part::Main, |old| {
-        let mut scale = edit(scale(old))?;
+        let paths = call.resource.kind.scale_paths();
+        let mut scale = edit(scale(paths, old))?;
         if let Some((asked, given)) = &admitted {
             // Somebody changed it since it was admitted, and the edit means something else now.
             if scale["spec"] != *asked {
@@ -77,7 +81,7 @@ async fn set(call: &Call, edit: impl Fn(Value) -> Result<Value, Error>) -> Resul
         }
         let replicas = replicas(call, &scale)?;
         let mut object = old.clone();
-        object["spec"]["replicas"] = replicas.into();
+        set_number(&mut object, &paths.spec_replicas, replicas);
         // What the client says about the object's version and identity holds for its owner.
         for field in ["resourceVersion", "uid", "name"] {
             let said = object::text(&scale, field);
@@ -104,7 +108,8 @@ async fn admit(
     call.server.cache.fresh().await?;
     let item = call.server.cache.get(&call.key(&call.name));
     let item = item.ok_or_else(|| call.not_found(&call.name))?;
-    let old = scale(&view::parse(&item.decoded.value)?);
+    let current = call.resource.served(item.decoded.value.clone()).await?;
+    let old = scale(call.resource.kind.scale_paths(), &view::parse(&current)?);
     let mut new = edit(old.clone())?;
     let asked = new["spec"].clone();
     admission::mutate(&review, Some(&mut new), Some(&old)).await?;
@@ -139,7 +144,18 @@ fn replicas(call: &Call, scale: &Value) -> Result<i64, Error> {
 }
 
 /// The Scale of an object.
-fn scale(owner: &Value) -> Value {
+fn scale(paths: &ScalePaths, owner: &Value) -> Value {
+    let number = |pointer: &str| {
+        owner
+            .pointer(pointer)
+            .and_then(Value::as_i64)
+            .unwrap_or_default()
+    };
+    let selector = match owner.pointer(&paths.selector) {
+        Some(Value::String(text)) => text.clone(),
+        Some(found) if !paths.selector.is_empty() => selector(found),
+        _ => String::new(),
+    };
     let mut metadata = json!({});
     for field in [
         "name",
@@ -154,12 +170,24 @@ fn scale(owner: &Value) -> Value {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": metadata,
-        "spec": {"replicas": owner["spec"]["replicas"].as_i64().unwrap_or_default()},
+        "spec": {"replicas": number(&paths.spec_replicas)},
         "status": {
-            "replicas": owner["status"]["replicas"].as_i64().unwrap_or_default(),
-            "selector": selector(&owner["spec"]["selector"]),
+            "replicas": number(&paths.status_replicas),
+            "selector": selector,
         },
     })
+}
+
+/// Sets a number, making the objects above it.
+fn set_number(object: &mut Value, pointer: &str, number: i64) {
+    let mut at = object;
+    for step in pointer.split('/').skip(1) {
+        if !at[step].is_object() && !at[step].is_number() {
+            at[step] = json!({});
+        }
+        at = &mut at[step];
+    }
+    *at = number.into();
 }
 
 /// A label selector as text: `app=web,tier in (a,b),!old`. A ReplicationController's is only labels.

@@ -9,6 +9,7 @@ use crate::{
     admission::{self, Admitted, Review, lifecycle},
     auth::rbac::escalation,
     codec,
+    custom::cel,
     error::Error,
     field::FieldErrors,
     kinds::{
@@ -122,10 +123,11 @@ pub(crate) async fn change_as(
             Err(_) if !newest => continue,
             edited => edited?,
         };
-        if object == old && !newest {
+        let same = object == old && !call.resource.outdated(&item.decoded.value);
+        if same && !newest {
             continue;
         }
-        if object == old {
+        if same {
             return Ok(Changed {
                 bytes: current,
                 object,
@@ -188,6 +190,15 @@ async fn admit(
     }
     admission::mutate(review, Some(&mut object), Some(old)).await?;
     prepare(call, part, &mut object, old)?;
+    if matches!(part, Part::Main | Part::Status) {
+        let errors = cel::check(&call.resource, &object, Some(old)).await;
+        if !errors.is_empty() {
+            return Err(Error::Invalid {
+                subject: call.subject(object::name(old)),
+                errors,
+            });
+        }
+    }
     escalation::check(call, &object, Some(old))?;
     let owners = match ownership {
         Ownership::Said => said,
@@ -234,12 +245,20 @@ fn prepare(call: &Call, part: Part, object: &mut Value, old: &Value) -> Result<(
     kind.stamp(object, Some(old), &call.stamp());
     let mut errors = FieldErrors::default();
     metadata::validate(call, object, &mut errors);
-    kind.validate(object, &mut errors);
     match part {
-        Part::EphemeralContainers => ephemeral::validate_change(object, old, &mut errors),
-        Part::Resize => resize::validate(object, old, &mut errors),
-        Part::Status => kind.validate_status(object, old, &mut errors),
-        _ => kind.validate_update(object, old, &mut errors),
+        Part::EphemeralContainers => {
+            kind.validate(object, &mut errors);
+            ephemeral::validate_change(object, old, &mut errors);
+        }
+        Part::Resize => {
+            kind.validate(object, &mut errors);
+            resize::validate(object, old, &mut errors);
+        }
+        Part::Status if kind.custom().is_none() => {
+            kind.validate(object, &mut errors);
+            kind.validate_status(object, old, &mut errors);
+        }
+        _ => kind.validate_change(object, old, &mut errors),
     }
     if errors.is_empty() {
         Ok(())

@@ -10,6 +10,7 @@ use crate::{
     admission::{self, Review},
     auth::rbac::escalation,
     codec,
+    custom::cel,
     error::Error,
     field::FieldErrors,
     object,
@@ -21,6 +22,15 @@ pub(crate) const ATTEMPTS: usize = 32;
 pub(crate) async fn create(call: &Call, body: &Bytes) -> Result<Answer, Error> {
     if call.resource.names().namespaced && call.namespace.is_empty() {
         return Err(Error::MethodNotAllowed);
+    }
+    let custom = call.resource.kind.custom();
+    if custom.is_some_and(|kind| kind.terminating()) {
+        return Err(Error::Forbidden {
+            subject: call.subject(""),
+            message: "create not allowed while custom resource definition is terminating"
+                .to_owned(),
+            cause: None,
+        });
     }
     let (object, warnings) = decode::object(call, body)?;
     insert(call, object, None, warnings).await
@@ -70,6 +80,9 @@ async fn commit(
     metadata::validate(call, &object, &mut errors);
     kind.validate(&object, &mut errors);
     kind.validate_create(&object, &mut errors);
+    if errors.is_empty() {
+        errors = cel::check(&call.resource, &object, None).await;
+    }
     if !errors.is_empty() {
         return Err(Error::Invalid {
             subject: call.subject(object::name(&object)),

@@ -288,6 +288,9 @@ fn plan(
     now: Timestamp,
 ) -> Plan {
     let mut marked = object.clone();
+    if !object::deleting(object) {
+        kind.prepare_delete(&mut marked);
+    }
     set_finalizers(&mut marked, options.propagation);
     let held = held(&marked);
     let had = object::deletion_grace_seconds(object);

@@ -1,11 +1,14 @@
 //! Which objects a list or a watch is about: namespace, name, label and field selectors.
 
-use store::{Item, Key, ResourceKey, Scope};
+use std::{collections::BTreeMap, sync::Arc};
+
+use store::{Cache, Item, Key, ResourceKey, Scope};
 
 use super::call::Call;
 use crate::{
     error::Error,
     selector::{FieldSelector, LabelSelector},
+    server::state::Resource,
 };
 
 pub(crate) struct Filter {
@@ -17,6 +20,8 @@ pub(crate) struct Filter {
     name: String,
     labels: Option<LabelSelector>,
     fields: Option<FieldSelector>,
+    /// A custom resource whose fields are selected: what they are depends on the version asked for.
+    custom: Option<Arc<Resource>>,
 }
 
 impl Filter {
@@ -46,11 +51,13 @@ impl Filter {
             }
         }
         let empty = FieldSelector::is_everything;
+        let custom = fields.is_some() && call.resource.kind.custom().is_some();
         Ok(Self {
             prefix: call
                 .resource
                 .key
                 .prefix(Some(call.namespace.as_str()).filter(|namespace| !namespace.is_empty())),
+            custom: custom.then(|| call.resource.clone()),
             resource: call.resource.key.clone(),
             namespaced: call.resource.names().namespaced,
             namespace: call.namespace.clone(),
@@ -81,7 +88,10 @@ impl Filter {
         // Few objects of many share such a value: a node's pods, an object's Events.
         let required = self.fields.iter().flat_map(FieldSelector::requirements);
         let mut fields = required.filter(|(field, equal, _)| {
-            *equal && !matches!(field.as_str(), "metadata.name" | "metadata.namespace")
+            // The cache does not know the fields of custom objects.
+            self.custom.is_none()
+                && *equal
+                && !matches!(field.as_str(), "metadata.name" | "metadata.namespace")
         });
         if let Some((field, _, value)) = fields.next() {
             return Scope::Field(field.clone(), value.clone());
@@ -105,6 +115,30 @@ impl Filter {
         (!self.namespace.is_empty()).then_some(self.namespace.as_str())
     }
 
+    /// Makes ready what matching these objects needs: custom ones in the version asked for.
+    pub(crate) async fn prepare(
+        &self,
+        items: impl IntoIterator<Item = &Arc<Item>>,
+    ) -> Result<(), Error> {
+        if let Some(resource) = &self.custom {
+            let stored = items.into_iter().map(|item| item.decoded.value.clone());
+            let stored = stored.collect();
+            resource.served_all(stored).await?;
+        }
+        Ok(())
+    }
+
+    /// The same for all objects of the resource.
+    pub(crate) async fn prepare_all(&self, cache: &Cache) -> Result<(), Error> {
+        match &self.custom {
+            Some(resource) => {
+                let snapshot = cache.list(&resource.key, self.namespace());
+                self.prepare(&snapshot.items).await
+            }
+            None => Ok(()),
+        }
+    }
+
     /// True if selectors choose among the objects, so that their number is not known beforehand.
     pub(crate) fn selects(&self) -> bool {
         self.labels.is_some() || self.fields.is_some() || !self.name.is_empty()
@@ -119,11 +153,23 @@ impl Filter {
                 .as_ref()
                 .is_none_or(|labels| labels.matches(&item.decoded.labels))
             && self.fields.as_ref().is_none_or(|fields| {
+                let custom = self.custom_fields(item);
                 fields.matches(|field| match field {
                     "metadata.name" => Some(key.name()),
                     "metadata.namespace" => Some(key.namespace()),
-                    field => item.decoded.fields.get(field).map(String::as_str),
+                    field => match &custom {
+                        Some(fields) => fields.get(field).map(String::as_str),
+                        None => item.decoded.fields.get(field).map(String::as_str),
+                    },
                 })
             })
+    }
+
+    /// The selectable fields of a custom object.
+    fn custom_fields(&self, item: &Item) -> Option<BTreeMap<&'static str, String>> {
+        let resource = self.custom.as_ref()?;
+        let served = resource.served_now(&item.decoded.value)?;
+        let object = serde_json::from_slice(&served).ok()?;
+        Some(resource.kind.fields(&object).into_iter().collect())
     }
 }

@@ -67,6 +67,7 @@ pub(crate) async fn list(call: &Call) -> Result<Answer, Error> {
 pub(crate) async fn page(call: &Call, filter: &Filter) -> Result<(Portion, ListMeta), Error> {
     let options = ListOptions::read(&call.query)?;
     let cache = &call.server.cache;
+    filter.prepare_all(cache).await?;
     let at = reach(call, options.state).await?;
     let range = Range {
         resource: &call.resource.key,

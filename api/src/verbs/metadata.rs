@@ -213,6 +213,9 @@ pub(crate) fn validate(call: &Call, object: &Value, errors: &mut FieldErrors) {
         if !problems.is_empty() {
             check::problems(&path, finalizer, problems, errors);
         } else if !finalizer.contains('/')
+            // Kubernetes asks this of its own kinds only, and not of definitions.
+            && call.resource.kind.custom().is_none()
+            && call.resource.names().group != "apiextensions.k8s.io"
             && !["orphan", "foregroundDeletion", "kubernetes"].contains(&finalizer)
         {
             errors.invalid(

@@ -33,6 +33,13 @@ impl Patch {
         let kind = match decode::media_type(call) {
             "application/json-patch+json" => Self::Json,
             "application/merge-patch+json" => Self::Merge,
+            "application/strategic-merge-patch+json" if call.resource.kind.custom().is_some() => {
+                return Err(Error::UnsupportedMediaType(
+                    "the body of the request was in an unknown format - accepted media types include: \
+                     application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+                        .to_owned(),
+                ));
+            }
             "application/strategic-merge-patch+json" => Self::Strategic,
             other => {
                 return Err(Error::UnsupportedMediaType(format!(

@@ -94,13 +94,15 @@ pub(crate) enum ItemShape {
 
 impl ListShape {
     pub(crate) fn of(call: &Call, meta: &Value) -> Result<Self, Error> {
-        let names = call.resource.names();
         let head = |kind: &str, version: &str| {
             format!(r#"{{"kind":"{kind}","apiVersion":"{version}","metadata":{meta},"items":["#)
         };
         Ok(match call.view {
             View::Object => Self {
-                head: head(&format!("{}List", names.kind), &call.resource.api_version()),
+                head: head(
+                    &call.resource.kind.list_kind(),
+                    &call.resource.api_version(),
+                ),
                 item: None,
             },
             View::Metadata(version) => Self {
@@ -111,7 +113,7 @@ impl ListShape {
                 head: format!(
                     r#"{{"kind":"Table","apiVersion":"{}","metadata":{meta},"columnDefinitions":{},"rows":["#,
                     version.api_version(),
-                    table::columns(&*call.resource.kind),
+                    call.resource.kind.column_definitions(),
                 ),
                 item: Some(ItemShape::Row(include(call)?)),
             },

@@ -218,12 +218,15 @@ impl Watch {
     async fn fill(&mut self) -> Result<(), Error> {
         while !self.frames.is_full() {
             if let Some(item) = self.initial.next() {
+                self.filter.prepare([&item]).await?;
                 if self.filter.matches(&item) {
                     self.tell("ADDED", &item.decoded.value).await?;
                 }
             } else if let Some(revision) = self.mark.take() {
                 self.bookmark(revision, true)?;
             } else if let Some(event) = self.pending.pop_front() {
+                let items = std::iter::once(&event.item).chain(&event.previous);
+                self.filter.prepare(items).await?;
                 self.event(&event).await?;
             } else {
                 break;

@@ -4,6 +4,8 @@
 //! - [`answers`]: how all of them are written. [`watches`]: watches. [`services`]: cluster addresses. [`namespaces`]: their life.
 //! - [`events`]: their hour. [`hostile`]: whatever is sent, the client is told what is wrong with it.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
+//! - [`protobuf`]: bodies in protobuf.
+//! - [`custom_resources`], [`custom_versions`]: kinds that users define.
 //! - [`rbac`], [`tokens`], [`impersonation`], [`reviews`]: identities and roles. [`proxy`]: what pods serve.
 //! - [`admission`]: the built-in plugins. [`quota`]: what a namespace may hold. [`webhooks`]: those of
 //!   others, served by [`hooks`].
@@ -19,6 +21,8 @@ mod apply;
 mod apply_kubectl;
 mod certificates;
 mod clients;
+mod custom_resources;
+mod custom_versions;
 mod events;
 mod harness;
 mod hooks;
