@@ -188,6 +188,15 @@ async fn admit(
     if part == Part::Main {
         call.resource.kind.default(&mut object);
     }
+    // What admission adds belongs to nobody; of other parts, only what is taken counts.
+    let owners = |object: &Value, old: &Value| match ownership {
+        Ownership::Said => Ok(said.clone()),
+        _ => managed::of_changed(call, object, said.clone(), old, before.clone()),
+    };
+    let wanted = match part {
+        Part::Main => Some(owners(&object, old)?),
+        _ => None,
+    };
     admission::mutate(review, Some(&mut object), Some(old)).await?;
     prepare(call, part, &mut object, old)?;
     if matches!(part, Part::Main | Part::Status) {
@@ -200,9 +209,9 @@ async fn admit(
         }
     }
     escalation::check(call, &object, Some(old))?;
-    let owners = match ownership {
-        Ownership::Said => said,
-        _ => managed::of_changed(call, &object, said, old, before.clone())?,
+    let owners = match wanted {
+        Some(owners) => owners,
+        None => owners(&object, old)?,
     };
     managed::set(&mut object, owners);
     managed::set(old, before);

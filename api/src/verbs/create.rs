@@ -72,6 +72,8 @@ async fn commit(
     if newest {
         call.server.cache.fresh().await?;
     }
+    // What admission adds belongs to nobody.
+    let owners = managed::of_new(call, &object, managed_fields);
     admission::mutate(&review, Some(&mut object), None).await?;
     metadata::fill_new(&mut object, call.server.now());
     kind.prepare_create(&mut object);
@@ -90,7 +92,7 @@ async fn commit(
         });
     }
     escalation::check(call, &object, None)?;
-    managed::of_new(call, &mut object, managed_fields);
+    managed::set(&mut object, owners);
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
             call.server.cache.fresh().await?;

@@ -139,14 +139,13 @@ pub(crate) fn reach_of_apply(call: &Call, part: Part) -> Reach {
     }
 }
 
-/// Says who owns a new object: `applied` if an apply says so, else all of it is the writer's.
-pub(crate) fn of_new(call: &Call, object: &mut Value, applied: Option<Value>) {
-    let managed_fields = applied.or_else(|| {
+/// Who owns a new object: what an apply says (`applied`), else all of it is the writer's.
+pub(crate) fn of_new(call: &Call, object: &Value, applied: Option<Value>) -> Option<Value> {
+    applied.or_else(|| {
         let managers = Managers::default();
         let (schema, reach) = (&call.resource.schema, reach(call));
         update(schema, None, object, managers, &writer(call), reach).into_json()
-    });
-    set(object, managed_fields);
+    })
 }
 
 /// Who owns a changed object. `said` is what the write says of its `managedFields`, `before` what
