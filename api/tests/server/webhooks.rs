@@ -309,6 +309,14 @@ async fn parts_of_objects_are_asked_about_as_what_they_are() {
             r#"{"spec":{"replicas":3}}"#,
         )
         .await;
+    let applied = cluster
+        .send_with(
+            &format!("PATCH {DEPLOYMENTS}/web/scale?fieldManager=m&force=true"),
+            r#"{"apiVersion":"autoscaling/v1","kind":"Scale","metadata":{"name":"web"},"spec":{"replicas":4}}"#,
+            &[("content-type", "application/apply-patch+yaml")],
+        )
+        .await;
+    assert_eq!(applied.json()["spec"]["replicas"], 4, "{}", applied.text);
     let lines: Vec<String> = hooks
         .asked()
         .iter()
@@ -330,7 +338,9 @@ async fn parts_of_objects_are_asked_about_as_what_they_are() {
             "UPDATE pods/status Pod old=true",
             "CREATE pods/binding Binding old=false",
             "UPDATE deployments/scale Scale old=true",
+            "UPDATE deployments/scale Scale old=true",
         ]
     );
     assert_eq!(hooks.asked()[2].1["object"]["spec"]["replicas"], 3);
+    assert_eq!(hooks.asked()[3].1["object"]["spec"]["replicas"], 4);
 }
