@@ -24,6 +24,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
     ("curl", "curl"),
     ("openssl", "openssl"),
+    ("openssl", "openssl"),
     ("ps", "procps"),
 ];
 

@@ -3,6 +3,7 @@
 //!
 //! - [`limit_ranger`]: defaults and bounds of LimitRanges.
 //! - [`service_account`]: which ServiceAccount a pod runs as.
+//! - [`node_restriction`]: what nodes themselves may write.
 //! - [`taint_nodes`]: a new Node is not ready.
 //! - [`priority`]: priorities of PriorityClasses.
 //! - [`tolerations`]: how long a pod stays on a node that is gone.
@@ -12,6 +13,7 @@
 
 mod ingress_class;
 pub(super) mod limit_ranger;
+mod node_restriction;
 mod priority;
 mod runtime_class;
 mod service_account;
@@ -31,6 +33,7 @@ pub(super) fn mutate(
     old: Option<&Value>,
 ) -> Result<(), Error> {
     lifecycle::admit(review)?;
+    node_restriction::admit(review, object.as_deref(), old)?;
     let Some(object) = object else {
         return Ok(());
     };

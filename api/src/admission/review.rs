@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::lifecycle::is_namespace;
-use crate::{error::Error, kinds::Subresource, verbs::call::Call};
+use crate::{error::Error, kinds::Subresource, subresources::proxy, verbs::call::Call};
 
 /// What is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,6 +12,8 @@ pub(crate) enum Operation {
     Create,
     Update,
     Delete,
+    /// A request that goes on to what the object is or runs.
+    Connect,
 }
 
 /// A write under review.
@@ -25,7 +27,7 @@ pub(crate) struct Review<'a> {
     pub(crate) subresource: &'static str,
     /// True if nothing will be written.
     pub(crate) dry_run: bool,
-    /// `CreateOptions`, `UpdateOptions` or `DeleteOptions`, as webhooks see them.
+    /// `CreateOptions`, `UpdateOptions` or `DeleteOptions`, as webhooks see them; a connection has none.
     pub(crate) options: Value,
 }
 
@@ -36,6 +38,7 @@ impl Operation {
             Self::Create => "CREATE",
             Self::Update => "UPDATE",
             Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
         }
     }
 }
@@ -74,13 +77,29 @@ impl<'a> Review<'a> {
         }
     }
 
-    /// Group, version, kind and definition of the object, if it is not of the resource's own kind.
-    pub(crate) fn own_kind(&self) -> Option<[&'static str; 4]> {
+    /// A request that is passed on. Its query is the backend's.
+    pub(crate) fn connect(call: &'a Call) -> Self {
+        Self {
+            call,
+            operation: Operation::Connect,
+            name: call.name.clone(),
+            subresource: call.subresource.map_or("", Subresource::path),
+            dry_run: false,
+            options: Value::Null,
+        }
+    }
+
+    /// Group, version and kind of the object, if it is not of the resource's own kind.
+    pub(crate) fn own_kind(&self) -> Option<[&'static str; 3]> {
+        if self.operation == Operation::Connect {
+            return Some(["", "v1", proxy::options_kind(self.call)]);
+        }
         let subresources = self.call.resource.kind.subresources().iter();
         subresources
             .into_iter()
             .find(|subresource| subresource.path() == self.subresource)
             .and_then(|subresource| subresource.own_kind())
+            .map(|[group, version, kind, _]| [group, version, kind])
     }
 
     /// The namespace of the request; a Namespace's is itself.

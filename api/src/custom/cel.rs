@@ -17,6 +17,7 @@ use kube_cel::cel::Program;
 use serde_json::Value;
 
 pub(crate) use evaluate::{Rules, check};
+pub(crate) use value::plain;
 
 use crate::{
     field::{Cause, FieldErrors, Path},

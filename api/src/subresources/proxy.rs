@@ -4,7 +4,7 @@
 //! - [`headers`]: what is passed on and what is not. Pure.
 //! - [`exchange`]: the connection: both bodies stream, and an upgraded connection is joined to the client's.
 //!
-//! Never passes on who asks: credentials and impersonation end here.
+//! Admission is asked first: what it sees, and may change, is the path. Never passes on who asks: credentials and impersonation end here.
 
 mod exchange;
 mod headers;
@@ -13,8 +13,14 @@ mod target;
 use axum::{body::Body, response::Response};
 use http::{HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery};
 use hyper::upgrade::OnUpgrade;
+use serde_json::json;
 
-use crate::{error::Error, proxy::NodeTarget, verbs::call::Call};
+use crate::{
+    admission::{self, Review},
+    error::Error,
+    proxy::NodeTarget,
+    verbs::call::Call,
+};
 use target::Target;
 
 pub(crate) use exchange::Joined;
@@ -31,11 +37,12 @@ pub(crate) struct Incoming {
 }
 
 /// Passes a request on.
-pub(crate) async fn serve(call: Call, incoming: Incoming) -> Result<Response, Error> {
+pub(crate) async fn serve(call: Call, mut incoming: Incoming) -> Result<Response, Error> {
+    let own = own_path(&incoming.uri, &incoming.beyond);
+    incoming.beyond = admit(&call, incoming.beyond).await?;
     if incoming.beyond.is_empty() && matches!(incoming.method, Method::GET | Method::HEAD) {
         return Ok(with_slash(&incoming.uri));
     }
-    let own = own_path(&incoming.uri, &incoming.beyond);
     let target = target::find(&call).await?;
     let outgoing = exchange::Outgoing::new(&call, incoming)?;
     let mut response = match &target {
@@ -48,6 +55,27 @@ pub(crate) async fn serve(call: Call, incoming: Incoming) -> Result<Response, Er
     };
     headers::rewrite_location(response.headers_mut(), &own, &host);
     Ok(response)
+}
+
+/// Asks admission about a request for a path; answers the path that it is for.
+async fn admit(call: &Call, path: String) -> Result<String, Error> {
+    let review = Review::connect(call);
+    let mut options = json!({"kind": options_kind(call), "apiVersion": "v1"});
+    if !path.is_empty() {
+        options["path"] = path.into();
+    }
+    admission::mutate(&review, Some(&mut options), None).await?;
+    admission::validate(&review, Some(&options), None).await?;
+    Ok(options["path"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The kind that a proxied request has for admission.
+pub(crate) fn options_kind(call: &Call) -> &'static str {
+    match call.resource.names().plural {
+        "nodes" => "NodeProxyOptions",
+        "pods" => "PodProxyOptions",
+        _ => "ServiceProxyOptions",
+    }
 }
 
 /// Links of a page are below it only if its own path ends in a slash.

@@ -55,6 +55,14 @@ async fn applied(call: &Call, body: &Bytes) -> Result<Value, Error> {
         .expect("a Scale is in the facts of Kubernetes");
     let mut config = Config::read(call, body, &schema, "autoscaling/v1", "Scale")?;
     if !config.object["spec"]["replicas"].is_null() {
+        let applied = &config.object["spec"]["replicas"];
+        let edit = |mut scale: Value| {
+            scale["spec"]["replicas"] = applied.clone();
+            Ok(scale)
+        };
+        if let Some((_, given)) = admit(call, edit).await? {
+            config.object["spec"] = given;
+        }
         replicas(call, &config.object)?;
     }
     config.object["apiVersion"] = call.resource.api_version().into();

@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
+    admission::{self, Review},
     auth::service_account::{About, Reference, find},
     error::{Error, Subject},
     field::{FieldErrors, Path},
@@ -43,7 +44,10 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
             ),
         });
     }
+    let review = Review::create(call, &call.name)?;
+    admission::mutate(&review, Some(&mut request), None).await?;
     let spec = complete(call, &mut request)?;
+    admission::validate(&review, Some(&request), None).await?;
     let about = about(call, &account, &request["spec"]["boundObjectRef"])?;
     let minted = call
         .server

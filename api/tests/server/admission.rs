@@ -196,3 +196,92 @@ async fn a_dry_run_leaves_nothing() {
     }
     cluster.ok(&format!("GET {services}/s"), "").await;
 }
+
+#[tokio::test]
+async fn a_node_writes_itself_and_its_pods_whatever_its_roles_say() {
+    let cluster = Cluster::start().await;
+    let node = [
+        ("impersonate-user", "system:node:n1"),
+        ("impersonate-group", "system:nodes"),
+    ];
+    let said = async |line: &str, body: &str| {
+        let reply = cluster.send_with(line, body, &node).await;
+        if reply.code.is_success() {
+            "done".to_owned()
+        } else {
+            reply.failure()
+        }
+    };
+    let nodes = "/api/v1/nodes";
+    assert_eq!(
+        said(&format!("POST {nodes}"), r#"{"metadata":{"name":"n1"}}"#).await,
+        "done"
+    );
+    assert_eq!(
+        said(&format!("POST {nodes}"), r#"{"metadata":{"name":"n2"}}"#).await,
+        r#"403 Forbidden: nodes "n2" is forbidden: node "n1" is not allowed to modify node "n2""#
+    );
+    cluster
+        .ok(&format!("POST {nodes}"), r#"{"metadata":{"name":"n2"}}"#)
+        .await;
+    let status = r#"{"status":{"phase":"Running"}}"#;
+    assert_eq!(
+        said(&format!("PATCH {nodes}/n1/status"), status).await,
+        "done"
+    );
+    assert_eq!(
+        said(&format!("PATCH {nodes}/n2/status"), status).await,
+        r#"403 Forbidden: nodes "n2" is forbidden: node "n1" is not allowed to modify node "n2""#
+    );
+
+    for name in ["n1", "n2"] {
+        let body = pod_with(name, &format!(r#""nodeName":"{name}""#));
+        cluster.ok(&format!("POST {PODS}"), &body).await;
+    }
+    assert_eq!(
+        said(&format!("PATCH {PODS}/n1/status"), status).await,
+        "done"
+    );
+    assert_eq!(
+        said(&format!("PATCH {PODS}/n2/status"), status).await,
+        r#"403 Forbidden: pods "n2" is forbidden: node "n1" can only update pod status for pods with spec.nodeName set to itself"#
+    );
+    let own_only = r#"403 Forbidden: pods "n2" is forbidden: node "n1" can only"#;
+    let said_of = |message: String| {
+        assert!(message.starts_with(own_only), "{message}");
+    };
+    said_of(said(&format!("DELETE {PODS}/n2"), "").await);
+    said_of(
+        said(
+            &format!("POST {PODS}/n2/eviction"),
+            r#"{"metadata":{"name":"n2"}}"#,
+        )
+        .await,
+    );
+
+    let token = |pod: &serde_json::Value| {
+        let bound = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "name": pod["metadata"]["name"],
+            "uid": pod["metadata"]["uid"],
+        });
+        json!({"spec": {"boundObjectRef": bound}}).to_string()
+    };
+    let line = format!("POST {ACCOUNTS}/default/token");
+    let own = cluster.ok(&format!("GET {PODS}/n1"), "").await;
+    assert_eq!(said(&line, &token(&own)).await, "done");
+    let other = cluster.ok(&format!("GET {PODS}/n2"), "").await;
+    assert_eq!(
+        said(&line, &token(&other)).await,
+        r#"403 Forbidden: serviceaccounts "default" is forbidden: node requested token bound to a pod scheduled on a different node"#
+    );
+    assert_eq!(
+        said(&line, "{}").await,
+        r#"403 Forbidden: serviceaccounts "default" is forbidden: node requested token not bound to a pod"#
+    );
+    assert_eq!(
+        said(&format!("DELETE {PODS}/n1?gracePeriodSeconds=0"), "").await,
+        "done"
+    );
+}

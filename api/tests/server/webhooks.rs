@@ -309,6 +309,14 @@ async fn parts_of_objects_are_asked_about_as_what_they_are() {
             r#"{"spec":{"replicas":3}}"#,
         )
         .await;
+    let applied = cluster
+        .send_with(
+            &format!("PATCH {DEPLOYMENTS}/web/scale?fieldManager=m&force=true"),
+            r#"{"apiVersion":"autoscaling/v1","kind":"Scale","metadata":{"name":"web"},"spec":{"replicas":4}}"#,
+            &[("content-type", "application/apply-patch+yaml")],
+        )
+        .await;
+    assert_eq!(applied.json()["spec"]["replicas"], 4, "{}", applied.text);
     let lines: Vec<String> = hooks
         .asked()
         .iter()
@@ -330,7 +338,44 @@ async fn parts_of_objects_are_asked_about_as_what_they_are() {
             "UPDATE pods/status Pod old=true",
             "CREATE pods/binding Binding old=false",
             "UPDATE deployments/scale Scale old=true",
+            "UPDATE deployments/scale Scale old=true",
         ]
     );
     assert_eq!(hooks.asked()[2].1["object"]["spec"]["replicas"], 3);
+    assert_eq!(hooks.asked()[3].1["object"]["spec"]["replicas"], 4);
+}
+
+#[tokio::test]
+async fn a_request_that_is_passed_on_is_asked_about_as_a_connection() {
+    let cluster = Cluster::start().await;
+    let hooks = Hooks::start(|path, request| match path {
+        "move" => patch(json!([{"op": "replace", "path": "/path", "value": "/moved"}])),
+        _ if request["object"]["path"] == "/moved" => Some(json!({"allowed": true})),
+        _ => Some(json!({"allowed": false, "status": {"code": 403, "message": "no"}})),
+    })
+    .await;
+    cluster
+        .ok("POST /api/v1/nodes", r#"{"metadata":{"name":"n1"}}"#)
+        .await;
+    let rules = json!({"rules": [{"operations": ["CONNECT"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["nodes/proxy"]}]});
+    let asked = [hooks.hook("ask", rules.clone())];
+    configure(&cluster, "validating", "a", &asked).await;
+    let line = "GET /api/v1/nodes/n1/proxy/pods?dryRun=some";
+    assert_eq!(
+        cluster.failure(line, "").await,
+        r#"403 : admission webhook "ask.example.com" denied the request: no"#
+    );
+    let (_, request) = hooks.asked().remove(0);
+    assert_eq!(request["operation"], "CONNECT");
+    assert_eq!(request["subResource"], "proxy");
+    assert_eq!(request["kind"]["kind"], "NodeProxyOptions");
+    assert_eq!(
+        request["object"],
+        json!({"kind": "NodeProxyOptions", "apiVersion": "v1", "path": "/pods"})
+    );
+
+    let moved = [hooks.hook("move", rules)];
+    configure(&cluster, "mutating", "a", &moved).await;
+    let reply = cluster.send(line, "").await;
+    assert_eq!(reply.text, "n1:10250 /moved?dryRun=some");
 }

@@ -3,17 +3,16 @@
 //! An expression is bounded in length and nesting, read on a stack of its own, and evaluated on a thread
 //! that may block, a few at once, within a deadline. One that cannot be stopped only holds its place.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use kube_cel::{
     KubeCelExt,
-    cel::{
-        Context, Program, Value as Cel,
-        objects::{Key, Map},
-    },
+    cel::{Context, Program, Value as Cel},
 };
 use serde_json::Value;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+
+use crate::custom::cel::plain;
 
 /// Characters of an expression.
 const LENGTH: usize = 8 * 1024;
@@ -62,7 +61,7 @@ fn all(conditions: &[Value], request: &Value) -> Result<bool, String> {
         ("oldObject", &request["oldObject"]),
         ("request", request),
     ] {
-        context.add_variable_from_value(name, cel(value));
+        context.add_variable_from_value(name, plain(value));
     }
     let mut error = None;
     for condition in conditions {
@@ -98,28 +97,6 @@ fn compile(expression: &str) -> Result<Program, String> {
         }
     }
     Program::compile(expression).map_err(|error| error.to_string())
-}
-
-/// JSON as CEL sees it: whole numbers are integers.
-fn cel(value: &Value) -> Cel {
-    match value {
-        Value::Null => Cel::Null,
-        Value::Bool(truth) => Cel::Bool(*truth),
-        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(number), _) => Cel::Int(number),
-            (None, Some(number)) => Cel::UInt(number),
-            (None, None) => Cel::Float(number.as_f64().unwrap_or_default()),
-        },
-        Value::String(text) => Cel::String(Arc::new(text.clone())),
-        Value::Array(items) => Cel::List(Arc::new(items.iter().map(cel).collect())),
-        Value::Object(fields) => {
-            let map: HashMap<Key, Cel> = fields
-                .iter()
-                .map(|(name, value)| (Key::from(name.clone()), cel(value)))
-                .collect();
-            Cel::Map(Map { map: Arc::new(map) })
-        }
-    }
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ impl<'a> Asked<'a> {
         let review = self.review;
         let own = review.own_kind();
         let kind = |names: &Names| match own {
-            Some([group, version, kind, _]) => {
+            Some([group, version, kind]) => {
                 json!({"group": group, "version": version, "kind": kind})
             }
             None => json!({"group": names.group, "version": names.version, "kind": names.kind}),

@@ -158,7 +158,8 @@ fn apply(function: &str, text: String) -> Option<Cel> {
     program.execute(&context).ok()
 }
 
-fn plain(value: &Value) -> Cel {
+/// JSON where no schema says more: whole numbers are integers.
+pub(crate) fn plain(value: &Value) -> Cel {
     match value {
         Value::Null => Cel::Null,
         Value::Bool(truth) => Cel::Bool(*truth),

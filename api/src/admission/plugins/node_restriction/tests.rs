@@ -1,0 +1,307 @@
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::kinds::tests::read;
+
+/// What is said of a write by the node `n1`: `line` is an operation, a path
+/// (`group/namespace/plural/name/subresource`, each may be empty), then the object, the old one and
+/// the pod in question.
+#[track_caller]
+fn check(line: &str, values: [&str; 3], expected: Expect) {
+    let (operation, path) = line.split_once(' ').expect("an operation and a path");
+    let [group, namespace, plural, name, subresource] = path
+        .split('/')
+        .collect::<Vec<_>>()
+        .try_into()
+        .expect("five parts");
+    let [object, old, pod] = values.map(read);
+    let write = Write {
+        node: "n1",
+        operation: match operation {
+            "CREATE" => Operation::Create,
+            "UPDATE" => Operation::Update,
+            _ => Operation::Delete,
+        },
+        group,
+        plural,
+        subresource,
+        namespace,
+        name,
+        object: &object,
+        old: &old,
+        pod: &pod,
+    };
+    expected.assert_eq(&match super::check(&write) {
+        Ok(()) => "allowed".to_owned(),
+        Err(message) => message,
+    });
+}
+
+const OWN: &str = "{spec: {nodeName: n1}, metadata: {uid: u}}";
+const OTHER: &str = "{spec: {nodeName: n2}, metadata: {uid: u}}";
+
+#[test]
+fn a_node_writes_only_itself() {
+    check(
+        "CREATE //nodes/n1/",
+        ["{}", "null", "null"],
+        expect!["allowed"],
+    );
+    check(
+        "CREATE //nodes/n2/",
+        ["{}", "null", "null"],
+        expect![[r#"node "n1" is not allowed to modify node "n2""#]],
+    );
+    check(
+        "UPDATE //nodes/n1/status",
+        ["{}", "{}", "null"],
+        expect!["allowed"],
+    );
+    check(
+        "UPDATE //nodes/n2/status",
+        ["{}", "{}", "null"],
+        expect![[r#"node "n1" is not allowed to modify node "n2""#]],
+    );
+    check(
+        "DELETE //nodes/n2/",
+        ["null", "{}", "null"],
+        expect![[r#"node "n1" is not allowed to modify node "n2""#]],
+    );
+    check(
+        "UPDATE //nodes/n1/",
+        [
+            "{spec: {taints: []}}",
+            "{spec: {taints: [{key: a}]}}",
+            "null",
+        ],
+        expect![[r#"node "n1" is not allowed to modify taints"#]],
+    );
+    check(
+        "UPDATE //nodes/n1/",
+        ["{metadata: {ownerReferences: [{name: a}]}}", "{}", "null"],
+        expect![[r#"node "n1" is not allowed to modify ownerReferences"#]],
+    );
+}
+
+#[test]
+fn a_node_labels_itself_with_its_own_labels() {
+    let own = "{metadata: {labels: {kubernetes.io/os: linux, example.com/a: b, x.node.kubernetes.io/a: b}}}";
+    check(
+        "CREATE //nodes/n1/",
+        [own, "null", "null"],
+        expect!["allowed"],
+    );
+    check(
+        "UPDATE //nodes/n1/",
+        [own, "{}", "null"],
+        expect!["allowed"],
+    );
+    let role = "{metadata: {labels: {node-role.kubernetes.io/x: '', a.node-restriction.kubernetes.io/a: b}}}";
+    check(
+        "CREATE //nodes/n1/",
+        [role, "null", "null"],
+        expect![[
+            r#"node "n1" is not allowed to set the following labels: a.node-restriction.kubernetes.io/a, node-role.kubernetes.io/x"#
+        ]],
+    );
+    check(
+        "UPDATE //nodes/n1/",
+        ["{}", role, "null"],
+        expect![[
+            r#"node "n1" is not allowed to modify labels: a.node-restriction.kubernetes.io/a, node-role.kubernetes.io/x"#
+        ]],
+    );
+    check(
+        "UPDATE //nodes/n1/",
+        [role, role, "null"],
+        expect!["allowed"],
+    );
+}
+
+#[test]
+fn a_node_writes_the_status_and_the_end_of_its_pods() {
+    check(
+        "UPDATE /d/pods/p/status",
+        [OWN, OWN, "null"],
+        expect!["allowed"],
+    );
+    check(
+        "UPDATE /d/pods/p/status",
+        [OWN, OTHER, "null"],
+        expect![[
+            r#"node "n1" can only update pod status for pods with spec.nodeName set to itself"#
+        ]],
+    );
+    check(
+        "UPDATE /d/pods/p/status",
+        [
+            "{spec: {nodeName: n1}, metadata: {labels: {a: b}}}",
+            OWN,
+            "null",
+        ],
+        expect![[r#"node "n1" cannot update labels through pod status"#]],
+    );
+    check(
+        "DELETE /d/pods/p/",
+        ["null", OWN, "null"],
+        expect!["allowed"],
+    );
+    check(
+        "DELETE /d/pods/p/",
+        ["null", OTHER, "null"],
+        expect![[r#"node "n1" can only delete pods with spec.nodeName set to itself"#]],
+    );
+    check(
+        "CREATE /d/pods/p/eviction",
+        ["{}", "null", OWN],
+        expect!["allowed"],
+    );
+    check(
+        "CREATE /d/pods/p/eviction",
+        ["{}", "null", OTHER],
+        expect![[r#"node "n1" can only evict pods with spec.nodeName set to itself"#]],
+    );
+    check(
+        "UPDATE /d/pods/p/",
+        [OWN, OWN, "null"],
+        expect![[
+            r#"unexpected operation "UPDATE", node "n1" can only create and delete mirror pods"#
+        ]],
+    );
+    check(
+        "CREATE /d/pods/p/binding",
+        ["{}", "null", "null"],
+        expect![[
+            r#"unexpected pod subresource "binding", only 'status' and 'eviction' are allowed"#
+        ]],
+    );
+}
+
+#[test]
+fn a_node_makes_mirrors_of_what_it_has() {
+    let mirror = |spec: &str| {
+        format!(
+            "{{metadata: {{annotations: {{{MIRROR}: x}}, ownerReferences: [{{apiVersion: v1, kind: Node, name: n1, controller: true}}]}}, spec: {{nodeName: n1{spec}}}}}"
+        )
+    };
+    check(
+        "CREATE /d/pods/p/",
+        [&mirror(""), "null", "null"],
+        expect!["allowed"],
+    );
+    check(
+        "CREATE /d/pods/p/",
+        [OWN, "null", "null"],
+        expect![[
+            r#"pod does not have "kubernetes.io/config.mirror" annotation, node "n1" can only create mirror pods"#
+        ]],
+    );
+    check(
+        "CREATE /d/pods/p/",
+        [&mirror(", serviceAccountName: a"), "null", "null"],
+        expect![[r#"node "n1" can not create pods that reference a service account"#]],
+    );
+    check(
+        "CREATE /d/pods/p/",
+        [
+            &mirror(", containers: [{env: [{valueFrom: {secretKeyRef: {name: s}}}]}]"),
+            "null",
+            "null",
+        ],
+        expect![[r#"node "n1" can not create pods that reference secrets"#]],
+    );
+    check(
+        "CREATE /d/pods/p/",
+        [
+            &mirror(", volumes: [{projected: {sources: [{configMap: {name: c}}]}}]"),
+            "null",
+            "null",
+        ],
+        expect![[r#"node "n1" can not create pods that reference configmaps"#]],
+    );
+    let unowned = format!("{{metadata: {{annotations: {{{MIRROR}: x}}}}, spec: {{nodeName: n1}}}}");
+    check(
+        "CREATE /d/pods/p/",
+        [&unowned, "null", "null"],
+        expect![[
+            r#"node "n1" can only create pods with a controller owner reference set to itself"#
+        ]],
+    );
+}
+
+#[test]
+fn a_node_renews_its_lease() {
+    let path = "coordination.k8s.io/kube-node-lease/leases";
+    check(
+        &format!("CREATE {path}/n1/"),
+        ["{}", "null", "null"],
+        expect!["allowed"],
+    );
+    check(
+        &format!("UPDATE {path}/n1/"),
+        ["{}", "{}", "null"],
+        expect!["allowed"],
+    );
+    check(
+        &format!("DELETE {path}/n2/"),
+        ["null", "{}", "null"],
+        expect!["can only access node lease with the same name as the requesting node"],
+    );
+    check(
+        "UPDATE coordination.k8s.io/kube-system/leases/n1/",
+        ["{}", "{}", "null"],
+        expect![[r#"can only access leases in the "kube-node-lease" system namespace"#]],
+    );
+}
+
+#[test]
+fn a_node_asks_for_tokens_of_its_pods() {
+    let path = "CREATE /d/serviceaccounts/a/token";
+    let bound = "{spec: {boundObjectRef: {apiVersion: v1, kind: Pod, name: p, uid: u}}}";
+    check(path, [bound, "null", OWN], expect!["allowed"]);
+    check(
+        path,
+        [bound, "null", OTHER],
+        expect!["node requested token bound to a pod scheduled on a different node"],
+    );
+    check(
+        path,
+        ["{}", "null", "null"],
+        expect!["node requested token not bound to a pod"],
+    );
+    check(
+        path,
+        [
+            "{spec: {boundObjectRef: {apiVersion: v1, kind: Pod, name: p}}}",
+            "null",
+            OWN,
+        ],
+        expect!["node requested token with a pod binding without a uid"],
+    );
+}
+
+#[test]
+fn other_objects_are_for_roles_to_say() {
+    check(
+        "CREATE /d/events/e/",
+        ["{}", "null", "null"],
+        expect!["allowed"],
+    );
+    check(
+        "UPDATE /d/persistentvolumeclaims/c/",
+        ["{}", "{}", "null"],
+        expect!["may only update PVC status"],
+    );
+    check(
+        "UPDATE storage.k8s.io//csinodes/n2/",
+        ["{}", "{}", "null"],
+        expect!["can only access CSINode with the same name as the requesting node"],
+    );
+}
+
+#[test]
+fn only_a_node_of_the_group_is_one() {
+    assert_eq!(node_of(&User::node("n1")), Some("n1"));
+    assert_eq!(node_of(&User::new("system:node:n1", &[])), None);
+    assert_eq!(node_of(&User::new("jane", &[NODES])), None);
+}
