@@ -15,7 +15,7 @@ mod batch;
 mod binding;
 pub(crate) mod certificates;
 pub(crate) mod check;
-mod column;
+pub(crate) mod column;
 mod component_status;
 mod config_map;
 mod conversion;

@@ -42,7 +42,12 @@ pub fn empty(kind: &dyn Kind, list_meta: Value) -> Value {
 
 /// An object's row.
 pub fn row(kind: &dyn Kind, object: &Value, include: IncludeObject, now: Timestamp) -> Value {
-    let mut row = json!({ "cells": kind.cells(object, now) });
+    row_of(kind.cells(object, now), object, include)
+}
+
+/// A row of these cells.
+pub(crate) fn row_of(cells: Vec<Value>, object: &Value, include: IncludeObject) -> Value {
+    let mut row = json!({ "cells": cells });
     match include {
         IncludeObject::None => {}
         IncludeObject::Metadata => {

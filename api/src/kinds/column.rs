@@ -10,7 +10,7 @@ use super::{
 use crate::{object, time::since};
 
 /// Columns as a table shows them.
-pub(super) fn definitions(columns: &[Column]) -> Value {
+pub(crate) fn definitions(columns: &[Column]) -> Value {
     columns
         .iter()
         .map(|column| {

@@ -165,7 +165,7 @@ impl Parts {
             namespace: target.namespace.clone(),
             name: target.name.clone().unwrap_or_default(),
             view: match subresource {
-                None | Some(Subresource::Status | Subresource::Approval) => {
+                None | Some(Subresource::Status | Subresource::Approval | Subresource::Scale) => {
                     view(&self.headers, self.verb)?
                 }
                 Some(_) => accept::View::Object,

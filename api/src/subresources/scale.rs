@@ -12,9 +12,10 @@ use crate::{
     admission::{self, Review},
     error::{Error, Subject},
     field::{FieldErrors, Path},
-    kinds::ScalePaths,
+    kinds::{Column, ScalePaths, column},
     object, schema,
     verbs::{
+        accept::View,
         answer::Answer,
         apply::{self, Config},
         call::Call,
@@ -45,8 +46,34 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
         }
         _ => return Err(Error::MethodNotAllowed),
     };
-    let paths = call.resource.kind.scale_paths();
-    Ok(Answer::json(StatusCode::OK, &scale(paths, &owner)).into_response())
+    let scale = scale(call.resource.kind.scale_paths(), &owner);
+    Ok(Answer::json(StatusCode::OK, &shown(call, scale)?).into_response())
+}
+
+const COLUMNS: &[Column] = &[
+    column::NAME,
+    column::count("Desired", "How many replicas there should be"),
+    column::count("Available", "How many replicas there are"),
+    column::AGE,
+];
+
+/// A Scale in the shape that the client asked for.
+fn shown(call: &Call, scale: Value) -> Result<Value, Error> {
+    match call.view {
+        View::Object => Ok(scale),
+        View::Metadata(version) => {
+            view::parse(&view::metadata(scale.to_string().as_bytes(), version)?)
+        }
+        View::Table(version) => {
+            let cells = vec![
+                column::name(&scale),
+                scale["spec"]["replicas"].clone(),
+                scale["status"]["replicas"].clone(),
+                column::age(&scale, call.server.now()),
+            ];
+            view::one_row(call, version, column::definitions(COLUMNS), cells, &scale)
+        }
+    }
 }
 
 /// Applies the replicas of a Scale: whoever applies it owns them.

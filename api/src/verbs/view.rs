@@ -30,16 +30,26 @@ pub(crate) fn one(call: &Call, bytes: Bytes) -> Result<Bytes, Error> {
 /// A table of one object.
 pub(crate) fn table(call: &Call, version: MetaVersion, bytes: &[u8]) -> Result<Value, Error> {
     let object = parse(bytes)?;
-    let meta = json!({"resourceVersion": object::resource_version(&object)});
-    let mut table = empty_table(call, version, meta)?;
-    let row = table::row(
-        &*call.resource.kind,
-        &object,
-        include(call)?,
-        call.server.now(),
-    );
-    table["rows"] = json!([row]);
-    Ok(table)
+    let kind = &*call.resource.kind;
+    let cells = kind.cells(&object, call.server.now());
+    one_row(call, version, kind.column_definitions(), cells, &object)
+}
+
+/// A table with one row, of an object that need not be of the call's kind.
+pub(crate) fn one_row(
+    call: &Call,
+    version: MetaVersion,
+    columns: Value,
+    cells: Vec<Value>,
+    object: &Value,
+) -> Result<Value, Error> {
+    Ok(json!({
+        "kind": "Table",
+        "apiVersion": version.api_version(),
+        "metadata": {"resourceVersion": object::resource_version(object)},
+        "columnDefinitions": columns,
+        "rows": [table::row_of(cells, object, include(call)?)],
+    }))
 }
 
 /// A table without rows.

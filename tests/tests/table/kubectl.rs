@@ -1,7 +1,8 @@
 //! The kubectl binaries that transcripts are played with.
 //!
 //! `cargo xtask test` puts one of each minor version into a directory, `kubectl-1.29` and so on, and names
-//! it in `WK_KUBECTL`. Without it the kubectl on PATH is the only one.
+//! it in `WK_KUBECTL`. Without it there are the kubectl on PATH and those beside it that bear their
+//! version in their name, `kubectl.1.29` as the Google Cloud CLI has them or `kubectl-1.29`.
 
 use std::{path::PathBuf, process::Command};
 
@@ -38,7 +39,7 @@ impl Kubectl {
                 path: PathBuf::from(dir).join(format!("kubectl-1.{minor}")),
                 minor,
             }),
-            None => on_path().filter(|kubectl| kubectl.minor == minor),
+            None => beside_path(minor).or_else(|| on_path().filter(|found| found.minor == minor)),
         };
         let kubectl = kubectl.filter(|kubectl| kubectl.path.is_file());
         if kubectl.is_none() {
@@ -48,12 +49,27 @@ impl Kubectl {
     }
 }
 
+/// The kubectl of a version that stands beside the one on PATH.
+fn beside_path(minor: u32) -> Option<Kubectl> {
+    let path = first_on_path()?.canonicalize().ok()?;
+    let directory = path.parent()?;
+    ["kubectl.1.", "kubectl-1."]
+        .iter()
+        .map(|start| directory.join(format!("{start}{minor}")))
+        .find(|path| path.is_file())
+        .map(|path| Kubectl { path, minor })
+}
+
+fn first_on_path() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join("kubectl"))
+        .find(|path| path.is_file())
+}
+
 /// The kubectl on PATH; one newer than those known counts as the newest known.
 fn on_path() -> Option<Kubectl> {
-    let path = std::env::var_os("PATH")?;
-    let path = std::env::split_paths(&path)
-        .map(|dir| dir.join("kubectl"))
-        .find(|path| path.is_file())?;
+    let path = first_on_path()?;
     let output = Command::new(&path)
         .args(["version", "--client", "--output=json"])
         .output()

@@ -36,9 +36,11 @@ macro_rules! files {
 
 files! {
     access
+    admission
     apply
     change
     create
+    custom
     delete
     describe
     discovery
