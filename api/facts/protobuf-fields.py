@@ -4,7 +4,7 @@
 K8S_PB_SOURCE is the unpacked source of the crate k8s-pb 0.9 (in ~/.cargo/registry/src once some
 scratch crate depends on it). Only facts are taken: numbers, names and types of fields. The JSON
 names come from kubernetes-1.36-structure.json beside this file: the same letters without the
-underscores. Every message that can be reached from ROOTS is written.
+underscores (and without the dashes and dollars that JSON has). Every message that can be reached from ROOTS is written.
 """
 
 import json
@@ -15,6 +15,7 @@ import sys
 HERE = pathlib.Path(__file__).parent
 API = "io.k8s.api."
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
+EXTENSIONS = "io.k8s.apiextensions-apiserver.pkg.apis."
 
 # What a request may hold: the message, its apiVersion (* is any) and kind.
 ROOTS = [
@@ -60,6 +61,7 @@ ROOTS = [
     ("admissionregistration.v1.ValidatingAdmissionPolicy", "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy"),
     ("admissionregistration.v1.ValidatingAdmissionPolicyBinding", "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding"),
     ("admissionregistration.v1.ValidatingWebhookConfiguration", "admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"),
+    ("apiextensions.v1.CustomResourceDefinition", "apiextensions.k8s.io/v1", "CustomResourceDefinition"),
     ("apiregistration.v1.APIService", "apiregistration.k8s.io/v1", "APIService"),
     ("certificates.v1.CertificateSigningRequest", "certificates.k8s.io/v1", "CertificateSigningRequest"),
     ("flowcontrol.v1.FlowSchema", "flowcontrol.apiserver.k8s.io/v1", "FlowSchema"),
@@ -102,6 +104,10 @@ SPECIAL = {
     "meta.v1.FieldsV1": "json",
     "runtime.RawExtension": "json",
     "certificates.v1.ExtraValue": "strings",
+    "apiextensions.v1.JSON": "json",
+    "apiextensions.v1.JSONSchemaPropsOrArray": "schema-or-array",
+    "apiextensions.v1.JSONSchemaPropsOrBool": "schema-or-bool",
+    "apiextensions.v1.JSONSchemaPropsOrStringArray": "schema-or-strings",
 }
 
 # Messages whose fields JSON writes among those of their owner.
@@ -132,6 +138,13 @@ admissionregistration.v1.ValidatingAdmissionPolicySpec failurePolicy
 admissionregistration.v1.ValidatingWebhook failurePolicy matchPolicy sideEffects timeoutSeconds
 admissionregistration.v1.Validation reason
 admissionregistration.v1.WebhookClientConfig url
+apiextensions.v1.CustomResourceDefinitionVersion deprecationWarning
+apiextensions.v1.CustomResourceSubresourceScale labelSelectorPath
+apiextensions.v1.JSONSchemaProps $ref maximum minimum maxLength minLength maxItems minItems multipleOf maxProperties minProperties
+apiextensions.v1.JSONSchemaProps x-kubernetes-preserve-unknown-fields x-kubernetes-list-type x-kubernetes-map-type
+apiextensions.v1.ServiceReference path port
+apiextensions.v1.ValidationRule reason optionalOldSelf
+apiextensions.v1.WebhookClientConfig url
 apiregistration.v1.ServiceReference port
 apps.v1.DaemonSetSpec revisionHistoryLimit
 apps.v1.DaemonSetStatus collisionCount
@@ -265,6 +278,8 @@ def definition(message):
     """The structural definition of a message: io.k8s.api.core.v1.Pod of core.v1.Pod."""
     if message.startswith("apiregistration."):
         return "io.k8s.kube-aggregator.pkg.apis." + message
+    if message.startswith("apiextensions."):
+        return EXTENSIONS + message
     return META + message[8:] if message.startswith("meta.v1.") else API + message
 
 
@@ -280,7 +295,7 @@ def messages(source, structure):
     found = {}
     for path in sorted(source.rglob("mod.rs")):
         parts = path.parent.relative_to(source).parts
-        text = re.sub(r"^\s*///.*\n", "", path.read_text(), flags=re.M)
+        text = re.sub(r"^\s*///.*\n", "", path.read_text(), flags=re.M).replace(" {}\n", " {\n}\n")
         for name, body in re.findall(r"^pub struct (\w+) \{\n(.*?)^\}", text, re.M | re.S):
             field = r'#\[prost\(\s*(.*?),\s*tag = "(\d+)",?\s*\)\]\s+pub (?:r#)?(\w+):\s+(.*?),\n(?=\s*#|\Z)'
             fields = re.findall(field, re.sub(r"#\[deprecated\]\s*", "", body), re.S)
@@ -294,7 +309,8 @@ def messages(source, structure):
 def short(parts):
     """core.v1.Pod of api/core/v1/Pod."""
     path = ".".join(parts)
-    for prefix in ("kube_aggregator.pkg.apis.", "apimachinery.pkg.apis.", "apimachinery.pkg.", "api."):
+    groups = [group + ".pkg.apis." for group in ("apiextensions_apiserver", "kube_aggregator", "apimachinery")]
+    for prefix in (*groups, "apimachinery.pkg.", "api."):
         if path.startswith(prefix):
             return path[len(prefix) :]
     return path
@@ -342,7 +358,7 @@ def main():
             return
         lines[message] = rows = []
         facts = structure[definition(owner)]
-        names = {name.lower(): name for name in facts.get("properties", {})}
+        names = {re.sub(r"[-$]", "", name).lower(): name for name in facts.get("properties", {})}
         for number, rust, kind, target in sorted(fields(message)):
             name = names.get(rust.replace("_", "").lower())
             parts = kind.split(", ")

@@ -13,7 +13,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{Body, DecodeError, MAX_DEPTH};
+use super::{Body, DecodeError, MAX_DEPTH, integral};
 use crate::time;
 
 use facts::{Item, Message, Shape};
@@ -23,6 +23,8 @@ use wire::{Payload, Wire};
 const MAGIC: &[u8] = b"k8s\0";
 const ENVELOPE: &str = "runtime.Unknown";
 const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
+/// The only message that holds itself, through messages that JSON does not show.
+const SCHEMA: &str = "apiextensions.v1.JSONSchemaProps";
 
 /// Decodes a protobuf body. One that does not say what it is, is of this version and kind.
 pub fn protobuf(bytes: &[u8], version: &str, kind: &str) -> Result<Body, DecodeError> {
@@ -113,7 +115,7 @@ fn read(
         let reader = Reader {
             message: message.name,
             field: field.name,
-            depth,
+            depth: depth + usize::from(matches!(field.shape, Shape::List(_) | Shape::Map(_))),
         };
         match field.shape {
             Shape::Inline(name) => {
@@ -167,7 +169,7 @@ fn zero(item: Item, value: &Value) -> bool {
 struct Reader {
     message: &'static str,
     field: &'static str,
-    /// Of the object that the field belongs to.
+    /// Of the object, list or map that its items belong to.
     depth: usize,
 }
 
@@ -189,12 +191,16 @@ impl Reader {
             Item::Bool => number(payload).map(|value| (value != 0).into()),
             Item::Int32 => small(payload).map(Value::from),
             Item::Int64 => number(payload).map(Value::from),
+            Item::Double => double(payload),
             Item::Quantity => return self.quantity(payload).map(Some),
             Item::IntOrString => return self.int_or_string(payload).map(Some),
             Item::Time => return self.time(payload, false),
             Item::MicroTime => return self.time(payload, true),
             Item::Json => return self.json(payload),
             Item::Strings => return self.strings(payload).map(Some),
+            Item::SchemaOrArray | Item::SchemaOrBool | Item::SchemaOrStrings => {
+                return self.schema_or(item, payload);
+            }
             Item::Message(name) => {
                 let bytes = self.block(payload)?;
                 let mut fields = match old {
@@ -335,6 +341,42 @@ impl Reader {
         Ok(strings.into())
     }
 
+    /// A schema, or what may stand in its place. None if neither is there.
+    fn schema_or(&self, item: Item, payload: Payload<'_>) -> Result<Option<Value>, DecodeError> {
+        let mut parts = Vec::new();
+        self.each(payload, |number, payload| {
+            parts.push((number, payload));
+            Ok(())
+        })?;
+        let (mut schema, mut list, mut allows) = (None, Vec::new(), false);
+        let in_list = Self {
+            depth: self.depth + 1,
+            ..*self
+        };
+        for (part, payload) in parts {
+            match (item, part) {
+                (Item::SchemaOrBool, 2) | (Item::SchemaOrArray | Item::SchemaOrStrings, 1) => {
+                    schema = self.item(Item::Message(SCHEMA), payload, schema)?;
+                }
+                (Item::SchemaOrBool, 1) => {
+                    allows = number(payload).map_err(|detail| self.problem(detail))? != 0;
+                }
+                (Item::SchemaOrArray, 2) => {
+                    list.extend(in_list.item(Item::Message(SCHEMA), payload, None)?);
+                }
+                (Item::SchemaOrStrings, 2) => {
+                    list.extend(self.item(Item::String, payload, None)?);
+                }
+                _ => {}
+            }
+        }
+        Ok(match item {
+            Item::SchemaOrBool => schema.or_else(|| Some(allows.into())),
+            _ if list.is_empty() => schema,
+            _ => Some(list.into()),
+        })
+    }
+
     fn block<'a>(&self, payload: Payload<'a>) -> Result<&'a [u8], DecodeError> {
         block(payload).map_err(|detail| self.problem(detail))
     }
@@ -386,6 +428,18 @@ fn number(payload: Payload<'_>) -> Result<i64, &'static str> {
     match payload {
         Payload::Varint(value) => Ok(value.cast_signed()),
         _ => Err("is not written as a number"),
+    }
+}
+
+/// A number, without a fraction if it has none.
+fn double(payload: Payload<'_>) -> Result<Value, &'static str> {
+    let Payload::Double(value) = payload else {
+        return Err("is not written as a double");
+    };
+    match integral(value) {
+        Some(whole) => Ok(whole.into()),
+        None if value.is_finite() => Ok(value.into()),
+        None => Err("is not a finite number"),
     }
 }
 

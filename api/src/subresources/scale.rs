@@ -26,6 +26,9 @@ use crate::{
     },
 };
 
+/// What a Scale says of its owner that must be so.
+const IDENTITY: [&str; 3] = ["resourceVersion", "uid", "name"];
+
 pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<Response, Error> {
     let owner = match *method {
         Method::GET => {
@@ -90,13 +93,24 @@ async fn applied(call: &Call, body: &Bytes) -> Result<Value, Error> {
         if let Some((_, given)) = admit(call, edit).await? {
             config.object["spec"] = given;
         }
-        replicas(call, &config.object)?;
     }
-    config.object["apiVersion"] = call.resource.api_version().into();
-    config.object["kind"] = call.resource.names().kind.into();
-    if let Some(fields) = config.object.as_object_mut() {
-        fields.remove("status");
+    let asked = &config.object;
+    let mut object = json!({
+        "apiVersion": call.resource.api_version(),
+        "kind": call.resource.names().kind,
+    });
+    for field in IDENTITY {
+        let said = object::text(asked, field);
+        if !said.is_empty() {
+            object::set(&mut object, field, said);
+        }
     }
+    if !asked["spec"]["replicas"].is_null() {
+        let replicas = replicas(call, asked)?;
+        let paths = call.resource.kind.scale_paths();
+        set_number(&mut object, &paths.spec_replicas, replicas);
+    }
+    config.object = object;
     let changed = config.change(call, Part::Main).await?;
     view::parse(&changed.bytes)
 }
@@ -118,7 +132,7 @@ async fn set(call: &Call, edit: impl Fn(Value) -> Result<Value, Error>) -> Resul
         let mut object = old.clone();
         set_number(&mut object, &paths.spec_replicas, replicas);
         // What the client says about the object's version and identity holds for its owner.
-        for field in ["resourceVersion", "uid", "name"] {
+        for field in IDENTITY {
             let said = object::text(&scale, field);
             if !said.is_empty() {
                 object::set(&mut object, field, said);

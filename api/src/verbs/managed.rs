@@ -135,6 +135,13 @@ fn reach(call: &Call) -> Reach {
 pub(crate) fn reach_of_apply(call: &Call, part: Part) -> Reach {
     match part {
         Part::Status => Reach::Only(&[&["status"], &["metadata", "annotations"]]),
+        Part::EphemeralContainers => Reach::Only(&[&["spec", "ephemeralContainers"]]),
+        Part::Resize => Reach::Only(&[
+            &["spec", "containers", "*", "resources"],
+            &["spec", "containers", "*", "resizePolicy"],
+            &["spec", "initContainers", "*", "resources"],
+            &["spec", "initContainers", "*", "resizePolicy"],
+        ]),
         _ => reach(call),
     }
 }

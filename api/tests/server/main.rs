@@ -21,6 +21,7 @@ mod apply;
 mod apply_kubectl;
 mod certificates;
 mod clients;
+mod custom_apply;
 mod custom_resources;
 mod custom_versions;
 mod events;

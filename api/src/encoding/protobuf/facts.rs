@@ -45,6 +45,7 @@ pub(super) enum Item {
     Bool,
     Int32,
     Int64,
+    Double,
     Quantity,
     IntOrString,
     Time,
@@ -53,6 +54,12 @@ pub(super) enum Item {
     Json,
     /// A message that holds a list of strings, which is all of it in JSON.
     Strings,
+    /// A message that holds a schema or a list of them, which is all of it in JSON.
+    SchemaOrArray,
+    /// The same of a schema or a boolean.
+    SchemaOrBool,
+    /// The same of a schema or a list of strings.
+    SchemaOrStrings,
     Message(&'static str),
 }
 
@@ -81,12 +88,16 @@ impl Item {
             "bool" => Self::Bool,
             "int32" => Self::Int32,
             "int64" => Self::Int64,
+            "double" => Self::Double,
             "quantity" => Self::Quantity,
             "int-or-string" => Self::IntOrString,
             "time" => Self::Time,
             "micro-time" => Self::MicroTime,
             "json" => Self::Json,
             "strings" => Self::Strings,
+            "schema-or-array" => Self::SchemaOrArray,
+            "schema-or-bool" => Self::SchemaOrBool,
+            "schema-or-strings" => Self::SchemaOrStrings,
             message => Self::Message(message),
         }
     }

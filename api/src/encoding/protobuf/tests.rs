@@ -278,6 +278,7 @@ fn definition(message: &str) -> Option<Value> {
     let (package, name) = message.split_once('.')?;
     let name = match package {
         "meta" => format!("io.k8s.apimachinery.pkg.apis.meta.{name}"),
+        "apiextensions" => format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.{name}"),
         package => format!("io.k8s.api.{package}.{name}"),
     };
     schema::definition(&name).map(|json| serde_json::from_str(json).unwrap())
@@ -290,6 +291,7 @@ fn shape_of(property: &Value) -> String {
         let short = name
             .trim_start_matches("io.k8s.apimachinery.pkg.")
             .trim_start_matches("io.k8s.kube-aggregator.pkg.")
+            .trim_start_matches("io.k8s.apiextensions-apiserver.pkg.")
             .trim_start_matches("io.k8s.api.")
             .trim_start_matches("apis.");
         return match short {
@@ -297,7 +299,12 @@ fn shape_of(property: &Value) -> String {
             "util.intstr.IntOrString" => "IntOrString".to_owned(),
             "meta.v1.Time" => "Time".to_owned(),
             "meta.v1.MicroTime" => "MicroTime".to_owned(),
-            "meta.v1.FieldsV1" | "runtime.RawExtension" => "Json".to_owned(),
+            "meta.v1.FieldsV1" | "runtime.RawExtension" | "apiextensions.v1.JSON" => {
+                "Json".to_owned()
+            }
+            "apiextensions.v1.JSONSchemaPropsOrArray" => "SchemaOrArray".to_owned(),
+            "apiextensions.v1.JSONSchemaPropsOrBool" => "SchemaOrBool".to_owned(),
+            "apiextensions.v1.JSONSchemaPropsOrStringArray" => "SchemaOrStrings".to_owned(),
             short => format!("Message({short:?})"),
         };
     }
@@ -307,6 +314,7 @@ fn shape_of(property: &Value) -> String {
         ("boolean", _) => "Bool".to_owned(),
         ("integer", "int32") => "Int32".to_owned(),
         ("integer", "int64") => "Int64".to_owned(),
+        ("number", "double") => "Double".to_owned(),
         ("array", _) => format!("List({})", shape_of(&property["items"])),
         ("object", _) => match shape_of(&property["additionalProperties"]).as_str() {
             "List(String)" => "Map(Strings)".to_owned(),
@@ -348,8 +356,12 @@ fn every_field_of_the_facts_is_a_property_of_its_type() {
     assert!(compared > 190, "{compared}");
 }
 
-/// How deep messages nest; fails on one that is missing or holds itself.
+/// How deep messages nest; fails on one that is missing or holds itself. Schemas do: how deep those
+/// are is bounded as they are read.
 fn nesting(message: &Message, above: &[&str]) -> usize {
+    if message.name == SCHEMA {
+        return 1;
+    }
     assert!(!above.contains(&message.name), "{} in itself", message.name);
     let above = [above, &[message.name]].concat();
     let below = message.fields.iter().map(|field| match field.shape {
@@ -373,10 +385,6 @@ fn every_message_that_is_named_is_there_and_none_holds_itself() {
 fn every_kind_that_is_served_can_be_read() {
     for kind in Registry::builtin().all() {
         let names = kind.names();
-        // No client sends definitions so: their schemas hold JSON, and themselves.
-        if names.kind == "CustomResourceDefinition" {
-            continue;
-        }
         let version = match names.group {
             "" => names.version.to_owned(),
             group => format!("{group}/{}", names.version),
@@ -444,7 +452,26 @@ fn encode_item(number: u32, item: Item, value: &Value) -> Vec<u8> {
             let nanos = int(2, time.subsec_nanosecond().into());
             part(number, [int(1, time.as_second()), nanos].concat())
         }
+        Item::Double => double(number, value.as_f64().unwrap()),
         Item::Json => part(number, part(1, value.to_string())),
+        Item::SchemaOrArray | Item::SchemaOrStrings => match value.as_array() {
+            Some(list) => {
+                let item = match item {
+                    Item::SchemaOrArray => Item::Message(SCHEMA),
+                    _ => Item::String,
+                };
+                let items = list.iter().flat_map(|one| encode_item(2, item, one));
+                part(number, items.collect::<Vec<u8>>())
+            }
+            None => part(number, encode_item(1, Item::Message(SCHEMA), value)),
+        },
+        Item::SchemaOrBool => match value.as_bool() {
+            Some(allows) => part(number, int(1, allows.into())),
+            None => {
+                let schema = encode_item(2, Item::Message(SCHEMA), value);
+                part(number, [int(1, 1), schema].concat())
+            }
+        },
         Item::Strings => {
             let strings = value.as_array().unwrap().iter();
             part(
@@ -456,6 +483,102 @@ fn encode_item(number: u32, item: Item, value: &Value) -> Vec<u8> {
         }
         Item::Message(name) => part(number, encode(facts::message(name), value)),
     }
+}
+
+fn double(number: u32, value: f64) -> Vec<u8> {
+    [
+        varint(u64::from(number) << 3 | 1),
+        value.to_le_bytes().to_vec(),
+    ]
+    .concat()
+}
+
+/// A definition whose schema has something of every type.
+fn custom_definition() -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "crontabs.stable.example.com"},
+        "spec": {
+            "group": "stable.example.com",
+            "names": {"plural": "crontabs", "kind": "CronTab", "shortNames": ["ct"]},
+            "scope": "Namespaced",
+            "conversion": {
+                "strategy": "Webhook",
+                "webhook": {
+                    "clientConfig": {"url": "https://127.0.0.1/", "caBundle": "AQI="},
+                    "conversionReviewVersions": ["v1"],
+                },
+            },
+            "versions": [{
+                "name": "v1",
+                "served": true,
+                "storage": false,
+                "subresources": {
+                    "status": {},
+                    "scale": {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"},
+                },
+                "additionalPrinterColumns": [
+                    {"name": "Size", "type": "integer", "jsonPath": ".spec.size", "priority": 1},
+                ],
+                "selectableFields": [{"jsonPath": ".spec.size"}],
+                "schema": {"openAPIV3Schema": {
+                    "type": "object",
+                    "properties": {
+                        "": {},
+                        "size": {
+                            "type": "number", "minimum": 0, "maximum": 1.5, "multipleOf": -0.25,
+                            "default": 1, "nullable": true,
+                            "enum": [1, 0.5, null, {"a": ["b"]}],
+                        },
+                        "names": {
+                            "type": "array", "maxItems": 0,
+                            "items": {"type": "string", "minLength": 0},
+                            "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["a"],
+                        },
+                        "tuple": {"items": [{"type": "string"}, {}], "additionalItems": false},
+                        "open": {"additionalProperties": true},
+                        "any": {
+                            "additionalProperties": {"type": "string"},
+                            "not": {"anyOf": [{"required": ["a"]}]},
+                            "dependencies": {"a": ["b"], "c": {"type": "string"}},
+                            "x-kubernetes-preserve-unknown-fields": false,
+                            "x-kubernetes-int-or-string": true,
+                            "x-kubernetes-validations": [{"rule": "self > 0", "optionalOldSelf": false}],
+                        },
+                    },
+                    "$ref": "",
+                    "externalDocs": {"url": "u"},
+                }},
+            }],
+        },
+        "status": {"storedVersions": ["v1"], "observedGeneration": 2},
+    })
+}
+
+#[test]
+fn schemas_are_read_as_json_has_them() {
+    let definition = custom_definition();
+    let message = facts::object("apiextensions.k8s.io/v1", "CustomResourceDefinition").unwrap();
+    let raw = [encode(message, &definition)];
+    let bytes = body("apiextensions.k8s.io/v1", "CustomResourceDefinition", &raw);
+    assert_eq!(protobuf(&bytes, "", "").unwrap().value, definition);
+}
+
+#[test]
+fn a_schema_in_schemas_counts_for_the_depth() {
+    let nested = |levels: usize| {
+        let not = |schema: Vec<u8>, _: usize| part(28, schema);
+        let schema = (0..levels).fold(Vec::new(), not);
+        let version = part(4, part(1, schema));
+        let raw = [part(2, part(7, version))];
+        let kind = "CustomResourceDefinition";
+        let bytes = body("apiextensions.k8s.io/v1", kind, &raw);
+        protobuf(&bytes, "", "").map(|body| crate::encoding::depth(&body.value))
+    };
+    // The object, spec, versions, a version, schema and openAPIV3Schema.
+    assert_eq!(nested(MAX_DEPTH - 6), Ok(MAX_DEPTH));
+    assert_eq!(nested(MAX_DEPTH - 5), Err(DecodeError::TooDeep));
 }
 
 /// A Deployment that has something of every type.
@@ -531,6 +654,8 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(raw in proptest::collection::vec(any::<u8>(), 0..80), kind in 0..4_usize) {
         let kind = ["Pod", "Service", "Node", "Event"][kind];
+        let definition = ("apiextensions.k8s.io/v1", "CustomResourceDefinition");
+        let _ = protobuf(&body(definition.0, definition.1, std::slice::from_ref(&raw)), "", "");
         let _ = protobuf(&raw, "v1", kind);
         let _ = protobuf(&body("v1", kind, &[raw]), "v1", kind);
     }

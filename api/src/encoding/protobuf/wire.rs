@@ -4,12 +4,14 @@
 //! Kubernetes has, are refused.
 
 /// What a field holds on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Payload<'a> {
     Varint(u64),
     /// A string, bytes, a message or packed numbers.
     Bytes(&'a [u8]),
-    /// 32 or 64 bits: no field that we know is written so.
+    /// 64 bits, of which only doubles are.
+    Double(f64),
+    /// 32 bits: no field that we know is written so.
     Fixed,
 }
 
@@ -35,7 +37,7 @@ impl<'a> Wire<'a> {
         }
         let payload = match tag & 7 {
             0 => Payload::Varint(self.varint()?),
-            1 => self.take(8).map(|_| Payload::Fixed)?,
+            1 => Payload::Double(self.double()?),
             2 => {
                 let length = usize::try_from(self.varint()?).map_err(|_| ENDS)?;
                 Payload::Bytes(self.take(length)?)
@@ -68,6 +70,12 @@ impl<'a> Wire<'a> {
             }
         }
         Err("a number exceeds 64 bits")
+    }
+
+    fn double(&mut self) -> Result<f64, &'static str> {
+        let (bytes, rest) = self.rest.split_first_chunk().ok_or(ENDS)?;
+        self.rest = rest;
+        Ok(f64::from_le_bytes(*bytes))
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], &'static str> {

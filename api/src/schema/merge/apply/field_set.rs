@@ -103,26 +103,12 @@ impl FieldSet {
         contains(&self.0, &other.0)
     }
 
-    /// The paths at and below any of these fields' paths.
+    /// The paths at and below any of these fields' paths; a step of `*` is any item of a list.
     #[must_use]
     pub fn within(&self, paths: &[&[&str]]) -> Self {
-        let mut kept = Self::default();
-        for path in paths {
-            let mut node = Some(&self.0);
-            let mut found = None;
-            for (depth, name) in path.iter().enumerate() {
-                let below = node.and_then(|steps| steps.get(&element::field(name)));
-                node = below.and_then(Value::as_object);
-                found = below.filter(|_| depth + 1 == path.len());
-            }
-            if let Some(found) = found {
-                let tree = path.iter().rev().fold(found.clone(), |below, name| {
-                    Value::Object(Map::from_iter([(element::field(name), below)]))
-                });
-                kept = kept.union(&Self::stored(tree));
-            }
-        }
-        kept
+        paths.iter().fold(Self::default(), |kept, path| {
+            kept.union(&Self(within(&self.0, path)))
+        })
     }
 
     /// All but the paths at and below a field of the object.
@@ -279,6 +265,22 @@ fn with_structures(schema: &Schema, steps: &Map<String, Value>) -> Map<String, V
             let steps = below.as_object().cloned().unwrap_or_default();
             let steps = with_structures(&schema, &steps);
             Some((name.clone(), node(declared || owned(below), steps)?))
+        })
+        .collect()
+}
+
+fn within(tree: &Map<String, Value>, path: &[&str]) -> Map<String, Value> {
+    let Some((name, rest)) = path.split_first() else {
+        return tree.clone();
+    };
+    let steps = tree.iter().filter(|(step, _)| match *name {
+        "*" => step.as_str() != SELF,
+        name => **step == element::field(name),
+    });
+    steps
+        .filter_map(|(step, below)| {
+            let kept = within(below.as_object()?, rest);
+            (rest.is_empty() || !kept.is_empty()).then(|| (step.clone(), Value::Object(kept)))
         })
         .collect()
 }
