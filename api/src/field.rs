@@ -121,25 +121,63 @@ impl FieldError {
     }
 }
 
+impl FieldError {
+    /// About how long it is. What is not a text has at most [`MOST_SHOWN`] bytes.
+    fn bytes(&self) -> usize {
+        let value = match &self.value {
+            Value::String(text) => text.len(),
+            Value::Array(_) | Value::Object(_) => MOST_SHOWN,
+            _ => 0,
+        };
+        self.path.0.len() + self.detail.len() + value
+    }
+}
+
+/// A value, cut where nobody would read on.
+fn shown(value: Value) -> Value {
+    match value {
+        Value::Array(_) | Value::Object(_) => {
+            let mut text = value.to_string();
+            if text.len() <= MOST_SHOWN {
+                return value;
+            }
+            text.truncate(text.floor_char_boundary(MOST_SHOWN));
+            text.push('…');
+            text.into()
+        }
+        value => value,
+    }
+}
+
 impl std::fmt::Display for FieldError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.path, self.message())
     }
 }
 
+/// How much is told of one object: a hostile one cannot make its answer much larger than itself.
+const MOST_ERRORS: usize = 500;
+const MOST_BYTES: usize = 1024 * 1024;
+/// A list or an object is shown as it is up to this many bytes.
+const MOST_SHOWN: usize = 16 * 1024;
+
 /// Everything wrong with an object, gathered so that the user sees all of it at once.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct FieldErrors(pub Vec<FieldError>);
 
 impl FieldErrors {
-    /// Adds one.
+    /// Adds one, unless there are too many.
     pub fn push(&mut self, path: &Path, cause: Cause, value: Value, detail: impl Into<String>) {
-        self.0.push(FieldError {
-            path: path.clone(),
-            cause,
-            value,
-            detail: detail.into(),
-        });
+        if self.0.len() < MOST_ERRORS
+            && self.0.iter().map(FieldError::bytes).sum::<usize>() < MOST_BYTES
+        {
+            self.0.push(FieldError {
+                path: path.clone(),
+                cause,
+                value: shown(value),
+                detail: detail.into(),
+            });
+        }
     }
 
     /// A field that must be there.
@@ -171,5 +209,34 @@ impl FieldErrors {
     /// True if nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_a_hostile_object_is_bounded() {
+        let mut errors = FieldErrors::default();
+        let list = Value::from(vec!["x"; 100_000]);
+        for index in 0..2_000 {
+            errors.invalid(&Path::root("spec").index(index), list.clone(), "odd");
+        }
+        assert!(errors.0.len() < 100, "{}", errors.0.len());
+        assert!(
+            errors.0[0]
+                .value
+                .as_str()
+                .is_some_and(|text| text.ends_with('…'))
+        );
+        let mut errors = FieldErrors::default();
+        for index in 0..2_000 {
+            errors.invalid(&Path::root("spec").index(index), json!([1]), "odd");
+        }
+        assert_eq!(errors.0[0].value, json!([1]));
+        assert!(errors.0.len() <= MOST_ERRORS);
     }
 }

@@ -11,9 +11,16 @@ use std::{
 };
 
 use api::{
+    auth::{SigningKey, certificate},
     encoding,
     quantity::Quantity,
-    schema::{self, merge},
+    schema::{
+        self,
+        merge::{
+            self,
+            apply::{FieldSet, Managers},
+        },
+    },
     selector::{FieldSelector, LabelSelector},
 };
 use proptest::{
@@ -206,5 +213,37 @@ fn quantities_are_read_or_refused() {
         if let Ok(quantity) = String::from_utf8_lossy(bytes).parse::<Quantity>() {
             let _ = (quantity.nanos(), quantity.millis(), quantity.value());
         }
+    });
+}
+
+#[test]
+fn tokens_are_refused() {
+    let key = SigningKey::read(&SigningKey::generate().unwrap()).unwrap();
+    fuzz("token", |bytes| {
+        let token = String::from_utf8_lossy(bytes);
+        key.verify::<Value>(&token).unwrap_err();
+    });
+}
+
+#[test]
+fn certificates_are_read_or_refused() {
+    fuzz("certificate", |bytes| {
+        let _ = certificate::user(bytes);
+    });
+}
+
+#[test]
+fn field_sets_are_read_or_refused() {
+    fuzz("field_set", |bytes| {
+        let Ok(fields) = serde_json::from_slice::<Value>(bytes) else {
+            return;
+        };
+        if let Ok(set) = FieldSet::parse(&fields) {
+            // What was read is written in a form that reads back as the same.
+            let written = set.clone().into_json();
+            assert_eq!(FieldSet::parse(&written), Ok(set));
+        }
+        let entry = json!({ "manager": "m", "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": fields });
+        let _ = Managers::said(Some(&json!([entry.clone(), entry])));
     });
 }

@@ -3,13 +3,17 @@
 Every function that begins with `check_` is one check, in the order of the file.
 """
 
+import functools
+import io
 import json
 import ssl
 import sys
 import threading
+import time
 import traceback
 import urllib.request
 
+import urllib3
 from kubernetes import client, config, dynamic, watch
 from kubernetes.client.exceptions import ApiException
 
@@ -125,23 +129,110 @@ def check_watch(api):
     assert seen == ["ADDED", "MODIFIED", "DELETED"], seen
 
 
-def check_watch_that_is_too_old_begins_again(api):
-    """A revision from before this server's history is 410, after which clients list again."""
+def check_watch_goes_on_after_410(api):
+    """The client's watch, told once that its revision is too old, asks again and misses nothing."""
     core = client.CoreV1Api(api)
-    stream = watch.Watch().stream(
-        core.list_namespaced_config_map, NAMESPACE, resource_version="1", timeout_seconds=5
-    )
-    try:
-        names = [event["object"].metadata.name for event in stream]
-        # The history still holds it: then everything since is there.
-        assert "page-0" in names, names
-    except ApiException as error:
-        assert error.status == 410, error
+    start = core.list_namespaced_config_map(NAMESPACE).metadata.resource_version
+    core.create_namespaced_config_map(NAMESPACE, config_map("late"))
+    gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
+    error = json.dumps({"type": "ERROR", "object": gone}).encode() + b"\n"
+    asked = []
+
+    @functools.wraps(core.list_namespaced_config_map)
+    def forgetful(*arguments, **keywords):
+        asked.append(keywords["resource_version"])
+        if len(asked) == 1:
+            return urllib3.HTTPResponse(io.BytesIO(error), preload_content=False)
+        return core.list_namespaced_config_map(*arguments, _request_timeout=20, **keywords)
+
+    stream = watch.Watch().stream(forgetful, NAMESPACE, resource_version=start)
+    event = next(stream)
+    assert (event["type"], event["object"].metadata.name) == ("ADDED", "late"), event
+    stream.close()
+    assert asked == [start, start], asked
     fresh = core.list_namespaced_config_map(NAMESPACE).metadata.resource_version
     stream = watch.Watch().stream(
         core.list_namespaced_config_map, NAMESPACE, resource_version=fresh, timeout_seconds=1
     )
     assert list(stream) == []
+
+
+def check_service_account_token(api):
+    core, rbac = client.CoreV1Api(api), client.RbacAuthorizationV1Api(api)
+    named = client.V1ObjectMeta(name="reader")
+    core.create_namespaced_service_account(NAMESPACE, client.V1ServiceAccount(metadata=named))
+    rule = client.V1PolicyRule(api_groups=[""], resources=["configmaps"], verbs=["get", "list"])
+    rbac.create_namespaced_role(NAMESPACE, client.V1Role(metadata=named, rules=[rule]))
+    binding = client.V1RoleBinding(
+        metadata=named,
+        role_ref=client.V1RoleRef(api_group="rbac.authorization.k8s.io", kind="Role", name="reader"),
+        subjects=[client.RbacV1Subject(kind="ServiceAccount", name="reader", namespace=NAMESPACE)],
+    )
+    rbac.create_namespaced_role_binding(NAMESPACE, binding)
+    request = client.AuthenticationV1TokenRequest(spec=client.V1TokenRequestSpec(audiences=[]))
+    answer = core.create_namespaced_service_account_token("reader", NAMESPACE, request)
+
+    def bearer(token):
+        settings = client.Configuration()
+        settings.host, settings.ssl_ca_cert = api.configuration.host, api.configuration.ssl_ca_cert
+        settings.api_key = {"authorization": f"Bearer {token}"}
+        return client.ApiClient(settings)
+
+    reader = bearer(answer.status.token)
+    review = client.AuthenticationV1Api(reader).create_self_subject_review(client.V1SelfSubjectReview())
+    assert review.status.user_info.username == f"system:serviceaccount:{NAMESPACE}:reader"
+    # The authorizer hears of a binding a moment after it was made.
+    end = time.monotonic() + 20
+    while status_of(client.CoreV1Api(reader).list_namespaced_config_map, NAMESPACE):
+        assert time.monotonic() < end, "the binding has no effect"
+        time.sleep(0.05)
+    assert status_of(client.CoreV1Api(reader).list_namespaced_secret, NAMESPACE) == 403
+    assert status_of(client.CoreV1Api(reader).list_namespaced_config_map, "default") == 403
+    forged = bearer(answer.status.token[:-8] + "AAAAAAAA")
+    assert status_of(client.CoreV1Api(forged).list_namespaced_config_map, NAMESPACE) == 401
+
+
+def check_custom_objects(api):
+    group, plural = "python.example.com", "widgets"
+    size = {"type": "integer", "minimum": 1}
+    schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": {"size": size}}}}
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema},
+        "subresources": {"status": {}},
+    }
+    names = {"plural": plural, "kind": "Widget"}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+    extensions = client.ApiextensionsV1Api(api)
+    extensions.create_custom_resource_definition(definition)
+    custom = client.CustomObjectsApi(api)
+    where = (group, "v1", NAMESPACE, plural)
+    end = time.monotonic() + 20
+    while status_of(custom.list_namespaced_custom_object, *where):
+        assert time.monotonic() < end, "the kind is not served"
+        time.sleep(0.05)
+    widget = {"apiVersion": f"{group}/v1", "kind": "Widget", "metadata": {"name": "a"}, "spec": {"size": 1}}
+    made = custom.create_namespaced_custom_object(*where, widget)
+    made["spec"]["size"] = 2
+    assert custom.replace_namespaced_custom_object(*where, "a", made)["spec"] == {"size": 2}
+    assert status_of(custom.replace_namespaced_custom_object, *where, "a", made) == 409
+    merge = {"_content_type": "application/merge-patch+json"}
+    patch = {"spec": {"size": 3}}
+    assert custom.patch_namespaced_custom_object(*where, "a", patch, **merge)["spec"] == {"size": 3}
+    patch = {"spec": {"size": 0}}
+    assert status_of(custom.patch_namespaced_custom_object, *where, "a", patch, **merge) == 422
+    assert custom.get_namespaced_custom_object_status(*where, "a")["metadata"]["name"] == "a"
+    assert [item["metadata"]["name"] for item in custom.list_namespaced_custom_object(*where)["items"]] == ["a"]
+    custom.delete_namespaced_custom_object(*where, "a")
+    assert status_of(custom.get_namespaced_custom_object, *where, "a") == 404
+    extensions.delete_custom_resource_definition(f"{plural}.{group}")
 
 
 def check_dynamic_client(api):
@@ -172,6 +263,16 @@ def check_server_side_apply(api):
     other = dict(body=body, namespace=NAMESPACE, field_manager="other")
     assert status_of(maps.server_side_apply, **other) == 409
     assert maps.server_side_apply(**other, force_conflicts=True).data.a == "2"
+    core = client.CoreV1Api(api)
+    apply = dict(field_manager="python", _content_type="application/apply-patch+yaml")
+    body["data"]["a"] = "3"
+    try:
+        core.patch_namespaced_config_map("applied", NAMESPACE, body, **apply)
+        raise AssertionError("there is no conflict")
+    except ApiException as error:
+        causes = json.loads(error.body)["details"]["causes"]
+        assert (error.status, causes[0]["field"]) == (409, ".data.a"), causes
+    assert core.patch_namespaced_config_map("applied", NAMESPACE, body, force=True, **apply).data["a"] == "3"
 
 
 def check_openapi_v2(api):

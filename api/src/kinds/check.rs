@@ -1,5 +1,7 @@
 //! Checks that several kinds share: numbers, ports, labels and selectors at a path.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::value::{entries, items, part, plain, present, text};
@@ -250,12 +252,13 @@ pub(crate) fn is_empty_selector(selector: &Value) -> bool {
         && items(selector, "/matchExpressions").is_empty()
 }
 
+/// The names of a list so far.
+pub(crate) type Seen = HashSet<String>;
+
 /// Names in a list that must be there and differ.
-pub(crate) fn unique(path: &Path, name: &str, seen: &mut Vec<String>, errors: &mut FieldErrors) {
-    if seen.iter().any(|other| other == name) {
+pub(crate) fn unique(path: &Path, name: &str, seen: &mut Seen, errors: &mut FieldErrors) {
+    if !seen.insert(name.to_owned()) {
         errors.push(path, Cause::Duplicate, name.into(), "");
-    } else {
-        seen.push(name.to_owned());
     }
 }
 

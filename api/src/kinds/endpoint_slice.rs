@@ -150,7 +150,7 @@ fn validate_endpoints(object: &Value, errors: &mut FieldErrors) {
 }
 
 fn validate_ports(object: &Value, errors: &mut FieldErrors) {
-    let mut seen = Vec::new();
+    let mut seen = check::Seen::new();
     for (index, port) in items(object, "/ports").iter().enumerate() {
         let path = Path::root("ports").index(index);
         let given = text(port, "/name");

@@ -15,7 +15,7 @@ const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 
 /// What is wrong with the conditions of a status.
 fn validate_conditions(object: &Value, errors: &mut FieldErrors) {
-    let mut seen = Vec::new();
+    let mut seen = check::Seen::new();
     for (index, condition) in items(object, "/status/conditions").iter().enumerate() {
         let path = Path::root("status").field("conditions").index(index);
         let path = path.field("type");

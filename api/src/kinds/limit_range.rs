@@ -8,7 +8,7 @@ use super::{
     value::{child, each, entries, fill, items, part, plain, text},
 };
 use crate::{
-    field::{Cause, FieldErrors, Path},
+    field::{FieldErrors, Path},
     name,
     quantity::Quantity,
 };
@@ -92,7 +92,7 @@ impl Kind for LimitRange {
     }
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
-        let mut seen = Vec::new();
+        let mut seen = check::Seen::new();
         for (index, item) in items(object, "/spec/limits").iter().enumerate() {
             let path = Path::root("spec").field("limits").index(index);
             let kind = text(item, "/type");
@@ -108,10 +108,7 @@ impl Kind for LimitRange {
                     errors.invalid(&kind_path, kind, detail);
                 }
             }
-            if seen.contains(&kind) {
-                errors.push(&kind_path, Cause::Duplicate, kind.into(), "");
-            }
-            seen.push(kind);
+            check::unique(&kind_path, kind, &mut seen, errors);
             validate_item(&path, item, errors);
         }
     }

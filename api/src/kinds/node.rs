@@ -70,7 +70,7 @@ impl Kind for Node {
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
         let path = Path::root("spec").field("taints");
-        let mut seen = Vec::new();
+        let mut seen = check::Seen::new();
         for (index, taint) in items(object, "/spec/taints").iter().enumerate() {
             let path = path.index(index);
             let key = text(taint, "/key");

@@ -9,7 +9,7 @@ use super::{
     write,
 };
 use crate::{
-    field::{Cause, FieldErrors, Path},
+    field::{FieldErrors, Path},
     name,
     quantity::Quantity,
 };
@@ -189,14 +189,13 @@ fn validate_amounts(path: &Path, amounts: &Value, errors: &mut FieldErrors) {
 
 fn validate_scopes(path: &Path, scopes: &[Value], errors: &mut FieldErrors) {
     let has = |scope: &str| scopes.iter().any(|given| given == scope);
-    let mut seen = Vec::new();
-    for scope in scopes.iter().filter_map(Value::as_str) {
-        if !SCOPES.contains(&scope) {
-            errors.invalid(path, Value::from(scopes), "unsupported scope");
-        } else if seen.contains(&scope) {
-            errors.push(path, Cause::Duplicate, scope.into(), "");
-        }
-        seen.push(scope);
+    let mut seen = check::Seen::new();
+    let given = || scopes.iter().filter_map(Value::as_str);
+    for scope in given().filter(|scope| SCOPES.contains(scope)) {
+        check::unique(path, scope, &mut seen, errors);
+    }
+    if given().any(|scope| !SCOPES.contains(&scope)) {
+        errors.invalid(path, Value::from(scopes), "unsupported scope");
     }
     for (one, other) in [
         ("BestEffort", "NotBestEffort"),

@@ -1,5 +1,7 @@
 //! RuntimeClass: which runtime runs a pod, what it costs and where it is.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -51,15 +53,13 @@ impl Kind for RuntimeClass {
         let selector = path.field("nodeSelector");
         check::labels(&selector, object, "/scheduling/nodeSelector", errors);
         let tolerations = items(object, "/scheduling/tolerations");
+        let mut seen = HashSet::new();
         for (index, toleration) in tolerations.iter().enumerate() {
             let path = path.field("tolerations").index(index);
             validate_toleration(&path, toleration, errors);
-            let same = |other: &Value| {
-                ["/key", "/operator", "/value", "/effect"]
-                    .iter()
-                    .all(|field| text(other, field) == text(toleration, field))
-            };
-            if tolerations[..index].iter().any(same) {
+            let own =
+                ["/key", "/operator", "/value", "/effect"].map(|field| text(toleration, field));
+            if !seen.insert(own) {
                 errors.push(&path, Cause::Duplicate, toleration.clone(), "");
             }
         }

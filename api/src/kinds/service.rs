@@ -2,6 +2,8 @@
 //!
 //! Addresses are allocated by the verbs; here is what a Service may say and what it may not change.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -249,8 +251,8 @@ fn validate_ports(path: &Path, object: &Value, errors: &mut FieldErrors) {
     if list.is_empty() && !portless {
         errors.required(&path, "");
     }
-    let mut names = Vec::new();
-    let mut numbers = Vec::new();
+    let mut names = check::Seen::new();
+    let mut numbers = HashSet::new();
     for (index, port) in list.iter().enumerate() {
         let path = path.index(index);
         let given = text(port, "/name");
@@ -290,11 +292,10 @@ fn validate_ports(path: &Path, object: &Value, errors: &mut FieldErrors) {
             );
         }
         let number = (text(port, "/protocol"), number(port, "/port"));
-        if numbers.contains(&number) {
+        if !numbers.insert(number) {
             let shown = json!({ "protocol": number.0, "port": number.1 });
             errors.push(&path, Cause::Duplicate, shown, "");
         }
-        numbers.push(number);
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! - [`objects`]: create, get, update, patch, delete. [`lists`]: lists and their views.
 //! - [`answers`]: how all of them are written. [`watches`]: watches. [`services`]: cluster addresses. [`namespaces`]: their life.
-//! - [`events`]: their hour. [`hostile`]: whatever is sent, the client is told what is wrong with it.
+//! - [`events`]: their hour. [`hostile`], [`hostile_kinds`], [`hostile_parts`]: whatever is sent, the client is told what is
+//!   wrong with it.
 //! - [`access`]: who may. [`parts`]: subresources. [`clients`]: `kube` in process. [`tls`]: the listener.
 //! - [`protobuf`]: bodies in protobuf.
 //! - [`custom_resources`], [`custom_versions`]: kinds that users define.
@@ -28,6 +29,8 @@ mod events;
 mod harness;
 mod hooks;
 mod hostile;
+mod hostile_kinds;
+mod hostile_parts;
 mod impersonation;
 mod lists;
 mod namespaces;

@@ -1,6 +1,10 @@
 //! What one rule of a role allows, and whether rules cover others. Pure.
 
-use std::{borrow::Cow, collections::BTreeSet, fmt};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +40,8 @@ where
 }
 
 const ALL: &str = "*";
+/// How many rules of one verb and one resource are compared one by one.
+const MOST_SINGLES: usize = 20_000;
 
 fn has(list: &[String], word: &str) -> bool {
     list.iter().any(|own| own == ALL || own == word)
@@ -64,8 +70,7 @@ impl Rule {
             && named()
     }
 
-    /// True if everything that `other` allows is allowed by this rule alone. `other` has one verb, and
-    /// one path, or one group, one resource and at most one name.
+    /// True if everything that `other` allows is allowed by this rule alone.
     fn covers(&self, other: &Self) -> bool {
         let all = |own: &[String], others: &[String]| others.iter().all(|word| has(own, word));
         let resources = other.resources.iter().all(|text| {
@@ -95,6 +100,14 @@ impl Rule {
             && resources
             && paths
             && names
+    }
+
+    /// How many rules [`Self::singles`] would make.
+    fn count(&self) -> usize {
+        let resources = self.api_groups.len().saturating_mul(self.resources.len());
+        let named = resources.saturating_mul(self.resource_names.len().max(1));
+        let parts = named.saturating_add(self.non_resource_urls.len());
+        self.verbs.len().saturating_mul(parts)
     }
 
     /// The same as rules of one verb, and one path, or one group, resource and name each.
@@ -159,21 +172,33 @@ fn path_covers(pattern: &str, path: &str) -> bool {
             .is_some_and(|prefix| path.starts_with(prefix.trim_end_matches(ALL)))
 }
 
-/// What of `wanted` is not covered by `owned`, verbs of one resource together.
+/// What of `wanted` is not covered by `owned`, verbs of one resource together. Of rules that would come
+/// apart into more than [`MOST_SINGLES`], those that no owned rule covers as a whole.
 pub(crate) fn missing(owned: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
+    let count = wanted.iter().map(Rule::count);
+    if count.fold(0, usize::saturating_add) > MOST_SINGLES {
+        let wanted = wanted.iter();
+        let uncovered = wanted.filter(|rule| !owned.iter().any(|own| own.covers(rule)));
+        return uncovered.cloned().collect();
+    }
     let mut missing: Vec<Rule> = Vec::new();
+    let mut places = HashMap::new();
     let singles: BTreeSet<Rule> = wanted.iter().flat_map(Rule::singles).collect();
     for single in singles {
         if owned.iter().any(|rule| rule.covers(&single)) {
             continue;
         }
-        let same = missing.iter_mut().find(|known| {
-            single.is_of_resources()
-                && known.api_groups == single.api_groups
-                && known.resources == single.resources
-                && known.resource_names == single.resource_names
-        });
-        match same {
+        let place = match single.is_of_resources() {
+            true => *places
+                .entry((
+                    single.api_groups.clone(),
+                    single.resources.clone(),
+                    single.resource_names.clone(),
+                ))
+                .or_insert(missing.len()),
+            false => missing.len(),
+        };
+        match missing.get_mut(place) {
             Some(known) => known.verbs.extend(single.verbs),
             None => missing.push(single),
         }
@@ -336,6 +361,19 @@ mod tests {
             &["* * *"],
             expect![[r#"{APIGroups:["*"], Resources:["*"], Verbs:["*"]}"#]],
         );
+    }
+
+    #[test]
+    fn a_rule_of_a_billion_parts_is_compared_as_a_whole() {
+        let words: Vec<String> = (0..1_000).map(|number| format!("w{number}")).collect();
+        let words = words.join(",");
+        let wanted = format!("{words} {words} {words}");
+        let rules = |texts: &[&str]| texts.iter().map(|text| rule(text)).collect::<Vec<_>>();
+        assert_eq!(
+            missing(&rules(&["get - pods"]), &rules(&[&wanted])).len(),
+            1
+        );
+        assert_eq!(missing(&rules(&["* * *"]), &rules(&[&wanted])), []);
     }
 
     fn rules() -> impl Strategy<Value = Rule> {

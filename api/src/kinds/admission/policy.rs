@@ -122,7 +122,7 @@ impl Kind for ValidatingAdmissionPolicy {
             let detail = format!("must not have more than {ANNOTATIONS} auditAnnotations");
             errors.invalid(&path, shown, detail);
         }
-        let mut keys = Vec::new();
+        let mut keys = check::Seen::new();
         for (index, annotation) in annotations.iter().enumerate() {
             let path = path.index(index);
             let key = text(annotation, "/key");

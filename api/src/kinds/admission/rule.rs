@@ -1,9 +1,11 @@
 //! Which requests something is about: rules, selectors, conditions.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use crate::{
-    field::{Cause, FieldErrors, Path},
+    field::{FieldErrors, Path},
     kinds::{
         check,
         value::{each, fill, items, part, plain, present, text},
@@ -60,7 +62,7 @@ pub(super) fn validate_resources(path: &Path, resources: &Value, errors: &mut Fi
     for list in ["resourceRules", "excludeResourceRules"] {
         for (index, rule) in items(resources, &format!("/{list}")).iter().enumerate() {
             let path = path.field(list).index(index);
-            let mut seen = Vec::new();
+            let mut seen = check::Seen::new();
             for (index, name) in items(rule, "/resourceNames").iter().map(plain).enumerate() {
                 let path = path.field("resourceNames").index(index);
                 check::problems(&path, &name, name::segment_problems(&name), errors);
@@ -109,8 +111,8 @@ fn validate_paths(path: &Path, resources: &[Value], errors: &mut FieldErrors) {
     if resources.is_empty() {
         errors.required(path, "");
     }
-    let mut whole = Vec::new();
-    let mut everywhere = Vec::new();
+    let mut whole = HashSet::new();
+    let mut everywhere = HashSet::new();
     let mut plainly = false;
     for (index, resource) in resources.iter().enumerate() {
         let resource = resource.as_str().unwrap_or_default();
@@ -127,17 +129,17 @@ fn validate_paths(path: &Path, resources: &[Value], errors: &mut FieldErrors) {
             let detail = format!("if '{present}' is present, must not specify {resource}");
             errors.invalid(&path, resource, detail);
         };
-        if whole.contains(&of) {
+        if whole.contains(of) {
             refuse(format!("{of}/*"));
         }
-        if everywhere.contains(&sub) {
+        if everywhere.contains(sub) {
             refuse(format!("*/{sub}"));
         }
         if sub == "*" {
-            whole.push(of);
+            whole.insert(of);
         }
         if of == "*" {
-            everywhere.push(sub);
+            everywhere.insert(sub);
         }
     }
     let has = |all: &str| resources.iter().any(|resource| resource == all);
@@ -161,7 +163,7 @@ pub(super) fn validate_conditions(path: &Path, owner: &Value, errors: &mut Field
     if conditions.len() > CONDITIONS {
         check::too_many(&path, conditions.len(), CONDITIONS, errors);
     }
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = check::Seen::new();
     for (index, condition) in conditions.iter().enumerate() {
         let path = path.index(index);
         if text(condition, "/expression").trim().is_empty() {
@@ -174,10 +176,7 @@ pub(super) fn validate_conditions(path: &Path, owner: &Value, errors: &mut Field
             continue;
         }
         check::problems(&path, own, name::qualified_problems(own), errors);
-        if seen.contains(&own) {
-            errors.push(&path, Cause::Duplicate, own.into(), "");
-        }
-        seen.push(own);
+        check::unique(&path, own, &mut seen, errors);
     }
 }
 

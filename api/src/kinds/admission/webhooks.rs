@@ -127,7 +127,7 @@ fn default_webhook(webhook: &mut Value) {
 }
 
 fn validate(object: &Value, errors: &mut FieldErrors) {
-    let mut names = Vec::new();
+    let mut names = check::Seen::new();
     for (index, webhook) in items(object, "/webhooks").iter().enumerate() {
         let path = Path::root("webhooks").index(index);
         let own = text(webhook, "/name");

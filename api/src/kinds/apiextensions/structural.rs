@@ -4,7 +4,7 @@
 //! Pure. Structure (types, properties, items) is said once, outside `allOf`, `anyOf`, `oneOf` and
 //! `not`; those may only limit values. Depth is bounded by how deep a request may nest.
 
-use std::sync::LazyLock;
+use std::{collections::HashSet, sync::LazyLock};
 
 use serde_json::{Map, Value};
 
@@ -437,7 +437,11 @@ impl Walk<'_> {
 
     /// The fields that tell items apart are there in every item, and scalar.
     fn map_keys(&mut self, inner: &Value, keys: &[Value], path: &Path, path_keys: &Path) {
-        let mut seen = Vec::new();
+        let mut seen = crate::kinds::check::Seen::new();
+        let required: HashSet<&str> = items(inner, "/required")
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
         for (index, key) in keys.iter().enumerate() {
             let key = key.as_str().unwrap_or_default();
             let property = &inner["properties"][key];
@@ -453,8 +457,7 @@ impl Walk<'_> {
                 let detail = "entries must all be names of item properties of scalar type";
                 self.errors.invalid(&path_keys.index(index), key, detail);
             }
-            let needed = items(inner, "/required").iter().any(|name| name == key);
-            if !needed && property["default"].is_null() {
+            if !required.contains(key) && property["default"].is_null() {
                 let path = path
                     .field("items")
                     .field("properties")

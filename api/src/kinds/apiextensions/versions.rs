@@ -35,7 +35,7 @@ pub(super) fn validate(object: &Value, errors: &mut FieldErrors) {
     if versions.is_empty() {
         errors.required(&path, "must have at least one version");
     }
-    let mut seen = Vec::new();
+    let mut seen = check::Seen::new();
     for (index, version) in versions.iter().enumerate() {
         let path = path.index(index);
         let own = text(version, "/name");
@@ -162,7 +162,7 @@ fn validate_selectable(version: &Value, schema: &Value, path: &Path, errors: &mu
         let detail = format!("must have at most {MOST_SELECTABLE} items");
         errors.push(&path, Cause::TooMany, fields.len().into(), detail);
     }
-    let mut seen = Vec::new();
+    let mut seen = check::Seen::new();
     for (index, field) in fields.iter().enumerate() {
         let path = path.index(index).field("jsonPath");
         let own = text(field, "/jsonPath");

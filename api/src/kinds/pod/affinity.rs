@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    field::{Cause, FieldErrors, Path},
+    field::{FieldErrors, Path},
     kinds::{
         check,
         value::{items, number, part, present, text},
@@ -158,7 +158,7 @@ fn validate_domain(path: &Path, owner: &Value, errors: &mut FieldErrors) {
 
 /// Checks how a pod and its like are spread.
 pub(super) fn validate_spread(path: &Path, spec: &Value, errors: &mut FieldErrors) {
-    let mut seen = Vec::new();
+    let mut seen = check::Seen::new();
     for (index, rule) in items(spec, "/topologySpreadConstraints").iter().enumerate() {
         let path = path.field("topologySpreadConstraints").index(index);
         let skew = number(rule, "/maxSkew").unwrap_or(0);
@@ -175,15 +175,8 @@ pub(super) fn validate_spread(path: &Path, spec: &Value, errors: &mut FieldError
             );
         }
         let both = format!("{{{}, {otherwise}}}", text(rule, "/topologyKey"));
-        if seen.contains(&both) {
-            errors.push(
-                &path.field("{topologyKey, whenUnsatisfiable}"),
-                Cause::Duplicate,
-                both.clone().into(),
-                "",
-            );
-        }
-        seen.push(both);
+        let pair = path.field("{topologyKey, whenUnsatisfiable}");
+        check::unique(&pair, &both, &mut seen, errors);
         validate_domains(&path, rule, errors);
         for field in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
             let given = rule.get(field).unwrap_or(&Value::Null);

@@ -1,5 +1,7 @@
 //! What of a pod's spec may change once the pod is there.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::{
@@ -124,15 +126,15 @@ fn validate_deadline(path: &Path, spec: &Value, old: &Value, errors: &mut FieldE
 }
 
 fn validate_tolerations(path: &Path, spec: &Value, old: &Value, errors: &mut FieldErrors) {
-    let kept = |toleration: &Value| {
-        items(spec, "/tolerations").iter().any(|new| {
-            // Only how long it lasts may change.
-            ["/key", "/operator", "/value", "/effect"]
-                .iter()
-                .all(|pointer| text(new, pointer) == text(toleration, pointer))
+    // Only how long it lasts may change.
+    let given = |pod| {
+        let all: &[Value] = items(pod, "/tolerations");
+        all.iter().map(|toleration| {
+            ["/key", "/operator", "/value", "/effect"].map(|pointer| text(toleration, pointer))
         })
     };
-    if !items(old, "/tolerations").iter().all(kept) {
+    let kept: HashSet<_> = given(spec).collect();
+    if !given(old).all(|toleration| kept.contains(&toleration)) {
         errors.forbidden(
             &path.field("tolerations"),
             "existing toleration can not be modified except its tolerationSeconds",

@@ -1,5 +1,7 @@
 //! What is wrong with one container.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::{environment, handler, resources, security, volume};
@@ -15,9 +17,9 @@ use crate::{
 /// What a container may refer to.
 pub(super) struct Context<'a> {
     /// Names of the pod's volumes.
-    pub(super) volumes: Vec<&'a str>,
+    pub(super) volumes: HashSet<&'a str>,
     /// Names of what the pod claims.
-    pub(super) claims: Vec<&'a str>,
+    pub(super) claims: HashSet<&'a str>,
     pub(super) host_network: bool,
     /// How long the pod may take to stop, in seconds.
     pub(super) grace: i64,
@@ -25,7 +27,7 @@ pub(super) struct Context<'a> {
 
 impl<'a> Context<'a> {
     /// Of a pod's spec, with the names of its volumes.
-    pub(super) fn of(spec: &'a Value, volumes: Vec<&'a str>) -> Self {
+    pub(super) fn of(spec: &'a Value, volumes: HashSet<&'a str>) -> Self {
         let claims = items(spec, "/resourceClaims").iter();
         Self {
             volumes,
@@ -95,7 +97,7 @@ pub(super) fn validate(
 }
 
 fn validate_ports(path: &Path, container: &Value, context: &Context<'_>, errors: &mut FieldErrors) {
-    let mut names = Vec::new();
+    let mut names = check::Seen::new();
     for (index, port) in items(container, "/ports").iter().enumerate() {
         let path = path.index(index);
         let given = text(port, "/name");
@@ -140,21 +142,20 @@ fn validate_mounts(
     let known = |path: &Path, volume: &str, errors: &mut FieldErrors| {
         if volume.is_empty() {
             errors.required(path, "");
-        } else if !context.volumes.contains(&volume) {
+        } else if !context.volumes.contains(volume) {
             errors.push(path, Cause::NotFound, volume.into(), "");
         }
     };
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (index, mount) in items(container, "/volumeMounts").iter().enumerate() {
         let path = path.field("volumeMounts").index(index);
         known(&path.field("name"), text(mount, "/name"), errors);
         let target = text(mount, "/mountPath");
         if target.is_empty() {
             errors.required(&path.field("mountPath"), "");
-        } else if seen.contains(&target) {
+        } else if !seen.insert(target) {
             errors.invalid(&path.field("mountPath"), target, "must be unique");
         }
-        seen.push(target);
         for field in ["subPath", "subPathExpr"] {
             let below = mount[field].as_str().unwrap_or_default();
             volume::validate_file(&path.field(field), below, false, errors);
@@ -185,21 +186,18 @@ fn validate_mounts(
         let path = path.field("devicePath");
         match text(device, "/devicePath") {
             "" => errors.required(&path, ""),
-            target if seen.contains(&target) => errors.invalid(&path, target, "must be unique"),
-            target => seen.push(target),
+            target if seen.insert(target) => {}
+            target => errors.invalid(&path, target, "must be unique"),
         }
     }
 }
 
 fn validate_resizes(path: &Path, container: &Value, errors: &mut FieldErrors) {
-    let mut seen = Vec::new();
+    let mut seen = check::Seen::new();
     for (index, policy) in items(container, "/resizePolicy").iter().enumerate() {
         let path = path.index(index);
         let resource = text(policy, "/resourceName");
-        if seen.contains(&resource) {
-            errors.push(&path, Cause::Duplicate, resource.into(), "");
-        }
-        seen.push(resource);
+        check::unique(&path, resource, &mut seen, errors);
         for (field, given, supported) in [
             ("resourceName", resource, &["cpu", "memory"][..]),
             (
@@ -241,7 +239,7 @@ pub(super) fn validate_init(path: &Path, container: &Value, errors: &mut FieldEr
 pub(super) fn validate_host_ports(
     path: &Path,
     containers: &[Value],
-    seen: &mut Vec<String>,
+    seen: &mut check::Seen,
     errors: &mut FieldErrors,
 ) {
     for (index, container) in containers.iter().enumerate() {

@@ -1,5 +1,7 @@
 //! Ephemeral containers: added to a pod that runs, to look into it; never changed, never removed.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::container::{self, Context};
@@ -28,10 +30,10 @@ pub(super) fn validate(
     path: &Path,
     spec: &Value,
     context: &Context<'_>,
-    names: &mut Vec<String>,
+    names: &mut check::Seen,
     errors: &mut FieldErrors,
 ) {
-    let targets: Vec<_> = items(spec, "/containers")
+    let targets: HashSet<_> = items(spec, "/containers")
         .iter()
         .map(|container| text(container, "/name"))
         .collect();
@@ -43,7 +45,7 @@ pub(super) fn validate(
             check::unique(&path.field("name"), given, names, errors);
         }
         let target = text(one, "/targetContainerName");
-        if !target.is_empty() && !targets.contains(&target) {
+        if !target.is_empty() && !targets.contains(target) {
             let path = path.field("targetContainerName");
             errors.push(&path, Cause::NotFound, target.into(), "");
         }

@@ -1,5 +1,7 @@
 //! What a container asks for and may use: what is wrong with the amounts.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::{
@@ -25,7 +27,12 @@ fn is_whole(resource: &str) -> bool {
 }
 
 /// Checks `resources` that stand at `path`; `claims` are the names of the pod's own.
-pub(crate) fn validate(path: &Path, resources: &Value, claims: &[&str], errors: &mut FieldErrors) {
+pub(crate) fn validate(
+    path: &Path,
+    resources: &Value,
+    claims: &HashSet<&str>,
+    errors: &mut FieldErrors,
+) {
     for list in ["limits", "requests"] {
         for (resource, value) in entries(&resources[list], "") {
             let path = path.field(list);
@@ -55,7 +62,7 @@ pub(crate) fn validate(path: &Path, resources: &Value, claims: &[&str], errors: 
             errors.invalid(&requests, plain(value), detail);
         }
     }
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (index, claim) in items(resources, "/claims").iter().enumerate() {
         let path = path.field("claims").index(index);
         let given = text(claim, "/name");
@@ -64,14 +71,13 @@ pub(crate) fn validate(path: &Path, resources: &Value, claims: &[&str], errors: 
             continue;
         }
         let both = format!("{given}/{}", text(claim, "/request"));
-        if !claims.contains(&given) {
+        if !claims.contains(given) {
             let path = path.field("name");
             errors.push(&path, Cause::NotFound, given.into(), "");
         }
-        if seen.contains(&both) {
+        if !seen.insert(both) {
             errors.push(&path, Cause::Duplicate, given.into(), "");
         }
-        seen.push(both);
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn validate_pod(path: &Path, spec: &Value, errors: &mut FieldErrors) 
             "ShareProcessNamespace and HostPID cannot both be enabled",
         );
     }
-    let mut seen = Vec::new();
+    let mut seen = check::Seen::new();
     for (index, setting) in items(context, "/sysctls").iter().enumerate() {
         let path = path.field("sysctls").index(index).field("name");
         match text(setting, "/name") {

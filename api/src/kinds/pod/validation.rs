@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr};
 
 use super::{affinity, container, ephemeral, resources, security, volume};
 use crate::{
@@ -80,7 +80,7 @@ fn validate_names(path: &Path, spec: &Value, errors: &mut FieldErrors) {
             errors.required(&path.field("name"), "");
         }
     }
-    let mut seen = Vec::new();
+    let mut seen = check::Seen::new();
     for (index, claim) in items(spec, "/resourceClaims").iter().enumerate() {
         let path = path.field("resourceClaims").index(index);
         let given = text(claim, "/name");
@@ -110,17 +110,22 @@ fn validate_names(path: &Path, spec: &Value, errors: &mut FieldErrors) {
     }
 }
 
-fn validate_containers(path: &Path, spec: &Value, volumes: Vec<&str>, errors: &mut FieldErrors) {
+fn validate_containers(
+    path: &Path,
+    spec: &Value,
+    volumes: HashSet<&str>,
+    errors: &mut FieldErrors,
+) {
     let context = container::Context::of(spec, volumes);
     if items(spec, "/containers").is_empty() {
         errors.required(&path.field("containers"), "");
     }
-    let mut names = Vec::new();
+    let mut names = check::Seen::new();
     for (list, pointer) in [
         ("containers", "/containers"),
         ("initContainers", "/initContainers"),
     ] {
-        let mut ports = Vec::new();
+        let mut ports = check::Seen::new();
         let containers = items(spec, pointer);
         for (index, one) in containers.iter().enumerate() {
             let path = path.field(list).index(index);
@@ -308,7 +313,7 @@ fn validate_gates(path: &Path, spec: &Value, errors: &mut FieldErrors) {
             errors,
         );
     }
-    let mut seen = Vec::new();
+    let mut seen = check::Seen::new();
     for (index, gate) in items(spec, "/schedulingGates").iter().enumerate() {
         let path = path.field("schedulingGates").index(index);
         let given = text(gate, "/name");

@@ -1,5 +1,7 @@
 //! Volumes of pods and sources of PersistentVolumes: their defaults, and what is wrong with them.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::environment;
@@ -132,8 +134,8 @@ pub(super) fn validate<'a>(
     path: &Path,
     volumes: &'a [Value],
     errors: &mut FieldErrors,
-) -> Vec<&'a str> {
-    let mut seen = Vec::new();
+) -> HashSet<&'a str> {
+    let mut seen = check::Seen::new();
     for (index, volume) in volumes.iter().enumerate() {
         let path = path.index(index);
         let sources = sources(volume);
@@ -236,7 +238,7 @@ pub(crate) fn validate_source(path: &Path, kind: &str, source: &Value, errors: &
 
 fn validate_projected(path: &Path, source: &Value, errors: &mut FieldErrors) {
     validate_mode(path, "defaultMode", source, errors);
-    let mut files: Vec<String> = Vec::new();
+    let mut files = HashSet::new();
     for (index, one) in items(source, "/sources").iter().enumerate() {
         let path = path.field("sources").index(index);
         let sources = sources(one);
@@ -261,10 +263,9 @@ fn validate_projected(path: &Path, source: &Value, errors: &mut FieldErrors) {
             let items = items(source, "/items").iter();
             let paths = items.map(|item| text(item, "/path"));
             for file in paths.chain([own]).filter(|file| !file.is_empty()) {
-                if files.iter().any(|known| known == file) {
+                if !files.insert(file.to_owned()) {
                     errors.invalid(&path, file, "conflicting duplicate paths");
                 }
-                files.push(file.to_owned());
             }
         }
     }

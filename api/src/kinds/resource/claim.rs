@@ -1,5 +1,7 @@
 //! ResourceClaim and ResourceClaimTemplate: devices that a pod asks for.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -96,7 +98,7 @@ impl Kind for ResourceClaim {
         if !users.is_empty() && !allocated {
             errors.forbidden(&at, "may not be specified when `allocated` is not set");
         }
-        let had = items(old, "/status/reservedFor");
+        let had: HashSet<_> = items(old, "/status/reservedFor").iter().collect();
         if metadata::deleting(object) && users.iter().any(|user| !had.contains(user)) {
             errors.forbidden(
                 &at,
@@ -296,7 +298,7 @@ fn validate_wish(path: &Path, wish: &Value, errors: &mut FieldErrors) {
 /// The requests that something is about.
 fn validate_references(path: &Path, owner: &Value, requests: &[Value], errors: &mut FieldErrors) {
     let path = path.field("requests");
-    let mut seen = Vec::new();
+    let mut seen = check::Seen::new();
     for (index, reference) in items(owner, "/requests").iter().map(plain).enumerate() {
         let path = path.index(index);
         validate_reference(&path, &reference, requests, errors);

@@ -44,7 +44,7 @@ pub(super) fn each(
 
 /// Items of a list that have the same name.
 pub(super) fn unique(path: &Path, list: &[Value], pointer: &str, errors: &mut FieldErrors) {
-    let mut seen = Vec::new();
+    let mut seen = check::Seen::new();
     for (index, item) in list.iter().enumerate() {
         let name = plain(part(item, pointer));
         check::unique(&path.index(index), &name, &mut seen, errors);

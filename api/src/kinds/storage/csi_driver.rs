@@ -1,5 +1,7 @@
 //! CSIDriver: what a CSI driver can and wants.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -130,11 +132,11 @@ impl Kind for CsiDriver {
 }
 
 fn validate_tokens(path: &Path, object: &Value, errors: &mut FieldErrors) {
-    let mut audiences = Vec::new();
+    let mut audiences = HashSet::new();
     for (index, request) in items(object, "/spec/tokenRequests").iter().enumerate() {
         let path = path.index(index);
         let audience = text(request, "/audience");
-        if audiences.contains(&audience) {
+        if !audiences.insert(audience) {
             errors.push(
                 &path.field("audience"),
                 Cause::Duplicate,
@@ -143,7 +145,6 @@ fn validate_tokens(path: &Path, object: &Value, errors: &mut FieldErrors) {
             );
             continue;
         }
-        audiences.push(audience);
         let path = path.field("expirationSeconds");
         let (least, most) = TOKEN_SECONDS;
         match number(request, "/expirationSeconds") {

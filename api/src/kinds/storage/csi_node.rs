@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{GROUP, validate_driver};
 use crate::{
-    field::{Cause, FieldErrors, Path},
+    field::{FieldErrors, Path},
     kinds::{
         Column, Kind, Names, check, column, not_acted_on,
         value::{items, part, plain, text},
@@ -43,7 +43,7 @@ impl Kind for CsiNode {
     }
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
-        let mut names = Vec::new();
+        let mut names = check::Seen::new();
         for (index, driver) in items(object, "/spec/drivers").iter().enumerate() {
             let path = Path::root("spec").field("drivers").index(index);
             let own = text(driver, "/name");
@@ -102,16 +102,13 @@ impl Kind for CsiNode {
 }
 
 fn validate_topology(path: &Path, driver: &Value, errors: &mut FieldErrors) {
-    let mut seen = Vec::new();
+    let mut seen = check::Seen::new();
     for key in items(driver, "/topologyKeys").iter().map(plain) {
         if key.is_empty() {
             errors.required(path, "");
         }
-        if seen.contains(&key) {
-            errors.push(path, Cause::Duplicate, key.as_str().into(), "");
-        }
+        check::unique(path, &key, &mut seen, errors);
         check::problems(path, &key, name::qualified_problems(&key), errors);
-        seen.push(key);
     }
 }
 

@@ -119,7 +119,7 @@ impl Kind for StorageClass {
 
 fn validate_topology(path: &Path, term: &Value, errors: &mut FieldErrors) {
     let path = path.field("matchLabelExpressions");
-    let mut keys = Vec::new();
+    let mut keys = check::Seen::new();
     for (index, rule) in items(term, "/matchLabelExpressions").iter().enumerate() {
         let path = path.index(index);
         let key = text(rule, "/key");
@@ -127,7 +127,7 @@ fn validate_topology(path: &Path, term: &Value, errors: &mut FieldErrors) {
         if values.is_empty() {
             errors.required(&path.field("values"), "");
         }
-        let mut seen = Vec::new();
+        let mut seen = check::Seen::new();
         for (index, value) in values.iter().map(plain).enumerate() {
             check::unique(
                 &path.field("values").index(index),

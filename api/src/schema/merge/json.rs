@@ -1,6 +1,6 @@
-//! JSON patch (RFC 6902), bounded in operations, in what it copies and in depth.
+//! JSON patch (RFC 6902), bounded in operations, in what it copies and moves, and in depth.
 
-use json_patch::{Patch, PatchErrorKind, PatchOperation};
+use json_patch::{Patch, PatchErrorKind, PatchOperation, jsonptr::Pointer};
 use serde_json::Value;
 
 use super::MergeError;
@@ -12,12 +12,23 @@ const MOST_OPERATIONS: usize = 10_000;
 /// How many bytes all `copy` operations together may copy.
 const MOST_COPIED_BYTES: usize = 3 * 1024 * 1024;
 
+/// How many values all operations together may move: the items behind one that is put into or taken out
+/// of a list, and the parts of what `move` moves.
+const MOST_MOVED: usize = 10_000_000;
+
+/// What the operations so far have cost.
+#[derive(Default)]
+struct Spent {
+    copied_bytes: usize,
+    moved: usize,
+}
+
 /// Applies a JSON patch: all of it or an error.
 pub fn json_patch(mut document: Value, patch: &Value) -> Result<Value, MergeError> {
     let operations = parse(patch)?;
-    let mut copied = 0;
+    let mut spent = Spent::default();
     for (index, operation) in operations.iter().enumerate() {
-        bound(&document, operation, &mut copied)?;
+        bound(&document, operation, &mut spent)?;
         if holds_for_absent(&document, operation) {
             continue;
         }
@@ -49,12 +60,31 @@ fn parse(patch: &Value) -> Result<Patch, MergeError> {
         .map(Patch)
 }
 
-/// Refuses an operation that would copy too much or nest too deep.
+/// Refuses an operation that would copy or move too much, or nest too deep.
 fn bound(
     document: &Value,
     operation: &PatchOperation,
-    copied: &mut usize,
+    spent: &mut Spent,
 ) -> Result<(), MergeError> {
+    let items = |at: &Pointer| {
+        let list = at.parent().and_then(|list| document.pointer(list.as_str()));
+        list.and_then(Value::as_array).map_or(0, Vec::len)
+    };
+    spent.moved += match operation {
+        PatchOperation::Add(_) | PatchOperation::Remove(_) | PatchOperation::Copy(_) => {
+            items(operation.path())
+        }
+        PatchOperation::Move(from) => {
+            let moved = document.pointer(from.from.as_str()).map_or(0, parts);
+            moved + items(&from.from) + items(&from.path)
+        }
+        PatchOperation::Replace(_) | PatchOperation::Test(_) => 0,
+    };
+    if spent.moved > MOST_MOVED {
+        return Err(MergeError::NotApplicable(format!(
+            "the JSON patch moves more than {MOST_MOVED} values"
+        )));
+    }
     let inserted = match operation {
         PatchOperation::Add(add) => Some(&add.value),
         PatchOperation::Replace(replace) => Some(&replace.value),
@@ -72,14 +102,23 @@ fn bound(
         )));
     }
     if matches!(operation, PatchOperation::Copy(_)) {
-        *copied += inserted.to_string().len();
-        if *copied > MOST_COPIED_BYTES {
+        spent.copied_bytes += inserted.to_string().len();
+        if spent.copied_bytes > MOST_COPIED_BYTES {
             return Err(MergeError::NotApplicable(format!(
                 "the JSON patch copies more than {MOST_COPIED_BYTES} bytes"
             )));
         }
     }
     Ok(())
+}
+
+/// How many values there are in a value, itself among them.
+fn parts(value: &Value) -> usize {
+    match value {
+        Value::Array(list) => 1 + list.iter().map(parts).sum::<usize>(),
+        Value::Object(fields) => 1 + fields.values().map(parts).sum::<usize>(),
+        _ => 1,
+    }
 }
 
 /// Kubernetes lets `test` with a null value hold for a member that isn't there.

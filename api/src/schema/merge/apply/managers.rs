@@ -1,7 +1,7 @@
 //! The entries of `metadata.managedFields`: who owns what, since when, through which version and
 //! subresource.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::HashMap};
 
 use serde_json::{Map, Value, json};
 
@@ -123,13 +123,7 @@ impl Managers {
             })
             .collect();
         match read {
-            Some(entries) if !entries.is_empty() => {
-                let mut managers = Self::default();
-                for entry in entries {
-                    managers.add(entry);
-                }
-                Said::These(managers)
-            }
+            Some(entries) if !entries.is_empty() => Said::These(Self::gather(entries)),
             _ => Said::Nothing,
         }
     }
@@ -162,13 +156,7 @@ impl Managers {
     /// Adds fields to a manager's entry, which is made if there is none.
     pub(super) fn add(&mut self, entry: Entry) {
         match self.0.iter_mut().find(|known| known.is_of(&entry)) {
-            Some(known) => {
-                if !known.fields.contains(&entry.fields) {
-                    known.fields = known.fields.union(&entry.fields);
-                }
-                known.time = entry.time;
-                known.api_version = entry.api_version;
-            }
+            Some(known) => known.join(entry),
             None => self.0.push(entry),
         }
     }
@@ -206,13 +194,39 @@ impl Managers {
         }
         kept.append(&mut ancient);
         kept.append(&mut updates);
-        for entry in kept {
-            self.add(entry);
+        *self = Self::gather(kept);
+    }
+
+    /// These entries, those of one manager joined.
+    fn gather(entries: Vec<Entry>) -> Self {
+        let mut places = HashMap::new();
+        let mut managers: Vec<Entry> = Vec::new();
+        for entry in entries {
+            let version = match entry.operation {
+                Operation::Apply => None,
+                Operation::Update => Some(entry.api_version.clone()),
+            };
+            let identity = (entry.manager.clone(), entry.subresource.clone(), version);
+            let place = *places.entry(identity).or_insert(managers.len());
+            match managers.get_mut(place) {
+                Some(known) => known.join(entry),
+                None => managers.push(entry),
+            }
         }
+        Self(managers)
     }
 }
 
 impl Entry {
+    /// Takes over what another entry of the same manager says.
+    fn join(&mut self, other: Self) {
+        if !self.fields.contains(&other.fields) {
+            self.fields = self.fields.union(&other.fields);
+        }
+        self.time = other.time;
+        self.api_version = other.api_version;
+    }
+
     fn is_of(&self, other: &Self) -> bool {
         self.manager == other.manager
             && self.operation == other.operation
