@@ -294,8 +294,17 @@ fn response_kind(names: &Names, subresource: Option<Subresource>) -> Value {
     json!({ "group": group, "version": version, "kind": kind })
 }
 
-/// Group, version and kind of what a path answers.
+/// Group, version and kind of what a path takes and answers.
 pub(crate) fn gvk(names: &Names, subresource: Option<Subresource>) -> [&'static str; 3] {
+    if subresource == Some(Subresource::Proxy) {
+        // Clients look for a kind's own methods by its name: kubectl takes any PATCH for the object's.
+        let options = match names.kind {
+            "Node" => "NodeProxyOptions",
+            "Pod" => "PodProxyOptions",
+            _ => "ServiceProxyOptions",
+        };
+        return ["", "v1", options];
+    }
     match subresource.and_then(Subresource::own_kind) {
         Some([group, version, kind, _]) => [group, version, kind],
         None => [names.group, names.version, names.kind],

@@ -149,4 +149,20 @@ mod tests {
         expect![[r#"{"group":"apps","kind":"Deployment","version":"v1"}"#]]
             .assert_eq(&patch["x-kubernetes-group-version-kind"].to_string());
     }
+
+    #[test]
+    fn every_patch_of_a_service_checks_fields() {
+        let document = document("");
+        let paths = document["paths"].as_object().expect("it has paths");
+        let patches = paths.iter().filter(|(_, item)| {
+            item["patch"]["x-kubernetes-group-version-kind"]["kind"] == "Service"
+        });
+        let mut found = Vec::new();
+        for (path, item) in patches {
+            let parameters = item["patch"]["parameters"].to_string();
+            assert!(parameters.contains("fieldValidation"), "{path}");
+            found.push(path.rsplit('/').next().unwrap_or_default());
+        }
+        expect!["{name} status"].assert_eq(&found.join(" "));
+    }
 }
