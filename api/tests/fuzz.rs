@@ -7,6 +7,7 @@
 
 use std::{
     path::Path,
+    sync::{Arc, Mutex, mpsc},
     time::{Duration, Instant},
 };
 
@@ -115,6 +116,39 @@ impl Change {
     }
 }
 
+/// Ends the process, with the input, when a decoder does not come back: nothing else can.
+struct Watchdog {
+    watched: Arc<Mutex<Option<(Instant, Vec<u8>)>>>,
+    /// The watching thread ends when this is dropped.
+    _alive: mpsc::Sender<()>,
+}
+
+impl Watchdog {
+    fn start(subject: &str) -> Self {
+        let watched = Arc::new(Mutex::new(None::<(Instant, Vec<u8>)>));
+        let (alive, ended) = mpsc::channel::<()>();
+        let (seen, subject) = (watched.clone(), subject.to_owned());
+        std::thread::spawn(move || {
+            while ended.recv_timeout(BUDGET / 10) == Err(mpsc::RecvTimeoutError::Timeout) {
+                if let Some((since, bytes)) = &*seen.lock().unwrap()
+                    && since.elapsed() > 2 * BUDGET
+                {
+                    eprintln!("{subject}: no end: {:?}", String::from_utf8_lossy(bytes));
+                    std::process::abort();
+                }
+            }
+        });
+        Self {
+            watched,
+            _alive: alive,
+        }
+    }
+
+    fn watch(&self, bytes: Option<&[u8]>) {
+        *self.watched.lock().unwrap() = bytes.map(|bytes| (Instant::now(), bytes.to_vec()));
+    }
+}
+
 /// Gives a decoder the corpus of its subject, and inputs near to it.
 fn fuzz(subject: &str, decode: impl Fn(&[u8])) {
     let seeds = corpus(subject);
@@ -123,9 +157,12 @@ fn fuzz(subject: &str, decode: impl Fn(&[u8])) {
         prop::sample::select(seeds.clone()),
         prop::collection::vec(Change::any(), 0..8),
     );
+    let watchdog = Watchdog::start(subject);
     let timed = |bytes: &[u8]| {
         let start = Instant::now();
+        watchdog.watch(Some(bytes));
         decode(bytes);
+        watchdog.watch(None);
         start.elapsed()
     };
     for seed in &seeds {
@@ -136,7 +173,7 @@ fn fuzz(subject: &str, decode: impl Fn(&[u8])) {
         );
     }
     let config = Config {
-        cases: 400,
+        cases: std::env::var("FUZZ_CASES").map_or(400, |cases| cases.parse().unwrap()),
         failure_persistence: None,
         ..Config::default()
     };
