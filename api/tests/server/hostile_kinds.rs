@@ -95,7 +95,7 @@ impl Dice {
                     bytes.splice(from..to, part);
                 }
                 _ if from < bytes.len() => {
-                    bytes[from] ^= u8::try_from(self.roll(256)).expect("a byte")
+                    bytes[from] ^= u8::try_from(self.roll(256)).expect("a byte");
                 }
                 _ => {}
             }
