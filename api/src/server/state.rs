@@ -19,6 +19,7 @@ use crate::{
     schema::Schema,
     server::{Config, conversion::Conversion},
     subresources::proxy::Joined,
+    verbs::watch::fan::Fans,
 };
 
 /// A kind with what the verbs need beside it.
@@ -79,6 +80,8 @@ pub(crate) struct Server {
     pub(crate) webhooks: Calls,
     pub(crate) bounds: Bounds,
     pub(crate) metrics: ApiMetrics,
+    /// What watches share.
+    pub(crate) fans: Fans,
     /// Upgraded connections to what pods serve.
     pub(crate) joined: Joined,
     /// Which of the objects that every cluster has are there.
@@ -104,6 +107,7 @@ impl Server {
             webhooks: Calls::default(),
             bounds: Bounds::new(&config.limits),
             metrics: config.metrics.register(ApiMetrics::new),
+            fans: Fans::default(),
             joined: Joined::default(),
             bootstrapped: watch::Sender::new(Stage::Nothing),
             config,

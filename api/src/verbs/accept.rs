@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The API version of a view in `meta.k8s.io`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum MetaVersion {
     V1,
     V1Beta1,

@@ -1,23 +1,29 @@
 //! GET with `watch`: every change after a revision, in order, once; or 410.
 //!
 //! A watch is a state: what is left of the initial events, then the cache's changes. Pending events
-//! leave together in frames of at most 64 KiB, and are only made into frames as the client takes them.
+//! leave together in frames of at most 64 KiB; a client that is far behind has them made as it takes them.
 //! An event's object is the cache's bytes, serialised once for all watchers; only tables, metadata views
-//! and objects that leave a selector are made anew.
+//! and objects that leave a selector are made anew. Reading its parts:
+//! - [`frames`]: events as bytes.
+//! - [`fan`]: watches that are told the same share the frames.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+pub(crate) mod fan;
+mod frames;
+
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream;
 use http::{HeaderValue, header};
 use prometheus_client::metrics::counter::Counter;
 use serde_json::json;
 use store::{Event, Item, Revision, Watcher};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{
     accept::View,
@@ -28,9 +34,9 @@ use super::{
     view,
 };
 use crate::{error::Error, metrics::Watched, object};
+use fan::{Batch, Fan};
+use frames::Frames;
 
-/// Frames are this long at most, unless one event is longer.
-const FRAME: usize = 64 * 1024;
 /// How often a client that wants bookmarks gets one.
 const BOOKMARK: Duration = Duration::from_secs(60);
 /// A watch without a timeout of its own ends by itself after this and up to as much again.
@@ -68,12 +74,20 @@ pub(crate) async fn watch(call: Call) -> Result<Response, Error> {
         version: names.version.to_string(),
         resource: names.plural.to_string(),
     });
+    let ends = Instant::now() + Duration::from_secs(seconds);
+    let next_bookmark = options.bookmarks.then(|| Instant::now() + BOOKMARK);
     let mut state = Watch {
         told,
+        count: 0,
         filter,
-        bookmarks: options.bookmarks,
-        ends: Instant::now() + Duration::from_secs(seconds),
-        next_bookmark: Instant::now() + BOOKMARK,
+        ends,
+        next_bookmark,
+        timer: Box::pin(sleep_until(
+            next_bookmark.map_or(ends, |next| next.min(ends)),
+        )),
+        draining: Box::pin(call.draining.clone().cancelled_owned()),
+        fan: call.server.fans.find(&call),
+        rests: None,
         frames: Frames::default(),
         initial: start.initial.into_iter(),
         mark: options.marked.then_some(start.after),
@@ -118,51 +132,23 @@ async fn start(call: &Call, filter: &Filter, options: &WatchOptions) -> Result<S
     })
 }
 
-/// Bytes that wait to be sent.
-#[derive(Default)]
-struct Frames {
-    full: VecDeque<Bytes>,
-    open: BytesMut,
-}
-
-impl Frames {
-    fn push(&mut self, kind: &str, object: &[u8]) {
-        let size = kind.len() + object.len() + 24;
-        if !self.open.is_empty() && self.open.len() + size > FRAME {
-            self.full.push_back(self.open.split().freeze());
-        }
-        self.open.reserve(size);
-        for part in [
-            br#"{"type":""#.as_slice(),
-            kind.as_bytes(),
-            br#"","object":"#,
-            object,
-            b"}\n",
-        ] {
-            self.open.extend_from_slice(part);
-        }
-    }
-
-    /// True if there is a whole frame, so that nothing need be added.
-    fn is_full(&self) -> bool {
-        !self.full.is_empty()
-    }
-
-    fn pop(&mut self) -> Option<Bytes> {
-        self.full
-            .pop_front()
-            .or_else(|| (!self.open.is_empty()).then(|| self.open.split().freeze()))
-    }
-}
-
 struct Watch {
     /// How many events watches of the resource told.
     told: Counter,
+    /// How many this one told.
+    count: u64,
     call: Call,
     filter: Filter,
-    bookmarks: bool,
     ends: Instant,
-    next_bookmark: Instant,
+    /// `None` for a client that wants no bookmarks.
+    next_bookmark: Option<Instant>,
+    /// Goes off at the earlier of the two.
+    timer: Pin<Box<Sleep>>,
+    draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// What it shares with the watches that are told the same.
+    fan: Option<Arc<Fan>>,
+    /// Until when nothing more is told.
+    rests: Option<Instant>,
     frames: Frames,
     /// Objects that were there at the start and are still to be told.
     initial: std::vec::IntoIter<Arc<Item>>,
@@ -187,31 +173,111 @@ impl Watch {
                 return Some(frame);
             }
             let watcher = self.watcher.as_mut()?;
-            tokio::select! {
+            let news = async {
+                if let Some(until) = self.rests {
+                    sleep_until(until).await;
+                }
+                watcher.wait().await
+            };
+            let told = tokio::select! {
                 biased;
-                () = self.call.draining.cancelled() => return None,
-                events = watcher.next() => match events {
-                    Ok(events) => self.pending.extend(events),
-                    Err(error) => self.fail(error.into()),
+                () = &mut self.draining => return None,
+                news = news => match news {
+                    Ok(()) => self.gather().await,
+                    Err(error) => Err(error.into()),
                 },
-                () = sleep_until(self.next_bookmark), if self.bookmarks => {
-                    let revision = watcher.progress();
-                    self.next_bookmark = Instant::now() + BOOKMARK;
-                    if let Err(error) = self.bookmark(revision, false) {
-                        self.fail(error);
-                    }
-                }
-                () = sleep_until(self.ends) => {
-                    let revision = watcher.progress();
-                    self.watcher = None;
-                    if self.bookmarks
-                        && let Err(error) = self.bookmark(revision, false)
-                    {
-                        self.fail(error);
-                    }
-                }
+                () = &mut self.timer => self.mark_time(),
+            };
+            if let Err(error) = told {
+                self.fail(error);
             }
         }
+    }
+
+    /// Takes what is new: as others framed it, or framed for them, or as events to be framed.
+    async fn gather(&mut self) -> Result<(), Error> {
+        let Some(watcher) = &mut self.watcher else {
+            return Ok(());
+        };
+        let fan = self.fan.as_ref().filter(|fan| fan.is_shared());
+        let position = watcher.position();
+        for batch in fan.iter().flat_map(|fan| fan.after(position)) {
+            watcher.skip(batch.last);
+            self.told.inc_by(batch.told);
+            self.count += batch.told;
+            self.frames.share(&batch.frames);
+        }
+        if watcher.position() > position {
+            self.rest();
+            return Ok(());
+        }
+        // Not beyond what the others have: from there on, it shares theirs.
+        let end = fan.and_then(|fan| fan.end()).filter(|end| *end > position);
+        let events = watcher.take_until(end)?;
+        if events.is_empty() {
+            self.rests = None;
+            return Ok(());
+        }
+        let fan = fan.cloned();
+        self.pending.extend(events);
+        self.rest();
+        match fan {
+            Some(fan) if end.is_none() => self.frame_for_all(&fan, position).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Rests after something was told, together with the others.
+    fn rest(&mut self) {
+        let pause = || self.watcher.as_ref().map_or(Duration::ZERO, Watcher::pause);
+        self.rests = match &self.fan {
+            Some(fan) => fan.rest(pause),
+            None => Some(Instant::now() + pause()),
+        };
+    }
+
+    /// Frames what is pending, if that is not much, for all watches that are told the same.
+    async fn frame_for_all(&mut self, fan: &Fan, after: Revision) -> Result<(), Error> {
+        let bytes = |event: &Arc<Event>| event.item.decoded.value.len();
+        let (Some(first), Some(last)) = (self.pending.front(), self.pending.back()) else {
+            return Ok(());
+        };
+        let (first, last) = (first.item.revision, last.item.revision);
+        if self.pending.iter().map(bytes).sum::<usize>() > fan::KEPT {
+            return Ok(());
+        }
+        let before = self.count;
+        while let Some(event) = self.pending.pop_front() {
+            self.event(&event).await?;
+        }
+        let frames: Arc<[Bytes]> = self.frames.take().into();
+        self.frames.share(&frames);
+        fan.add(Batch {
+            after,
+            first,
+            last,
+            told: self.count - before,
+            frames,
+        });
+        Ok(())
+    }
+
+    /// Ends the watch if its time is over, else says how far it has come.
+    fn mark_time(&mut self) -> Result<(), Error> {
+        let Some(watcher) = &self.watcher else {
+            return Ok(());
+        };
+        let revision = watcher.progress();
+        let now = Instant::now();
+        if now >= self.ends {
+            self.watcher = None;
+        }
+        let Some(next) = &mut self.next_bookmark else {
+            return Ok(());
+        };
+        *next = now + BOOKMARK;
+        self.timer.as_mut().reset(self.ends.min(*next));
+        self.bookmark(revision, false)
     }
 
     /// Makes a frame of what is to be told, in order.
@@ -225,8 +291,6 @@ impl Watch {
             } else if let Some(revision) = self.mark.take() {
                 self.bookmark(revision, true)?;
             } else if let Some(event) = self.pending.pop_front() {
-                let items = std::iter::once(&event.item).chain(&event.previous);
-                self.filter.prepare(items).await?;
                 self.event(&event).await?;
             } else {
                 break;
@@ -237,6 +301,8 @@ impl Watch {
 
     /// Tells one change as this watch's selectors see it.
     async fn event(&mut self, event: &Event) -> Result<(), Error> {
+        let items = std::iter::once(&event.item).chain(&event.previous);
+        self.filter.prepare(items).await?;
         let before = event
             .previous
             .as_ref()
@@ -270,6 +336,7 @@ impl Watch {
 
     async fn tell(&mut self, kind: &str, value: &Bytes) -> Result<(), Error> {
         self.told.inc();
+        self.count += 1;
         let value = &self.call.resource.served(value.clone()).await?;
         match self.call.view {
             View::Object => self.frames.push(kind, value),
@@ -323,37 +390,5 @@ impl Watch {
         self.mark = None;
         self.pending.clear();
         self.watcher = None;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_share_frames_up_to_the_bound() {
-        let mut frames = Frames::default();
-        let object = vec![b'x'; 20 * 1024];
-        for _ in 0..7 {
-            frames.push("ADDED", &object);
-        }
-        let sizes: Vec<usize> = std::iter::from_fn(|| frames.pop())
-            .map(|frame| frame.len())
-            .collect();
-        assert_eq!(sizes.len(), 3);
-        assert!(sizes.iter().all(|&size| size <= FRAME));
-    }
-
-    #[test]
-    fn an_event_longer_than_a_frame_is_a_frame() {
-        let mut frames = Frames::default();
-        frames.push("ADDED", b"{}");
-        frames.push("ADDED", &vec![b'x'; FRAME]);
-        assert_eq!(
-            frames.pop().as_deref(),
-            Some(&b"{\"type\":\"ADDED\",\"object\":{}}\n"[..])
-        );
-        assert!(frames.pop().is_some_and(|frame| frame.len() > FRAME));
-        assert!(frames.pop().is_none());
     }
 }

@@ -5,20 +5,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use tokio::sync::watch;
 
 use super::{Event, Scope, Shared, tables::Lost};
 use crate::{ResourceKey, Revision, StoreError, writer::stopped};
 
-/// What telling one watcher costs, about: a watcher that shares its events with many others rests for as
-/// long as telling all of them takes, so that what comes meanwhile is told together.
+/// What telling one watcher costs, about.
 const TURN: Duration = Duration::from_micros(10);
-/// A shorter rest is none: few watchers are told at once.
-const SHORTEST_REST: Duration = Duration::from_millis(2);
-const LONGEST_REST: Duration = Duration::from_millis(20);
+/// A shorter pause is none: few watchers are told at once.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Follows one resource, or a part of it. Dropping it ends the watch.
 pub struct Watcher {
@@ -29,8 +25,8 @@ pub struct Watcher {
     position: Revision,
     /// True once the backlog from before the watch began was delivered: what gathers after that is lag.
     live: bool,
-    /// Until when it rests after it was told something.
-    rests: Option<Instant>,
+    /// The revision of the newest event when events were last taken: later ones are news.
+    seen: Option<Revision>,
     newest: watch::Receiver<Revision>,
     stopped: watch::Receiver<bool>,
 }
@@ -65,7 +61,7 @@ impl Watcher {
             scope,
             position: after,
             live: false,
-            rests: None,
+            seen: None,
             newest,
             stopped,
         })
@@ -74,22 +70,25 @@ impl Watcher {
     /// All events that are pending, in order, at least one; waits for it. `Compacted` if the watcher
     /// fell too far behind. Nothing is lost if the call is given up.
     pub async fn next(&mut self) -> Result<Vec<Arc<Event>>, StoreError> {
-        if let Some(until) = self.rests {
-            sleep_until(until).await;
-            self.rests = None;
-        }
         loop {
-            // Marked as seen before the ring is read: an event that comes after that wakes the wait below.
+            self.wait().await?;
             let events = self.take()?;
             if !events.is_empty() {
-                self.rests = self.rest();
                 return Ok(events);
             }
-            tokio::select! {
-                // The sender lives as long as the cache does, and `self.shared` holds that.
-                _ = self.newest.changed() => {}
-                _ = self.stopped.wait_for(|stopped| *stopped) => return Err(stopped()),
-            }
+        }
+    }
+
+    /// Waits until there may be events that were not delivered.
+    pub async fn wait(&mut self) -> Result<(), StoreError> {
+        // What came before the watch began is not told of.
+        let Some(seen) = self.seen else {
+            return Ok(());
+        };
+        tokio::select! {
+            // The sender lives as long as the cache does, and `self.shared` holds that.
+            _ = self.newest.wait_for(|newest| *newest > seen) => Ok(()),
+            _ = self.stopped.wait_for(|stopped| *stopped) => Err(stopped()),
         }
     }
 
@@ -98,22 +97,50 @@ impl Watcher {
         self.newest.has_changed().unwrap_or_default()
     }
 
+    /// Everything up to here was delivered.
+    pub fn position(&self) -> Revision {
+        self.position
+    }
+
+    /// Goes on after a revision: the caller has the events up to there from elsewhere.
+    pub fn skip(&mut self, until: Revision) {
+        self.position = until;
+        self.seen = Some(until);
+        self.live = true;
+    }
+
     /// All events that are pending, in order, without waiting for any. `Compacted` as for
     /// [`Self::next`].
     pub fn take(&mut self) -> Result<Vec<Arc<Event>>, StoreError> {
-        self.newest.mark_unchanged();
-        let events = self.pending()?;
+        self.take_until(None)
+    }
+
+    /// The same up to a revision, of an event that is there.
+    pub fn take_until(&mut self, until: Option<Revision>) -> Result<Vec<Arc<Event>>, StoreError> {
+        // Marked as seen before the ring is read: what comes after that is news.
+        let newest = *self.newest.borrow_and_update();
+        let mut events = self.pending()?;
+        if let Some(until) = until {
+            let kept = events.partition_point(|event| event.item.revision <= until);
+            events.truncate(kept);
+        }
         if let Some(last) = events.last() {
             self.position = last.item.revision;
         }
+        self.seen = Some(until.unwrap_or(newest).max(self.position));
         Ok(events)
     }
 
-    /// Until when to rest, if many others were told the same.
-    fn rest(&self) -> Option<Instant> {
+    /// How long to rest after something was told: as long as telling it to all takes, if they are many,
+    /// so that what comes meanwhile is told together.
+    pub fn pause(&self) -> Duration {
         let watchers = self.shared.tables().watchers(&self.prefix, &self.scope);
-        let rest = TURN.saturating_mul(u32::try_from(watchers).unwrap_or(u32::MAX));
-        (rest >= SHORTEST_REST).then(|| Instant::now() + rest.min(LONGEST_REST))
+        let pause = TURN.saturating_mul(u32::try_from(watchers).unwrap_or(u32::MAX));
+        if pause < SHORTEST_PAUSE {
+            Duration::ZERO
+        } else {
+            pause.min(LONGEST_PAUSE)
+        }
     }
 
     /// Everything up to here was delivered or is not of this resource.
