@@ -15,6 +15,7 @@ use crate::{
     custom::follow::Known,
     kinds::{Kind, Names},
     metrics::ApiMetrics,
+    metrics_api::nodelets::Round,
     proxy::NodeProxy,
     schema::Schema,
     server::{Config, conversion::Conversion},
@@ -79,6 +80,8 @@ pub(crate) struct Server {
     pub(crate) webhooks: Calls,
     pub(crate) bounds: Bounds,
     pub(crate) metrics: ApiMetrics,
+    /// What nodes and pods used a moment ago.
+    pub(crate) usage: Round,
     /// Upgraded connections to what pods serve.
     pub(crate) joined: Joined,
     /// Which of the objects that every cluster has are there.
@@ -104,6 +107,7 @@ impl Server {
             webhooks: Calls::default(),
             bounds: Bounds::new(&config.limits),
             metrics: config.metrics.register(ApiMetrics::new),
+            usage: Round::default(),
             joined: Joined::default(),
             bootstrapped: watch::Sender::new(Stage::Nothing),
             config,
