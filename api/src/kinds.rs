@@ -26,6 +26,7 @@ mod events;
 mod flowcontrol;
 mod lease;
 mod limit_range;
+mod metrics;
 mod namespace;
 mod networking;
 mod node;
@@ -64,6 +65,7 @@ use crate::{
     schema::{self, Schema},
 };
 pub use conversion::Conversion;
+pub(crate) use metrics::METRICS_GROUP;
 
 /// What a kind is called and where it is served.
 #[derive(Clone, Debug)]
@@ -465,6 +467,8 @@ impl Registry {
                 Arc::new(certificates::signing_request::CertificateSigningRequest),
                 Arc::new(flowcontrol::flow_schema::FlowSchema),
                 Arc::new(flowcontrol::priority_level::PriorityLevelConfiguration),
+                Arc::new(metrics::NodeMetrics),
+                Arc::new(metrics::PodMetrics),
                 Arc::new(networking::ingress_class::IngressClass),
                 Arc::new(networking::ingress::Ingress),
                 Arc::new(networking::ip_address::IpAddress),

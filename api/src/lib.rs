@@ -16,6 +16,7 @@
 //! - `verbs`, `subresources`: get, list, watch, create, update, patch, delete; written once.
 //! - `reviews`: questions put as objects: who may, who am I.
 //! - [`admission`], [`auth`], [`error`], [`server`]: around every request.
+//! - `metrics_api`: what nodes and pods use, asked of the nodelets.
 //! - [`metrics`]: what is counted and measured.
 //! - [`codec`]: between what is stored and what clients get. [`object`]: metadata accessors. Pure.
 //! - [`proxy`]: the way to a node. `webhook_client`: the way to a webhook. [`serve`]: the TLS listener. `bootstrap`: a cluster's first
@@ -35,6 +36,7 @@ mod expiry;
 pub mod field;
 pub mod kinds;
 pub mod metrics;
+mod metrics_api;
 mod name;
 pub mod object;
 pub mod openapi;

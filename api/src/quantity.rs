@@ -44,6 +44,22 @@ pub enum QuantityError {
 }
 
 impl Quantity {
+    /// Billionths, written in decimal.
+    pub fn from_nanos(nanos: u64) -> Self {
+        Self {
+            nanos: nanos.into(),
+            format: Format::Decimal,
+        }
+    }
+
+    /// Whole ones, written in powers of 1024.
+    pub fn from_bytes(bytes: u64) -> Self {
+        Self {
+            nanos: i128::from(bytes) * NANOS,
+            format: Format::Binary,
+        }
+    }
+
     /// The amount in billionths.
     pub fn nanos(&self) -> i128 {
         self.nanos

@@ -1,6 +1,6 @@
 //! What the host has and how much of it is free. Reads `/proc`, `/etc` and the file system; writes nothing.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 /// Total and available memory in bytes.
 pub(crate) fn memory() -> (u64, u64) {
@@ -20,6 +20,27 @@ pub(crate) fn memory() -> (u64, u64) {
         field("MemTotal").unwrap_or(0),
         field("MemAvailable").unwrap_or(0),
     )
+}
+
+/// CPU time that the host has spent on anything but waiting, all cores together, since it started.
+pub(crate) fn cpu_time() -> Option<Duration> {
+    busy(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+/// Adds up what the first line of `/proc/stat` counts in hundredths of a second: all but `idle`, `iowait`, what
+/// other hosts took (`steal`), and guests, which are in `user` already.
+fn busy(stat: &str) -> Option<Duration> {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let ticks: Vec<u64> = line
+        .split_whitespace()
+        .map_while(|field| field.parse().ok())
+        .collect();
+    let [user, nice, system, _idle, _iowait, irq, softirq, ..] = ticks[..] else {
+        return None;
+    };
+    Some(Duration::from_millis(
+        10 * (user + nice + system + irq + softirq),
+    ))
 }
 
 /// Total and available bytes of the file system that holds `path`.
@@ -85,5 +106,18 @@ pub(crate) fn architecture() -> &'static str {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_is_not_work() {
+        let stat = "cpu  10 20 30 4000 500 6 7 80 9 1\ncpu0 1 2 3 4 5 6 7 8 9 10\n";
+        assert_eq!(busy(stat), Some(Duration::from_millis(730)));
+        assert_eq!(busy("cpu  1 2\n"), None);
+        assert!(cpu_time().is_some_and(|time| !time.is_zero()));
     }
 }

@@ -10,6 +10,7 @@
 //! - [`services`]: the Services of the cluster, as environment variables.
 //! - [`events`]: Events, counted and bounded.
 //! - [`logs`]: reads what the runtimes wrote.
+//! - [`usage`]: what the node and its containers use.
 //! - [`server`]: the nodelet's own HTTP server.
 //!
 //! Reads Pod, Node, Service, ConfigMap, Secret. Writes its own Node and Lease, the status of its pods, Events,
@@ -32,6 +33,7 @@ mod pods;
 mod quantity;
 pub mod server;
 mod services;
+mod usage;
 
 pub use config::{Capacity, Config, PodRange};
 pub use nodelet::{Handle, Nodelet};

@@ -23,12 +23,14 @@ use crate::{
     pods::{Loop, Pods},
     server,
     services::Services,
+    usage::{Sampler, Usage},
 };
 
 /// Runs the pods of one node.
 pub struct Nodelet {
     context: Arc<Context>,
     pods: Pods,
+    usage: Usage,
     node: watch::Sender<Option<Arc<Node>>>,
     notes: mpsc::Receiver<Note>,
 }
@@ -38,14 +40,15 @@ pub struct Nodelet {
 pub struct Handle {
     config: Arc<Config>,
     pods: Pods,
+    usage: Usage,
     node: watch::Receiver<Option<Arc<Node>>>,
 }
 
 impl Handle {
-    /// The nodelet's own HTTP server: `/containerLogs/{namespace}/{pod}/{container}`, `/pods`, `/metrics`, `/healthz`.
-    /// It asks nobody who they are: serve it with [`serve`](crate::serve) or in process.
+    /// The nodelet's own HTTP server: `/containerLogs/{namespace}/{pod}/{container}`, `/pods`, `/stats/summary`,
+    /// `/metrics`, `/metrics/resource`, `/healthz`. It asks nobody who they are: serve it with [`serve`](crate::serve) or in process.
     pub fn router(&self) -> Router {
-        server::router(self.config.clone(), self.pods.clone())
+        server::router(self.config.clone(), self.pods.clone(), self.usage.clone())
     }
 
     /// This node's object as the API last gave it, and its changes: `spec.podCIDR` for the pod network.
@@ -87,9 +90,11 @@ impl Nodelet {
                 node_name: config.node_name.clone(),
             }));
         });
+        let usage = Usage::default();
         let handle = Handle {
             config: config.clone(),
             pods: pods.clone(),
+            usage: usage.clone(),
             node: node.subscribe(),
         };
         let services = Services::new();
@@ -108,6 +113,7 @@ impl Nodelet {
             Nodelet {
                 context: Arc::new(context),
                 pods,
+                usage,
                 node,
                 notes,
             },
@@ -124,6 +130,7 @@ impl Nodelet {
         let Nodelet {
             context,
             pods,
+            usage,
             node,
             notes,
         } = self;
@@ -151,6 +158,13 @@ impl Nodelet {
             config.node_name.clone(),
             context.clock,
         ));
+        let sampler = Sampler {
+            usage,
+            pods: pods.clone(),
+            runtimes: context.runtimes.clone(),
+            clock: context.clock,
+        };
+        helpers.spawn(sampler.run());
         let mut parts = JoinSet::new();
         parts.spawn(reporter.run(stop.clone()));
         parts.spawn(Loop::new(context.clone(), pods).run(stop.clone()));

@@ -15,7 +15,7 @@ use kube::{
     Api,
     runtime::{WatchStreamExt, watcher},
 };
-use runtimes::{ContainerState, PodRef};
+use runtimes::{ContainerId, ContainerState, PodRef};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -83,6 +83,26 @@ impl Pods {
             .values()
             .map(|entry| pod_of(&entry.wanted.borrow()).clone())
             .collect()
+    }
+
+    /// Every container that runs: its pod, its name and its id.
+    pub(crate) fn running(&self) -> Vec<(PodRef, Arc<str>, ContainerId)> {
+        let mut running = Vec::new();
+        for (uid, entry) in self.lock().iter() {
+            for view in entry.views.borrow().iter().filter(|view| view.running) {
+                let Some(attempt) = view.attempt else {
+                    continue;
+                };
+                let pod = PodRef {
+                    namespace: entry.namespace.clone(),
+                    name: entry.name.clone(),
+                    uid: uid.clone(),
+                };
+                let id = ContainerId(format!("{uid}/{}/{attempt}", view.name).into());
+                running.push((pod, view.name.clone(), id));
+            }
+        }
+        running
     }
 
     /// A pod and how its containers are. Of two of the same name, the newer.

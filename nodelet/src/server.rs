@@ -1,4 +1,5 @@
-//! The nodelet's own HTTP server: `/containerLogs/…`, `/pods`, `/metrics` and `/healthz`.
+//! The nodelet's own HTTP server: `/containerLogs/…`, `/pods`, `/stats/summary`, `/metrics`, `/metrics/resource`
+//! and `/healthz`.
 //!
 //! [`serve`] is mutual TLS: besides what the given configuration verifies, the peer's certificate must be the
 //! apiserver's (common name [`API_SERVER`]) or an administrator's. Never changes anything.
@@ -33,8 +34,10 @@ use tracing::{debug, warn};
 
 use crate::{
     config::Config,
+    host,
     logs::{self, Selection},
     pods::Pods,
+    usage::{Usage, resource, summary},
 };
 
 /// The common name of the apiserver's client certificate.
@@ -51,23 +54,41 @@ const CONNECTIONS: usize = 1_024;
 struct Shared {
     config: Arc<Config>,
     pods: Pods,
+    usage: Usage,
 }
 
-pub(crate) fn router(config: Arc<Config>, pods: Pods) -> Router {
+pub(crate) fn router(config: Arc<Config>, pods: Pods, usage: Usage) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/pods", get(list_pods))
         .route("/metrics", get(tell_metrics))
+        .route("/metrics/resource", get(tell_resource_metrics))
+        .route("/stats/summary", get(tell_summary))
         .route(
             "/containerLogs/{namespace}/{pod}/{container}",
             get(container_logs),
         )
-        .with_state(Shared { config, pods })
+        .with_state(Shared {
+            config,
+            pods,
+            usage,
+        })
 }
 
 async fn tell_metrics(State(shared): State<Shared>) -> Response {
     let headers = [(header::CONTENT_TYPE, metrics::text::CONTENT_TYPE)];
     (headers, shared.config.metrics.text()).into_response()
+}
+
+async fn tell_resource_metrics(State(shared): State<Shared>) -> Response {
+    let headers = [(header::CONTENT_TYPE, metrics::text::CONTENT_TYPE)];
+    (headers, resource::text(&shared.usage.now())).into_response()
+}
+
+async fn tell_summary(State(shared): State<Shared>) -> Response {
+    let (_, available) = host::memory();
+    let node_name = &shared.config.node_name;
+    Json(summary::of(node_name, available, &shared.usage.now())).into_response()
 }
 
 async fn list_pods(State(shared): State<Shared>) -> Response {

@@ -1,6 +1,7 @@
-//! The definitions of Kubernetes 1.36, from `facts/kubernetes-1.36-structure.json`.
+//! The definitions of Kubernetes 1.36, from `facts/kubernetes-1.36-structure.json`, and those of
+//! `metrics.k8s.io`, which Kubernetes has outside its apiserver.
 //!
-//! That file holds one definition a line. At first use its lines are indexed (well under a
+//! Each file holds one definition a line. At first use its lines are indexed (well under a
 //! millisecond); a definition is parsed when it is first asked for, and kept.
 
 use std::collections::HashMap;
@@ -11,6 +12,7 @@ use serde_json::Value;
 use super::model::Schema;
 
 static FACTS: &str = include_str!("../../facts/kubernetes-1.36-structure.json");
+static METRICS: &str = include_str!("../../facts/metrics-v1beta1-structure.json");
 
 static DEFINITIONS: LazyLock<HashMap<&'static str, Definition>> = LazyLock::new(|| {
     lines()
@@ -58,7 +60,7 @@ pub(super) fn resolve(name: &str) -> Option<&'static Schema> {
 
 /// Splits the facts into names and definitions. Lines without a definition are the outer braces.
 fn lines() -> impl Iterator<Item = (&'static str, &'static str)> {
-    FACTS.lines().filter_map(|line| {
+    FACTS.lines().chain(METRICS.lines()).filter_map(|line| {
         let (name, json) = line.strip_prefix('"')?.split_once("\":")?;
         Some((name, json.strip_suffix(',').unwrap_or(json)))
     })
@@ -70,7 +72,9 @@ mod tests {
 
     #[test]
     fn the_index_holds_every_definition() {
-        let whole: serde_json::Map<String, Value> = serde_json::from_str(FACTS).unwrap();
+        let mut whole: serde_json::Map<String, Value> = serde_json::from_str(FACTS).unwrap();
+        let metrics: serde_json::Map<String, Value> = serde_json::from_str(METRICS).unwrap();
+        whole.extend(metrics);
         assert_eq!(whole.len(), definitions().count());
         for (name, json) in definitions() {
             assert_eq!(

@@ -22,9 +22,9 @@ use crate::{
     accept::Format,
     auth::{self, Attributes, User},
     error::{Denial, Error},
-    kinds::Subresource,
+    kinds::{METRICS_GROUP, Subresource},
     metrics::Asked,
-    reviews,
+    metrics_api, reviews,
     serve::Draining,
     subresources::{binding, eviction, finalize, log, proxy, scale, status, token},
     verbs::{
@@ -206,6 +206,9 @@ impl Parts {
             warnings.add(text);
         }
         let answered = match subresource {
+            None if call.resource.names().group == METRICS_GROUP => {
+                metrics_api::serve(&call, self.verb).await
+            }
             None if !call.resource.kind.is_stored() => reviews::serve(&call, &body).await,
             None => serve_object(call, self.verb, &body).await,
             Some(Subresource::Status) => {

@@ -15,6 +15,7 @@ use crate::{
     custom::follow::Known,
     kinds::{Kind, Names},
     metrics::ApiMetrics,
+    metrics_api::nodelets::Round,
     proxy::NodeProxy,
     schema::Schema,
     server::{Config, conversion::Conversion},
@@ -82,6 +83,8 @@ pub(crate) struct Server {
     pub(crate) metrics: ApiMetrics,
     /// What watches share.
     pub(crate) fans: Fans,
+    /// What nodes and pods used a moment ago.
+    pub(crate) usage: Round,
     /// Upgraded connections to what pods serve.
     pub(crate) joined: Joined,
     /// Which of the objects that every cluster has are there.
@@ -108,6 +111,7 @@ impl Server {
             bounds: Bounds::new(&config.limits),
             metrics: config.metrics.register(ApiMetrics::new),
             fans: Fans::default(),
+            usage: Round::default(),
             joined: Joined::default(),
             bootstrapped: watch::Sender::new(Stage::Nothing),
             config,

@@ -187,7 +187,11 @@ pub(crate) fn node(call: &Call, name: &str) -> Result<NodeTarget, Error> {
             ..Subject::default()
         })
     })?;
-    let node = view::parse(&item.decoded.value)?;
+    Ok(target(name, &view::parse(&item.decoded.value)?))
+}
+
+/// The same of a node that is at hand.
+pub(crate) fn target(name: &str, node: &Value) -> NodeTarget {
     let address = ["InternalIP", "ExternalIP", "Hostname"]
         .iter()
         .find_map(|kind| {
@@ -200,11 +204,11 @@ pub(crate) fn node(call: &Call, name: &str) -> Result<NodeTarget, Error> {
     let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
         .as_u64()
         .and_then(|port| u16::try_from(port).ok());
-    Ok(NodeTarget {
+    NodeTarget {
         name: name.to_owned(),
         address: address.unwrap_or(name).to_owned(),
         port: port.unwrap_or(NODELET_PORT),
-    })
+    }
 }
 
 /// A nodelet's refusal, in its own words.

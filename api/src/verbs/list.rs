@@ -142,7 +142,11 @@ fn forgotten(error: StoreError, start: Option<String>) -> Error {
 }
 
 /// A list of objects in the shape that the client asked for.
-pub(crate) fn assemble(call: &Call, bodies: Vec<Bytes>, meta: &ListMeta) -> Result<Payload, Error> {
+pub(crate) fn assemble(
+    call: &Call,
+    bodies: Vec<Bytes>,
+    meta: &impl Serialize,
+) -> Result<Payload, Error> {
     let meta = serde_json::to_value(meta).map_err(Error::internal)?;
     let shape = view::ListShape::of(call, &meta)?;
     let bodies = match shape.item {

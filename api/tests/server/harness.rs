@@ -123,6 +123,12 @@ impl Cluster {
         Self::start_over(config, CacheConfig::default()).await
     }
 
+    /// A cluster with these nodelets.
+    pub(crate) async fn start_among(nodelets: Arc<dyn NodeProxy>) -> Self {
+        let store = Arc::new(MemoryStore::new());
+        Self::serve_among(store, config(), CacheConfig::default(), nodelets).await
+    }
+
     /// A cluster that remembers so little of the past that the store is asked for it.
     pub(crate) async fn start_forgetful() -> Self {
         let memory = CacheConfig {
@@ -173,6 +179,15 @@ impl Cluster {
     }
 
     async fn serve(store: Arc<MemoryStore>, config: Config, memory: CacheConfig) -> Self {
+        Self::serve_among(store, config, memory, Arc::new(Echo)).await
+    }
+
+    async fn serve_among(
+        store: Arc<MemoryStore>,
+        config: Config,
+        memory: CacheConfig,
+        nodelets: Arc<dyn NodeProxy>,
+    ) -> Self {
         let registry = Arc::new(Registry::builtin());
         let codec = Arc::new(Codec::new(&registry));
         let (cache, feed) = Cache::start(store.clone(), codec, memory)
@@ -182,7 +197,7 @@ impl Cluster {
         tasks.spawn(async move {
             feed.await.expect("the cache runs");
         });
-        let server = Apiserver::new(cache, registry, Arc::new(Echo), config);
+        let server = Apiserver::new(cache, registry, nodelets, config);
         let stop = CancellationToken::new();
         tasks.spawn(server.clone().run(stop.clone()));
         let cluster = Self {

@@ -13,6 +13,7 @@
 //! - [`protobuf`]: bodies in protobuf. [`apply`]: server-side apply, and who owns what;
 //!   [`apply_kubectl`]: as kubectl sees it.
 //! - [`pods`]: what only pods have.
+//! - [`usage`]: what nodes and pods use.
 //! - [`versions`]: kinds with several versions of one stored object.
 
 mod access;
@@ -45,6 +46,7 @@ mod reviews;
 mod services;
 mod tls;
 mod tokens;
+mod usage;
 mod versions;
 mod watches;
 mod webhooks;

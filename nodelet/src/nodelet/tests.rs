@@ -1,6 +1,6 @@
 //! The nodelet against an API, a runtime, images and a network that are all in memory, under paused time.
 
-use std::{net::Ipv4Addr, path::Path};
+use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use axum::{body::Body, http::Request};
 use http_body_util::BodyExt;
@@ -464,5 +464,46 @@ async fn thirty_pods_become_ready_with_at_most_two_writes_each() {
         .map(|number| bench.api.patches("pods", &format!("p{number}")))
         .max();
     assert!(most <= Some(2), "{most:?} writes for one pod");
+    nodelet.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_containers_use_is_told_while_they_run() {
+    let bench = Bench::new();
+    let nodelet = bench.run();
+    bench.pod("web", json!({}));
+    bench.ready("web").await;
+    let summary = async || {
+        let (code, text) = get(&nodelet.handle, "/stats/summary").await;
+        assert_eq!(code, 200, "{text}");
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    let rated = async {
+        loop {
+            let summary = summary().await;
+            let pod = summary.pointer("/pods/0").cloned().unwrap_or_default();
+            if pod["cpu"]["usageNanoCores"].is_u64() {
+                return pod;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let pod = tokio::time::timeout(Duration::from_secs(60), rated).await;
+    let pod = pod.expect("a rate within a minute");
+    assert_eq!(
+        pod["podRef"],
+        json!({"name": "web", "namespace": "ns", "uid": "web-uid"})
+    );
+    // The fake's containers have all used the same.
+    let container = &pod["containers"][0];
+    assert_eq!(container["name"], "c");
+    assert_eq!(container["cpu"]["usageCoreNanoSeconds"], 1_000_000);
+    assert_eq!(container["cpu"]["usageNanoCores"], 0);
+    assert_eq!(container["memory"]["workingSetBytes"], 65_536);
+    assert!(summary().await["node"]["cpu"]["usageNanoCores"].is_u64());
+    let (_, text) = get(&nodelet.handle, "/metrics/resource").await;
+    let line =
+        "container_memory_working_set_bytes{container=\"c\",namespace=\"ns\",pod=\"web\"} 65536 ";
+    assert!(text.contains(line), "{text}");
     nodelet.stop().await;
 }

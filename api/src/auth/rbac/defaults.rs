@@ -192,7 +192,11 @@ mod tests {
         let (admin, edit, view) = (find("admin"), find("edit"), find("view"));
         assert!(edit.iter().all(|rule| admin.contains(rule)));
         assert!(view.iter().all(|rule| edit.contains(rule)));
-        assert_eq!(view, find("system:aggregate-to-view"));
+        let joining = [
+            "system:aggregate-to-view",
+            "system:aggregated-metrics-reader",
+        ];
+        assert_eq!(*view, joining.map(find).map(Vec::as_slice).concat());
     }
 
     #[test]

@@ -1,0 +1,144 @@
+//! `/stats/summary`: what is used, as the kubelet's Summary (`stats/v1alpha1`) has it. Pure.
+//!
+//! What the node does not measure is left out. Beside Kubernetes' fields, `cpu.windowSeconds` says over how long
+//! `usageNanoCores` is.
+
+use serde_json::{Value, json};
+
+use super::{ContainerUsage, NodeUsage, Used};
+
+/// The Summary of a node.
+pub(crate) fn of(node_name: &str, available_bytes: u64, usage: &NodeUsage) -> Value {
+    let mut node = json!({"nodeName": node_name});
+    if let Some(used) = &usage.node {
+        node["cpu"] = cpu(&[used]);
+        node["memory"] = memory(&[used]);
+        node["memory"]["availableBytes"] = available_bytes.into();
+    }
+    let pods = usage.containers.chunk_by(|a, b| a.place.uid == b.place.uid);
+    let pods: Vec<Value> = pods.map(pod).collect();
+    json!({"node": node, "pods": pods})
+}
+
+fn pod(containers: &[ContainerUsage]) -> Value {
+    let place = &containers[0].place;
+    let all: Vec<&Used> = containers.iter().map(|container| &container.used).collect();
+    let started = containers
+        .iter()
+        .map(|container| container.started_at)
+        .min();
+    let containers: Vec<Value> = containers
+        .iter()
+        .map(|container| {
+            json!({
+                "name": container.place.container,
+                "startTime": container.started_at,
+                "cpu": cpu(&[&container.used]),
+                "memory": memory(&[&container.used]),
+            })
+        })
+        .collect();
+    json!({
+        "podRef": {"name": place.pod, "namespace": place.namespace, "uid": place.uid},
+        "startTime": started,
+        "containers": containers,
+        "cpu": cpu(&all),
+        "memory": memory(&all),
+    })
+}
+
+/// CPU time of some things together; a rate only if each of them has one.
+fn cpu(all: &[&Used]) -> Value {
+    let nanos: u128 = all.iter().map(|used| used.cpu.as_nanos()).sum();
+    let mut cpu = json!({
+        "time": all.iter().map(|used| used.time).min(),
+        "usageCoreNanoSeconds": u64::try_from(nanos).unwrap_or(u64::MAX),
+    });
+    let rates: Option<Vec<_>> = all.iter().map(|used| used.rate).collect();
+    if let Some(rates) = rates {
+        let nano_cores: u64 = rates.iter().map(|rate| rate.nano_cores).sum();
+        let window = rates.iter().map(|rate| rate.window).max();
+        cpu["usageNanoCores"] = nano_cores.into();
+        cpu["windowSeconds"] = window.unwrap_or_default().as_secs_f64().into();
+    }
+    cpu
+}
+
+fn memory(all: &[&Used]) -> Value {
+    let bytes: u64 = all.iter().map(|used| used.memory_bytes).sum();
+    json!({
+        "time": all.iter().map(|used| used.time).min(),
+        "usageBytes": bytes,
+        "workingSetBytes": bytes,
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use expect_test::expect;
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::usage::{Place, series::Rate};
+
+    pub(crate) fn used(millis: u64, memory_bytes: u64, nano_cores: Option<u64>) -> Used {
+        Used {
+            time: Timestamp::UNIX_EPOCH,
+            cpu: Duration::from_millis(millis),
+            memory_bytes,
+            rate: nano_cores.map(|nano_cores| Rate {
+                nano_cores,
+                window: Duration::from_millis(15_250),
+            }),
+        }
+    }
+
+    pub(crate) fn container(pod: &str, name: &str, used: Used) -> ContainerUsage {
+        ContainerUsage {
+            place: Place {
+                namespace: "ns".to_owned(),
+                pod: pod.to_owned(),
+                uid: format!("{pod}-uid"),
+                container: name.to_owned(),
+            },
+            started_at: Timestamp::UNIX_EPOCH,
+            used,
+        }
+    }
+
+    #[test]
+    fn a_pod_is_the_sum_of_its_containers_and_has_a_rate_when_all_of_them_do() {
+        let usage = NodeUsage {
+            node: Some(used(9000, 4096, Some(700))),
+            containers: vec![
+                container("a", "c", used(10, 100, Some(1))),
+                container("a", "d", used(20, 200, Some(2))),
+                container("b", "c", used(30, 300, None)),
+            ],
+        };
+        let summary = of("n1", 8192, &usage);
+        expect![[r#"{"cpu":{"time":"1970-01-01T00:00:00Z","usageCoreNanoSeconds":9000000000,"usageNanoCores":700,"windowSeconds":15.25},"memory":{"availableBytes":8192,"time":"1970-01-01T00:00:00Z","usageBytes":4096,"workingSetBytes":4096},"nodeName":"n1"}"#]]
+        .assert_eq(&summary["node"].to_string());
+        let pods: String = summary["pods"]
+            .as_array()
+            .expect("pods")
+            .iter()
+            .map(|pod| {
+                format!(
+                    "{} {} {} {}\n",
+                    pod["podRef"],
+                    pod["cpu"],
+                    pod["memory"]["workingSetBytes"],
+                    pod["containers"].as_array().map_or(0, Vec::len)
+                )
+            })
+            .collect();
+        expect![[r#"
+            {"name":"a","namespace":"ns","uid":"a-uid"} {"time":"1970-01-01T00:00:00Z","usageCoreNanoSeconds":30000000,"usageNanoCores":3,"windowSeconds":15.25} 300 2
+            {"name":"b","namespace":"ns","uid":"b-uid"} {"time":"1970-01-01T00:00:00Z","usageCoreNanoSeconds":30000000} 300 1
+        "#]]
+        .assert_eq(&pods);
+    }
+}
