@@ -121,9 +121,9 @@ mod tests {
 
     #[test]
     fn rows_show_usage_and_a_pods_is_of_all_its_containers() {
-        expect!["n|1500m|4Gi|15s"].assert_eq(&row(
+        expect!["n1|1500m|4Gi|15s"].assert_eq(&row(
             &NodeMetrics,
-            "{metadata: {name: n}, window: 15s, usage: {cpu: 1500m, memory: 4Gi}}",
+            "{metadata: {name: n1}, window: 15s, usage: {cpu: 1500m, memory: 4Gi}}",
         ));
         expect!["p|3m|1536Ki|15s"].assert_eq(&row(
             &PodMetrics,

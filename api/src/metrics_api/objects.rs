@@ -112,7 +112,7 @@ mod tests {
         check_pod(
             &format!("{whole},{other},{young}"),
             expect![[
-                r#"{"containers":[{"name":"c","usage":{"cpu":"2500u","memory":"2Mi"}},{"name":"d","usage":{"cpu":"0","memory":"1000"}}],"timestamp":"2026-01-01T00:00:03Z","window":"15s"}"#
+                r#"{"containers":[{"name":"c","usage":{"cpu":"2500u","memory":"2Mi"}},{"name":"d","usage":{"cpu":"0","memory":"1k"}}],"timestamp":"2026-01-01T00:00:03Z","window":"15s"}"#
             ]],
         );
         check_pod(young, expect!["nothing"]);
