@@ -117,7 +117,7 @@ impl Watch {
         Self { process, file }
     }
 
-    /// What it has shown so far: revision and name.
+    /// What it has shown so far, but for what every namespace has: revision and name.
     fn seen(&self) -> Vec<(u64, String)> {
         let text = std::fs::read_to_string(self.file.path()).unwrap();
         let (complete, _) = text.rsplit_once('\n').unwrap_or_default();
@@ -127,6 +127,7 @@ impl Watch {
                 let (revision, name) = line.split_once(' ').unwrap();
                 (revision.parse().unwrap(), name.to_owned())
             })
+            .filter(|(_, name)| name != "kube-root-ca.crt")
             .collect()
     }
 }

@@ -1,9 +1,14 @@
+use std::sync::Arc;
+
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::{kinds::Registry, schema};
+use crate::{
+    kinds::{Kind, Registry},
+    schema,
+};
 
 /// A number as the wire has it.
 fn varint(mut value: u64) -> Vec<u8> {
@@ -382,8 +387,10 @@ fn every_message_that_is_named_is_there_and_none_holds_itself() {
 }
 
 #[test]
-fn every_kind_that_is_served_can_be_read() {
-    for kind in Registry::builtin().all() {
+fn every_kind_that_can_be_written_can_be_read() {
+    let registry = Registry::builtin();
+    let written = |kind: &&Arc<dyn Kind>| kind.verbs().contains(&"create");
+    for kind in registry.all().iter().filter(written) {
         let names = kind.names();
         let version = match names.group {
             "" => names.version.to_owned(),
