@@ -17,7 +17,7 @@
 pub mod addresses;
 mod certificates;
 pub(crate) mod lifecycle;
-mod objects;
+pub(crate) mod objects;
 mod plugins;
 mod pod_resources;
 pub(crate) mod quota;

@@ -21,6 +21,8 @@ mod storage;
 mod taint_nodes;
 mod tolerations;
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::{Operation, Review, lifecycle, webhooks};
@@ -73,7 +75,7 @@ fn is_new_pod(review: &Review<'_>) -> bool {
 }
 
 /// The object that an annotation makes the default of its kind: the newest, then the first by name.
-fn default_of(objects: Vec<Value>, annotation: &str) -> Option<Value> {
+fn default_of(objects: Vec<Arc<Value>>, annotation: &str) -> Option<Arc<Value>> {
     let marked = objects
         .into_iter()
         .filter(|object| object["metadata"]["annotations"][annotation] == "true");

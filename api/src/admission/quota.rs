@@ -14,6 +14,8 @@ pub(crate) mod ledger;
 mod scope;
 mod usage;
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use store::{Commit, Op, ResourceKey};
 
@@ -105,7 +107,8 @@ pub(super) fn touched(
 /// The quotas of the call's namespace as the cache has them.
 fn accounts(call: &Call) -> Result<Vec<Account>, Error> {
     let values = objects::list(call, "", "resourcequotas", Some(&call.namespace))?;
-    Ok(values.into_iter().map(Account::read).collect())
+    let values = values.into_iter().map(Arc::unwrap_or_clone);
+    Ok(values.map(Account::read).collect())
 }
 
 /// Commits a write with its charge.

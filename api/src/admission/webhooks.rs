@@ -302,7 +302,7 @@ fn selects(
             .map(|namespace| namespace["metadata"]["labels"].clone())
     } else if names.namespaced {
         let namespace = objects::find(review.call, "", "namespaces", "", &review.call.namespace)?;
-        Some(namespace.unwrap_or_default()["metadata"]["labels"].take())
+        namespace.map(|namespace| namespace["metadata"]["labels"].clone())
     } else {
         return Ok(true);
     };

@@ -31,8 +31,10 @@ const LONGEST: usize = 16 * 1024;
 const DEEPEST: usize = 48;
 /// Stack for reading and running an expression: chains of operators nest as deep as they are long.
 const STACK: usize = 64 * 1024 * 1024;
-/// Rules of one schema node, and of a whole version.
+/// Rules of a whole version.
 const MOST_RULES: usize = 500;
+/// Bytes of all expressions of a version: reading them takes time by their length.
+const MOST_BYTES: usize = 256 * 1024;
 
 const REASONS: &[&str] = &[
     "FieldValueDuplicate",
@@ -48,6 +50,7 @@ pub(crate) fn admit(json: &Value, path: &Path, errors: &mut FieldErrors) {
         errors,
         total: 0,
         rules: 0,
+        bytes: 0,
     };
     admission.node(json, &schema::custom(json), path, &cost::Repeated::once());
     if admission.total > cost::TOTAL {
@@ -63,6 +66,7 @@ struct Admission<'a> {
     errors: &'a mut FieldErrors,
     total: u64,
     rules: usize,
+    bytes: usize,
 }
 
 impl Admission<'_> {
@@ -73,6 +77,14 @@ impl Admission<'_> {
             self.rules += 1;
             if self.rules > MOST_RULES {
                 let detail = format!("a version must have at most {MOST_RULES} rules");
+                self.errors.forbidden(&path, detail);
+                return;
+            }
+            self.bytes += rule.rule.len() + rule.message_expression.len();
+            if self.bytes > MOST_BYTES {
+                let detail = format!(
+                    "the expressions of a version may have at most {MOST_BYTES} bytes together"
+                );
                 self.errors.forbidden(&path, detail);
                 return;
             }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::bounds::Bounds;
 use crate::{
-    admission::{quota::ledger::Ledger, webhooks::Calls},
+    admission::{objects::Parsed, quota::ledger::Ledger, webhooks::Calls},
     auth::{rbac::Rbac, tokens::Tokens},
     catalog::Catalog,
     codec,
@@ -79,6 +79,8 @@ pub(crate) struct Server {
     pub(crate) tokens: Tokens,
     pub(crate) quota: Ledger,
     pub(crate) webhooks: Calls,
+    /// What admission reads again and again.
+    pub(crate) parsed: Parsed,
     pub(crate) bounds: Bounds,
     pub(crate) metrics: ApiMetrics,
     /// What watches share.
@@ -108,6 +110,7 @@ impl Server {
             tokens: Tokens::new(&config.tokens),
             quota: Ledger::default(),
             webhooks: Calls::default(),
+            parsed: Parsed::default(),
             bounds: Bounds::new(&config.limits),
             metrics: config.metrics.register(ApiMetrics::new),
             fans: Fans::default(),

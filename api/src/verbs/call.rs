@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use http::HeaderMap;
 use store::Key;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +72,15 @@ impl Call {
             user: &self.user,
             now: self.server.now(),
         }
+    }
+
+    /// An object's bytes if they are no more than a body may have: defaults and patches let it grow.
+    pub(crate) fn fit(&self, bytes: Bytes) -> Result<Bytes, Error> {
+        let limit = self.server.config.limits.body_bytes;
+        if bytes.len() > limit {
+            return Err(Error::TooLarge { limit });
+        }
+        Ok(bytes)
     }
 
     /// What an error about an object is about.

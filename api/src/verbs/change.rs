@@ -135,11 +135,11 @@ pub(crate) async fn change_as(
         }
         if dry {
             return Ok(Changed {
-                bytes: Bytes::from(object.to_string()),
+                bytes: call.fit(Bytes::from(object.to_string()))?,
                 object,
             });
         }
-        let value = call.resource.stored(&mut object).await?;
+        let value = call.fit(call.resource.stored(&mut object).await?)?;
         let expect = Expect::At(item.revision);
         if is_finished(call, &object, &old) {
             ops.extend(admission::release(call, &old));

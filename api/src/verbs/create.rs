@@ -115,9 +115,10 @@ async fn commit(
             if call.server.cache.get(&key).is_some() {
                 return Err(Error::AlreadyExists(call.subject(object::name(&ready))));
             }
-            return Ok((Bytes::from(ready.to_string()), ready));
+            let shown = Bytes::from(ready.to_string());
+            return Ok((call.fit(shown)?, ready));
         }
-        let value = call.resource.stored(&mut ready).await?;
+        let value = call.fit(call.resource.stored(&mut ready).await?)?;
         ops.push(Op::Put {
             key: key.clone(),
             expect: Expect::Absent,

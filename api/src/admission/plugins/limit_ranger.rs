@@ -1,6 +1,8 @@
 //! LimitRanger: containers without requests or limits get those of the namespace's LimitRanges, and no
 //! container, pod or claim is outside their bounds.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::is_new_pod;
@@ -55,7 +57,7 @@ pub(super) fn validate(review: &Review<'_>, object: &Value) -> Result<(), Error>
     Ok(())
 }
 
-fn ranges(review: &Review<'_>) -> Result<Vec<Value>, Error> {
+fn ranges(review: &Review<'_>) -> Result<Vec<Arc<Value>>, Error> {
     let namespace = Some(review.call.namespace.as_str());
     objects::list(review.call, "", "limitranges", namespace)
 }

@@ -97,7 +97,7 @@ pub(super) fn admit(
         name: &review.name,
         object,
         old: old.unwrap_or(&Value::Null),
-        pod: pod.as_ref().unwrap_or(&Value::Null),
+        pod: pod.as_deref().unwrap_or(&Value::Null),
     };
     check(&write).map_err(|message| objects::forbidden(review, message))
 }

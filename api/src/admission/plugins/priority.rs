@@ -88,7 +88,7 @@ fn find(review: &Review<'_>, name: &str) -> Result<Class, Error> {
             .iter()
             .filter(|class| truth(class, "/globalDefault"))
             .min_by_key(|class| number(class, "/value"));
-        return Ok(default.map(read).unwrap_or_else(|| Class {
+        return Ok(default.map(|class| read(class)).unwrap_or_else(|| Class {
             preemption: PREEMPTS.to_owned(),
             ..Class::default()
         }));

@@ -1,6 +1,8 @@
 //! RuntimeClass: a pod's overhead and where it may run, from the class it names. The classes `wasm` and
 //! `oci` need no object: they name what runs the containers.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::is_new_pod;
@@ -39,7 +41,7 @@ pub(super) fn validate(review: &Review<'_>, pod: &Value) -> Result<(), Error> {
 }
 
 /// The class that a pod names; `None` if it names none or a built-in one without an object.
-fn find(review: &Review<'_>, pod: &Value) -> Result<Option<Value>, Error> {
+fn find(review: &Review<'_>, pod: &Value) -> Result<Option<Arc<Value>>, Error> {
     let name = text(pod, "/spec/runtimeClassName");
     if name.is_empty() {
         return Ok(None);

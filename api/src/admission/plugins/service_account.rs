@@ -3,6 +3,8 @@
 //! A token is not mounted into pods: the nodelet mounts no volumes yet, and a pod with a volume would
 //! not start.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::{is_new_pod, is_pod};
@@ -72,7 +74,7 @@ fn is_mirror(pod: &Value) -> bool {
     !pod["metadata"]["annotations"][MIRROR].is_null()
 }
 
-fn find(review: &Review<'_>, name: &str) -> Result<Value, Error> {
+fn find(review: &Review<'_>, name: &str) -> Result<Arc<Value>, Error> {
     let namespace = &review.call.namespace;
     let account = objects::find(review.call, "", "serviceaccounts", namespace, name)?;
     account.ok_or_else(|| {
