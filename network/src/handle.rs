@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 use async_trait::async_trait;
 use runtimes::{NetworkError, PodAddress, PodNetwork, PodRef};
-use tokio::{sync::watch, time::timeout};
+use tokio::{net::TcpStream, sync::watch, time::timeout};
 
 use crate::{
     Config, Range,
@@ -199,6 +199,13 @@ impl Handle {
     }
 }
 
+/// How long a pod on this node may take to accept a connection.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+fn connect_to(ip: IpAddr, port: u16) -> io::Result<std::net::TcpStream> {
+    std::net::TcpStream::connect_timeout(&SocketAddr::new(ip, port), CONNECT_DEADLINE)
+}
+
 #[async_trait]
 impl PodNetwork for Handle {
     async fn add(&self, pod: &PodRef, wanted: Option<IpAddr>) -> Result<PodAddress, NetworkError> {
@@ -242,6 +249,32 @@ impl PodNetwork for Handle {
 
     fn enter(&self) -> io::Result<()> {
         self.0.namespace.as_ref().map_or(Ok(()), Namespace::enter)
+    }
+
+    async fn connect(&self, address: PodAddress, port: u16) -> io::Result<TcpStream> {
+        let outer = self.0.clone();
+        let (answer, connected) =
+            tokio::sync::oneshot::channel::<io::Result<std::net::TcpStream>>();
+        // A thread of its own: one that has entered the pods' network is of no other use.
+        std::thread::Builder::new()
+            .name("pod-connect".to_owned())
+            .spawn(move || {
+                let connect = || {
+                    outer.namespace.as_ref().map_or(Ok(()), Namespace::enter)?;
+                    let stream = match connect_to(address.ip, port) {
+                        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                            connect_to(address.loopback, port)
+                        }
+                        connected => connected,
+                    }?;
+                    stream.set_nonblocking(true)?;
+                    Ok(stream)
+                };
+                // Nobody waits any more: the connection closes.
+                let _ = answer.send(connect());
+            })?;
+        let connected = connected.await.map_err(io::Error::other)?;
+        TcpStream::from_std(connected?)
     }
 
     fn resolve(&self, pod: &PodRef, name: &str) -> Option<Vec<IpAddr>> {

@@ -239,6 +239,11 @@ fn spec(subject: &Subject, image: &Image) -> ContainerSpec {
         working_dir: None,
         ports: Vec::new(),
         limits: Limits::default(),
+        mounts: Vec::new(),
+        stdin: false,
+        stdin_once: false,
+        tty: false,
+        annotations: Arc::default(),
         address: subject.address,
         log: subject.dir.join(format!("{number}.log")),
     }

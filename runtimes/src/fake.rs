@@ -8,6 +8,7 @@
 
 mod images;
 mod network;
+mod process;
 mod runtime;
 
 pub use images::FakeImages;

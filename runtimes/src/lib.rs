@@ -1,6 +1,6 @@
 //! What the nodelet asks of whatever runs containers, holds images and gives pods addresses.
 //!
-//! - [`runtime`]: the [`Runtime`] trait: create, start, stop, remove, list, wait, stats.
+//! - [`runtime`]: the [`Runtime`] trait: create, start, stop, remove, list, wait, exec, attach, stats.
 //! - [`images`]: the [`Images`] contract, and the content store that pulls from files and registries.
 //! - [`network`]: the [`PodNetwork`] contract: an address for a pod, names and Services as its sockets see them.
 //! - [`log`]: the format of a container's log file.
@@ -19,6 +19,6 @@ pub mod runtime;
 pub use images::{Credentials, Image, ImageError, ImageKind, Images, PullPolicy};
 pub use network::{NetworkError, PodAddress, PodNetwork};
 pub use runtime::{
-    ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Limits, PodRef, Port,
-    Protocol, Runtime, RuntimeError, Stats,
+    ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Limits, Mount, PodRef, Port,
+    Process, Protocol, Runtime, RuntimeError, Stats, Stdio, TerminalSize,
 };

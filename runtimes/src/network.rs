@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use async_trait::async_trait;
+use tokio::net::TcpStream;
 
 use crate::PodRef;
 
@@ -43,6 +44,10 @@ pub trait PodNetwork: Send + Sync + 'static {
     /// Moves the calling thread to where Wasm pods' sockets are made (their network namespace), for
     /// good. Called at the start of every thread that opens sockets for components.
     fn enter(&self) -> std::io::Result<()>;
+
+    /// Connects to a port of a pod as its own containers would by `localhost`: to what listens on the
+    /// pod's IP, otherwise to what listens on its loopback address alone. The caller has the deadline.
+    async fn connect(&self, address: PodAddress, port: u16) -> std::io::Result<TcpStream>;
 
     /// Looks a name up as the pod's resolver would (search domains included); `None` if it is not a
     /// name of the cluster, an empty list if it is one that has no address.

@@ -1,12 +1,18 @@
 //! The runtime contract.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+};
 
 use crate::{Image, PodAddress};
 
@@ -52,6 +58,47 @@ pub struct Limits {
     pub cpu_millis: Option<u64>,
 }
 
+/// A file or directory of the host that a container sees.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mount {
+    /// On the host; it exists.
+    pub source: PathBuf,
+    /// In the container; absolute, without `.` and `..`.
+    pub destination: PathBuf,
+    pub read_only: bool,
+}
+
+/// Which streams of a process somebody holds the other end of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stdio {
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    /// A terminal: output and errors come as one stream, stdout.
+    pub tty: bool,
+}
+
+/// A terminal's size, in characters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TerminalSize {
+    pub width: u16,
+    pub height: u16,
+}
+
+/// The other end of a process' streams: those that [`Stdio`] asked for and the process has.
+///
+/// Dropped, it ends a process made by [`Runtime::exec`]; one that was attached to goes on.
+pub struct Process {
+    /// Shut down, it is the end of the process' input.
+    pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    pub stdout: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    pub stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    /// Takes a terminal's new sizes; `None` where there is no terminal.
+    pub resize: Option<mpsc::Sender<TerminalSize>>,
+    /// The process' exit code. What it wrote is in the streams, to their ends, before it answers.
+    pub exit: BoxFuture<'static, Result<i32, RuntimeError>>,
+}
+
 /// Everything needed to run one container.
 #[derive(Clone, Debug)]
 pub struct ContainerSpec {
@@ -69,6 +116,16 @@ pub struct ContainerSpec {
     pub working_dir: Option<String>,
     pub ports: Vec<Port>,
     pub limits: Limits,
+    /// In any order; a destination may lie within another's.
+    pub mounts: Vec<Mount>,
+    /// Its input stays open for those who attach; otherwise it is at its end from the start.
+    pub stdin: bool,
+    /// The first who attaches and leaves closes the input.
+    pub stdin_once: bool,
+    /// Its output is a terminal's.
+    pub tty: bool,
+    /// The pod's, for what a runtime offers beyond a pod's fields.
+    pub annotations: Arc<BTreeMap<String, String>>,
     pub address: PodAddress,
     /// Where the runtime appends stdout and stderr, in CRI format
     /// (`<RFC 3339 time with nanoseconds> stdout F <line>`). Its directory exists.
@@ -164,6 +221,18 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Waits until the container has exited; answers at once if it has.
     async fn wait(&self, id: &ContainerId) -> Result<Exit, RuntimeError>;
+
+    /// Runs `command` beside a running container's own process, with its environment, files and
+    /// addresses. The process is ended with its container.
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        command: Vec<String>,
+        stdio: Stdio,
+    ) -> Result<Process, RuntimeError>;
+
+    /// Joins a running container's own streams, from now on. Several may; each gets all the output.
+    async fn attach(&self, id: &ContainerId, stdio: Stdio) -> Result<Process, RuntimeError>;
 
     /// What the container has used since it started.
     async fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError>;

@@ -216,6 +216,11 @@ impl Start {
             working_dir: self.container.working_dir.clone(),
             ports: ports(&self.container),
             limits: limits(&self.container),
+            mounts: Vec::new(),
+            stdin: self.container.stdin.unwrap_or(false),
+            stdin_once: self.container.stdin_once.unwrap_or(false),
+            tty: self.container.tty.unwrap_or(false),
+            annotations: Arc::new(self.pod.metadata.annotations.clone().unwrap_or_default()),
             address: self.address,
             log: self.log(context),
         })

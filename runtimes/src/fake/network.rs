@@ -7,6 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use tokio::net::TcpStream;
 
 use crate::{NetworkError, PodAddress, PodNetwork, PodRef};
 
@@ -120,6 +121,15 @@ impl PodNetwork for FakeNetwork {
 
     fn enter(&self) -> std::io::Result<()> {
         Ok(())
+    }
+
+    async fn connect(&self, address: PodAddress, port: u16) -> std::io::Result<TcpStream> {
+        match TcpStream::connect((address.ip, port)).await {
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                TcpStream::connect((address.loopback, port)).await
+            }
+            connected => connected,
+        }
     }
 
     fn resolve(&self, _pod: &PodRef, name: &str) -> Option<Vec<IpAddr>> {

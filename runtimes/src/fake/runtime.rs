@@ -10,9 +10,10 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::process;
 use crate::{
-    ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Image, Runtime,
-    RuntimeError, Stats,
+    ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Image, Process, Runtime,
+    RuntimeError, Stats, Stdio,
     log::{Stream, Tag, write_entry},
 };
 
@@ -73,6 +74,7 @@ pub enum Call {
     Stop,
     Remove,
     List,
+    Exec,
 }
 
 /// Containers in memory; those of an image without a script run until they are stopped.
@@ -125,7 +127,7 @@ impl FakeRuntime {
     }
 
     /// The calls made so far, oldest first: `create <id>`, `start <id>`, `stop <id>`, `remove <id>`,
-    /// `prepare <reference>`.
+    /// `prepare <reference>`, `exec <id> <command>`.
     pub fn calls(&self) -> Vec<String> {
         self.state().calls.clone()
     }
@@ -338,6 +340,38 @@ impl Runtime for FakeRuntime {
             Ok(ContainerState::Exited(exit)) => Ok(exit.clone()),
             _ => Err(RuntimeError::NotFound(id.clone())),
         }
+    }
+
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        command: Vec<String>,
+        stdio: Stdio,
+    ) -> Result<Process, RuntimeError> {
+        let mut state = self.state();
+        state.called(Call::Exec, format!("exec {id} {}", command.join(" ")))?;
+        let running = matches!(
+            *state.get(id)?.state.borrow(),
+            ContainerState::Running { .. }
+        );
+        if !running {
+            return Err(RuntimeError::Invalid(format!(
+                "container {id} is not running"
+            )));
+        }
+        Ok(process::exec(command, stdio))
+    }
+
+    async fn attach(&self, id: &ContainerId, stdio: Stdio) -> Result<Process, RuntimeError> {
+        let mut changes = self.watch(id)?;
+        let id = id.clone();
+        Ok(process::attach(stdio, async move {
+            let exited = changes.wait_for(|state| matches!(state, ContainerState::Exited(_)));
+            match exited.await.as_deref() {
+                Ok(ContainerState::Exited(exit)) => Ok(exit.code),
+                _ => Err(RuntimeError::NotFound(id)),
+            }
+        }))
     }
 
     async fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError> {

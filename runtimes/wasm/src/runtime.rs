@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use runtimes::{
-    ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Image, PodNetwork, Protocol,
-    Runtime, RuntimeError, Stats,
+    ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Image, PodNetwork, Process,
+    Protocol, Runtime, RuntimeError, Stats, Stdio,
 };
 use tokio::{
     net::TcpListener,
@@ -262,6 +262,25 @@ impl Runtime for WasmRuntime {
         let state = self.get(id)?.state.subscribe();
         let exit = exited(state).await;
         exit.ok_or_else(|| RuntimeError::NotFound(id.clone()))
+    }
+
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        _command: Vec<String>,
+        _stdio: Stdio,
+    ) -> Result<Process, RuntimeError> {
+        self.get(id)?;
+        Err(RuntimeError::Invalid(
+            "exec is not offered for components yet".to_owned(),
+        ))
+    }
+
+    async fn attach(&self, id: &ContainerId, _stdio: Stdio) -> Result<Process, RuntimeError> {
+        self.get(id)?;
+        Err(RuntimeError::Invalid(
+            "attach is not offered for components yet".to_owned(),
+        ))
     }
 
     async fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError> {
