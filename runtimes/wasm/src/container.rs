@@ -7,6 +7,7 @@ use tokio::sync::{OnceCell, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
+    bounds::SocketUse,
     code::Code,
     guest::{MemoryUse, OutOfMemory},
     meter::Meter,
@@ -22,6 +23,7 @@ pub(crate) struct Container {
     pub(crate) log: Arc<Log>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) memory: Arc<MemoryUse>,
+    pub(crate) sockets: Arc<SocketUse>,
     pub(crate) state: watch::Sender<ContainerState>,
     /// Asks it to end; a server finishes its requests first.
     pub(crate) stop: CancellationToken,

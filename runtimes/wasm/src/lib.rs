@@ -7,6 +7,7 @@
 //! - `guest`: what one instance holds: its WASI state, its limits.
 //! - `program`: a `wasi:cli/run` component as a process. `server`: a `wasi:http/incoming-handler` one as a server.
 //! - `sockets`, `outgoing`: a pod's own addresses, names and Services under the component's sockets and requests.
+//! - `egress`: where a pod says that it connects to. `gate`, `bounds`: who may reach whom, and by how many sockets.
 //! - `output`: stdout and stderr into the container's log.
 //! - `meter`: CPU time used and allowed. `executor`: the threads that all of this runs on.
 //!
@@ -14,10 +15,13 @@
 //! socket outside the pods' network, and never runs code that it has not compiled itself.
 
 mod adapt;
+mod bounds;
 mod code;
 mod container;
+mod egress;
 mod engine;
 mod executor;
+mod gate;
 mod guest;
 mod meter;
 mod outgoing;

@@ -174,15 +174,11 @@ impl Runtime for WasmRuntime {
         }
         let container = Container {
             code,
-            pod: Arc::new(Pod {
-                pod: spec.pod.clone(),
-                address: spec.address,
-                network: self.network.clone(),
-                host: self.host.clone(),
-            }),
+            pod: Arc::new(Pod::new(&spec, self.network.clone(), self.host.clone())?),
             log: Arc::new(Log::new(spec.log.clone())),
             meter: Arc::new(Meter::new(spec.limits.cpu_millis)),
             memory: Arc::new(MemoryUse::default()),
+            sockets: Arc::default(),
             state: watch::Sender::new(ContainerState::Created),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
