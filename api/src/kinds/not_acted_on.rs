@@ -215,13 +215,13 @@ mod tests {
         let pod = json!({
             "initContainers": [
                 { "restartPolicy": "Always", "env": [], "image": "sidecar" },
-                { "securityContext": { "runAsUser": 1 }, "workingDir": "/" },
+                { "resizePolicy": [{}], "workingDir": "/" },
             ],
             "affinity": { "nodeAffinity": { "a": 1 }, "podAntiAffinity": { "b": 1 } },
         });
         expect![[r#"
             spec.affinity.podAntiAffinity: not acted on yet
-            spec.initContainers[1].securityContext: not acted on yet"#]]
+            spec.initContainers[1].resizePolicy: not acted on yet"#]]
         .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
     }
 
