@@ -14,6 +14,7 @@ use crate::{
     bounds::{Held, MAX_RESOURCES},
     container::Container,
     engine,
+    filesystem::Files,
     gate::Gate,
     outgoing::Outgoing,
     output::Output,
@@ -28,6 +29,7 @@ pub(crate) struct Guest {
     outgoing: Outgoing,
     memory: Memory,
     sockets_held: Held,
+    pub(crate) files: Files,
     pub(crate) pod: Arc<Pod>,
 }
 
@@ -141,6 +143,7 @@ pub(crate) fn new_store(engine: &Engine, container: &Container) -> Store<Guest> 
             total: container.memory.clone(),
         },
         sockets_held: Held::new(container.sockets.clone()),
+        files: Files::new(container.mounts.clone()),
         pod: container.pod.clone(),
     };
     let mut store = Store::new(engine, guest);
