@@ -44,12 +44,14 @@ use self::{
 };
 use crate::{
     config::Config,
-    deadline::call,
+    deadline::{CallError, call},
     events::{Note, Sink},
 };
 
 /// Volumes that are worked on at once.
 const AT_ONCE: usize = 8;
+/// Tries to end a volume that somebody else changes meanwhile, before there is a pause.
+const ATTEMPTS: u32 = 4;
 
 /// What the steps need.
 struct Host {
@@ -230,6 +232,12 @@ async fn sleep_until(instant: Option<Instant>) {
     }
 }
 
+/// Whether the API refused what was decided on an older version of the object.
+fn is_refusal(error: &anyhow::Error) -> bool {
+    let call = error.downcast_ref::<CallError>();
+    matches!(call.and_then(CallError::code), Some(403 | 409))
+}
+
 impl Host {
     async fn step(
         self: &Arc<Self>,
@@ -252,15 +260,9 @@ impl Host {
             }
             (Step::Grow, Some(claim), Some(volume)) => {
                 let grown = self.grow(name, &claim, &volume).await;
-                match &grown {
-                    Ok(()) => {
-                        let message = "Resize volume succeeded".to_owned();
-                        self.tell(&claim, false, "VolumeResizeSuccessful", message);
-                    }
-                    Err(error) => {
-                        let message = format!("resize volume {name:?} failed: {error:#}");
-                        self.tell(&claim, true, "VolumeResizeFailed", message);
-                    }
+                if let Err(error) = &grown {
+                    let message = format!("resize volume {name:?} failed: {error:#}");
+                    self.tell(&claim, true, "VolumeResizeFailed", message);
                 }
                 grown
             }
@@ -324,14 +326,36 @@ impl Host {
         let claims: Api<PersistentVolumeClaim> =
             Api::namespaced(self.client.clone(), &claim.namespace().unwrap_or_default());
         let patch = Patch::Merge(volume::grown(claim));
-        call(claims.patch_status(&claim.name_any(), &params, &patch))
-            .await
-            .context("tell the claim")?;
-        Ok(())
+        match call(claims.patch_status(&claim.name_any(), &params, &patch)).await {
+            Ok(_) => {
+                let message = "Resize volume succeeded".to_owned();
+                self.tell(claim, false, "VolumeResizeSuccessful", message);
+                Ok(())
+            }
+            // It changed meanwhile, which the watch is about to say.
+            Err(error) if error.code() == Some(409) => Ok(()),
+            Err(error) => Err(error).context("tell the claim"),
+        }
     }
 
-    /// Removes a volume, or lets it go and keeps its directory; decided anew from what the API has now.
+    /// Removes a volume, or lets it go and keeps its directory.
     async fn end(self: &Arc<Self>, name: &str, seen: &PersistentVolume) -> anyhow::Result<()> {
+        let mut attempts = 1;
+        loop {
+            match self.try_to_end(name, seen).await {
+                // The controllers take their finalizer away at the same time.
+                Err(error) if attempts < ATTEMPTS && is_refusal(&error) => attempts += 1,
+                ended => return ended,
+            }
+        }
+    }
+
+    /// The same once, decided anew from what the API has now.
+    async fn try_to_end(
+        self: &Arc<Self>,
+        name: &str,
+        seen: &PersistentVolume,
+    ) -> anyhow::Result<()> {
         let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
         let volume = match call(volumes.get(name)).await {
             Ok(volume) if volume.uid() == seen.uid() => volume,

@@ -206,3 +206,99 @@ impl Waiting {
         progress
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use k8s_openapi::api::core::v1 as core;
+
+    use super::*;
+    use crate::storage::Volume;
+
+    fn claim(words: &str) -> Claim {
+        let mut claim = json!({"metadata": {"name": "c", "namespace": "ns", "uid": "u"}});
+        for word in words.split_whitespace() {
+            match word.split_once(':') {
+                Some(("on", node)) => claim["metadata"]["annotations"][SELECTED_NODE] = node.into(),
+                Some((_, volume)) => {
+                    claim["spec"]["volumeName"] = volume.into();
+                    claim["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"] =
+                        "yes".into();
+                }
+                None => claim["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into(),
+            }
+        }
+        let claim: core::PersistentVolumeClaim = serde_json::from_value(claim).unwrap();
+        Claim::from(&claim)
+    }
+
+    /// What becomes of a pod on node `a` that uses the claim, as the claim goes through these states.
+    #[track_caller]
+    fn check(states: &[&str], expected: Expect) {
+        let object = |value| serde_json::from_value::<core::Pod>(value).unwrap();
+        let pod = Pod::from(&object(json!({
+            "metadata": {"uid": "p", "name": "p", "namespace": "ns"},
+            "spec": {"containers": [], "volumes": [
+                {"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]},
+        })));
+        let node = json!({"metadata": {"name": "a"}});
+        let node = Node::from(&serde_json::from_value::<core::Node>(node).unwrap());
+        let mut storage = Storage::default();
+        let volume = json!({"metadata": {"name": "v"}, "spec": {
+            "claimRef": {"namespace": "ns", "name": "c", "uid": "u"}}});
+        let volume: core::PersistentVolume = serde_json::from_value(volume).unwrap();
+        storage.put_volume(Volume::from(&volume));
+        let (mut waiting, now) = (WaitingPods::default(), Instant::now());
+        waiting.add(Arc::new(pod), "a".into(), now);
+        let mut said = Vec::new();
+        for state in states {
+            storage.put_claim(claim(state));
+            let settled = waiting.settled(&storage, |_| Some(node.clone()), now);
+            said.extend(
+                settled
+                    .into_iter()
+                    .map(|(_, progress)| format!("{progress:?}")),
+            );
+        }
+        if said.is_empty() {
+            let late = now + PATIENCE;
+            let settled = waiting.settled(&storage, |_| Some(node.clone()), late);
+            said.extend(
+                settled
+                    .into_iter()
+                    .map(|(_, progress)| format!("later {progress:?}")),
+            );
+        }
+        expected.assert_eq(&said.join(", "));
+    }
+
+    #[test]
+    fn a_pod_waits_until_its_claim_is_bound_to_a_volume_that_is_there() {
+        check(&["", "on:a", "on:a =:v"], expect!["Ready"]);
+        check(&["", "=:v"], expect!["Ready"]);
+        check(
+            &["", "on:a", "on:a =:unseen"],
+            expect![[r#"later Failed("context deadline exceeded")"#]],
+        );
+    }
+
+    #[test]
+    fn a_pod_is_decided_again_when_its_volume_will_not_come() {
+        check(
+            &["", "on:a", ""],
+            expect![[r#"Failed("provisioning failed for PVC \"c\"")"#]],
+        );
+        check(
+            &["on:a", "on:b"],
+            expect![[
+                r#"Failed("selectedNode annotation value \"b\" not set to scheduled node \"a\"")"#
+            ]],
+        );
+        check(
+            &["on:a", "deleting"],
+            expect![[r#"Failed("persistentvolumeclaim \"c\" not found")"#]],
+        );
+        // A node that was selected long ago, and whose successor is on its way.
+        check(&["on:gone", "on:a", "on:a =:v"], expect!["Ready"]);
+    }
+}

@@ -13,6 +13,7 @@
 //! - [`protobuf`]: bodies in protobuf. [`apply`]: server-side apply, and who owns what;
 //!   [`apply_kubectl`]: as kubectl sees it.
 //! - [`pods`]: what only pods have.
+//! - [`storage`]: the default StorageClass, and what guards claims and volumes.
 //! - [`usage`]: what nodes and pods use.
 //! - [`versions`]: kinds with several versions of one stored object.
 
@@ -44,6 +45,7 @@ mod quota;
 mod rbac;
 mod reviews;
 mod services;
+mod storage;
 mod tls;
 mod tokens;
 mod usage;
