@@ -42,7 +42,7 @@ struct Attributes {
 /// Lets a directory hold so many bytes; false if its file system cannot see to it.
 pub(super) fn limit(root: &Path, directory: &Path, bytes: u64) -> io::Result<bool> {
     let file = File::open(directory)?;
-    if !enforced(&file) {
+    if !counted(&file) {
         return Ok(false);
     }
     let mut attributes = get(&file)?;
@@ -58,7 +58,7 @@ pub(super) fn limit(root: &Path, directory: &Path, bytes: u64) -> io::Result<boo
 /// Takes the limit of a directory away, so that its project can be used again.
 pub(super) fn unlimit(directory: &Path) -> io::Result<()> {
     let file = File::open(directory)?;
-    if !enforced(&file) {
+    if !counted(&file) {
         return Ok(());
     }
     match get(&file)?.project {
@@ -92,11 +92,11 @@ fn set(file: &File, attributes: &Attributes) -> io::Result<()> {
     checked(answer.into())
 }
 
-/// Whether limits of projects are enforced on the file system of a file.
-fn enforced(file: &File) -> bool {
-    let mut format = 0_u32;
-    // SAFETY: `Q_GETFMT` writes one 32-bit number to the address it is given.
-    unsafe { quotactl(file, libc::Q_GETFMT, 0, (&raw mut format).cast()) }.is_ok()
+/// Whether the file system of a file counts what projects hold: the call fails where it does not.
+fn counted(file: &File) -> bool {
+    let mut info = [0_u64; 3];
+    // SAFETY: `Q_GETINFO` writes a `struct if_dqinfo`, of 24 bytes, to the address it is given.
+    unsafe { quotactl(file, libc::Q_GETINFO, 0, (&raw mut info).cast()) }.is_ok()
 }
 
 /// Limits a project to so many blocks; none is no limit.
