@@ -38,6 +38,8 @@ pub struct Config {
     pub log_dir: PathBuf,
     /// On the file system that ephemeral storage is measured on.
     pub state_dir: PathBuf,
+    /// Holds the volumes that are made on this node: `pvc-<uid of the claim>`.
+    pub volumes_dir: PathBuf,
     pub capacity: Capacity,
     pub max_pods: u32,
     /// `nodeInfo.kubeletVersion`.
@@ -77,6 +79,7 @@ impl Config {
             port: 10250,
             pod_range: PodRange::Assigned,
             log_dir: data_dir.join("logs"),
+            volumes_dir: data_dir.join("volumes"),
             state_dir: data_dir,
             capacity: Capacity::default(),
             max_pods: 10_000,

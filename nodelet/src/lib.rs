@@ -8,14 +8,15 @@
 //! - [`pods`]: the pod watch; starts one worker a pod.
 //! - [`pod`]: what a worker knows (`state`), decides (`plan`), reports (`status`) and does (`worker`, `start`).
 //! - [`probe`]: whether containers are started, alive and ready; [`handler`]: what runs once after start and before stop.
+//! - [`provisioner`]: makes the volumes of `wk-local` on this node.
 //! - [`services`]: the Services of the cluster, as environment variables.
 //! - [`events`]: Events, counted and bounded.
 //! - [`logs`]: reads what the runtimes wrote.
 //! - [`usage`]: what the node and its containers use.
 //! - [`server`]: the nodelet's own HTTP server.
 //!
-//! Reads Pod, Node, Service, ConfigMap, Secret. Writes its own Node and Lease, the status of its pods, Events,
-//! and deletes its pods once they have ended. Never sets `spec.nodeName`, never touches another node's pods,
+//! Reads Pod, Node, Service, ConfigMap, Secret, PersistentVolumeClaim. Writes its own Node and Lease, the status of
+//! its pods, Events, the PersistentVolumes that it makes, and deletes its pods once they have ended. Never sets `spec.nodeName`, never touches another node's pods,
 //! and never owns taints: the node lifecycle controller does.
 
 mod clock;
@@ -35,6 +36,7 @@ mod pod;
 mod pods;
 #[cfg_attr(not(test), expect(dead_code, reason = "the pod worker calls it next"))]
 mod probe;
+mod provisioner;
 mod quantity;
 pub mod server;
 mod services;

@@ -22,6 +22,7 @@ use crate::{
     pod::worker::Context,
     pods::{Loop, Pods},
     probe::{self, Probes},
+    provisioner::Provisioner,
     server,
     services::Services,
     usage::{Sampler, Usage},
@@ -181,7 +182,13 @@ impl Nodelet {
             clock: context.clock,
         };
         helpers.spawn(sampler.run());
+        let provisioner = Provisioner::new(
+            context.client.clone(),
+            config.clone(),
+            context.events.clone(),
+        )?;
         let mut parts = JoinSet::new();
+        parts.spawn(provisioner.run(stop.clone()));
         parts.spawn(reporter.run(stop.clone()));
         parts.spawn(Loop::new(context.clone(), pods).run(stop.clone()));
         // The first part that fails stops the other; helpers end with this function.
