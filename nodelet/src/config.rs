@@ -38,6 +38,8 @@ pub struct Config {
     pub log_dir: PathBuf,
     /// On the file system that ephemeral storage is measured on.
     pub state_dir: PathBuf,
+    /// A directory of manifests of pods that run without being asked by the API (static pods).
+    pub static_pods: Option<PathBuf>,
     pub capacity: Capacity,
     pub max_pods: u32,
     /// `nodeInfo.kubeletVersion`.
@@ -78,6 +80,7 @@ impl Config {
             pod_range: PodRange::Assigned,
             log_dir: data_dir.join("logs"),
             state_dir: data_dir,
+            static_pods: None,
             capacity: Capacity::default(),
             max_pods: 10_000,
             version: concat!("v1.36.0+wk", env!("CARGO_PKG_VERSION")).to_owned(),

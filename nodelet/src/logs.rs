@@ -38,6 +38,17 @@ pub(crate) fn file(log_dir: &Path, pod: &PodRef, container: &str, attempt: u32) 
         .join(format!("{attempt}.log"))
 }
 
+/// The newest attempt of a container that left a log in its directory.
+pub(crate) fn newest_attempt(directory: &Path) -> Option<u32> {
+    let files = std::fs::read_dir(directory).ok()?.flatten();
+    let attempt = |file: std::fs::DirEntry| {
+        let name = file.file_name();
+        let (attempt, _) = name.to_str()?.split_once(".log")?;
+        attempt.parse().ok()
+    };
+    files.filter_map(attempt).max()
+}
+
 /// Says whether a container may still write.
 pub(crate) type Running = Box<dyn FnMut() -> bool + Send>;
 

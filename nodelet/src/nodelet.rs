@@ -17,6 +17,7 @@ use crate::{
     clock::Clock,
     config::Config,
     events::{self, Note, Sink},
+    inotify::Changes,
     metrics::Running,
     node::report::Reporter,
     pod::worker::Context,
@@ -24,6 +25,7 @@ use crate::{
     probe::{self, Probes},
     server,
     services::Services,
+    static_pods::{Mirrors, StaticPods},
     usage::{Sampler, Usage},
 };
 
@@ -34,6 +36,7 @@ pub struct Nodelet {
     usage: Usage,
     node: watch::Sender<Option<Arc<Node>>>,
     notes: mpsc::Receiver<Note>,
+    changes: Changes,
 }
 
 /// The way into a running nodelet.
@@ -99,6 +102,7 @@ impl Nodelet {
         });
         let usage = Usage::default();
         let probes = Probes::new(clock.now());
+        let changes = Changes::new();
         let handle = Handle {
             probes: probes.counts.clone(),
             config: config.clone(),
@@ -118,6 +122,7 @@ impl Nodelet {
             clock,
             starts,
             probes,
+            mirrors: Mirrors::default(),
         };
         Ok((
             Nodelet {
@@ -126,6 +131,7 @@ impl Nodelet {
                 usage,
                 node,
                 notes,
+                changes,
             },
             handle,
         ))
@@ -149,11 +155,20 @@ impl Nodelet {
             usage,
             node,
             notes,
+            changes,
         } = self;
         let config = &context.config;
         tokio::fs::create_dir_all(&config.log_dir)
             .await
             .with_context(|| format!("create the log directory {}", config.log_dir.display()))?;
+        let static_pods = StaticPods::new(
+            config.static_pods.as_deref(),
+            &config.node_name,
+            &changes,
+            context.mirrors.clone(),
+            node.subscribe(),
+            context.client.clone(),
+        );
         let reporter = Reporter {
             config: config.clone(),
             client: context.client.clone(),
@@ -167,6 +182,7 @@ impl Nodelet {
             node,
         };
         let mut helpers = JoinSet::new();
+        helpers.spawn(changes.clone().run());
         helpers.spawn(context.services.clone().run(context.client.clone()));
         helpers.spawn(events::run(
             notes,
@@ -183,7 +199,7 @@ impl Nodelet {
         helpers.spawn(sampler.run());
         let mut parts = JoinSet::new();
         parts.spawn(reporter.run(stop.clone()));
-        parts.spawn(Loop::new(context.clone(), pods).run(stop.clone()));
+        parts.spawn(Loop::new(context.clone(), pods, static_pods).run(stop.clone()));
         // The first part that fails stops the other; helpers end with this function.
         let mut outcome = Ok(());
         while let Some(ended) = parts.join_next().await {
@@ -201,5 +217,4 @@ impl Nodelet {
 }
 
 #[cfg(test)]
-#[path = "nodelet/tests.rs"]
 mod tests;
