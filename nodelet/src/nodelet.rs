@@ -46,6 +46,7 @@ pub struct Handle {
     pods: Pods,
     usage: Usage,
     probes: probe::counts::Counts,
+    changes: Changes,
     node: watch::Receiver<Option<Arc<Node>>>,
 }
 
@@ -58,6 +59,7 @@ impl Handle {
             self.pods.clone(),
             self.usage.clone(),
             self.probes.clone(),
+            self.changes.clone(),
         )
     }
 
@@ -105,6 +107,7 @@ impl Nodelet {
         let changes = Changes::new();
         let handle = Handle {
             probes: probes.counts.clone(),
+            changes: changes.clone(),
             config: config.clone(),
             pods: pods.clone(),
             usage: usage.clone(),
