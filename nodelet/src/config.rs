@@ -40,6 +40,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Holds the volumes that are made on this node: `pvc-<uid of the claim>`.
     pub volumes_dir: PathBuf,
+    /// A directory of manifests of pods that run without being asked by the API (static pods).
+    pub static_pods: Option<PathBuf>,
     pub capacity: Capacity,
     pub max_pods: u32,
     /// `nodeInfo.kubeletVersion`.
@@ -81,6 +83,7 @@ impl Config {
             log_dir: data_dir.join("logs"),
             volumes_dir: data_dir.join("volumes"),
             state_dir: data_dir,
+            static_pods: None,
             capacity: Capacity::default(),
             max_pods: 10_000,
             version: concat!("v1.36.0+wk", env!("CARGO_PKG_VERSION")).to_owned(),

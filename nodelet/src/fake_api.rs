@@ -78,7 +78,7 @@ impl FakeApi {
         object
     }
 
-    /// Creates an object; its uid is `<name>-uid` unless it has one.
+    /// Creates an object; its uid is `<name>-uid` unless it has one, and another for the next of that name.
     pub(crate) fn create(&self, resource: &str, mut object: Value) -> Value {
         let text = |object: &Value, field: &str| {
             object["metadata"][field]
@@ -88,7 +88,16 @@ impl FakeApi {
         };
         let name = text(&object, "name");
         if text(&object, "uid").is_empty() {
-            object["metadata"]["uid"] = format!("{name}-uid").into();
+            let uid = Value::from(format!("{name}-uid"));
+            let inner = self.inner();
+            let mut log = inner.log.iter();
+            let used =
+                log.any(|(_, of, _, other)| of == resource && other["metadata"]["uid"] == uid);
+            object["metadata"]["uid"] = if used {
+                format!("{name}-uid-{}", inner.log.len()).into()
+            } else {
+                uid
+            };
         }
         object["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
         let key = (resource.to_owned(), text(&object, "namespace"), name);

@@ -17,6 +17,7 @@ use crate::{
     clock::Clock,
     config::Config,
     events::{self, Note, Sink},
+    inotify::Changes,
     metrics::Running,
     node::report::Reporter,
     pod::worker::Context,
@@ -25,6 +26,7 @@ use crate::{
     provisioner::Provisioner,
     server,
     services::Services,
+    static_pods::{Mirrors, StaticPods},
     usage::{Sampler, Usage},
 };
 
@@ -35,6 +37,7 @@ pub struct Nodelet {
     usage: Usage,
     node: watch::Sender<Option<Arc<Node>>>,
     notes: mpsc::Receiver<Note>,
+    changes: Changes,
 }
 
 /// The way into a running nodelet.
@@ -44,6 +47,7 @@ pub struct Handle {
     pods: Pods,
     usage: Usage,
     probes: probe::counts::Counts,
+    changes: Changes,
     node: watch::Receiver<Option<Arc<Node>>>,
 }
 
@@ -56,6 +60,7 @@ impl Handle {
             self.pods.clone(),
             self.usage.clone(),
             self.probes.clone(),
+            self.changes.clone(),
         )
     }
 
@@ -100,8 +105,10 @@ impl Nodelet {
         });
         let usage = Usage::default();
         let probes = Probes::new(clock.now());
+        let changes = Changes::new();
         let handle = Handle {
             probes: probes.counts.clone(),
+            changes: changes.clone(),
             config: config.clone(),
             pods: pods.clone(),
             usage: usage.clone(),
@@ -119,6 +126,7 @@ impl Nodelet {
             clock,
             starts,
             probes,
+            mirrors: Mirrors::default(),
         };
         Ok((
             Nodelet {
@@ -127,6 +135,7 @@ impl Nodelet {
                 usage,
                 node,
                 notes,
+                changes,
             },
             handle,
         ))
@@ -150,11 +159,20 @@ impl Nodelet {
             usage,
             node,
             notes,
+            changes,
         } = self;
         let config = &context.config;
         tokio::fs::create_dir_all(&config.log_dir)
             .await
             .with_context(|| format!("create the log directory {}", config.log_dir.display()))?;
+        let static_pods = StaticPods::new(
+            config.static_pods.as_deref(),
+            &config.node_name,
+            &changes,
+            context.mirrors.clone(),
+            node.subscribe(),
+            context.client.clone(),
+        );
         let reporter = Reporter {
             config: config.clone(),
             client: context.client.clone(),
@@ -168,6 +186,7 @@ impl Nodelet {
             node,
         };
         let mut helpers = JoinSet::new();
+        helpers.spawn(changes.clone().run());
         helpers.spawn(context.services.clone().run(context.client.clone()));
         helpers.spawn(events::run(
             notes,
@@ -190,7 +209,7 @@ impl Nodelet {
         let mut parts = JoinSet::new();
         parts.spawn(provisioner.run(stop.clone()));
         parts.spawn(reporter.run(stop.clone()));
-        parts.spawn(Loop::new(context.clone(), pods).run(stop.clone()));
+        parts.spawn(Loop::new(context.clone(), pods, static_pods).run(stop.clone()));
         // The first part that fails stops the other; helpers end with this function.
         let mut outcome = Ok(());
         while let Some(ended) = parts.join_next().await {
@@ -208,5 +227,4 @@ impl Nodelet {
 }
 
 #[cfg(test)]
-#[path = "nodelet/tests.rs"]
 mod tests;

@@ -20,6 +20,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use jiff::Timestamp;
+use runtimes::log::Stream;
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer},
@@ -35,7 +36,8 @@ use tracing::{debug, warn};
 use crate::{
     config::Config,
     host,
-    logs::{self, Selection},
+    inotify::Changes,
+    logs::{self, Follow, Selection},
     pods::Pods,
     probe::counts::Counts,
     usage::{Usage, resource, summary},
@@ -57,9 +59,16 @@ struct Shared {
     pods: Pods,
     usage: Usage,
     probes: Counts,
+    changes: Changes,
 }
 
-pub(crate) fn router(config: Arc<Config>, pods: Pods, usage: Usage, probes: Counts) -> Router {
+pub(crate) fn router(
+    config: Arc<Config>,
+    pods: Pods,
+    usage: Usage,
+    probes: Counts,
+    changes: Changes,
+) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/pods", get(list_pods))
@@ -76,6 +85,7 @@ pub(crate) fn router(config: Arc<Config>, pods: Pods, usage: Usage, probes: Coun
             pods,
             usage,
             probes,
+            changes,
         })
 }
 
@@ -118,6 +128,8 @@ struct LogQuery {
     since_seconds: Option<u64>,
     since_time: Option<Timestamp>,
     limit_bytes: Option<u64>,
+    /// `Stdout`, `Stderr` or `All`.
+    stream: Option<String>,
 }
 
 /// A boolean as Go's clients write one: `?follow`, `true`, `1`.
@@ -148,17 +160,12 @@ async fn container_logs(
             format!("pod \"{namespace}/{name}\" not found on this node"),
         );
     };
-    let find = {
-        let (views, container) = (views.clone(), container.clone());
-        move || {
-            views
-                .borrow()
-                .iter()
-                .find(|view| *view.name == *container)
-                .cloned()
-        }
-    };
-    let Some(view) = find() else {
+    let view = views
+        .borrow()
+        .iter()
+        .find(|view| *view.name == *container)
+        .cloned();
+    let Some(view) = view else {
         return refuse(
             StatusCode::BAD_REQUEST,
             format!("container {container} is not valid for pod {name}"),
@@ -179,10 +186,6 @@ async fn container_logs(
         };
         return refuse(StatusCode::BAD_REQUEST, message);
     };
-    let follow = on(query.follow) && !on(query.previous);
-    let running = Box::new(move || {
-        follow && find().is_some_and(|view| view.running && view.attempt == Some(attempt))
-    });
     let ago = query
         .since_seconds
         .map(|seconds| Timestamp::now() - Duration::from_secs(seconds.min(u64::from(u32::MAX))));
@@ -191,17 +194,21 @@ async fn container_logs(
         since: query.since_time.or(ago),
         timestamps: on(query.timestamps),
         limit: query.limit_bytes,
+        stream: match query.stream.as_deref() {
+            Some("Stdout") => Some(Stream::Stdout),
+            Some("Stderr") => Some(Stream::Stderr),
+            _ => None,
+        },
     };
     let path = logs::file(&shared.config.log_dir, &pod, &container, attempt);
-    match logs::read(&path, selection, running).await {
+    let follows = on(query.follow) && !on(query.previous);
+    let follow = follows.then(|| Follow::new(&shared.changes, &path, views, &container, attempt));
+    match logs::read(&path, selection, follow).await {
         Ok(stream) => (
             [(header::CONTENT_TYPE, "text/plain")],
             Body::from_stream(stream),
         )
             .into_response(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            ([(header::CONTENT_TYPE, "text/plain")], Body::empty()).into_response()
-        }
         Err(error) => {
             warn!(%error, path = %path.display(), "read a log");
             refuse(
