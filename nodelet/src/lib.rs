@@ -13,6 +13,7 @@
 //! - [`logs`]: reads what the runtimes wrote.
 //! - [`usage`]: what the node and its containers use.
 //! - [`server`]: the nodelet's own HTTP server.
+//! - [`sessions`]: what goes on behind an upgraded connection.
 //!
 //! Reads Pod, Node, Service, ConfigMap, Secret. Writes its own Node and Lease, the status of its pods, Events,
 //! and deletes its pods once they have ended. Never sets `spec.nodeName`, never touches another node's pods,
@@ -38,6 +39,7 @@ mod probe;
 mod quantity;
 pub mod server;
 mod services;
+mod sessions;
 mod usage;
 
 pub use config::{Capacity, Config, PodRange};

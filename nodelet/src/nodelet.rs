@@ -24,6 +24,7 @@ use crate::{
     probe::{self, Probes},
     server,
     services::Services,
+    sessions::Sessions,
     usage::{Sampler, Usage},
 };
 
@@ -32,6 +33,7 @@ pub struct Nodelet {
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    sessions: Sessions,
     node: watch::Sender<Option<Arc<Node>>>,
     notes: mpsc::Receiver<Note>,
 }
@@ -39,22 +41,25 @@ pub struct Nodelet {
 /// The way into a running nodelet.
 #[derive(Clone)]
 pub struct Handle {
-    config: Arc<Config>,
+    context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    sessions: Sessions,
     probes: probe::counts::Counts,
     node: watch::Receiver<Option<Arc<Node>>>,
 }
 
 impl Handle {
-    /// The nodelet's own HTTP server: `/containerLogs/{namespace}/{pod}/{container}`, `/pods`, `/stats/summary`,
+    /// The nodelet's own HTTP server: `/containerLogs/{namespace}/{pod}/{container}`, `/exec/…` and `/attach/…` alike,
+    /// `/portForward/{namespace}/{pod}`, `/pods`, `/stats/summary`,
     /// `/metrics`, `/metrics/probes`, `/metrics/resource`, `/healthz`. It asks nobody who they are: serve it with [`serve`](crate::serve) or in process.
     pub fn router(&self) -> Router {
         server::router(
-            self.config.clone(),
+            self.context.clone(),
             self.pods.clone(),
             self.usage.clone(),
             self.probes.clone(),
+            self.sessions.clone(),
         )
     }
 
@@ -98,14 +103,8 @@ impl Nodelet {
             }));
         });
         let usage = Usage::default();
+        let sessions = Sessions::new(&config.metrics);
         let probes = Probes::new(clock.now());
-        let handle = Handle {
-            probes: probes.counts.clone(),
-            config: config.clone(),
-            pods: pods.clone(),
-            usage: usage.clone(),
-            node: node.subscribe(),
-        };
         let services = Services::new();
         let context = Context {
             client,
@@ -119,11 +118,21 @@ impl Nodelet {
             starts,
             probes,
         };
+        let context = Arc::new(context);
+        let handle = Handle {
+            probes: context.probes.counts.clone(),
+            context: context.clone(),
+            pods: pods.clone(),
+            usage: usage.clone(),
+            sessions: sessions.clone(),
+            node: node.subscribe(),
+        };
         Ok((
             Nodelet {
-                context: Arc::new(context),
+                context,
                 pods,
                 usage,
+                sessions,
                 node,
                 notes,
             },
@@ -147,6 +156,7 @@ impl Nodelet {
             context,
             pods,
             usage,
+            sessions,
             node,
             notes,
         } = self;
@@ -195,6 +205,7 @@ impl Nodelet {
                 outcome = ended;
             }
         }
+        sessions.end().await;
         helpers.shutdown().await;
         outcome
     }
