@@ -58,6 +58,8 @@ pub struct Config {
     pub report_period: Duration,
     /// How many containers may be on their way from image to running at once.
     pub concurrent_starts: usize,
+    /// How long a session of exec, attach or port-forward may be silent.
+    pub streaming_idle_timeout: Duration,
     /// Below this the node has `MemoryPressure`.
     pub min_free_memory_bytes: u64,
     /// Below this the node has `DiskPressure`.
@@ -93,6 +95,7 @@ impl Config {
             status_period: Duration::from_secs(10),
             report_period: Duration::from_secs(300),
             concurrent_starts: 32,
+            streaming_idle_timeout: Duration::from_secs(4 * 60 * 60),
             min_free_memory_bytes: 100 << 20,
             min_free_disk_bytes: 256 << 20,
             metrics: Metrics::new(),

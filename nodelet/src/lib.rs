@@ -16,6 +16,7 @@
 //! - [`inotify`]: learns which files changed.
 //! - [`usage`]: what the node and its containers use.
 //! - [`server`]: the nodelet's own HTTP server.
+//! - [`sessions`]: what goes on behind an upgraded connection.
 //!
 //! Reads Pod, Node, Service, ConfigMap, Secret, PersistentVolumeClaim. Writes its own Node and Lease, the status of
 //! its pods, mirror pods, Events, the PersistentVolumes that it makes, and deletes its pods once they have ended. Never
@@ -44,6 +45,7 @@ mod provisioner;
 mod quantity;
 pub mod server;
 mod services;
+mod sessions;
 mod static_pods;
 mod usage;
 

@@ -26,6 +26,7 @@ use crate::{
     provisioner::Provisioner,
     server,
     services::Services,
+    sessions::Sessions,
     static_pods::{Mirrors, StaticPods},
     usage::{Sampler, Usage},
 };
@@ -35,6 +36,7 @@ pub struct Nodelet {
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    sessions: Sessions,
     node: watch::Sender<Option<Arc<Node>>>,
     notes: mpsc::Receiver<Note>,
     changes: Changes,
@@ -43,24 +45,27 @@ pub struct Nodelet {
 /// The way into a running nodelet.
 #[derive(Clone)]
 pub struct Handle {
-    config: Arc<Config>,
+    context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    sessions: Sessions,
     probes: probe::counts::Counts,
     changes: Changes,
     node: watch::Receiver<Option<Arc<Node>>>,
 }
 
 impl Handle {
-    /// The nodelet's own HTTP server: `/containerLogs/{namespace}/{pod}/{container}`, `/pods`, `/stats/summary`,
+    /// The nodelet's own HTTP server: `/containerLogs/{namespace}/{pod}/{container}`, `/exec/…` and `/attach/…` alike,
+    /// `/portForward/{namespace}/{pod}`, `/pods`, `/stats/summary`,
     /// `/metrics`, `/metrics/probes`, `/metrics/resource`, `/healthz`. It asks nobody who they are: serve it with [`serve`](crate::serve) or in process.
     pub fn router(&self) -> Router {
         server::router(
-            self.config.clone(),
+            self.context.clone(),
             self.pods.clone(),
             self.usage.clone(),
             self.probes.clone(),
             self.changes.clone(),
+            self.sessions.clone(),
         )
     }
 
@@ -104,16 +109,9 @@ impl Nodelet {
             }));
         });
         let usage = Usage::default();
+        let sessions = Sessions::new(&config.metrics);
         let probes = Probes::new(clock.now());
         let changes = Changes::new();
-        let handle = Handle {
-            probes: probes.counts.clone(),
-            changes: changes.clone(),
-            config: config.clone(),
-            pods: pods.clone(),
-            usage: usage.clone(),
-            node: node.subscribe(),
-        };
         let services = Services::new();
         let context = Context {
             client,
@@ -128,11 +126,22 @@ impl Nodelet {
             probes,
             mirrors: Mirrors::default(),
         };
+        let context = Arc::new(context);
+        let handle = Handle {
+            probes: context.probes.counts.clone(),
+            context: context.clone(),
+            pods: pods.clone(),
+            usage: usage.clone(),
+            sessions: sessions.clone(),
+            changes: changes.clone(),
+            node: node.subscribe(),
+        };
         Ok((
             Nodelet {
-                context: Arc::new(context),
+                context,
                 pods,
                 usage,
+                sessions,
                 node,
                 notes,
                 changes,
@@ -157,6 +166,7 @@ impl Nodelet {
             context,
             pods,
             usage,
+            sessions,
             node,
             notes,
             changes,
@@ -221,6 +231,7 @@ impl Nodelet {
                 outcome = ended;
             }
         }
+        sessions.end().await;
         helpers.shutdown().await;
         outcome
     }

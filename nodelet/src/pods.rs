@@ -107,6 +107,13 @@ impl Pods {
         running
     }
 
+    /// A pod, as the API last gave it.
+    pub(crate) fn get(&self, uid: &str) -> Option<Arc<Pod>> {
+        let entries = self.lock();
+        let entry = entries.get(uid)?;
+        Some(pod_of(&entry.wanted.borrow()).clone())
+    }
+
     /// A pod and how its containers are. Of two of the same name, the newer.
     pub(crate) fn find(
         &self,

@@ -19,6 +19,9 @@ use tower::ServiceExt;
 use super::*;
 use crate::{config::PodRange, fake_api::FakeApi};
 
+#[path = "tests/streams.rs"]
+mod streams;
+
 /// A node whose every neighbour is a fake.
 struct Bench {
     api: FakeApi,
@@ -33,6 +36,8 @@ struct Running {
     handle: Handle,
     stop: CancellationToken,
     task: JoinSet<anyhow::Result<()>>,
+    /// Of those tests that have some; they end with this.
+    connections: JoinSet<()>,
 }
 
 impl Running {
@@ -88,7 +93,12 @@ impl Bench {
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
         task.spawn(nodelet.run(stop.clone()));
-        Running { handle, stop, task }
+        Running {
+            handle,
+            stop,
+            task,
+            connections: JoinSet::new(),
+        }
     }
 
     fn pod(&self, name: &str, extra: Value) {
