@@ -8,6 +8,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     audience::Audience,
+    bounds::SocketUse,
     code::Code,
     guest::{MemoryUse, OutOfMemory},
     meter::Meter,
@@ -29,6 +30,7 @@ pub(crate) struct Container {
     pub(crate) stdin: Option<(Writer, Reader)>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) memory: Arc<MemoryUse>,
+    pub(crate) sockets: Arc<SocketUse>,
     pub(crate) state: watch::Sender<ContainerState>,
     /// Asks it to end; a server finishes its requests first.
     pub(crate) stop: CancellationToken,

@@ -7,13 +7,18 @@ use std::sync::{
 
 use runtimes::log::Stream;
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
-use wasmtime_wasi::{
-    ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, sockets::SocketAddrUse,
-};
+use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
-    container::Container, engine, filesystem::Files, outgoing::Outgoing, output::Output, pod::Pod,
+    bounds::{Held, MAX_RESOURCES},
+    container::Container,
+    engine,
+    filesystem::Files,
+    gate::Gate,
+    outgoing::Outgoing,
+    output::Output,
+    pod::Pod,
 };
 
 /// The state of one instance.
@@ -23,8 +28,16 @@ pub(crate) struct Guest {
     table: ResourceTable,
     outgoing: Outgoing,
     memory: Memory,
+    sockets_held: Held,
     pub(crate) files: Files,
     pub(crate) pod: Arc<Pod>,
+}
+
+impl Guest {
+    /// Its sockets count, and the table that they are in.
+    pub(crate) fn sockets_and_table(&mut self) -> (&mut Held, &mut ResourceTable) {
+        (&mut self.sockets_held, &mut self.table)
+    }
 }
 
 impl WasiView for Guest {
@@ -122,13 +135,18 @@ pub(crate) fn new_store(
     let guest = Guest {
         wasi: wasi(container, streams),
         http: WasiHttpCtx::new(),
-        table: ResourceTable::new(),
+        table: {
+            let mut table = ResourceTable::new();
+            table.set_max_capacity(MAX_RESOURCES);
+            table
+        },
         outgoing: Outgoing::new(container.pod.clone()),
         memory: Memory {
             limit: container.spec.limits.memory_bytes.unwrap_or(u64::MAX),
             held: 0,
             total: container.memory.clone(),
         },
+        sockets_held: Held::new(container.sockets.clone()),
         files: Files::new(container.mounts.clone()),
         pod: container.pod.clone(),
     };
@@ -170,15 +188,10 @@ fn wasi(container: &Container, streams: impl FnOnce(&mut WasiCtxBuilder)) -> Was
     if let Some(dir) = &spec.working_dir {
         wasi.initial_cwd(dir);
     }
-    // `sockets` has put every address through the pod already; this is the second lock on the door.
-    let address = container.pod.address;
-    wasi.socket_addr_check(move |socket, usage| {
-        let own = socket.ip() == address.ip || socket.ip() == address.loopback;
-        let allowed = match usage {
-            SocketAddrUse::TcpBind | SocketAddrUse::TcpListen | SocketAddrUse::UdpBind => own,
-            _ => true,
-        };
-        Box::pin(async move { allowed })
+    let gate = Gate::new(container.pod.clone());
+    wasi.socket_addr_check(move |address, usage| {
+        let admitted = gate.admits(address, usage);
+        Box::pin(async move { admitted })
     });
     wasi.build()
 }

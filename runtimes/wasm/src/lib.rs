@@ -8,6 +8,7 @@
 //! - `program`: a `wasi:cli/run` component as a process. `server`: a `wasi:http/incoming-handler` one as a server.
 //! - `mounts`, `filesystem`: what a container sees of the host's files.
 //! - `sockets`, `outgoing`: a pod's own addresses, names and Services under the component's sockets and requests.
+//! - `egress`: where a pod says that it connects to. `gate`, `bounds`: who may reach whom, and by how many sockets.
 //! - `output`: stdout and stderr into the container's log. `audience`: those attached to them.
 //! - `tools`, `tree`: the `tar` that `kubectl cp` asks for, over a container's mounts.
 //! - `process`: exec and attach. `pipe`, `terminal`: their streams.
@@ -19,11 +20,14 @@
 
 mod adapt;
 mod audience;
+mod bounds;
 mod code;
 mod container;
+mod egress;
 mod engine;
 mod executor;
 mod filesystem;
+mod gate;
 mod guest;
 mod meter;
 mod mounts;

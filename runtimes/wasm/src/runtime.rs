@@ -210,19 +210,15 @@ impl Runtime for WasmRuntime {
         let stdin = spec.stdin && matches!(*code, Code::Program(_));
         let container = Container {
             code,
+            pod: Arc::new(Pod::new(&spec, self.network.clone(), self.host.clone())?),
             mounts: Arc::new(mounts),
-            pod: Arc::new(Pod {
-                pod: spec.pod.clone(),
-                address: spec.address,
-                network: self.network.clone(),
-                host: self.host.clone(),
-            }),
             log: Arc::new(Log::new(spec.log.clone())),
             meter: Arc::new(Meter::new(spec.limits.cpu_millis)),
             memory: Arc::new(MemoryUse::default()),
             audience: Arc::new(Audience::new(spec.tty)),
             stdin: stdin.then(|| pipe(spec.tty)),
             interrupt: CancellationToken::new(),
+            sockets: Arc::default(),
             state: watch::Sender::new(ContainerState::Created),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
