@@ -151,12 +151,12 @@ async fn only_mounts_are_packed_and_tested() {
     let listed = tar(&pod.host.join("outside"), &["tf", "all.tar"]);
     expect![[r#"
         ./
-        ./data/
-        ./data/one
-        ./data/out
-        ./etc/
-        ./etc/conf
-        ./ro/
+        data/
+        data/one
+        data/out
+        etc/
+        etc/conf
+        ro/
     "#]]
     .assert_eq(&String::from_utf8(listed).unwrap());
     let mut got = String::new();
