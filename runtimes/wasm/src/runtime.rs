@@ -32,6 +32,7 @@ use crate::{
     pipe::pipe,
     pod::Pod,
     process, program, server,
+    tools::{self, Tool},
 };
 
 /// wasmtime's version, which has no constant for it.
@@ -302,14 +303,18 @@ impl Runtime for WasmRuntime {
         let container = self.running(id)?;
         self.check_sound()?;
         let Some(name) = command.first() else {
-            return Err(RuntimeError::Invalid(
-                "there is no command to run".to_owned(),
-            ));
+            let text = "there is no command to run".to_owned();
+            return Err(RuntimeError::Invalid(text));
         };
+        if let Some(tool) = Tool::parse(&command) {
+            let (mounts, dir) = (container.mounts.clone(), container.spec.working_dir.clone());
+            let run = |streams| tools::run(tool, mounts, dir, streams);
+            return Ok(process::start(&self.executor, &container, stdio, run));
+        }
         let (Code::Program(program) | Code::Server(_, Some(program))) = &*container.code else {
             return Err(RuntimeError::Invalid(format!(
                 "cannot run {name:?} in container {}: its component exports wasi:http/incoming-handler \
-                 alone, and exec runs a second instance by wasi:cli/run",
+                 alone, and exec runs a second instance by wasi:cli/run (tar and test -d need none)",
                 container.spec.name
             )));
         };
