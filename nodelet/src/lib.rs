@@ -7,13 +7,14 @@
 //! - [`node`]: the Node object, its conditions and its Lease.
 //! - [`pods`]: the pod watch; starts one worker a pod.
 //! - [`pod`]: what a worker knows (`state`), decides (`plan`), reports (`status`) and does (`worker`, `start`).
+//! - [`volume`]: what pods find in their files.
 //! - [`services`]: the Services of the cluster, as environment variables.
 //! - [`events`]: Events, counted and bounded.
 //! - [`logs`]: reads what the runtimes wrote.
 //! - [`usage`]: what the node and its containers use.
 //! - [`server`]: the nodelet's own HTTP server.
 //!
-//! Reads Pod, Node, Service, ConfigMap, Secret. Writes its own Node and Lease, the status of its pods, Events,
+//! Reads Pod, Node, Service, ConfigMap, Secret, PersistentVolumeClaim, PersistentVolume. Writes its own Node and Lease, the status of its pods, Events,
 //! and deletes its pods once they have ended. Never sets `spec.nodeName`, never touches another node's pods,
 //! and never owns taints: the node lifecycle controller does.
 
@@ -34,6 +35,7 @@ mod quantity;
 pub mod server;
 mod services;
 mod usage;
+mod volume;
 
 pub use config::{Capacity, Config, PodRange};
 pub use nodelet::{Handle, Nodelet};

@@ -24,6 +24,7 @@ use crate::{
     server,
     services::Services,
     usage::{Sampler, Usage},
+    volume::{self, Volumes},
 };
 
 /// Runs the pods of one node.
@@ -98,6 +99,7 @@ impl Nodelet {
             node: node.subscribe(),
         };
         let services = Services::new();
+        let volumes = Volumes::new(client.clone(), node.subscribe());
         let context = Context {
             client,
             config,
@@ -105,6 +107,7 @@ impl Nodelet {
             images,
             network,
             services,
+            volumes,
             events,
             clock,
             starts,
@@ -125,7 +128,7 @@ impl Nodelet {
     /// process goes on, and is found again.
     ///
     /// # Errors
-    /// The log directory cannot be made, a runtime cannot be asked, or a task panicked.
+    /// A directory cannot be made, a runtime cannot be asked, or a task panicked.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let Nodelet {
             context,
@@ -138,6 +141,9 @@ impl Nodelet {
         tokio::fs::create_dir_all(&config.log_dir)
             .await
             .with_context(|| format!("create the log directory {}", config.log_dir.display()))?;
+        volume::open(&context).with_context(|| {
+            format!("create the directory of pods {}", config.pods_dir.display())
+        })?;
         let reporter = Reporter {
             config: config.clone(),
             client: context.client.clone(),
@@ -165,6 +171,7 @@ impl Nodelet {
             clock: context.clock,
         };
         helpers.spawn(sampler.run());
+        helpers.spawn(volume::live::run(context.clone()));
         let mut parts = JoinSet::new();
         parts.spawn(reporter.run(stop.clone()));
         parts.spawn(Loop::new(context.clone(), pods).run(stop.clone()));
@@ -180,10 +187,10 @@ impl Nodelet {
             }
         }
         helpers.shutdown().await;
+        volume::close(&context).await;
         outcome
     }
 }
 
 #[cfg(test)]
-#[path = "nodelet/tests.rs"]
 mod tests;

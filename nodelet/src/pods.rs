@@ -1,7 +1,7 @@
 //! The pods bound to this node: one watch, one worker a pod.
 //!
 //! A worker is named by its pod's uid: a new pod of the same name is another pod. Also removes what no pod owns any
-//! more: containers of pods that the API does not have, and their logs.
+//! more: containers of pods that the API does not have, their volumes and their logs.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -20,8 +20,9 @@ use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::pod::worker::{
-    ContainerView, Context, Wanted, Worker, remove_container, remove_directory,
+use crate::{
+    pod::worker::{ContainerView, Context, Wanted, Worker, remove_container, remove_directory},
+    volume,
 };
 
 /// The way to a worker.
@@ -276,7 +277,7 @@ impl Loop {
         }
     }
 
-    /// Removes containers and logs of pods that the API does not have. Once: later ones end with their workers.
+    /// Removes containers, volumes and logs of pods that the API does not have. Once: later ones end with their workers.
     async fn sweep(&mut self, listed: &HashSet<String>) {
         if std::mem::replace(&mut self.swept, true) {
             return;
@@ -291,6 +292,7 @@ impl Loop {
                 remove_container(&self.context, &container.id).await;
             }
         }
+        volume::sweep(&self.context, listed);
         let directories = std::fs::read_dir(&self.context.config.log_dir)
             .into_iter()
             .flatten()
