@@ -34,6 +34,7 @@ use crate::{
     deadline::{CallError, call},
     events::Sink,
     logs,
+    probe::Probes,
     services::Services,
     volume::{self, Volumes},
 };
@@ -61,6 +62,7 @@ pub(crate) struct Context {
     pub(crate) events: Sink,
     pub(crate) clock: Clock,
     pub(crate) starts: Semaphore,
+    pub(crate) probes: Probes,
 }
 
 impl Context {
