@@ -27,7 +27,6 @@ use std::{
     collections::{BTreeSet, HashSet, hash_map::DefaultHasher},
     fs,
     hash::{Hash, Hasher},
-    os::fd::AsRawFd,
     path::{Component, Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -377,7 +376,7 @@ async fn make(context: &Context, entry: &Arc<PodVolumes>, prepared: Vec<Prepared
             return Vec::new();
         }
         let mut messages = Vec::new();
-        for one in prepared {
+        for mut one in prepared {
             let digest = one.digest();
             let same = digest.is_some() && entry.known().written.get(&one.name) == digest.as_ref();
             if !same && let Err(why) = one.make(now) {
@@ -409,7 +408,7 @@ impl Prepared {
         Some(hasher.finish())
     }
 
-    fn make(&self, now: jiff::Timestamp) -> Result<(), String> {
+    fn make(&mut self, now: jiff::Timestamp) -> Result<(), String> {
         let path = &self.source.path;
         let text = |error: std::io::Error| error.to_string();
         match &self.work {
@@ -422,7 +421,12 @@ impl Prepared {
                 memory::make(path, 0o777).map_err(text)?;
                 memory::mount_shared(path, *size).map_err(text)
             }
-            Work::Check(kind) => host_path::check(path, kind),
+            Work::Check(kind) => {
+                host_path::check(path, kind)?;
+                // Links of the host lead where they lead now; runtimes follow none.
+                self.source.path = path.canonicalize().map_err(text)?;
+                Ok(())
+            }
         }
     }
 }
@@ -444,11 +448,11 @@ pub(crate) fn mounts(
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     let entry = context.volumes.find(uid);
     let mut mounts = Vec::with_capacity(asked.len());
-    for (place, mount) in asked.iter().enumerate() {
+    for mount in asked {
         let source = entry
             .as_ref()
             .and_then(|entry| entry.known().sources.get(&mount.name).cloned());
-        let (Some(entry), Some(source)) = (&entry, source) else {
+        let Some(source) = source else {
             return Err(format!(
                 "cannot find volume {:?} to mount into container {:?}",
                 mount.name, container.name
@@ -456,18 +460,12 @@ pub(crate) fn mounts(
         };
         let path = match sub_path(mount, env)? {
             None => source.path,
-            Some(sub_path) => {
-                let handle = sub_path::open(&source.path, &sub_path).map_err(|error| {
-                    format!(
-                        "failed to prepare subPath for volumeMount {:?} of container {:?}: {error}",
-                        mount.name, container.name
-                    )
-                })?;
-                let path = format!("/proc/{}/fd/{}", std::process::id(), handle.as_raw_fd());
-                let handles = &mut entry.known().handles;
-                handles.insert((container.name.clone(), place), handle);
-                path.into()
-            }
+            Some(sub_path) => sub_path::find(&source.path, &sub_path).map_err(|error| {
+                format!(
+                    "failed to prepare subPath for volumeMount {:?} of container {:?}: {error}",
+                    mount.name, container.name
+                )
+            })?,
         };
         mounts.push(Mount {
             source: path,

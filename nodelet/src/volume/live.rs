@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    os::fd::OwnedFd,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -71,8 +70,6 @@ pub(crate) struct Known {
     pub(super) keys: BTreeSet<Key>,
     /// A digest of the files of each volume, as they were last written.
     pub(super) written: HashMap<String, u64>,
-    /// What is mounted by handle: sub paths, by container and place among its mounts.
-    pub(super) handles: HashMap<(String, usize), OwnedFd>,
 }
 
 impl Volumes {
@@ -113,7 +110,6 @@ impl Volumes {
                     sources: BTreeMap::new(),
                     keys: BTreeSet::new(),
                     written: HashMap::new(),
-                    handles: HashMap::new(),
                 }),
             })
         });
@@ -129,7 +125,6 @@ impl Volumes {
         let entry = lock(&self.pods).remove(uid)?;
         self.stale.remove(uid);
         let mut known = lock(&entry.known);
-        known.handles.clear();
         known.sources.clear();
         let keys = std::mem::take(&mut known.keys);
         drop(known);

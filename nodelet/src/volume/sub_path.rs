@@ -1,14 +1,14 @@
-//! Opens what lies at a path below a volume and nowhere else.
+//! Finds what lies at a path below a volume and nowhere else.
 //!
 //! A container may write to its volumes, links included, and do so while this runs. So the kernel walks the path
-//! (`openat2` with `RESOLVE_BENEATH`), and what it found is held open and mounted by that handle: no name is looked
-//! up a second time.
+//! (`openat2` with `RESOLVE_BENEATH`), and the answer is where that ended: a path without links. Runtimes follow none
+//! when they open a mount's source, so a link that is put there afterwards leads nowhere.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
-    os::fd::{AsFd, OwnedFd},
-    path::{Component, Path},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::{Component, Path, PathBuf},
 };
 
 use nix::{
@@ -20,18 +20,18 @@ use nix::{
 /// How often the kernel is asked again when names change under its walk.
 const TRIES: usize = 32;
 
-/// Opens `path` below `volume`, as a handle that can only be mounted. Directories that are missing are made, with
-/// the volume's own mode.
+/// Where `path` below `volume` is, without symbolic links. Directories that are missing are made, with the volume's
+/// own mode.
 ///
 /// # Errors
 /// The path leads outside, or the file system refuses.
-pub(crate) fn open(volume: &Path, path: &str) -> io::Result<OwnedFd> {
+pub(crate) fn find(volume: &Path, path: &str) -> io::Result<PathBuf> {
     let root = nix::fcntl::open(volume, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     let steps = steps(path)?;
     match open_below(&root, &steps.join("/"), OFlag::O_PATH) {
         Err(Errno::ENOENT) => {}
         Err(Errno::EXDEV) => return Err(outside(path)),
-        found => return Ok(found?),
+        found => return place(&found?),
     }
     let mode = Mode::from_bits_truncate(fstat(&root)?.st_mode & 0o777);
     let mut at = String::new();
@@ -46,7 +46,12 @@ pub(crate) fn open(volume: &Path, path: &str) -> io::Result<OwnedFd> {
         }
         at.push_str(step);
     }
-    Ok(open_below(&root, &at, OFlag::O_PATH)?)
+    place(&open_below(&root, &at, OFlag::O_PATH)?)
+}
+
+/// Where an open file is.
+fn place(file: &OwnedFd) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// The text of a file below `volume`.
@@ -114,14 +119,14 @@ fn open_below(root: &impl AsFd, path: &str, flags: OFlag) -> Result<OwnedFd, Err
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::fd::AsRawFd, os::unix::fs::symlink, path::PathBuf};
+    use std::os::unix::fs::symlink;
 
     use proptest::prelude::*;
     use tempfile::TempDir;
 
     use super::*;
 
-    /// A volume with a secret beside it, and where a handle leads.
+    /// A volume with a secret beside it.
     struct Bench {
         dir: TempDir,
     }
@@ -142,9 +147,7 @@ mod tests {
 
         /// Where the path leads, as seen from the volume.
         fn open(&self, path: &str) -> Result<PathBuf, String> {
-            let handle = open(&self.volume(), path).map_err(|error| error.to_string())?;
-            let place = fs::read_link(format!("/proc/self/fd/{}", handle.as_raw_fd()));
-            let place = place.expect("a handle is somewhere");
+            let place = find(&self.volume(), path).map_err(|error| error.to_string())?;
             let below = place.strip_prefix(self.volume());
             Ok(below.expect("it is in the volume").to_owned())
         }
@@ -196,7 +199,7 @@ mod tests {
             symlink("../..", volume.join("b")).expect("a link");
             symlink(bench.dir.path().join("outside"), volume.join("c")).expect("a link");
             symlink("../../outside", volume.join("a/d")).expect("a link");
-            // The handle's place is checked to be in the volume.
+            // The place is checked to be in the volume.
             let _ = bench.open(&path);
             let left = fs::read_dir(bench.dir.path().join("outside")).expect("a directory").count();
             prop_assert_eq!(left, 1, "something was made outside");
