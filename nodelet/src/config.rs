@@ -36,6 +36,11 @@ pub struct Config {
     pub pod_range: PodRange,
     /// Holds `<namespace>_<pod>_<uid>/<container>/<attempt>.log`.
     pub log_dir: PathBuf,
+    /// Holds `<uid>/volumes/<kind>/<name>`; a pod's directory goes with the pod.
+    pub pods_dir: PathBuf,
+    /// Where one file system in memory holds Secrets and tokens, if this process may mount; `None` keeps them in
+    /// `pods_dir`, and mounts nothing for volumes.
+    pub memory_dir: Option<PathBuf>,
     /// On the file system that ephemeral storage is measured on.
     pub state_dir: PathBuf,
     /// Holds the volumes that are made on this node: `pvc-<uid of the claim>`.
@@ -84,6 +89,8 @@ impl Config {
             pod_range: PodRange::Assigned,
             log_dir: data_dir.join("logs"),
             volumes_dir: data_dir.join("volumes"),
+            pods_dir: data_dir.join("pods"),
+            memory_dir: Some(data_dir.join("memory")),
             state_dir: data_dir,
             static_pods: None,
             capacity: Capacity::default(),

@@ -8,6 +8,7 @@
 //! - [`pods`]: the pod watch; starts one worker a pod.
 //! - [`static_pods`]: pods from a directory of manifests, and their mirrors in the API.
 //! - [`pod`]: what a worker knows (`state`), decides (`plan`), reports (`status`) and does (`worker`, `start`).
+//! - [`volume`]: what pods find in their files.
 //! - [`probe`]: whether containers are started, alive and ready; [`handler`]: what runs once after start and before stop.
 //! - [`provisioner`]: makes the volumes of `wk-local` on this node.
 //! - [`services`]: the Services of the cluster, as environment variables.
@@ -18,9 +19,9 @@
 //! - [`server`]: the nodelet's own HTTP server.
 //! - [`sessions`]: what goes on behind an upgraded connection.
 //!
-//! Reads Pod, Node, Service, ConfigMap, Secret, PersistentVolumeClaim. Writes its own Node and Lease, the status of
-//! its pods, mirror pods, Events, the PersistentVolumes that it makes, and deletes its pods once they have ended. Never
-//! sets `spec.nodeName`, never touches another node's pods,
+//! Reads Pod, Node, Service, ConfigMap, Secret, PersistentVolumeClaim, PersistentVolume. Writes its own Node and Lease,
+//! the status of its pods, mirror pods, Events, the PersistentVolumes that it makes, and deletes its pods once they have
+//! ended. Never sets `spec.nodeName`, never touches another node's pods,
 //! and never owns taints: the node lifecycle controller does.
 
 mod clock;
@@ -48,6 +49,7 @@ mod services;
 mod sessions;
 mod static_pods;
 mod usage;
+mod volume;
 
 pub use config::{Capacity, Config, PodRange};
 pub use nodelet::{Handle, Nodelet};

@@ -29,6 +29,7 @@ use crate::{
     sessions::Sessions,
     static_pods::{Mirrors, StaticPods},
     usage::{Sampler, Usage},
+    volume::{self, Volumes},
 };
 
 /// Runs the pods of one node.
@@ -113,6 +114,7 @@ impl Nodelet {
         let probes = Probes::new(clock.now());
         let changes = Changes::new();
         let services = Services::new();
+        let volumes = Volumes::new(client.clone(), node.subscribe());
         let context = Context {
             client,
             config,
@@ -120,6 +122,7 @@ impl Nodelet {
             images,
             network,
             services,
+            volumes,
             events,
             clock,
             starts,
@@ -160,7 +163,7 @@ impl Nodelet {
     /// process goes on, and is found again.
     ///
     /// # Errors
-    /// The log directory cannot be made, a runtime cannot be asked, or a task panicked.
+    /// A directory cannot be made, a runtime cannot be asked, or a task panicked.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let Nodelet {
             context,
@@ -183,6 +186,9 @@ impl Nodelet {
             node.subscribe(),
             context.client.clone(),
         );
+        volume::open(&context).with_context(|| {
+            format!("create the directory of pods {}", config.pods_dir.display())
+        })?;
         let reporter = Reporter {
             config: config.clone(),
             client: context.client.clone(),
@@ -216,6 +222,7 @@ impl Nodelet {
             config.clone(),
             context.events.clone(),
         )?;
+        helpers.spawn(volume::live::run(context.clone()));
         let mut parts = JoinSet::new();
         parts.spawn(provisioner.run(stop.clone()));
         parts.spawn(reporter.run(stop.clone()));
@@ -233,6 +240,7 @@ impl Nodelet {
         }
         sessions.end().await;
         helpers.shutdown().await;
+        volume::close(&context).await;
         outcome
     }
 }

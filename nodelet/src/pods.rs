@@ -1,8 +1,8 @@
 //! The pods bound to this node: one watch, one worker a pod.
 //!
 //! A worker is named by its pod's uid: a new pod of the same name is another pod. Static pods have workers like any
-//! others; their mirrors have none. Also removes what no pod owns any
-//! more: containers of pods that the API does not have, and their logs.
+//! others; their mirrors have none. Also removes what no pod owns any more: containers of pods that the API does not
+//! have, their volumes and their logs.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -24,6 +24,7 @@ use tracing::{info, warn};
 use crate::{
     pod::worker::{ContainerView, Context, Wanted, Worker, remove_container, remove_directory},
     static_pods::{StaticPods, first_seen},
+    volume,
 };
 
 /// The way to a worker.
@@ -364,7 +365,7 @@ impl Loop {
         }
     }
 
-    /// Removes containers and logs of pods that the API does not have. Once: later ones end with their workers.
+    /// Removes containers, volumes and logs of pods that the API does not have. Once: later ones end with their workers.
     async fn sweep(&mut self, listed: &HashSet<String>) {
         if std::mem::replace(&mut self.swept, true) {
             return;
@@ -380,6 +381,7 @@ impl Loop {
                 remove_container(&self.context, &container.id).await;
             }
         }
+        volume::sweep(&self.context, listed);
         let directories = std::fs::read_dir(&self.context.config.log_dir)
             .into_iter()
             .flatten()

@@ -15,8 +15,6 @@ pub(crate) type Field = (&'static str, &'static [&'static str]);
 pub(crate) const POD_SPEC: &[Field] = &[
     ("affinity.podAffinity", &[]),
     ("affinity.podAntiAffinity", &[]),
-    ("automountServiceAccountToken", &[]),
-    ("containers[].env[].valueFrom.fileKeyRef", &[]),
     ("containers[].lifecycle", &[]),
     ("containers[].livenessProbe", &[]),
     ("containers[].ports[].hostIP", &[]),
@@ -35,12 +33,10 @@ pub(crate) const POD_SPEC: &[Field] = &[
     ("containers[].terminationMessagePolicy", &["File"]),
     ("containers[].tty", &[]),
     ("containers[].volumeDevices", &[]),
-    ("containers[].volumeMounts", &[]),
     ("ephemeralContainers", &[]),
     ("preemptionPolicy", &["PreemptLowerPriority"]),
     ("resources", &[]),
     ("topologySpreadConstraints", &[]),
-    ("volumes", &[]),
 ];
 
 /// Of a Service.
@@ -61,8 +57,7 @@ pub(crate) const SERVICE: &[Field] = &[
 ];
 
 /// Of a ServiceAccount.
-pub(crate) const SERVICE_ACCOUNT: &[Field] =
-    &[("automountServiceAccountToken", &[]), ("secrets", &[])];
+pub(crate) const SERVICE_ACCOUNT: &[Field] = &[("secrets", &[])];
 
 /// Of a PersistentVolume.
 pub(crate) const PERSISTENT_VOLUME: &[Field] = &[
@@ -217,20 +212,21 @@ mod tests {
         let pod = json!({
             "securityContext": {},
             "dnsPolicy": "ClusterFirst",
-            "volumes": [{}],
+            "hostAliases": [{}],
             "containers": [{ "tty": false }, { "livenessProbe": { "periodSeconds": 1 } }],
         });
         expect![[r#"
             spec.containers[1].livenessProbe: not acted on yet
-            spec.volumes: not acted on yet"#]]
+            spec.hostAliases: not acted on yet"#]]
         .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
     }
 
     #[test]
     fn an_init_container_is_acted_on_but_for_the_fields_that_are_not_in_containers_either() {
         let pod = json!({
+            "volumes": [{}],
             "initContainers": [
-                { "restartPolicy": "Always", "env": [], "image": "sidecar" },
+                { "restartPolicy": "Always", "env": [], "image": "sidecar", "volumeMounts": [{}] },
                 { "resizePolicy": [{}], "workingDir": "/" },
             ],
             "affinity": { "nodeAffinity": { "a": 1 }, "podAntiAffinity": { "b": 1 } },
