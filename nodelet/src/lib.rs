@@ -7,6 +7,7 @@
 //! - [`node`]: the Node object, its conditions and its Lease.
 //! - [`pods`]: the pod watch; starts one worker a pod.
 //! - [`pod`]: what a worker knows (`state`), decides (`plan`), reports (`status`) and does (`worker`, `start`).
+//! - [`probe`]: whether containers are started, alive and ready; [`handler`]: what runs once after start and before stop.
 //! - [`services`]: the Services of the cluster, as environment variables.
 //! - [`events`]: Events, counted and bounded.
 //! - [`logs`]: reads what the runtimes wrote.
@@ -23,6 +24,8 @@ mod deadline;
 mod events;
 #[cfg(test)]
 mod fake_api;
+#[cfg_attr(not(test), expect(dead_code, reason = "the pod worker calls it next"))]
+mod handler;
 mod host;
 mod logs;
 mod metrics;
@@ -30,6 +33,8 @@ mod node;
 pub mod nodelet;
 mod pod;
 mod pods;
+#[cfg_attr(not(test), expect(dead_code, reason = "the pod worker calls it next"))]
+mod probe;
 mod quantity;
 pub mod server;
 mod services;

@@ -23,10 +23,8 @@ pub(crate) const POD_SPEC: &[Field] = &[
     ("containers[].ports[].hostPort", &[]),
     ("containers[].readinessProbe", &[]),
     ("containers[].resizePolicy", &[]),
-    ("containers[].resources.claims", &[]),
     ("containers[].restartPolicy", &[]),
     ("containers[].restartPolicyRules", &[]),
-    ("containers[].securityContext", &[]),
     ("containers[].startupProbe", &[]),
     ("containers[].stdin", &[]),
     ("containers[].stdinOnce", &[]),
@@ -38,22 +36,9 @@ pub(crate) const POD_SPEC: &[Field] = &[
     ("containers[].tty", &[]),
     ("containers[].volumeDevices", &[]),
     ("containers[].volumeMounts", &[]),
-    ("dnsConfig", &[]),
-    ("dnsPolicy", &["ClusterFirst"]),
     ("ephemeralContainers", &[]),
-    ("hostAliases", &[]),
-    ("hostIPC", &[]),
-    ("hostNetwork", &[]),
-    ("hostPID", &[]),
-    ("hostUsers", &["true"]),
-    ("hostnameOverride", &[]),
-    ("os", &[]),
     ("preemptionPolicy", &["PreemptLowerPriority"]),
-    ("resourceClaims", &[]),
     ("resources", &[]),
-    ("securityContext", &[]),
-    ("setHostnameAsFQDN", &[]),
-    ("shareProcessNamespace", &[]),
     ("topologySpreadConstraints", &[]),
     ("volumes", &[]),
 ];
@@ -106,7 +91,6 @@ pub(crate) const KINDS: &[(&str, &str)] = &[
         "MutatingAdmissionPolicyBinding",
         "admission policies are not evaluated",
     ),
-    ("NetworkPolicy", "traffic is not restricted"),
     (
         "PriorityLevelConfiguration",
         "requests are bounded without regard to priority",
@@ -231,13 +215,13 @@ mod tests {
         let pod = json!({
             "initContainers": [
                 { "restartPolicy": "Always", "env": [], "image": "sidecar" },
-                { "securityContext": { "runAsUser": 1 }, "workingDir": "/" },
+                { "resizePolicy": [{}], "workingDir": "/" },
             ],
             "affinity": { "nodeAffinity": { "a": 1 }, "podAntiAffinity": { "b": 1 } },
         });
         expect![[r#"
             spec.affinity.podAntiAffinity: not acted on yet
-            spec.initContainers[1].securityContext: not acted on yet"#]]
+            spec.initContainers[1].resizePolicy: not acted on yet"#]]
         .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
     }
 

@@ -13,6 +13,8 @@ use runtimes::{
 use super::{
     credentials::credentials,
     environment::{Surroundings, environment, expand, took},
+    names::resolver,
+    security,
     state::{Reason, StartFailure, Started},
     worker::Context,
 };
@@ -40,6 +42,12 @@ impl Start {
     /// Dropped halfway, it may leave a container behind: whoever drops it stops and removes the id.
     pub(crate) async fn run(self, context: &Context) -> Result<Started, StartFailure> {
         let image = self.image(context).await?;
+        if image.kind == ImageKind::Wasm
+            && let Some(message) =
+                security::refusal(&self.pod, &self.container, nix::unistd::geteuid().as_raw())
+        {
+            return Err(self.failed(context, Reason::CreateContainerConfigError, message));
+        }
         let spec = self.spec(context, image).await?;
         // A pull may take minutes, so it is not counted among the starts.
         let _permit = context.starts.acquire().await;
@@ -222,6 +230,7 @@ impl Start {
             tty: self.container.tty.unwrap_or(false),
             annotations: Arc::new(self.pod.metadata.annotations.clone().unwrap_or_default()),
             address: self.address,
+            resolver: Arc::new(resolver(&self.pod, self.address.ip)),
             log: self.log(context),
         })
     }

@@ -34,6 +34,7 @@ use crate::{
     deadline::{CallError, call},
     events::Sink,
     logs,
+    probe::Probes,
     services::Services,
 };
 
@@ -59,6 +60,7 @@ pub(crate) struct Context {
     pub(crate) events: Sink,
     pub(crate) clock: Clock,
     pub(crate) starts: Semaphore,
+    pub(crate) probes: Probes,
 }
 
 impl Context {
