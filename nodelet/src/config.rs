@@ -36,6 +36,8 @@ pub struct Config {
     pub pod_range: PodRange,
     /// Holds `<namespace>_<pod>_<uid>/<container>/<attempt>.log`.
     pub log_dir: PathBuf,
+    /// Holds `<uid>/containers/<name>/<attempt>`: what the nodelet keeps for containers.
+    pub pods_dir: PathBuf,
     /// On the file system that ephemeral storage is measured on.
     pub state_dir: PathBuf,
     pub capacity: Capacity,
@@ -77,6 +79,7 @@ impl Config {
             port: 10250,
             pod_range: PodRange::Assigned,
             log_dir: data_dir.join("logs"),
+            pods_dir: data_dir.join("pods"),
             state_dir: data_dir,
             capacity: Capacity::default(),
             max_pods: 10_000,

@@ -185,5 +185,4 @@ impl Nodelet {
 }
 
 #[cfg(test)]
-#[path = "nodelet/tests.rs"]
 mod tests;

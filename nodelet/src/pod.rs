@@ -1,16 +1,20 @@
 //! One pod on this node.
 //!
-//! - [`state`]: what the worker knows.
+//! - [`container`]: what is known of one container.
+//! - [`state`]: what the worker knows of them all; [`restart`]: whether one starts again.
 //! - [`plan`]: what to do next; pure.
 //! - [`status`]: what the API is told; pure.
 //! - [`environment`]: a container's environment.
 //! - [`credentials`]: registry accounts from `imagePullSecrets`.
-//! - [`start`]: from a container's spec to a running container.
+//! - [`start`]: from a container's spec to a running container; [`message`]: what it leaves behind at its end.
 //! - [`worker`]: the task that does it.
 
+pub(crate) mod container;
 pub(crate) mod credentials;
 pub(crate) mod environment;
+pub(crate) mod message;
 pub(crate) mod plan;
+mod restart;
 pub(crate) mod start;
 pub(crate) mod state;
 pub(crate) mod status;

@@ -239,7 +239,7 @@ impl Loop {
         let (wanted, mailbox) = watch::channel(Wanted::Pod(pod.clone()));
         let (views, seen) = watch::channel(Vec::new());
         let adopted = self.adopted.remove(&uid).unwrap_or_default();
-        let worker = Worker::new(self.context.clone(), pod, &adopted, mailbox, views);
+        let worker = Worker::new(self.context.clone(), pod, &adopted, None, mailbox, views);
         let stop = stop.clone();
         entries.insert(
             uid.clone(),
