@@ -91,6 +91,20 @@ impl FakeApi {
         self.write(&key, "ADDED", object)
     }
 
+    /// Changes an object that is there.
+    pub(crate) fn edit(
+        &self,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+        change: impl FnOnce(&mut Value),
+    ) {
+        let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
+        let mut object = self.get(resource, namespace, name).expect("an object");
+        change(&mut object);
+        self.write(&key, "MODIFIED", object);
+    }
+
     /// Deletes an object as a user would: a pod gracefully, unless `grace` is 0.
     pub(crate) fn delete(&self, resource: &str, namespace: &str, name: &str, grace: u64) {
         let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
@@ -262,8 +276,9 @@ fn watch_from(api: FakeApi, resource: String, query: &BTreeMap<String, String>) 
             loop {
                 let next = {
                     let inner = api.inner();
-                    let mut news = inner.log.iter().filter(|(at, kind, _, object)| {
-                        *at > seen && *kind == resource && selected(object, &query)
+                    let from = inner.log.partition_point(|(at, ..)| *at <= seen);
+                    let mut news = inner.log[from..].iter().filter(|(_, kind, _, object)| {
+                        *kind == resource && selected(object, &query)
                     });
                     news.next().map(|(at, _, kind, object)| {
                         (

@@ -5,8 +5,9 @@
 //! - [`config`]: what a nodelet is told.
 //! - [`nodelet`](mod@nodelet): wires the parts below and runs them.
 //! - [`node`]: the Node object, its conditions and its Lease.
-//! - [`pods`]: the pod watch; starts one worker a pod.
+//! - [`pods`]: the pod watch; starts one worker a pod. [`admission`]: what the node does not take; pure.
 //! - [`pod`]: what a worker knows (`state`), decides (`plan`), reports (`status`) and does (`worker`, `start`).
+//! - [`probe`]: whether containers are started, alive and ready; [`handler`]: what runs once after start and before stop.
 //! - [`services`]: the Services of the cluster, as environment variables.
 //! - [`events`]: Events, counted and bounded.
 //! - [`logs`]: reads what the runtimes wrote.
@@ -17,12 +18,14 @@
 //! and deletes its pods once they have ended. Never sets `spec.nodeName`, never touches another node's pods,
 //! and never owns taints: the node lifecycle controller does.
 
+mod admission;
 mod clock;
 pub mod config;
 mod deadline;
 mod events;
 #[cfg(test)]
 mod fake_api;
+mod handler;
 mod host;
 mod logs;
 mod metrics;
@@ -30,6 +33,7 @@ mod node;
 pub mod nodelet;
 mod pod;
 mod pods;
+mod probe;
 mod quantity;
 pub mod server;
 mod services;

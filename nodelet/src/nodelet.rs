@@ -21,6 +21,7 @@ use crate::{
     node::report::Reporter,
     pod::worker::Context,
     pods::{Loop, Pods},
+    probe::{self, Probes},
     server,
     services::Services,
     usage::{Sampler, Usage},
@@ -41,14 +42,20 @@ pub struct Handle {
     config: Arc<Config>,
     pods: Pods,
     usage: Usage,
+    probes: probe::counts::Counts,
     node: watch::Receiver<Option<Arc<Node>>>,
 }
 
 impl Handle {
     /// The nodelet's own HTTP server: `/containerLogs/{namespace}/{pod}/{container}`, `/pods`, `/stats/summary`,
-    /// `/metrics`, `/metrics/resource`, `/healthz`. It asks nobody who they are: serve it with [`serve`](crate::serve) or in process.
+    /// `/metrics`, `/metrics/probes`, `/metrics/resource`, `/healthz`. It asks nobody who they are: serve it with [`serve`](crate::serve) or in process.
     pub fn router(&self) -> Router {
-        server::router(self.config.clone(), self.pods.clone(), self.usage.clone())
+        server::router(
+            self.config.clone(),
+            self.pods.clone(),
+            self.usage.clone(),
+            self.probes.clone(),
+        )
     }
 
     /// This node's object as the API last gave it, and its changes: `spec.podCIDR` for the pod network.
@@ -91,7 +98,9 @@ impl Nodelet {
             }));
         });
         let usage = Usage::default();
+        let probes = Probes::new(clock.now());
         let handle = Handle {
+            probes: probes.counts.clone(),
             config: config.clone(),
             pods: pods.clone(),
             usage: usage.clone(),
@@ -108,6 +117,7 @@ impl Nodelet {
             events,
             clock,
             starts,
+            probes,
         };
         Ok((
             Nodelet {
@@ -119,6 +129,12 @@ impl Nodelet {
             },
             handle,
         ))
+    }
+
+    /// What workers share, and the Events they write, for tests of what needs no more.
+    #[cfg(test)]
+    pub(crate) fn into_context(self) -> (Arc<Context>, mpsc::Receiver<Note>) {
+        (self.context, self.notes)
     }
 
     /// Registers the node and runs its pods until `stop`. Containers are left as they are: what runs outside this
@@ -138,6 +154,7 @@ impl Nodelet {
         tokio::fs::create_dir_all(&config.log_dir)
             .await
             .with_context(|| format!("create the log directory {}", config.log_dir.display()))?;
+        let node_seen = node.subscribe();
         let reporter = Reporter {
             config: config.clone(),
             client: context.client.clone(),
@@ -150,6 +167,7 @@ impl Nodelet {
             clock: context.clock,
             node,
         };
+        let pods_loop = Loop::new(context.clone(), pods.clone(), node_seen);
         let mut helpers = JoinSet::new();
         helpers.spawn(context.services.clone().run(context.client.clone()));
         helpers.spawn(events::run(
@@ -167,7 +185,7 @@ impl Nodelet {
         helpers.spawn(sampler.run());
         let mut parts = JoinSet::new();
         parts.spawn(reporter.run(stop.clone()));
-        parts.spawn(Loop::new(context.clone(), pods).run(stop.clone()));
+        parts.spawn(pods_loop.run(stop.clone()));
         // The first part that fails stops the other; helpers end with this function.
         let mut outcome = Ok(());
         while let Some(ended) = parts.join_next().await {

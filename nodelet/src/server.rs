@@ -1,5 +1,5 @@
-//! The nodelet's own HTTP server: `/containerLogs/…`, `/pods`, `/stats/summary`, `/metrics`, `/metrics/resource`
-//! and `/healthz`.
+//! The nodelet's own HTTP server: `/containerLogs/…`, `/pods`, `/stats/summary`, `/metrics`, `/metrics/probes`,
+//! `/metrics/resource` and `/healthz`.
 //!
 //! [`serve`] is mutual TLS: besides what the given configuration verifies, the peer's certificate must be the
 //! apiserver's (common name [`API_SERVER`]) or an administrator's. Never changes anything.
@@ -37,6 +37,7 @@ use crate::{
     host,
     logs::{self, Selection},
     pods::Pods,
+    probe::counts::Counts,
     usage::{Usage, resource, summary},
 };
 
@@ -55,13 +56,15 @@ struct Shared {
     config: Arc<Config>,
     pods: Pods,
     usage: Usage,
+    probes: Counts,
 }
 
-pub(crate) fn router(config: Arc<Config>, pods: Pods, usage: Usage) -> Router {
+pub(crate) fn router(config: Arc<Config>, pods: Pods, usage: Usage, probes: Counts) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/pods", get(list_pods))
         .route("/metrics", get(tell_metrics))
+        .route("/metrics/probes", get(tell_probe_metrics))
         .route("/metrics/resource", get(tell_resource_metrics))
         .route("/stats/summary", get(tell_summary))
         .route(
@@ -72,6 +75,7 @@ pub(crate) fn router(config: Arc<Config>, pods: Pods, usage: Usage) -> Router {
             config,
             pods,
             usage,
+            probes,
         })
 }
 
@@ -83,6 +87,11 @@ async fn tell_metrics(State(shared): State<Shared>) -> Response {
 async fn tell_resource_metrics(State(shared): State<Shared>) -> Response {
     let headers = [(header::CONTENT_TYPE, metrics::text::CONTENT_TYPE)];
     (headers, resource::text(&shared.usage.now())).into_response()
+}
+
+async fn tell_probe_metrics(State(shared): State<Shared>) -> Response {
+    let headers = [(header::CONTENT_TYPE, metrics::text::CONTENT_TYPE)];
+    (headers, shared.probes.text()).into_response()
 }
 
 async fn tell_summary(State(shared): State<Shared>) -> Response {

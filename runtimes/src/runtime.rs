@@ -61,7 +61,8 @@ pub struct Limits {
 /// A file or directory of the host that a container sees.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mount {
-    /// On the host; it exists.
+    /// On the host; it exists, and no part of the way to it is a symbolic link: a runtime follows none,
+    /// for a pod may have put one in its own volume.
     pub source: PathBuf,
     /// In the container; absolute, without `.` and `..`.
     pub destination: PathBuf,

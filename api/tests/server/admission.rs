@@ -89,6 +89,22 @@ async fn a_pod_has_a_priority_and_stays_five_minutes_on_a_node_that_is_gone() {
 }
 
 #[tokio::test]
+async fn a_class_that_is_made_anew_counts_at_once() {
+    let cluster = Cluster::start().await;
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    for value in [7, 8, 9] {
+        let class = json!({"metadata": {"name": "high"}, "value": value}).to_string();
+        cluster.ok(&format!("POST {classes}"), &class).await;
+        for _ in 0..2 {
+            let line = format!("POST {PODS}?dryRun=All");
+            let high = pod_with("p", r#""priorityClassName":"high""#);
+            assert_eq!(cluster.ok(&line, &high).await["spec"]["priority"], value);
+        }
+        cluster.ok(&format!("DELETE {classes}/high"), "").await;
+    }
+}
+
+#[tokio::test]
 async fn a_runtime_class_is_there_or_built_in() {
     let cluster = Cluster::start().await;
     assert_eq!(

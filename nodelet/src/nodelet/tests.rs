@@ -17,6 +17,8 @@ use tower::ServiceExt;
 use super::*;
 use crate::{config::PodRange, fake_api::FakeApi};
 
+mod life;
+
 /// A node whose every neighbour is a fake.
 struct Bench {
     api: FakeApi,
@@ -57,6 +59,10 @@ impl Bench {
     }
 
     fn run(&self) -> Running {
+        self.run_with(|_| {})
+    }
+
+    fn run_with(&self, change: impl FnOnce(&mut Config)) -> Running {
         let mut config = Config::new(
             "n1",
             vec![Ipv4Addr::new(192, 0, 2, 1).into()],
@@ -65,6 +71,7 @@ impl Bench {
         config.pod_range = PodRange::Fixed("10.64.0.0/18".to_owned());
         config.min_free_disk_bytes = 0;
         config.min_free_memory_bytes = 0;
+        change(&mut config);
         let clock = Clock::Tokio(
             Timestamp::from_second(1_767_225_600).expect("a time"),
             Instant::now(),

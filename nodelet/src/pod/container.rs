@@ -37,14 +37,6 @@ pub(crate) enum Why {
     PostStart,
 }
 
-/// What a probe tells about.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Probed {
-    Startup,
-    Liveness,
-    Readiness,
-}
-
 /// How a container ended, for `state.terminated`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Ended {

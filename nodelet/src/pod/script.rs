@@ -13,11 +13,12 @@ use runtimes::{Exit, PodAddress};
 use serde_json::{Value, json};
 
 use super::{
-    container::{Probed, Reason, StartFailure, State, Step, Why},
+    container::{Reason, StartFailure, State, Step, Why},
     plan::{Action, plan, probes},
     state::{Observation, PodState, Started},
     status::{Transitions, status},
 };
+use crate::probe::Kind;
 
 /// A pod with containers `a`, `b`, …; `extra` is merged into its spec.
 pub(crate) fn pod(names: &[&str], extra: Value) -> Pod {
@@ -107,10 +108,10 @@ impl Player {
             [probed @ ("startup" | "live" | "ready"), name, verdict] => Observation::Probed {
                 place: place(name),
                 attempt: self.state.containers[place(name)].attempt,
-                probed: match *probed {
-                    "startup" => Probed::Startup,
-                    "live" => Probed::Liveness,
-                    _ => Probed::Readiness,
+                kind: match *probed {
+                    "startup" => Kind::Startup,
+                    "live" => Kind::Liveness,
+                    _ => Kind::Readiness,
                 },
                 passed: *verdict == "ok",
             },
@@ -195,12 +196,12 @@ impl Player {
 
     /// The probes that run.
     fn probes(&self) -> Vec<String> {
-        let name = |(place, _, probed): (usize, u32, Probed)| {
+        let name = |(place, _, probed): (usize, u32, Kind)| {
             let container: &str = &self.state.containers[place].name;
             let probed = match probed {
-                Probed::Startup => "startup",
-                Probed::Liveness => "live",
-                Probed::Readiness => "ready",
+                Kind::Startup => "startup",
+                Kind::Liveness => "live",
+                Kind::Readiness => "ready",
             };
             format!("{container} {probed}?")
         };

@@ -16,9 +16,10 @@ use k8s_openapi::api::core::v1::{
 use runtimes::{ContainerId, Exit, PodAddress, PodRef};
 
 use super::{
-    container::{Container, Probed, Reason, Role, StartFailure, State, Why},
+    container::{Container, Reason, Role, StartFailure, State, Why},
     restart,
 };
+use crate::probe::Kind;
 
 /// The pod's place on the node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,7 +79,7 @@ pub(crate) enum Observation {
     Probed {
         place: usize,
         attempt: u32,
-        probed: Probed,
+        kind: Kind,
         passed: bool,
     },
     /// Its preStop hook is over.
@@ -199,12 +200,12 @@ impl PodState {
     }
 
     /// The probe of a container, if its spec has it.
-    pub(crate) fn probe(&self, place: usize, probed: Probed) -> Option<&Probe> {
+    pub(crate) fn probe(&self, place: usize, kind: Kind) -> Option<&Probe> {
         let (fields, _) = roles(&self.pod).nth(place)?;
-        let probe = match probed {
-            Probed::Startup => &fields.startup_probe,
-            Probed::Liveness => &fields.liveness_probe,
-            Probed::Readiness => &fields.readiness_probe,
+        let probe = match kind {
+            Kind::Startup => &fields.startup_probe,
+            Kind::Liveness => &fields.liveness_probe,
+            Kind::Readiness => &fields.readiness_probe,
         };
         probe.as_ref()
     }

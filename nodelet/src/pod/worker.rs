@@ -33,7 +33,10 @@ use super::{
     start::Start,
     state::{Observation, Over, PodState, Sandbox},
 };
-use crate::{clock::Clock, config::Config, deadline::call, events::Sink, logs, services::Services};
+use crate::{
+    clock::Clock, config::Config, deadline::call, events::Sink, logs, probe::Probes,
+    services::Services,
+};
 use probing::Probing;
 use writing::Writing;
 
@@ -54,6 +57,7 @@ pub(crate) struct Context {
     pub(crate) events: Sink,
     pub(crate) clock: Clock,
     pub(crate) starts: Semaphore,
+    pub(crate) probes: Probes,
 }
 
 impl Context {
@@ -150,7 +154,7 @@ impl Worker {
         loop {
             let now = self.context.clock.now();
             let Some(wake_at) = self.act(now) else { return };
-            self.probe(now);
+            self.probe();
             self.publish(now);
             let wake = wake_at.into_iter().chain(self.writing.quiet_until()).min();
             let sleep = async {

@@ -1,7 +1,7 @@
 //! A pod network without a network.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::net::TcpStream;
 
-use crate::{NetworkError, PodAddress, PodNetwork, PodRef};
+use crate::{NetworkError, PodAddress, PodNetwork, PodRef, Traffic};
 
 /// Addresses of one /16 handed out in order; names and Services are what the test set.
 ///
@@ -27,6 +27,7 @@ struct State {
     pods: BTreeMap<String, u16>,
     names: HashMap<String, Vec<IpAddr>>,
     services: HashMap<SocketAddr, Vec<SocketAddr>>,
+    denied: Vec<(String, Traffic)>,
     routed: usize,
 }
 
@@ -57,6 +58,11 @@ impl FakeNetwork {
     /// Makes `address` a Service's, reached in turn at `endpoints`; with none, connections are refused.
     pub fn set_service(&self, address: SocketAddr, endpoints: Vec<SocketAddr>) {
         self.state().services.insert(address, endpoints);
+    }
+
+    /// Keeps the pod of that name from that traffic.
+    pub fn deny(&self, pod: &str, traffic: Traffic) {
+        self.state().denied.push((pod.to_owned(), traffic));
     }
 
     /// The address that a pod has.
@@ -102,7 +108,8 @@ impl PodNetwork for FakeNetwork {
         if let Some(number) = state.pods.get(&pod.uid) {
             return Ok(self.address(*number));
         }
-        let free = |number: &u16| !state.pods.values().any(|used| used == number);
+        let used: HashSet<u16> = state.pods.values().copied().collect();
+        let free = |number: &u16| !used.contains(number);
         let number = wanted
             .and_then(|ip| self.number(ip))
             .filter(free)
@@ -146,5 +153,22 @@ impl PodNetwork for FakeNetwork {
                 .get(turn.checked_rem(endpoints.len()).unwrap_or(0))
                 .copied(),
         }
+    }
+
+    fn allows(&self, pod: &PodRef, traffic: Traffic) -> bool {
+        let state = self.state();
+        !state
+            .denied
+            .iter()
+            .any(|(name, denied)| *name == pod.name && *denied == traffic)
+    }
+
+    fn is_of_cluster(&self, address: IpAddr) -> bool {
+        self.number(address).is_some()
+            || self
+                .state()
+                .services
+                .keys()
+                .any(|service| service.ip() == address)
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     code::Code,
     guest::{MemoryUse, OutOfMemory},
     meter::Meter,
+    mounts::Mounts,
     output::Log,
     pod::Pod,
 };
@@ -19,6 +20,7 @@ pub(crate) struct Container {
     pub(crate) spec: ContainerSpec,
     pub(crate) code: Arc<Code>,
     pub(crate) pod: Arc<Pod>,
+    pub(crate) mounts: Arc<Mounts>,
     pub(crate) log: Arc<Log>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) memory: Arc<MemoryUse>,

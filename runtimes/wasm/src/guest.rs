@@ -10,7 +10,9 @@ use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView, sockets::SocketAddrUse};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::{container::Container, engine, outgoing::Outgoing, output::Output, pod::Pod};
+use crate::{
+    container::Container, engine, filesystem::Files, outgoing::Outgoing, output::Output, pod::Pod,
+};
 
 /// The state of one instance.
 pub(crate) struct Guest {
@@ -19,6 +21,7 @@ pub(crate) struct Guest {
     table: ResourceTable,
     outgoing: Outgoing,
     memory: Memory,
+    pub(crate) files: Files,
     pub(crate) pod: Arc<Pod>,
 }
 
@@ -120,6 +123,7 @@ pub(crate) fn new_store(engine: &Engine, container: &Container) -> Store<Guest> 
             held: 0,
             total: container.memory.clone(),
         },
+        files: Files::new(container.mounts.clone()),
         pod: container.pod.clone(),
     };
     let mut store = Store::new(engine, guest);

@@ -6,11 +6,13 @@
 //! - `adapt`: text and preview-1 modules made into components.
 //! - `guest`: what one instance holds: its WASI state, its limits.
 //! - `program`: a `wasi:cli/run` component as a process. `server`: a `wasi:http/incoming-handler` one as a server.
+//! - `mounts`, `filesystem`: what a container sees of the host's files.
 //! - `sockets`, `outgoing`: a pod's own addresses, names and Services under the component's sockets and requests.
 //! - `output`: stdout and stderr into the container's log.
 //! - `meter`: CPU time used and allowed. `executor`: the threads that all of this runs on.
 //!
-//! Reads module files and its code cache; writes the code cache and containers' logs. Never opens a
+//! Reads module files and its code cache; writes the code cache and containers' logs; opens what is
+//! mounted. Never opens a
 //! socket outside the pods' network, and never runs code that it has not compiled itself.
 
 mod adapt;
@@ -18,8 +20,10 @@ mod code;
 mod container;
 mod engine;
 mod executor;
+mod filesystem;
 mod guest;
 mod meter;
+mod mounts;
 mod outgoing;
 mod output;
 mod pod;

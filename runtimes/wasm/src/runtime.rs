@@ -26,6 +26,7 @@ use crate::{
     executor::Executor,
     guest::MemoryUse,
     meter::Meter,
+    mounts::Mounts,
     output::Log,
     pod::Pod,
     program, server,
@@ -141,6 +142,16 @@ fn serving_address(spec: &ContainerSpec) -> Result<SocketAddr, RuntimeError> {
     Ok(SocketAddr::new(spec.address.ip, port.number))
 }
 
+/// Looks at the sources of a container's mounts, which may be on slow file systems.
+async fn plan_mounts(spec: ContainerSpec) -> Result<(ContainerSpec, Mounts), RuntimeError> {
+    let plan = tokio::task::spawn_blocking(move || (Mounts::plan(&spec), spec)).await;
+    let (mounts, spec) = plan.map_err(|source| RuntimeError::Unavailable {
+        message: "looking at mounts was interrupted".to_owned(),
+        source: Some(source.into()),
+    })?;
+    Ok((spec, mounts?))
+}
+
 /// Waits until a container has exited.
 async fn exited(mut state: watch::Receiver<ContainerState>) -> Option<Exit> {
     let exited = state.wait_for(|state| matches!(state, ContainerState::Exited(_)));
@@ -177,8 +188,10 @@ impl Runtime for WasmRuntime {
         if matches!(*code, Code::Server(_)) {
             serving_address(&spec)?;
         }
+        let (spec, mounts) = plan_mounts(spec).await?;
         let container = Container {
             code,
+            mounts: Arc::new(mounts),
             pod: Arc::new(Pod {
                 pod: spec.pod.clone(),
                 address: spec.address,

@@ -19,7 +19,7 @@ use wasmtime_wasi::{
     sockets::WasiSocketsView as _,
 };
 
-use crate::guest::Guest;
+use crate::{filesystem, guest::Guest};
 
 const TCP: &str = "wasi:sockets/tcp@0.2.12";
 const NAMES: &str = "wasi:sockets/ip-name-lookup@0.2.12";
@@ -34,6 +34,7 @@ pub(crate) fn linker(engine: &Engine) -> Result<Linker<Guest>> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     linker.allow_shadowing(true);
+    filesystem::add_to_linker(&mut linker)?;
     let mut tcp = linker.instance(TCP)?;
     tcp.func_wrap_async("[method]tcp-socket.start-bind", |store, params: Bind| {
         Box::new(async move { Ok((answer(start_bind(store, params).await)?,)) })

@@ -4,35 +4,38 @@
 //! its readiness probe, for as long as it runs.
 
 use super::ending;
-use crate::pod::{
-    container::{Container, Probed, State},
-    state::PodState,
+use crate::{
+    pod::{
+        container::{Container, State},
+        state::PodState,
+    },
+    probe::Kind,
 };
 
 /// Every probe that should be running: of which container, in which attempt.
-pub(crate) fn probes(state: &PodState) -> Vec<(usize, u32, Probed)> {
+pub(crate) fn probes(state: &PodState) -> Vec<(usize, u32, Kind)> {
     let mut probes = Vec::new();
     if !state.has_probes() {
         return probes;
     }
     let ends = ending(state).is_some();
     for (place, container) in state.containers.iter().enumerate() {
-        for probed in wanted(container, ends) {
-            if state.probe(place, *probed).is_some() {
-                probes.push((place, container.attempt, *probed));
+        for kind in wanted(container, ends) {
+            if state.probe(place, *kind).is_some() {
+                probes.push((place, container.attempt, *kind));
             }
         }
     }
     probes
 }
 
-fn wanted(container: &Container, ends: bool) -> &'static [Probed] {
+fn wanted(container: &Container, ends: bool) -> &'static [Kind] {
     match (&container.state, container.started) {
-        (State::Running { .. }, false) if !ends => &[Probed::Startup],
+        (State::Running { .. }, false) if !ends => &[Kind::Startup],
         (State::Running { .. }, true) if !ends && container.condemned.is_none() => {
-            &[Probed::Liveness, Probed::Readiness]
+            &[Kind::Liveness, Kind::Readiness]
         }
-        (State::Running { .. } | State::Stopping(_), true) => &[Probed::Readiness],
+        (State::Running { .. } | State::Stopping(_), true) => &[Kind::Readiness],
         _ => &[],
     }
 }

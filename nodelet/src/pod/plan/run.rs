@@ -5,9 +5,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Action, Plan, end, grace, seconds};
-use crate::pod::{
-    container::{Probed, Reason, Role, State, Why},
-    state::{PodState, Sandbox, initialized},
+use crate::{
+    pod::{
+        container::{Reason, Role, State, Why},
+        state::{PodState, Sandbox, initialized},
+    },
+    probe::Kind,
 };
 
 /// How long `ErrImagePull` is shown before it becomes `ImagePullBackOff`.
@@ -104,13 +107,13 @@ fn condemned(state: &PodState, place: usize) -> Option<Why> {
 
 /// A probe may give another grace than the pod.
 fn kill_grace(state: &PodState, place: usize, why: Why) -> Duration {
-    let probed = match why {
-        Why::Liveness => Some(Probed::Liveness),
-        Why::Startup => Some(Probed::Startup),
+    let kind = match why {
+        Why::Liveness => Some(Kind::Liveness),
+        Why::Startup => Some(Kind::Startup),
         Why::PodEnds | Why::Changed | Why::PostStart => None,
     };
-    let given = probed
-        .and_then(|probed| state.probe(place, probed))
+    let given = kind
+        .and_then(|kind| state.probe(place, kind))
         .and_then(|probe| probe.termination_grace_period_seconds);
     seconds(given).unwrap_or_else(|| grace(state))
 }

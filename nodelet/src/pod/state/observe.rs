@@ -6,9 +6,12 @@ use jiff::Timestamp;
 use runtimes::Exit;
 
 use super::{Observation, PodState, Removal, Sandbox, Started};
-use crate::pod::container::{
-    Ended, FIRST_DELAY, LONGEST_DELAY, Probed, Reason, STEADY, StartFailure, State, Step, Why,
-    doubled, lost,
+use crate::{
+    pod::container::{
+        Ended, FIRST_DELAY, LONGEST_DELAY, Reason, STEADY, StartFailure, State, Step, Why, doubled,
+        lost,
+    },
+    probe::Kind,
 };
 
 /// First delay before reading a missing ConfigMap or Secret again, doubled up to [`LONGEST_CONFIG_DELAY`].
@@ -34,9 +37,9 @@ impl PodState {
             Observation::Probed {
                 place,
                 attempt,
-                probed,
+                kind,
                 passed,
-            } if self.containers[place].attempt == attempt => self.probed(place, probed, passed),
+            } if self.containers[place].attempt == attempt => self.probed(place, kind, passed),
             Observation::Probed { .. } => {}
             Observation::PreStopped(place) => {
                 if let State::Stopping(stopping) = &mut self.containers[place].state
@@ -63,8 +66,8 @@ impl PodState {
     }
 
     fn started(&mut self, place: usize, started: Started, now: Timestamp) {
-        let probed = |probed| self.probe(place, probed).is_some();
-        let (startup, readiness) = (probed(Probed::Startup), probed(Probed::Readiness));
+        let probed = |kind| self.probe(place, kind).is_some();
+        let (startup, readiness) = (probed(Kind::Startup), probed(Kind::Readiness));
         let hook = self
             .fields(place)
             .and_then(|fields| fields.lifecycle.as_ref()?.post_start.clone())
@@ -107,18 +110,18 @@ impl PodState {
         }
     }
 
-    fn probed(&mut self, place: usize, probed: Probed, passed: bool) {
+    fn probed(&mut self, place: usize, kind: Kind, passed: bool) {
         let container = &mut self.containers[place];
-        match (probed, passed) {
-            (Probed::Startup, true) => container.started = true,
-            (Probed::Readiness, passed) => container.passes = passed,
-            (Probed::Startup, false) if container.running() => {
+        match (kind, passed) {
+            (Kind::Startup, true) => container.started = true,
+            (Kind::Readiness, passed) => container.passes = passed,
+            (Kind::Startup, false) if container.running() => {
                 container.condemned = Some(Why::Startup);
             }
-            (Probed::Liveness, false) if container.running() => {
+            (Kind::Liveness, false) if container.running() => {
                 container.condemned = Some(Why::Liveness);
             }
-            (Probed::Startup | Probed::Liveness, _) => {}
+            (Kind::Startup | Kind::Liveness, _) => {}
         }
     }
 

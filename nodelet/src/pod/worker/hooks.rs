@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Lifecycle, LifecycleHandler};
 use tracing::debug;
 
 use super::{Work, Worker};
-use crate::pod::state::Observation;
+use crate::{handler, pod::state::Observation};
 
 impl Worker {
     /// Runs a container's postStart hook: the container is not running before it is over.
@@ -25,7 +25,7 @@ impl Worker {
         let target = self.reached(place);
         let hook = async move {
             let outcome = match target {
-                Some(target) => super::probing::hook(&target, &handler).await,
+                Some(target) => handler::run(&target, &handler).await,
                 None => Err("the pod has no address".to_owned()),
             };
             if outcome.is_err() {
@@ -48,7 +48,7 @@ impl Worker {
         let container = &self.state.containers[place];
         let (name, role) = (container.name.clone(), container.role);
         let hook = async move {
-            if let Err(error) = super::probing::hook(&target, &handler).await {
+            if let Err(error) = handler::run(&target, &handler).await {
                 debug!(error, ?grace, container = &*name, "preStop hook");
                 let message = "PreStopHook failed".to_owned();
                 context.note_container(&pod, &name, role, true, "FailedPreStopHook", message);

@@ -1,27 +1,27 @@
 //! The probes of a pod's containers, and where containers are reached.
 
-use std::{collections::BTreeMap, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, pin::Pin};
 
 use futures::{
     Stream, StreamExt,
     future::AbortHandle,
-    stream::{self, Abortable, SelectAll},
+    stream::{Abortable, SelectAll},
 };
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{LifecycleHandler, Probe};
-use runtimes::{ContainerId, PodAddress, PodRef, Port, Runtime};
 
-use super::{Context, Worker};
-use crate::pod::{
-    container::Probed,
-    plan::probes,
-    start::ports,
-    state::{Observation, Sandbox},
+use super::Worker;
+use crate::{
+    pod::{
+        container::Role,
+        plan::probes,
+        start::ports,
+        state::{Observation, Sandbox},
+    },
+    probe::{Kind, Target, watch},
 };
 
 type Verdicts = Pin<Box<dyn Stream<Item = Observation> + Send>>;
 /// Place, attempt and kind of a probe.
-type Key = (usize, u32, Probed);
+type Key = (usize, u32, Kind);
 
 /// The probes that run. A pod without any costs two empty collections.
 #[derive(Default)]
@@ -33,11 +33,9 @@ pub(super) struct Probing {
 impl Probing {
     /// The next verdict.
     pub(super) async fn next(&mut self) -> Observation {
-        if self.verdicts.is_empty() {
-            return std::future::pending().await;
-        }
         match self.verdicts.next().await {
             Some(verdict) => verdict,
+            // None runs: there is nothing to wait for.
             None => std::future::pending().await,
         }
     }
@@ -45,7 +43,7 @@ impl Probing {
 
 impl Worker {
     /// Has exactly those probes run that the plan wants.
-    pub(super) fn probe(&mut self, now: Timestamp) {
+    pub(super) fn probe(&mut self) {
         let wanted = probes(&self.state);
         self.probing.running.retain(|key, handle| {
             let keep = wanted.contains(key);
@@ -56,31 +54,24 @@ impl Worker {
         });
         for key in wanted {
             if !self.probing.running.contains_key(&key) {
-                self.begin_probe(key, now);
+                self.begin_probe(key);
             }
         }
     }
 
-    fn begin_probe(&mut self, key: Key, now: Timestamp) {
-        let (place, attempt, probed) = key;
-        let (Some(target), Some(probe)) = (self.reached(place), self.state.probe(place, probed))
-        else {
+    fn begin_probe(&mut self, key: Key) {
+        let (place, attempt, kind) = key;
+        let probe = self.state.fields(place).and_then(|fields| kind.of(&fields));
+        let (Some(target), Some(probe)) = (self.reached(place), probe) else {
             return;
         };
-        let mut probe = probe.clone();
-        // Counted from the container's start, which may be a startup probe ago.
-        let since = self.state.containers[place].running_since().unwrap_or(now);
-        let ran = i32::try_from(now.duration_since(since).as_secs()).unwrap_or(i32::MAX);
-        probe.initial_delay_seconds = probe
-            .initial_delay_seconds
-            .map(|delay| delay.saturating_sub(ran).max(0));
-        let verdicts = watch(self.context.clone(), target, probed, probe);
         let (handle, registration) = AbortHandle::new_pair();
-        let observed = verdicts.map(move |passed| Observation::Probed {
+        let verdicts = watch(self.context.clone(), target, kind, probe);
+        let observed = verdicts.map(move |verdict| Observation::Probed {
             place,
             attempt,
-            probed,
-            passed,
+            kind,
+            passed: verdict.passed,
         });
         let verdicts = Abortable::new(observed, registration);
         self.probing.verdicts.push(Box::pin(verdicts));
@@ -99,6 +90,7 @@ impl Worker {
             pod: self.pod_ref.clone(),
             address,
             container: container.name.to_string(),
+            init: matches!(container.role, Role::Init | Role::Sidecar),
             id: self.state.id(place),
             runtime: runtimes
                 .find(|runtime| Some(runtime.name()) == name)?
@@ -106,30 +98,4 @@ impl Worker {
             ports: ports(&*self.state.fields(place)?),
         })
     }
-}
-
-/// Where a container is reached.
-#[expect(dead_code, reason = "what asks a container something is not here yet")]
-pub(super) struct Target {
-    pub(super) pod: PodRef,
-    pub(super) address: PodAddress,
-    pub(super) container: String,
-    pub(super) id: ContainerId,
-    pub(super) runtime: Arc<dyn Runtime>,
-    pub(super) ports: Vec<Port>,
-}
-
-/// Every container is taken to be well.
-fn watch(
-    _context: Arc<Context>,
-    _target: Target,
-    _probed: Probed,
-    _probe: Probe,
-) -> Pin<Box<dyn Stream<Item = bool> + Send>> {
-    Box::pin(stream::iter([true]))
-}
-
-/// Hooks have nothing to say.
-pub(super) async fn hook(_target: &Target, _handler: &LifecycleHandler) -> Result<(), String> {
-    Ok(())
 }
