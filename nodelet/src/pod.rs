@@ -5,6 +5,8 @@
 //! - [`plan`]: what to do next; pure.
 //! - [`status`]: what the API is told; pure.
 //! - [`environment`]: a container's environment.
+//! - [`names`]: what it is called, and how it looks names up; pure.
+//! - [`security`]: what a component cannot be given; pure.
 //! - [`credentials`]: registry accounts from `imagePullSecrets`.
 //! - [`start`]: from a container's spec to a running container; [`message`]: what it leaves behind at its end.
 //! - [`worker`]: the task that does it.
@@ -13,8 +15,10 @@ pub(crate) mod container;
 pub(crate) mod credentials;
 pub(crate) mod environment;
 pub(crate) mod message;
+pub(crate) mod names;
 pub(crate) mod plan;
 mod restart;
+pub(crate) mod security;
 pub(crate) mod start;
 pub(crate) mod state;
 pub(crate) mod status;

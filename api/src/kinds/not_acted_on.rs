@@ -10,50 +10,23 @@ use super::Names;
 /// A path below the object, with `[]` for each item of a list, and the values that mean nothing.
 pub(crate) type Field = (&'static str, &'static [&'static str]);
 
-/// Of a pod's spec, or a template's. What is said of `containers[]` is so of `initContainers[]` too, but
-/// for `restartPolicy`, which makes a sidecar of one.
+/// Of a pod's spec, or a template's. What is said of `containers[]` is so of `initContainers[]` too.
 pub(crate) const POD_SPEC: &[Field] = &[
     ("affinity.podAffinity", &[]),
     ("affinity.podAntiAffinity", &[]),
     ("automountServiceAccountToken", &[]),
     ("containers[].env[].valueFrom.fileKeyRef", &[]),
-    ("containers[].lifecycle", &[]),
-    ("containers[].livenessProbe", &[]),
+    ("containers[].lifecycle.stopSignal", &[]),
     ("containers[].ports[].hostIP", &[]),
     ("containers[].ports[].hostPort", &[]),
-    ("containers[].readinessProbe", &[]),
     ("containers[].resizePolicy", &[]),
-    ("containers[].resources.claims", &[]),
-    ("containers[].restartPolicy", &[]),
-    ("containers[].restartPolicyRules", &[]),
-    ("containers[].securityContext", &[]),
-    ("containers[].startupProbe", &[]),
     ("containers[].stdin", &[]),
     ("containers[].stdinOnce", &[]),
-    (
-        "containers[].terminationMessagePath",
-        &["/dev/termination-log"],
-    ),
-    ("containers[].terminationMessagePolicy", &["File"]),
     ("containers[].tty", &[]),
     ("containers[].volumeDevices", &[]),
     ("containers[].volumeMounts", &[]),
-    ("dnsConfig", &[]),
-    ("dnsPolicy", &["ClusterFirst"]),
-    ("ephemeralContainers", &[]),
-    ("hostAliases", &[]),
-    ("hostIPC", &[]),
-    ("hostNetwork", &[]),
-    ("hostPID", &[]),
-    ("hostUsers", &["true"]),
-    ("hostnameOverride", &[]),
-    ("os", &[]),
     ("preemptionPolicy", &["PreemptLowerPriority"]),
-    ("resourceClaims", &[]),
     ("resources", &[]),
-    ("securityContext", &[]),
-    ("setHostnameAsFQDN", &[]),
-    ("shareProcessNamespace", &[]),
     ("topologySpreadConstraints", &[]),
     ("volumes", &[]),
 ];
@@ -106,7 +79,6 @@ pub(crate) const KINDS: &[(&str, &str)] = &[
         "MutatingAdmissionPolicyBinding",
         "admission policies are not evaluated",
     ),
-    ("NetworkPolicy", "traffic is not restricted"),
     (
         "PriorityLevelConfiguration",
         "requests are bounded without regard to priority",
@@ -156,9 +128,7 @@ pub(crate) fn warnings(prefix: &str, object: &Value, table: &[Field]) -> Vec<Str
     for (path, silent) in table {
         let steps: Vec<_> = path.split('.').collect();
         walk(prefix.to_owned(), object, &steps, silent, &mut found);
-        if let ["containers[]", field, ..] = steps[..]
-            && field != "restartPolicy"
-        {
+        if steps[0] == "containers[]" {
             let steps = [&["initContainers[]"], &steps[1..]].concat();
             walk(prefix.to_owned(), object, &steps, silent, &mut found);
         }
@@ -218,10 +188,10 @@ mod tests {
             "securityContext": {},
             "dnsPolicy": "ClusterFirst",
             "volumes": [{}],
-            "containers": [{ "tty": false }, { "livenessProbe": { "periodSeconds": 1 } }],
+            "containers": [{ "tty": false }, { "resizePolicy": [{}] }],
         });
         expect![[r#"
-            spec.containers[1].livenessProbe: not acted on yet
+            spec.containers[1].resizePolicy: not acted on yet
             spec.volumes: not acted on yet"#]]
         .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
     }
@@ -231,13 +201,13 @@ mod tests {
         let pod = json!({
             "initContainers": [
                 { "restartPolicy": "Always", "env": [], "image": "sidecar" },
-                { "securityContext": { "runAsUser": 1 }, "workingDir": "/" },
+                { "resizePolicy": [{}], "workingDir": "/" },
             ],
             "affinity": { "nodeAffinity": { "a": 1 }, "podAntiAffinity": { "b": 1 } },
         });
         expect![[r#"
             spec.affinity.podAntiAffinity: not acted on yet
-            spec.initContainers[1].securityContext: not acted on yet"#]]
+            spec.initContainers[1].resizePolicy: not acted on yet"#]]
         .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
     }
 

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, Secret};
 use kube::{Api, Client};
 
+use super::names::hostname;
 use crate::{deadline::call, quantity, services::Services};
 
 /// What the environment may tell besides the pod itself.
@@ -40,7 +41,7 @@ pub(crate) async fn environment(
         .and_then(|spec| spec.enable_service_links)
         .unwrap_or(true);
     let mut env = Variables::default();
-    env.set("HOSTNAME", hostname(pod));
+    env.set("HOSTNAME", hostname(pod)?);
     for (name, value) in around.services.variables(namespace, links) {
         env.set(&name, value);
     }
@@ -81,17 +82,6 @@ pub(crate) async fn environment(
         }
     }
     Ok(env.list)
-}
-
-fn hostname(pod: &Pod) -> String {
-    let asked = pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.hostname.clone())
-        .filter(|name| !name.is_empty());
-    asked
-        .or_else(|| pod.metadata.name.clone())
-        .unwrap_or_default()
 }
 
 /// Names and values in the order in which they were first set.

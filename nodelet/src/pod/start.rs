@@ -6,10 +6,9 @@ use std::{future::Future, net::IpAddr, path::PathBuf, sync::Arc, time::Duration}
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use runtimes::{
-    ContainerId, ContainerSpec, Image, ImageError, ImageKind, Limits, PodAddress, PodRef, Port,
-    Protocol, PullPolicy, Runtime, RuntimeError,
+    ContainerId, ContainerSpec, Image, ImageError, ImageKind, Limits, Mount, PodAddress, PodRef,
+    Port, Protocol, PullPolicy, Runtime, RuntimeError,
 };
-
 use tracing::debug;
 
 use super::{
@@ -17,6 +16,8 @@ use super::{
     credentials::credentials,
     environment::{Surroundings, environment, expand, took},
     message,
+    names::resolver,
+    security,
     state::Started,
     worker::Context,
 };
@@ -48,6 +49,12 @@ impl Start {
         let image = self.image(context).await?;
         if let Some(target) = &self.missing_target {
             let message = format!("unable to find target container {target}");
+            return Err(self.failed(context, Reason::CreateContainerConfigError, message));
+        }
+        if image.kind == ImageKind::Wasm
+            && let Some(message) =
+                security::refusal(&self.pod, &self.container, nix::unistd::geteuid().as_raw())
+        {
             return Err(self.failed(context, Reason::CreateContainerConfigError, message));
         }
         let spec = self.spec(context, image).await?;
@@ -107,7 +114,7 @@ impl Start {
     fn started(&self, runtime: &str, image: &Image) -> Started {
         let reference = self.container.image.as_deref().unwrap_or_default();
         Started {
-            image_id: format!("{reference}@{}", image.digest),
+            image_id: format!("{}@{}", repository(reference), image.digest),
             container_id: format!("{runtime}://{}", self.id),
         }
     }
@@ -134,7 +141,13 @@ impl Start {
             let mount = message::prepare(&directory, &self.container)
                 .await
                 .map_err(|error| unavailable("create the termination message file", error))?;
-            spec.mounts.extend(mount);
+            // A volume that the user has put there stays.
+            let taken = |mount: &Mount| {
+                let mut mounts = spec.mounts.iter();
+                mounts.any(|other| other.destination == mount.destination)
+            };
+            let free = mount.filter(|mount| !taken(mount));
+            spec.mounts.extend(free);
         }
         within("create the container", runtime.create(spec)).await
     }
@@ -274,6 +287,7 @@ impl Start {
             tty: self.container.tty.unwrap_or(false),
             annotations: Arc::new(self.pod.metadata.annotations.clone().unwrap_or_default()),
             address: self.address,
+            resolver: Arc::new(resolver(&self.pod, self.address.ip)),
             log: self.log(context),
         })
     }
@@ -369,6 +383,19 @@ impl Start {
             reason,
             message,
         );
+    }
+}
+
+/// A reference without its tag and digest; a file's is kept as it is.
+fn repository(reference: &str) -> &str {
+    if reference.contains("://") {
+        return reference;
+    }
+    let (name, _digest) = reference.split_once('@').unwrap_or((reference, ""));
+    match name.rsplit_once(':') {
+        // Otherwise it is a registry's port.
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => name,
     }
 }
 

@@ -56,6 +56,7 @@ async fn target(port: u16) -> Target {
         stdin_once: false,
         tty: false,
         annotations: Arc::default(),
+        resolver: Arc::default(),
         address: target.address,
         log: PathBuf::from(log.path()),
     };
