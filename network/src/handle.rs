@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
-use runtimes::{NetworkError, PodAddress, PodNetwork, PodRef};
+use runtimes::{Direction, NetworkError, PodAddress, PodNetwork, PodRef, Traffic};
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 
 use crate::{
@@ -20,11 +20,15 @@ use crate::{
     firewall, links,
     names::Names,
     namespace::Namespace,
+    policy::{self, Policies},
     pool::Pool,
 };
 
 /// How long a pod waits for its node to be given a range before it is told to try again.
 const RANGE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a pod waits until what would isolate it is known, before it is told to try again.
+const POLICY_DEADLINE: Duration = Duration::from_secs(4);
 
 /// A range below this size has no room beside the reserved addresses.
 const MIN_RANGE: u64 = 8;
@@ -42,6 +46,9 @@ pub(crate) struct Shared {
     directory: RwLock<Directory>,
     /// Counts changes to Service ports and their endpoints.
     changes: watch::Sender<u64>,
+    policies: RwLock<Policies>,
+    /// Counts changes to policies and what they select.
+    policy_changes: watch::Sender<u64>,
     pool: Mutex<Option<Pool>>,
     /// The node's range, once it is known and in place.
     range: watch::Sender<Option<Range>>,
@@ -57,6 +64,8 @@ impl Shared {
             namespace,
             directory: RwLock::default(),
             changes: watch::Sender::new(0),
+            policies: RwLock::default(),
+            policy_changes: watch::Sender::new(0),
             pool: Mutex::new(None),
             range: watch::Sender::new(None),
             listeners: RwLock::default(),
@@ -79,6 +88,43 @@ impl Shared {
         drop(directory);
         if changed {
             self.changes.send_modify(|count| *count += 1);
+        }
+    }
+
+    pub(crate) fn policies(&self) -> RwLockReadGuard<'_, Policies> {
+        self.policies.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn policies_mut(&self) -> RwLockWriteGuard<'_, Policies> {
+        self.policies
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a change of a policy, a pod or a namespace in.
+    pub(crate) fn update_policies(&self, update: policy::Update) {
+        self.policies_mut().apply(update);
+        self.policy_changes.send_modify(|count| *count += 1);
+    }
+
+    /// Once there is no policy any more.
+    pub(crate) fn forget_peers(&self) {
+        self.policies_mut().forget_peers();
+        self.policy_changes.send_modify(|count| *count += 1);
+    }
+
+    /// Whether an address is this node's own, as its pods see it.
+    fn is_of_node(&self, address: IpAddr) -> bool {
+        let IpAddr::V4(address) = address else {
+            return false;
+        };
+        match self.config.mode {
+            crate::Mode::Rootless => address == Ipv4Addr::LOCALHOST,
+            crate::Mode::Privileged => {
+                let range = *self.range.borrow();
+                let reserved = [1, 2].map(|place| range.and_then(|range| range.nth(place)));
+                reserved.contains(&Some(address))
+            }
         }
     }
 
@@ -210,12 +256,14 @@ fn connect_to(ip: IpAddr, port: u16) -> io::Result<std::net::TcpStream> {
 impl PodNetwork for Handle {
     async fn add(&self, pod: &PodRef, wanted: Option<IpAddr>) -> Result<PodAddress, NetworkError> {
         let mut range = self.0.subscribe_range();
-        let known = timeout(RANGE_DEADLINE, range.wait_for(Option::is_some)).await;
+        let late = timeout(RANGE_DEADLINE, range.wait_for(Option::is_some))
+            .await
+            .is_err();
         let unavailable = |message: String| NetworkError::Unavailable {
             message,
             source: None,
         };
-        if known.is_err() {
+        if late {
             let node = &self.0.config.node_name;
             return Err(unavailable(format!(
                 "node {node:?} has no pod range yet (spec.podCIDR)"
@@ -225,16 +273,34 @@ impl PodNetwork for Handle {
             Some(IpAddr::V4(ip)) => Some(ip),
             _ => None,
         };
-        let mut pool = self.0.pool();
-        let pool = pool
-            .as_mut()
-            .expect("the pool is made before the range is announced");
-        let ip = pool
-            .add(&pod.uid, wanted)
-            .ok_or_else(|| NetworkError::Exhausted {
-                range: pool.range().to_string(),
-            })?;
+        let ip = {
+            let mut pool = self.0.pool();
+            let pool = pool
+                .as_mut()
+                .expect("the pool is made before the range is announced");
+            pool.add(&pod.uid, wanted)
+                .ok_or_else(|| NetworkError::Exhausted {
+                    range: pool.range().to_string(),
+                })?
+        };
+        // Its address is known before it is isolated, and it is isolated before it runs.
+        let mut changes = self.0.policy_changes.subscribe();
+        self.0.policies_mut().add_own(pod, ip.into());
+        let known = changes.wait_for(|_| self.0.policies().knows(pod));
+        if timeout(POLICY_DEADLINE, known).await.is_err() {
+            return Err(unavailable(
+                "the NetworkPolicies that may select the pod are not known yet".to_owned(),
+            ));
+        }
         Ok(PodAddress {
+            ip: ip.into(),
+            loopback: self.0.loopback(ip).into(),
+        })
+    }
+
+    fn find(&self, uid: &str) -> Option<PodAddress> {
+        let ip = self.0.pool().as_ref()?.find(uid)?;
+        Some(PodAddress {
             ip: ip.into(),
             loopback: self.0.loopback(ip).into(),
         })
@@ -244,6 +310,7 @@ impl PodNetwork for Handle {
         if let Some(pool) = self.0.pool().as_mut() {
             pool.remove(uid);
         }
+        self.0.policies_mut().remove_own(uid);
         Ok(())
     }
 
@@ -297,5 +364,19 @@ impl PodNetwork for Handle {
         }
         let service = self.0.config.service_range.contains(*address.ip());
         (!service).then_some(destination)
+    }
+
+    fn allows(&self, pod: &PodRef, traffic: Traffic) -> bool {
+        // A node reaches its own pods, whatever the policies say: its probes do.
+        let from_node = traffic.direction == Direction::Ingress && self.0.is_of_node(traffic.peer);
+        from_node || self.0.policies().allows(pod, traffic)
+    }
+
+    fn is_of_cluster(&self, address: IpAddr) -> bool {
+        let IpAddr::V4(address) = address else {
+            return false;
+        };
+        let config = &self.0.config;
+        config.cluster_pod_range.contains(address) || config.service_range.contains(address)
     }
 }

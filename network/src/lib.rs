@@ -3,11 +3,13 @@
 //! - [`range`]: an IPv4 range; [`pool`]: which pod has which address of the node's.
 //! - [`directory`]: Services and their ready endpoints in memory; [`feed`]: the watches that fill it.
 //! - [`handle`]: the way in, a [`runtimes::PodNetwork`]; [`dns`]: the names that pods see.
+//! - [`policy`]: NetworkPolicies, and whether a pod may take part in some traffic.
 //! - [`ruleset`]: the nftables text, pure; [`nft`] and [`firewall`]: applying it (privileged).
 //! - [`namespace`], [`links`], [`nodes`]: the Wasm pods' network namespace and the routes to pods.
 //! - [`proxy`]: ClusterIPs served from within the process (rootless).
 //!
-//! Reads Service, EndpointSlice and Node objects; writes none. Never opens a pod's own sockets: the
+//! Reads Service, EndpointSlice, Node and NetworkPolicy objects, and while there are policies Pods and
+//! Namespaces; writes none. Never opens a pod's own sockets: the
 //! runtime does, on a thread that [`runtimes::PodNetwork::enter`] moved.
 
 mod directory;
@@ -20,6 +22,7 @@ mod names;
 mod namespace;
 mod nft;
 mod nodes;
+mod policy;
 mod pool;
 mod proxy;
 mod range;
@@ -153,7 +156,7 @@ impl Network {
         Ok((handle, Self { shared, client }))
     }
 
-    /// Follows Services, endpoints and nodes until `stop`. What it made on the host stays, so that
+    /// Follows Services, endpoints, policies and nodes until `stop`. What it made on the host stays, so that
     /// pods of other runtimes keep their network and the next start adopts it.
     ///
     /// # Errors
@@ -163,6 +166,7 @@ impl Network {
         let mut tasks = JoinSet::new();
         tasks.spawn(follow_services(shared.clone(), Api::all(client.clone())));
         tasks.spawn(follow_slices(shared.clone(), Api::all(client.clone())));
+        tasks.spawn(policy::follow::run(shared.clone(), client.clone()));
         tasks.spawn(nodes::run(shared.clone(), Api::all(client)));
         match shared.config.mode {
             Mode::Privileged => tasks.spawn(firewall::run(shared)),

@@ -15,10 +15,14 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures::stream;
 use kube::Client;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
+
+/// When tests begin, as the nodelet's clock has it.
+pub(crate) const BEGIN: i64 = 1_767_225_600;
 
 /// Resource, namespace, name.
 type Key = (String, String, String);
@@ -26,6 +30,10 @@ type Key = (String, String, String);
 #[derive(Default)]
 struct Inner {
     objects: BTreeMap<Key, Value>,
+    /// Requests for tokens: the ServiceAccount, and the request.
+    tokens: Vec<(Key, Value)>,
+    /// Watches that began: resource and field selector.
+    watches: Vec<(String, String)>,
     log: Vec<(u64, String, &'static str, Value)>,
     patches: Vec<(Key, Value)>,
     /// How many more requests for single objects are answered; `None` is all.
@@ -36,6 +44,7 @@ struct Inner {
 #[derive(Clone)]
 pub(crate) struct FakeApi {
     inner: Arc<Mutex<Inner>>,
+    began: tokio::time::Instant,
     revision: Arc<watch::Sender<u64>>,
     stalled: Arc<watch::Sender<bool>>,
 }
@@ -44,6 +53,7 @@ impl FakeApi {
     pub(crate) fn new() -> FakeApi {
         FakeApi {
             inner: Arc::default(),
+            began: tokio::time::Instant::now(),
             revision: Arc::new(watch::Sender::new(1)),
             stalled: Arc::new(watch::Sender::new(false)),
         }
@@ -78,7 +88,7 @@ impl FakeApi {
         object
     }
 
-    /// Creates an object; its uid is `<name>-uid` unless it has one.
+    /// Creates an object; its uid is `<name>-uid` unless it has one, and another for the next of that name.
     pub(crate) fn create(&self, resource: &str, mut object: Value) -> Value {
         let text = |object: &Value, field: &str| {
             object["metadata"][field]
@@ -88,7 +98,16 @@ impl FakeApi {
         };
         let name = text(&object, "name");
         if text(&object, "uid").is_empty() {
-            object["metadata"]["uid"] = format!("{name}-uid").into();
+            let uid = Value::from(format!("{name}-uid"));
+            let inner = self.inner();
+            let mut log = inner.log.iter();
+            let used =
+                log.any(|(_, of, _, other)| of == resource && other["metadata"]["uid"] == uid);
+            object["metadata"]["uid"] = if used {
+                format!("{name}-uid-{}", inner.log.len()).into()
+            } else {
+                uid
+            };
         }
         object["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
         let key = (resource.to_owned(), text(&object, "namespace"), name);
@@ -192,6 +211,55 @@ impl FakeApi {
             .count()
     }
 
+    /// Every request for a token so far.
+    pub(crate) fn tokens(&self) -> Vec<Value> {
+        let inner = self.inner();
+        inner
+            .tokens
+            .iter()
+            .map(|(_, request)| request.clone())
+            .collect()
+    }
+
+    /// How many watches of a resource began, of one object of this name if it is not empty.
+    pub(crate) fn watches(&self, resource: &str, name: &str) -> usize {
+        let inner = self.inner();
+        let selector = format!("metadata.name={name}");
+        let mut watches = inner.watches.iter();
+        let of = |(own, selected): &&(String, String)| {
+            own == resource && (name.is_empty() || *selected == selector)
+        };
+        watches.by_ref().filter(of).count()
+    }
+
+    /// Changes an object by a merge patch.
+    pub(crate) fn change(&self, resource: &str, namespace: &str, name: &str, patch: &Value) {
+        let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
+        let mut object = self.get(resource, namespace, name).expect("it is there");
+        merge(&mut object, patch, false);
+        self.write(&key, "MODIFIED", object);
+    }
+
+    /// Gives a token as an apiserver would, but for the signature. Its time is the test's begin and what tokio's
+    /// paused clock has gone since.
+    fn token(&self, key: &Key, request: &Value) -> Value {
+        let seconds = request["spec"]["expirationSeconds"]
+            .as_i64()
+            .unwrap_or(3_600);
+        let mut inner = self.inner();
+        inner.tokens.push((key.clone(), request.clone()));
+        let elapsed = i64::try_from(self.began.elapsed().as_secs()).unwrap_or(i64::MAX);
+        let issued = BEGIN + elapsed;
+        let claims = json!({"iat": issued, "exp": issued + seconds, "jti": inner.tokens.len()});
+        let claims = BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());
+        let mut answer = request.clone();
+        answer["status"] = json!({
+            "token": format!("e30.{claims}.c2ln"),
+            "expirationTimestamp": "2026-01-01T01:00:00Z",
+        });
+        answer
+    }
+
     /// The last patch of an object, which may be gone.
     pub(crate) fn last_patch(&self, resource: &str, name: &str) -> Option<Value> {
         let inner = self.inner();
@@ -262,13 +330,13 @@ async fn handle(
                 }
                 Json(api.create(&resource, body)).into_response()
             }
-            (_, Some("true")) => watch_from(api, resource, &query),
+            (_, Some("true")) => watch_from(api, resource, namespace, &query),
             _ => {
                 let revision = api.revision.borrow().to_string();
                 let items: Vec<Value> = api
                     .list(&resource)
                     .into_iter()
-                    .filter(|o| selected(o, &query))
+                    .filter(|o| within(o, namespace) && selected(o, &query))
                     .collect();
                 Json(json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": revision}, "items": items}))
                     .into_response()
@@ -276,6 +344,9 @@ async fn handle(
         };
     };
     let key = (resource, namespace.to_owned(), (*name).to_owned());
+    if (key.0.as_str(), rest.get(2)) == ("serviceaccounts", Some(&"token")) {
+        return (StatusCode::CREATED, Json(api.token(&key, &body))).into_response();
+    }
     let Some(object) = api.get(&key.0, &key.1, &key.2) else {
         return refuse(404, "NotFound");
     };
@@ -313,7 +384,20 @@ fn selected(object: &Value, query: &BTreeMap<String, String>) -> bool {
     })
 }
 
-fn watch_from(api: FakeApi, resource: String, query: &BTreeMap<String, String>) -> Response {
+/// Whether an object is of this namespace; all are of none.
+fn within(object: &Value, namespace: &str) -> bool {
+    namespace.is_empty() || object["metadata"]["namespace"] == namespace
+}
+
+fn watch_from(
+    api: FakeApi,
+    resource: String,
+    namespace: &str,
+    query: &BTreeMap<String, String>,
+) -> Response {
+    let selector = query.get("fieldSelector").cloned().unwrap_or_default();
+    api.inner().watches.push((resource.clone(), selector));
+    let namespace = namespace.to_owned();
     let from: u64 = query
         .get("resourceVersion")
         .and_then(|text| text.parse().ok())
@@ -322,12 +406,16 @@ fn watch_from(api: FakeApi, resource: String, query: &BTreeMap<String, String>) 
     let revision = api.revision.subscribe();
     let events = stream::unfold((from, revision), move |(mut seen, mut revision)| {
         let (api, resource, query) = (api.clone(), resource.clone(), query.clone());
+        let namespace = namespace.clone();
         async move {
             loop {
                 let next = {
                     let inner = api.inner();
                     let mut news = inner.log.iter().filter(|(at, kind, _, object)| {
-                        *at > seen && *kind == resource && selected(object, &query)
+                        *at > seen
+                            && *kind == resource
+                            && within(object, &namespace)
+                            && selected(object, &query)
                     });
                     news.next().map(|(at, _, kind, object)| {
                         (

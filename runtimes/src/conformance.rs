@@ -244,6 +244,7 @@ fn spec(subject: &Subject, image: &Image) -> ContainerSpec {
         stdin_once: false,
         tty: false,
         annotations: Arc::default(),
+        resolver: Arc::default(),
         address: subject.address,
         log: subject.dir.join(format!("{number}.log")),
     }

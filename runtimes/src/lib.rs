@@ -17,8 +17,8 @@ pub mod network;
 pub mod runtime;
 
 pub use images::{Credentials, Image, ImageError, ImageKind, Images, PullPolicy};
-pub use network::{NetworkError, PodAddress, PodNetwork};
+pub use network::{Direction, NetworkError, PodAddress, PodNetwork, Traffic};
 pub use runtime::{
     ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Limits, Mount, PodRef, Port,
-    Process, Protocol, Runtime, RuntimeError, Stats, Stdio, TerminalSize,
+    Process, Protocol, Resolver, Runtime, RuntimeError, Stats, Stdio, TerminalSize,
 };

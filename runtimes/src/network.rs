@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use async_trait::async_trait;
 use tokio::net::TcpStream;
 
-use crate::PodRef;
+use crate::{PodRef, Protocol};
 
 /// Where a pod's sockets live.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -14,6 +14,26 @@ pub struct PodAddress {
     pub ip: IpAddr,
     /// The pod's own loopback address: loopback binds and connects become this one.
     pub loopback: IpAddr,
+}
+
+/// Which way a connection or a datagram goes, as its pod sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Direction {
+    /// To the pod.
+    Ingress,
+    /// From the pod.
+    Egress,
+}
+
+/// Traffic that a pod is about to take part in.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Traffic {
+    pub direction: Direction,
+    /// Who is at the other end; for a Service, the endpoint.
+    pub peer: IpAddr,
+    /// Where it goes to: the peer's port on the way out, the pod's own on the way in.
+    pub port: u16,
+    pub protocol: Protocol,
 }
 
 /// Why a pod has no network.
@@ -38,6 +58,9 @@ pub trait PodNetwork: Send + Sync + 'static {
     /// address that the pod had before a restart, kept if it is free.
     async fn add(&self, pod: &PodRef, wanted: Option<IpAddr>) -> Result<PodAddress, NetworkError>;
 
+    /// The address that a pod has.
+    fn find(&self, uid: &str) -> Option<PodAddress>;
+
     /// Frees a pod's address. `Ok` if it had none.
     async fn remove(&self, uid: &str) -> Result<(), NetworkError>;
 
@@ -56,4 +79,11 @@ pub trait PodNetwork: Send + Sync + 'static {
     /// Where a connection to `destination` goes: a ClusterIP's port becomes one of its ready endpoints;
     /// anything else stays as it is. `None` refuses: the Service has no ready endpoint or no such port.
     fn route(&self, pod: &PodRef, destination: SocketAddr) -> Option<SocketAddr>;
+
+    /// Whether the NetworkPolicies let a pod take part in that traffic. Asked when a connection is
+    /// made or accepted, and for datagrams; answers to what was let through are not asked about.
+    fn allows(&self, pod: &PodRef, traffic: Traffic) -> bool;
+
+    /// Whether an address is of the cluster: a pod's or a Service's.
+    fn is_of_cluster(&self, address: IpAddr) -> bool;
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -61,7 +62,8 @@ pub struct Limits {
 /// A file or directory of the host that a container sees.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mount {
-    /// On the host; it exists.
+    /// On the host; it exists, and no part of the way to it is a symbolic link: a runtime follows none,
+    /// for a pod may have put one in its own volume.
     pub source: PathBuf,
     /// In the container; absolute, without `.` and `..`.
     pub destination: PathBuf,
@@ -76,6 +78,17 @@ pub struct Stdio {
     pub stderr: bool,
     /// A terminal: output and errors come as one stream, stdout.
     pub tty: bool,
+}
+
+/// How a container looks names up, beside the cluster's own.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Resolver {
+    /// Names that come before all others: the pod's own, and its `hostAliases`.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// Domains to look a name up in that is not found as it stands.
+    pub searches: Vec<String>,
+    /// The cluster's names are not looked up (`dnsPolicy: Default`).
+    pub skips_cluster: bool,
 }
 
 /// A terminal's size, in characters.
@@ -127,6 +140,7 @@ pub struct ContainerSpec {
     /// The pod's, for what a runtime offers beyond a pod's fields.
     pub annotations: Arc<BTreeMap<String, String>>,
     pub address: PodAddress,
+    pub resolver: Arc<Resolver>,
     /// Where the runtime appends stdout and stderr, in CRI format
     /// (`<RFC 3339 time with nanoseconds> stdout F <line>`). Its directory exists.
     pub log: PathBuf,

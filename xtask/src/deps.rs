@@ -18,12 +18,13 @@ const EDGES: &[(&str, &[&str])] = &[
     ("runtime-wasm", &["runtimes"]),
     ("controllers", &["metrics"]),
     ("scheduler", &["metrics"]),
-    ("nodelet", &["runtimes", "metrics"]),
+    ("streaming", &["runtimes"]),
+    ("nodelet", &["runtimes", "metrics", "streaming"]),
     ("network", &["runtimes"]),
     ("cli", &[]),
     ("e2e", &[]),
     (
-        "api-bench",
+        "http-bench",
         &[
             "api",
             "metrics",
@@ -41,7 +42,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const TECHNOLOGIES: &[(&str, &[&str])] = &[
     ("sqlx", &["store-sqlite", "store-postgres"]),
     ("wasmtime", &["runtime-wasm"]),
-    ("axum", &["api", "api-bench", "nodelet", "wk"]),
+    ("axum", &["api", "http-bench", "nodelet", "wk"]),
     ("oci-client", &["runtimes"]),
     ("rtnetlink", &["network"]),
     ("clap", &["cli", "wk", "xtask"]),

@@ -15,18 +15,14 @@ pub(crate) type Field = (&'static str, &'static [&'static str]);
 pub(crate) const POD_SPEC: &[Field] = &[
     ("affinity.podAffinity", &[]),
     ("affinity.podAntiAffinity", &[]),
-    ("automountServiceAccountToken", &[]),
-    ("containers[].env[].valueFrom.fileKeyRef", &[]),
     ("containers[].lifecycle", &[]),
     ("containers[].livenessProbe", &[]),
     ("containers[].ports[].hostIP", &[]),
     ("containers[].ports[].hostPort", &[]),
     ("containers[].readinessProbe", &[]),
     ("containers[].resizePolicy", &[]),
-    ("containers[].resources.claims", &[]),
     ("containers[].restartPolicy", &[]),
     ("containers[].restartPolicyRules", &[]),
-    ("containers[].securityContext", &[]),
     ("containers[].startupProbe", &[]),
     ("containers[].stdin", &[]),
     ("containers[].stdinOnce", &[]),
@@ -37,25 +33,10 @@ pub(crate) const POD_SPEC: &[Field] = &[
     ("containers[].terminationMessagePolicy", &["File"]),
     ("containers[].tty", &[]),
     ("containers[].volumeDevices", &[]),
-    ("containers[].volumeMounts", &[]),
-    ("dnsConfig", &[]),
-    ("dnsPolicy", &["ClusterFirst"]),
     ("ephemeralContainers", &[]),
-    ("hostAliases", &[]),
-    ("hostIPC", &[]),
-    ("hostNetwork", &[]),
-    ("hostPID", &[]),
-    ("hostUsers", &["true"]),
-    ("hostnameOverride", &[]),
-    ("os", &[]),
     ("preemptionPolicy", &["PreemptLowerPriority"]),
-    ("resourceClaims", &[]),
     ("resources", &[]),
-    ("securityContext", &[]),
-    ("setHostnameAsFQDN", &[]),
-    ("shareProcessNamespace", &[]),
     ("topologySpreadConstraints", &[]),
-    ("volumes", &[]),
 ];
 
 /// Of a Service.
@@ -76,8 +57,7 @@ pub(crate) const SERVICE: &[Field] = &[
 ];
 
 /// Of a ServiceAccount.
-pub(crate) const SERVICE_ACCOUNT: &[Field] =
-    &[("automountServiceAccountToken", &[]), ("secrets", &[])];
+pub(crate) const SERVICE_ACCOUNT: &[Field] = &[("secrets", &[])];
 
 /// Of a PersistentVolume.
 pub(crate) const PERSISTENT_VOLUME: &[Field] = &[
@@ -115,7 +95,6 @@ pub(crate) const KINDS: &[(&str, &str)] = &[
         "MutatingAdmissionPolicyBinding",
         "admission policies are not evaluated",
     ),
-    ("NetworkPolicy", "traffic is not restricted"),
     (
         "PriorityLevelConfiguration",
         "requests are bounded without regard to priority",
@@ -233,27 +212,28 @@ mod tests {
         let pod = json!({
             "securityContext": {},
             "dnsPolicy": "ClusterFirst",
-            "volumes": [{}],
+            "hostAliases": [{}],
             "containers": [{ "tty": false }, { "livenessProbe": { "periodSeconds": 1 } }],
         });
         expect![[r#"
             spec.containers[1].livenessProbe: not acted on yet
-            spec.volumes: not acted on yet"#]]
+            spec.hostAliases: not acted on yet"#]]
         .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
     }
 
     #[test]
     fn an_init_container_is_acted_on_but_for_the_fields_that_are_not_in_containers_either() {
         let pod = json!({
+            "volumes": [{}],
             "initContainers": [
-                { "restartPolicy": "Always", "env": [], "image": "sidecar" },
-                { "securityContext": { "runAsUser": 1 }, "workingDir": "/" },
+                { "restartPolicy": "Always", "env": [], "image": "sidecar", "volumeMounts": [{}] },
+                { "resizePolicy": [{}], "workingDir": "/" },
             ],
             "affinity": { "nodeAffinity": { "a": 1 }, "podAntiAffinity": { "b": 1 } },
         });
         expect![[r#"
             spec.affinity.podAntiAffinity: not acted on yet
-            spec.initContainers[1].securityContext: not acted on yet"#]]
+            spec.initContainers[1].resizePolicy: not acted on yet"#]]
         .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
     }
 

@@ -54,6 +54,25 @@ async fn a_pod_runs_as_an_account_that_is_there_and_pulls_with_its_secrets() {
         .await;
     assert_eq!(made["spec"]["imagePullSecrets"], json!([{"name": "s"}]));
     assert_eq!(made["spec"]["serviceAccount"], "robot");
+    let volume = &made["spec"]["volumes"][0];
+    let name = volume["name"].as_str().expect("a name");
+    assert!(name.starts_with("kube-api-access-"), "{name}");
+    assert_eq!(
+        volume["projected"],
+        json!({"defaultMode": 420, "sources": [
+            {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [
+                {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}},
+            ]}},
+        ]})
+    );
+    assert_eq!(
+        made["spec"]["containers"][0]["volumeMounts"],
+        json!([{"name": name, "readOnly": true, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}])
+    );
+    let without = pod_with("q", r#""automountServiceAccountToken":false"#);
+    let made = cluster.ok(&format!("POST {PODS}"), &without).await;
     assert!(made["spec"]["volumes"].is_null());
 }
 
@@ -85,6 +104,22 @@ async fn a_pod_has_a_priority_and_stays_five_minutes_on_a_node_that_is_gone() {
         let made = cluster.ok(&line, &pod_with("q", spec)).await;
         assert_eq!(made["spec"]["priority"], 1000, "{spec}");
         assert_eq!(made["spec"]["priorityClassName"], "high", "{spec}");
+    }
+}
+
+#[tokio::test]
+async fn a_class_that_is_made_anew_counts_at_once() {
+    let cluster = Cluster::start().await;
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    for value in [7, 8, 9] {
+        let class = json!({"metadata": {"name": "high"}, "value": value}).to_string();
+        cluster.ok(&format!("POST {classes}"), &class).await;
+        for _ in 0..2 {
+            let line = format!("POST {PODS}?dryRun=All");
+            let high = pod_with("p", r#""priorityClassName":"high""#);
+            assert_eq!(cluster.ok(&line, &high).await["spec"]["priority"], value);
+        }
+        cluster.ok(&format!("DELETE {classes}/high"), "").await;
     }
 }
 

@@ -219,6 +219,28 @@ async fn what_only_the_system_sets_is_nobodys() {
 }
 
 #[tokio::test]
+async fn what_admission_adds_is_nobodys() {
+    let cluster = Cluster::start().await;
+    let owned = |made: &Value| {
+        assert_eq!(made["spec"]["serviceAccountName"], "default");
+        assert_eq!(made["spec"]["tolerations"][0]["tolerationSeconds"], 300);
+        assert_eq!(made["spec"]["restartPolicy"], "Always");
+        let fields = &made["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"];
+        let fields = fields.as_object().expect("fields").keys().cloned();
+        fields.collect::<Vec<_>>().join(" ")
+    };
+    let made = applied(&cluster, &format!("{PODS}/a"), "m", &pod("a")).await;
+    assert_eq!(owned(&made), "f:containers");
+    // Whoever writes without applying owns the defaults too.
+    let made = cluster.ok(&format!("POST {PODS}"), &pod("b")).await;
+    assert_eq!(
+        owned(&made),
+        "f:containers f:dnsPolicy f:enableServiceLinks f:restartPolicy f:schedulerName f:securityContext \
+         f:terminationGracePeriodSeconds"
+    );
+}
+
+#[tokio::test]
 async fn a_status_is_applied_by_its_own_path() {
     let cluster = Cluster::start().await;
     let path = format!("{DEPLOYMENTS}/web");

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     custom_resources::{CRONTABS, DEFINITIONS, crontab, definition, schema},
-    harness::{Cluster, MAPS, PODS, config_map},
+    harness::{Cluster, DEPLOYMENTS, MAPS, PODS, config, config_map},
     hooks::Hooks,
     hostile_kinds::{Dice, send},
 };
@@ -445,4 +445,75 @@ async fn whatever_a_webhook_answers_the_request_is_answered() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn an_object_that_its_defaults_make_too_large_is_refused() {
+    let mut config = config();
+    config.limits.body_bytes = 64 * 1024;
+    let cluster = Cluster::start_with(config).await;
+    let containers = |count: usize| {
+        let containers =
+            (0..count).map(|number| json!({"name": format!("c{number}"), "image": "i"}));
+        json!({"metadata": {"name": "p"}, "spec": {"containers": containers.collect::<Vec<_>>()}})
+            .to_string()
+    };
+    let (fits, grows) = (containers(100), containers(1_000));
+    assert!(
+        grows.len() < 64 * 1024,
+        "the body itself is no larger than allowed"
+    );
+    let template = |body: &str| {
+        let pod: Value = serde_json::from_str(body).expect("JSON");
+        json!({
+            "metadata": {"name": "d"},
+            "spec": {
+                "selector": {"matchLabels": {"a": "b"}},
+                "template": {"metadata": {"labels": {"a": "b"}}, "spec": pod["spec"]},
+            },
+        })
+        .to_string()
+    };
+    let (small, large) = (template(&fits), template(&grows));
+    cluster.ok(&format!("POST {PODS}"), &fits).await;
+    cluster.ok(&format!("POST {DEPLOYMENTS}"), &small).await;
+    for (line, body) in [
+        (format!("POST {PODS}"), &grows),
+        (format!("POST {DEPLOYMENTS}"), &large),
+        (format!("PUT {DEPLOYMENTS}/d"), &large),
+        (format!("PATCH {DEPLOYMENTS}/d"), &large),
+    ] {
+        let reply = cluster.send(&line, body).await;
+        assert_eq!(reply.code, 413, "{line}: {}", reply.text);
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_containers_are_answered_in_time() {
+    let cluster = Cluster::start().await;
+    let containers: Vec<_> = (0..100_000).map(|_| json!({"name": "c"})).collect();
+    let body = json!({"metadata": {"name": "p"}, "spec": {"containers": containers}}).to_string();
+    survives(&cluster, &format!("POST {PODS}"), &[], &body).await;
+}
+
+#[tokio::test]
+async fn expressions_are_bounded_by_their_bytes() {
+    let cluster = Cluster::start().await;
+    let long = format!("self.a == '{}'", "x".repeat(15_000));
+    let rules = |count: usize| {
+        let rules = vec![json!({"rule": long}); count];
+        let schema = schema(json!({
+            "type": "object",
+            "properties": {"a": {"type": "string", "maxLength": 10}},
+            "x-kubernetes-validations": rules,
+        }));
+        definition(json!({"schema": schema})).to_string()
+    };
+    let line = format!("POST {DEFINITIONS}");
+    let refused = cluster.failure(&line, &rules(200)).await;
+    assert!(
+        refused.contains("the expressions of a version may have at most 262144 bytes together"),
+        "{refused}"
+    );
+    cluster.ok(&line, &rules(10)).await;
 }

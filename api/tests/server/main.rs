@@ -12,6 +12,7 @@
 //!   others, served by [`hooks`].
 //! - [`protobuf`]: bodies in protobuf. [`apply`]: server-side apply, and who owns what;
 //!   [`apply_kubectl`]: as kubectl sees it.
+//! - [`pods`]: what only pods have; [`streams`]: the ways into them.
 //! - [`pods`]: what only pods have.
 //! - [`storage`]: the default StorageClass, and what guards claims and volumes.
 //! - [`usage`]: what nodes and pods use.
@@ -46,6 +47,7 @@ mod rbac;
 mod reviews;
 mod services;
 mod storage;
+mod streams;
 mod tls;
 mod tokens;
 mod usage;

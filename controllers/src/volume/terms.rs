@@ -43,7 +43,12 @@ pub(crate) fn class_of_volume(volume: &PersistentVolume) -> &str {
 }
 
 pub(crate) fn is_default(class: &StorageClass) -> bool {
-    let marked = |name: &&str| class.annotations().get(*name).is_some_and(|on| on == "true");
+    let marked = |name: &&str| {
+        class
+            .annotations()
+            .get(*name)
+            .is_some_and(|on| on == "true")
+    };
     DEFAULT_CLASS.iter().any(marked)
 }
 

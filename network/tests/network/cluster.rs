@@ -73,6 +73,25 @@ impl Cluster {
         self.push("nodes", "MODIFIED", object);
     }
 
+    /// Any other object of a namespace.
+    pub(crate) fn put(
+        &self,
+        resource: &'static str,
+        namespace: &str,
+        name: &str,
+        mut object: Value,
+    ) {
+        object["metadata"]["namespace"] = json!(namespace);
+        object["metadata"]["name"] = json!(name);
+        self.push(resource, "MODIFIED", object);
+    }
+
+    /// Ends an object.
+    pub(crate) fn remove(&self, resource: &'static str, namespace: &str, name: &str) {
+        let metadata = json!({"namespace": namespace, "name": name});
+        self.push(resource, "DELETED", json!({"metadata": metadata}));
+    }
+
     fn push(&self, resource: &'static str, r#type: &'static str, mut object: Value) {
         self.0.send_modify(|log| {
             object["metadata"]["resourceVersion"] = json!((log.len() + 1).to_string());
@@ -111,7 +130,9 @@ impl Cluster {
         let mut items: Vec<Value> = Vec::new();
         for entry in log.iter().filter(|entry| entry.resource == resource) {
             items.retain(|item| item["metadata"]["name"] != entry.object["metadata"]["name"]);
-            items.push(entry.object.clone());
+            if entry.r#type != "DELETED" {
+                items.push(entry.object.clone());
+            }
         }
         let metadata = json!({"resourceVersion": log.len().to_string()});
         let list =

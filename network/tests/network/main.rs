@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cluster;
+mod policies;
 mod privileged;
 mod rootless;
 mod sockets;

@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{cluster::Cluster, sockets::*};
 
-struct Running {
-    cluster: Cluster,
-    handle: Handle,
+pub(crate) struct Running {
+    pub(crate) cluster: Cluster,
+    pub(crate) handle: Handle,
     /// Pods are in 127.150.`place`.0/24, Services in 127.151.`place`.0/24.
     place: u8,
     _tasks: JoinSet<anyhow::Result<()>>,
@@ -31,7 +31,7 @@ fn claim() -> u8 {
     (0..=255).find(claimed).expect("one of 256 places is free")
 }
 
-async fn start() -> Running {
+pub(crate) async fn start() -> Running {
     let place = claim();
     let cluster = Cluster::new();
     let config = Config {

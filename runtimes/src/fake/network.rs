@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::net::TcpStream;
 
-use crate::{NetworkError, PodAddress, PodNetwork, PodRef};
+use crate::{NetworkError, PodAddress, PodNetwork, PodRef, Traffic};
 
 /// Addresses of one /16 handed out in order; names and Services are what the test set.
 ///
@@ -27,6 +27,7 @@ struct State {
     pods: BTreeMap<String, u16>,
     names: HashMap<String, Vec<IpAddr>>,
     services: HashMap<SocketAddr, Vec<SocketAddr>>,
+    denied: Vec<(String, Traffic)>,
     routed: usize,
 }
 
@@ -59,10 +60,9 @@ impl FakeNetwork {
         self.state().services.insert(address, endpoints);
     }
 
-    /// The address that a pod has.
-    pub fn find(&self, uid: &str) -> Option<PodAddress> {
-        let number = *self.state().pods.get(uid)?;
-        Some(self.address(number))
+    /// Keeps the pod of that name from that traffic.
+    pub fn deny(&self, pod: &str, traffic: Traffic) {
+        self.state().denied.push((pod.to_owned(), traffic));
     }
 
     fn address(&self, number: u16) -> PodAddress {
@@ -114,6 +114,11 @@ impl PodNetwork for FakeNetwork {
         Ok(self.address(number))
     }
 
+    fn find(&self, uid: &str) -> Option<PodAddress> {
+        let number = *self.state().pods.get(uid)?;
+        Some(self.address(number))
+    }
+
     async fn remove(&self, uid: &str) -> Result<(), NetworkError> {
         self.state().pods.remove(uid);
         Ok(())
@@ -146,5 +151,22 @@ impl PodNetwork for FakeNetwork {
                 .get(turn.checked_rem(endpoints.len()).unwrap_or(0))
                 .copied(),
         }
+    }
+
+    fn allows(&self, pod: &PodRef, traffic: Traffic) -> bool {
+        let state = self.state();
+        !state
+            .denied
+            .iter()
+            .any(|(name, denied)| *name == pod.name && *denied == traffic)
+    }
+
+    fn is_of_cluster(&self, address: IpAddr) -> bool {
+        self.number(address).is_some()
+            || self
+                .state()
+                .services
+                .keys()
+                .any(|service| service.ip() == address)
     }
 }

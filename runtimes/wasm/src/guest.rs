@@ -7,10 +7,19 @@ use std::sync::{
 
 use runtimes::log::Stream;
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
-use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView, sockets::SocketAddrUse};
+use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::{container::Container, engine, outgoing::Outgoing, output::Output, pod::Pod};
+use crate::{
+    bounds::{Held, MAX_RESOURCES},
+    container::Container,
+    engine,
+    filesystem::Files,
+    gate::Gate,
+    outgoing::Outgoing,
+    output::Output,
+    pod::Pod,
+};
 
 /// The state of one instance.
 pub(crate) struct Guest {
@@ -19,7 +28,16 @@ pub(crate) struct Guest {
     table: ResourceTable,
     outgoing: Outgoing,
     memory: Memory,
+    sockets_held: Held,
+    pub(crate) files: Files,
     pub(crate) pod: Arc<Pod>,
+}
+
+impl Guest {
+    /// Its sockets count, and the table that they are in.
+    pub(crate) fn sockets_and_table(&mut self) -> (&mut Held, &mut ResourceTable) {
+        (&mut self.sockets_held, &mut self.table)
+    }
 }
 
 impl WasiView for Guest {
@@ -108,18 +126,28 @@ impl ResourceLimiter for Memory {
     }
 }
 
-/// A store for one instance of a container.
-pub(crate) fn new_store(engine: &Engine, container: &Container) -> Store<Guest> {
+/// A store for one instance of a container; `streams` gives it its streams and arguments.
+pub(crate) fn new_store(
+    engine: &Engine,
+    container: &Container,
+    streams: impl FnOnce(&mut WasiCtxBuilder),
+) -> Store<Guest> {
     let guest = Guest {
-        wasi: wasi(container),
+        wasi: wasi(container, streams),
         http: WasiHttpCtx::new(),
-        table: ResourceTable::new(),
+        table: {
+            let mut table = ResourceTable::new();
+            table.set_max_capacity(MAX_RESOURCES);
+            table
+        },
         outgoing: Outgoing::new(container.pod.clone()),
         memory: Memory {
             limit: container.spec.limits.memory_bytes.unwrap_or(u64::MAX),
             held: 0,
             total: container.memory.clone(),
         },
+        sockets_held: Held::new(container.sockets.clone()),
+        files: Files::new(container.mounts.clone()),
         pod: container.pod.clone(),
     };
     let mut store = Store::new(engine, guest);
@@ -135,30 +163,35 @@ pub(crate) fn new_store(engine: &Engine, container: &Container) -> Store<Guest> 
     store
 }
 
-fn wasi(container: &Container) -> WasiCtx {
+/// The container's own streams and arguments: output goes to its log and to those attached.
+pub(crate) fn own_streams(container: &Container, wasi: &mut WasiCtxBuilder) {
+    let output = |stream| Output::new(container.log.clone(), container.audience.clone(), stream);
+    wasi.stdout(output(Stream::Stdout))
+        .stderr(output(Stream::Stderr));
+    if let Some((_, input)) = &container.stdin {
+        wasi.stdin(input.clone());
+    }
+    // A component has no entry point to replace: what would is its first arguments.
+    wasi.args(&container.spec.command)
+        .args(&container.spec.args);
+}
+
+fn wasi(container: &Container, streams: impl FnOnce(&mut WasiCtxBuilder)) -> WasiCtx {
     let spec = &container.spec;
     let mut wasi = WasiCtx::builder();
     wasi.envs(&spec.env)
         .arg(&spec.name)
-        .stdout(Output::new(container.log.clone(), Stream::Stdout))
-        .stderr(Output::new(container.log.clone(), Stream::Stderr))
         .allow_ip_name_lookup(true)
         .allow_tcp(true)
         .allow_udp(false);
-    // A component has no entry point to replace: what would is its first arguments.
-    wasi.args(&spec.command).args(&spec.args);
+    streams(&mut wasi);
     if let Some(dir) = &spec.working_dir {
         wasi.initial_cwd(dir);
     }
-    // `sockets` has put every address through the pod already; this is the second lock on the door.
-    let address = container.pod.address;
-    wasi.socket_addr_check(move |socket, usage| {
-        let own = socket.ip() == address.ip || socket.ip() == address.loopback;
-        let allowed = match usage {
-            SocketAddrUse::TcpBind | SocketAddrUse::TcpListen | SocketAddrUse::UdpBind => own,
-            _ => true,
-        };
-        Box::pin(async move { allowed })
+    let gate = Gate::new(container.pod.clone());
+    wasi.socket_addr_check(move |address, usage| {
+        let admitted = gate.admits(address, usage);
+        Box::pin(async move { admitted })
     });
     wasi.build()
 }

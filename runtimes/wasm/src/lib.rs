@@ -6,26 +6,43 @@
 //! - `adapt`: text and preview-1 modules made into components.
 //! - `guest`: what one instance holds: its WASI state, its limits.
 //! - `program`: a `wasi:cli/run` component as a process. `server`: a `wasi:http/incoming-handler` one as a server.
+//! - `mounts`, `filesystem`: what a container sees of the host's files.
 //! - `sockets`, `outgoing`: a pod's own addresses, names and Services under the component's sockets and requests.
-//! - `output`: stdout and stderr into the container's log.
+//! - `egress`: where a pod says that it connects to. `gate`, `bounds`: who may reach whom, and by how many sockets.
+//! - `output`: stdout and stderr into the container's log. `audience`: those attached to them.
+//! - `tools`, `tree`: the `tar` that `kubectl cp` asks for, over a container's mounts.
+//! - `process`: exec and attach. `pipe`, `terminal`: their streams.
 //! - `meter`: CPU time used and allowed. `executor`: the threads that all of this runs on.
 //!
-//! Reads module files and its code cache; writes the code cache and containers' logs. Never opens a
+//! Reads module files and its code cache; writes the code cache and containers' logs; opens what is
+//! mounted. Never opens a
 //! socket outside the pods' network, and never runs code that it has not compiled itself.
 
 mod adapt;
+mod audience;
+mod bounds;
 mod code;
 mod container;
+mod egress;
 mod engine;
 mod executor;
+mod filesystem;
+mod gate;
 mod guest;
+mod measure;
 mod meter;
+mod mounts;
 mod outgoing;
 mod output;
+mod pipe;
 mod pod;
+mod process;
 mod program;
 mod runtime;
 mod server;
 mod sockets;
+mod terminal;
+mod tools;
+mod tree;
 
 pub use runtime::{Config, WasmRuntime};

@@ -1,6 +1,7 @@
 //! Requests that a component sends: names, Services and source address as its pod has them.
 //!
-//! HTTP/1.1, in the clear or over TLS with the web's certificate authorities. One connection a request.
+//! HTTP/1.1, in the clear or over TLS with the web's certificate authorities. One connection a request,
+//! and a bounded number of them for a container: further requests wait for their turn.
 
 use std::{
     future::Future,
@@ -54,6 +55,8 @@ impl WasiHttpHooks for Outgoing {
 
 async fn send(pod: &Pod, mut request: Request<WasiBody>, options: RequestOptions) -> Sent {
     let connect_deadline = options.connect_timeout.unwrap_or(DEADLINE);
+    let turn = timeout(connect_deadline, pod.requests.clone().acquire_owned()).await;
+    let turn = turn.map_err(|_| Error::ConnectionLimitReached)?;
     let stream = timeout(connect_deadline, connect(pod, request.uri())).await;
     let stream = stream.map_err(|_| Error::ConnectionTimeout)??;
     let (mut sender, connection) =
@@ -64,7 +67,11 @@ async fn send(pod: &Pod, mut request: Request<WasiBody>, options: RequestOptions
         .map_or("/", |target| target.as_str())
         .parse()
         .map_err(|_| Error::HttpRequestUriInvalid)?;
-    let mut connection: Pin<Connection> = Box::pin(async move { Ok(connection.await?) });
+    let mut connection: Pin<Connection> = Box::pin(async move {
+        // The turn lasts as long as the connection.
+        let _turn = turn;
+        Ok(connection.await?)
+    });
     let first_byte_deadline = options.first_byte_timeout.unwrap_or(DEADLINE);
     let mut closed = false;
     let answer = timeout(first_byte_deadline, async {
@@ -99,9 +106,12 @@ async fn connect(pod: &Pod, uri: &Uri) -> Result<Box<dyn Stream>, Error> {
     let tls = uri.scheme() == Some(&Scheme::HTTPS);
     let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
     let addresses = pod.resolve(host).await;
-    let addresses = addresses.map_err(|error| Error::DnsError {
-        rcode: Some(error.to_string()),
-        info_code: None,
+    let addresses = addresses.map_err(|error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => Error::HttpRequestDenied,
+        _ => Error::DnsError {
+            rcode: Some(error.to_string()),
+            info_code: None,
+        },
     })?;
     if addresses.is_empty() {
         return Err(Error::DestinationNotFound);
@@ -113,6 +123,9 @@ async fn connect(pod: &Pod, uri: &Uri) -> Result<Box<dyn Stream>, Error> {
             Ok(stream) => return Ok(Box::new(stream)),
             Err(error) => refusal = error,
         }
+    }
+    if refusal.kind() == std::io::ErrorKind::PermissionDenied {
+        return Err(Error::HttpRequestDenied);
     }
     Err(Error::Connect(refusal))
 }

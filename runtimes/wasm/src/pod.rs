@@ -1,16 +1,28 @@
 //! A pod as its components' sockets see it: its addresses, names and Services.
 
 use std::{
+    io::ErrorKind,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
-use runtimes::{PodAddress, PodNetwork, PodRef};
-use tokio::net::{TcpSocket, TcpStream};
+use runtimes::{
+    ContainerSpec, Direction, PodAddress, PodNetwork, PodRef, Protocol, Resolver, RuntimeError,
+    Traffic,
+};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    sync::Semaphore,
+};
+
+use crate::egress::{self, Egress};
 
 /// How long the host's resolver may take.
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Requests of one container that are under way at once; further ones wait.
+const MAX_REQUESTS: usize = 256;
 
 /// Shared by all instances of a container.
 pub(crate) struct Pod {
@@ -19,9 +31,87 @@ pub(crate) struct Pod {
     pub(crate) network: Arc<dyn PodNetwork>,
     /// Threads outside the pods' network, where the host's resolver works.
     pub(crate) host: tokio::runtime::Handle,
+    /// `None`: the pod does not restrict itself.
+    egress: Option<Egress>,
+    resolver: Arc<Resolver>,
+    /// Turns of outgoing requests.
+    pub(crate) requests: Arc<Semaphore>,
+}
+
+/// Why a connection is not made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refused {
+    /// A Service without a ready endpoint, or an address that is no pod's to reach.
+    Unreachable,
+    /// The pod's annotation or a NetworkPolicy.
+    Denied,
+}
+
+impl From<Refused> for std::io::Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Unreachable => ErrorKind::ConnectionRefused.into(),
+            Refused::Denied => ErrorKind::PermissionDenied.into(),
+        }
+    }
 }
 
 impl Pod {
+    /// # Errors
+    /// An annotation of the pod that cannot be read.
+    pub(crate) fn new(
+        spec: &ContainerSpec,
+        network: Arc<dyn PodNetwork>,
+        host: tokio::runtime::Handle,
+    ) -> Result<Pod, RuntimeError> {
+        let egress = spec.annotations.get(egress::ANNOTATION);
+        let egress = egress.map(|text| Egress::parse(text)).transpose();
+        Ok(Pod {
+            pod: spec.pod.clone(),
+            address: spec.address,
+            network,
+            host,
+            egress: egress.map_err(RuntimeError::Invalid)?,
+            resolver: spec.resolver.clone(),
+            requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+        })
+    }
+
+    /// Whether an address is the pod's own.
+    pub(crate) fn is_own(&self, ip: IpAddr) -> bool {
+        ip == self.address.ip || ip == self.address.loopback
+    }
+
+    /// Whether the NetworkPolicies let the pod take part in that traffic.
+    pub(crate) fn allows(
+        &self,
+        direction: Direction,
+        peer: IpAddr,
+        port: u16,
+        protocol: Protocol,
+    ) -> bool {
+        let traffic = Traffic {
+            direction,
+            peer,
+            port,
+            protocol,
+        };
+        self.is_own(peer) || self.network.allows(&self.pod, traffic)
+    }
+
+    /// Whether the pod's own list lets it connect there.
+    fn permits(&self, to: SocketAddr) -> bool {
+        let Some(egress) = &self.egress else {
+            return true;
+        };
+        self.is_own(to.ip()) || egress.permits(to, self.network.is_of_cluster(to.ip()))
+    }
+
+    /// Whether something may be sent to an address that has been through [`Pod::destination`].
+    pub(crate) fn may_send(&self, to: SocketAddr, protocol: Protocol) -> bool {
+        self.permits(to) && self.allows(Direction::Egress, to.ip(), to.port(), protocol)
+    }
+
     /// Where a bind really goes: a wildcard becomes the pod's IP, the loopback its own; other
     /// addresses are not the pod's to bind.
     pub(crate) fn bind_address(&self, wanted: SocketAddr) -> Option<SocketAddr> {
@@ -39,15 +129,35 @@ impl Pod {
         (ip.is_ipv4() == wanted.is_ipv4()).then(|| SocketAddr::new(ip, wanted.port()))
     }
 
-    /// Where a connection really goes: the loopback becomes the pod's own, a Service one of its
-    /// endpoints. `None` refuses it.
-    pub(crate) fn connect_address(&self, wanted: SocketAddr) -> Option<SocketAddr> {
+    /// Where a connection or a datagram really goes: the loopback becomes the pod's own, a Service one
+    /// of its endpoints.
+    pub(crate) fn destination(
+        &self,
+        wanted: SocketAddr,
+        protocol: Protocol,
+    ) -> Result<SocketAddr, Refused> {
         if is_localhost(wanted.ip()) {
-            return Some(SocketAddr::new(self.address.loopback, wanted.port()));
+            return Ok(SocketAddr::new(self.address.loopback, wanted.port()));
         }
-        let routed = self.network.route(&self.pod, wanted)?;
-        let strange = routed.ip().is_loopback() && !self.is_of_pods(routed.ip());
-        (!strange).then_some(routed)
+        if !self.permits(wanted) {
+            return Err(Refused::Denied);
+        }
+        let routed = self
+            .network
+            .route(&self.pod, wanted)
+            .ok_or(Refused::Unreachable)?;
+        if routed.ip().is_loopback() && !self.is_of_pods(routed.ip()) {
+            return Err(Refused::Unreachable);
+        }
+        if let Some(egress) = &self.egress
+            && routed != wanted
+        {
+            egress.learn_endpoint(routed);
+        }
+        if !self.allows(Direction::Egress, routed.ip(), routed.port(), protocol) {
+            return Err(Refused::Denied);
+        }
+        Ok(routed)
     }
 
     /// From where a connection to `destination` is made.
@@ -68,19 +178,78 @@ impl Pod {
         }
     }
 
-    /// The addresses of a name: the cluster's, or, for a name that is not of the cluster, the host
-    /// resolver's. Empty if there is none.
+    /// The addresses of a name: the pod's own names', the cluster's, or, for a name that is not of the
+    /// cluster, the host resolver's. Empty if there is none.
     pub(crate) async fn resolve(&self, name: &str) -> std::io::Result<Vec<IpAddr>> {
         if let Ok(ip) = name.parse() {
             return Ok(vec![ip]);
         }
-        if name == "localhost" {
+        if name.eq_ignore_ascii_case("localhost") {
             return Ok(vec![Ipv4Addr::LOCALHOST.into()]);
         }
-        if let Some(addresses) = self.network.resolve(&self.pod, name) {
-            return Ok(addresses);
+        let bare = name.trim_end_matches('.');
+        let own = self.resolver.hosts.iter();
+        let own = own.filter(|(own, _)| own.eq_ignore_ascii_case(bare));
+        let own: Vec<IpAddr> = own.map(|(_, ip)| *ip).collect();
+        if !own.is_empty() {
+            return self.restrict(name, own, false);
         }
-        let host_name = (name.to_owned(), 0);
+        if let Some(found) = self.cluster_addresses(name) {
+            return self.restrict(name, found, true);
+        }
+        if !name.ends_with('.') {
+            for domain in &self.resolver.searches {
+                let full = format!("{name}.{}.", domain.trim_end_matches('.'));
+                if let Some(found) = self
+                    .cluster_addresses(&full)
+                    .filter(|found| !found.is_empty())
+                {
+                    return self.restrict(name, found, true);
+                }
+                let found = self.host_addresses(name, &full).await;
+                if let Some(found) = found.ok().filter(|found| !found.is_empty()) {
+                    return self.restrict(name, found, false);
+                }
+            }
+        }
+        let found = self.host_addresses(name, name).await?;
+        self.restrict(name, found, false)
+    }
+
+    fn cluster_addresses(&self, name: &str) -> Option<Vec<IpAddr>> {
+        if self.resolver.skips_cluster {
+            return None;
+        }
+        self.network.resolve(&self.pod, name)
+    }
+
+    /// Leaves out what the pod's own list does not let it connect to.
+    fn restrict(
+        &self,
+        name: &str,
+        found: Vec<IpAddr>,
+        of_cluster: bool,
+    ) -> std::io::Result<Vec<IpAddr>> {
+        let Some(egress) = &self.egress else {
+            return Ok(found);
+        };
+        if !egress.may_look_up(name, of_cluster) && !found.iter().any(|ip| self.is_own(*ip)) {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        let (own, others) = found
+            .into_iter()
+            .partition::<Vec<_>, _>(|ip| self.is_own(*ip));
+        let others = egress.learn(name, others, |ip| self.network.is_of_cluster(ip));
+        Ok(own.into_iter().chain(others).collect())
+    }
+
+    /// Asks the host's resolver for `full`, if the pod may look `name` up.
+    async fn host_addresses(&self, name: &str, full: &str) -> std::io::Result<Vec<IpAddr>> {
+        let egress = self.egress.as_ref();
+        if egress.is_some_and(|egress| !egress.may_look_up(name, false)) {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        let host_name = (full.to_owned(), 0);
         let lookup = self.host.spawn(async move {
             let found = tokio::net::lookup_host(host_name).await?;
             Ok::<_, std::io::Error>(found.map(|address| address.ip()).collect())
@@ -88,17 +257,16 @@ impl Pod {
         match tokio::time::timeout(RESOLVE_DEADLINE, lookup).await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => Err(std::io::Error::other(error)),
-            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+            Err(_) => Err(ErrorKind::TimedOut.into()),
         }
     }
 
     /// Connects as the pod.
     pub(crate) async fn connect(&self, destination: SocketAddr) -> std::io::Result<TcpStream> {
-        let refused = || std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        let destination = self.connect_address(destination).ok_or_else(refused)?;
+        let destination = self.destination(destination, Protocol::Tcp)?;
         let source = self.source_address(destination);
         if source.is_ipv4() != destination.is_ipv4() {
-            return Err(std::io::ErrorKind::NetworkUnreachable.into());
+            return Err(ErrorKind::NetworkUnreachable.into());
         }
         let socket = if destination.is_ipv4() {
             TcpSocket::new_v4()?
@@ -145,11 +313,18 @@ mod tests {
             },
             network: Arc::new(network),
             host: tokio::runtime::Handle::current(),
+            egress: None,
+            resolver: Arc::default(),
+            requests: Arc::new(Semaphore::new(1)),
         }
     }
 
     #[track_caller]
-    fn check(change: fn(&Pod, SocketAddr) -> Option<SocketAddr>, wanted: &[&str], want: Expect) {
+    fn check(
+        change: fn(&Pod, SocketAddr) -> Result<SocketAddr, Refused>,
+        wanted: &[&str],
+        want: Expect,
+    ) {
         let network = FakeNetwork::loopback(42);
         let service = "10.43.0.9:80".parse().unwrap();
         network.set_service(service, vec!["127.42.0.7:8080".parse().unwrap()]);
@@ -158,7 +333,7 @@ mod tests {
         let mut got = String::new();
         for text in wanted {
             let to = change(&pod, text.parse().unwrap());
-            let to = to.map_or("refused".to_owned(), |to| to.to_string());
+            let to = to.map_or_else(|refused| format!("{refused:?}"), |to| to.to_string());
             got += &format!("{text} -> {to}\n");
         }
         want.assert_eq(&got);
@@ -167,7 +342,7 @@ mod tests {
     #[tokio::test]
     async fn a_bind_is_always_to_the_pods_own_addresses() {
         check(
-            Pod::bind_address,
+            |pod, wanted| pod.bind_address(wanted).ok_or(Refused::Unreachable),
             &[
                 "0.0.0.0:80",
                 "127.0.0.1:80",
@@ -180,9 +355,9 @@ mod tests {
                 0.0.0.0:80 -> 127.42.0.1:80
                 127.0.0.1:80 -> 127.43.0.1:80
                 127.42.0.1:80 -> 127.42.0.1:80
-                127.42.0.2:80 -> refused
-                [::]:80 -> refused
-                10.0.0.1:1 -> refused
+                127.42.0.2:80 -> Unreachable
+                [::]:80 -> Unreachable
+                10.0.0.1:1 -> Unreachable
             "#]],
         );
     }
@@ -190,7 +365,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_reaches_pods_services_and_the_world_but_not_the_hosts_loopback() {
         check(
-            Pod::connect_address,
+            |pod, wanted| pod.destination(wanted, Protocol::Tcp),
             &[
                 "127.0.0.1:80",
                 "10.43.0.9:80",
@@ -202,9 +377,9 @@ mod tests {
             expect![[r#"
                 127.0.0.1:80 -> 127.43.0.1:80
                 10.43.0.9:80 -> 127.42.0.7:8080
-                10.43.0.8:80 -> refused
+                10.43.0.8:80 -> Unreachable
                 127.42.0.2:80 -> 127.42.0.2:80
-                127.0.0.53:53 -> refused
+                127.0.0.53:53 -> Unreachable
                 1.2.3.4:5 -> 1.2.3.4:5
             "#]],
         );

@@ -20,15 +20,19 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
+    audience::Audience,
     code::{Code, CodeCache},
     container::{Container, End},
     engine,
     executor::Executor,
     guest::MemoryUse,
     meter::Meter,
+    mounts::Mounts,
     output::Log,
+    pipe::pipe,
     pod::Pod,
-    program, server,
+    process, program, server,
+    tools::{self, Tool},
 };
 
 /// wasmtime's version, which has no constant for it.
@@ -47,8 +51,8 @@ pub struct Config {
 
 /// Runs WebAssembly components in this process. Dropping it ends them.
 pub struct WasmRuntime {
-    code: Arc<CodeCache>,
-    executor: Executor,
+    pub(crate) code: Arc<CodeCache>,
+    pub(crate) executor: Executor,
     network: Arc<dyn PodNetwork>,
     host: tokio::runtime::Handle,
     containers: Mutex<BTreeMap<ContainerId, Arc<Container>>>,
@@ -90,12 +94,32 @@ impl WasmRuntime {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, id: &ContainerId) -> Result<Arc<Container>, RuntimeError> {
+    pub(crate) fn get(&self, id: &ContainerId) -> Result<Arc<Container>, RuntimeError> {
         let containers = self.containers();
         let container = containers.get(id);
         container
             .cloned()
             .ok_or_else(|| RuntimeError::NotFound(id.clone()))
+    }
+
+    fn running(&self, id: &ContainerId) -> Result<Arc<Container>, RuntimeError> {
+        let container = self.get(id)?;
+        if !container.is_running() {
+            let text = format!("container {} is not running", container.spec.name);
+            return Err(RuntimeError::Invalid(text));
+        }
+        Ok(container)
+    }
+
+    fn check_sound(&self) -> Result<(), RuntimeError> {
+        if self.executor.is_sound() {
+            return Ok(());
+        }
+        Err(RuntimeError::Unavailable {
+            message: "a thread could not enter the pod network: restart this node's process"
+                .to_owned(),
+            source: None,
+        })
     }
 
     /// Opens what the container serves on and starts the task that runs it.
@@ -112,7 +136,7 @@ impl WasmRuntime {
                     .executor
                     .spawn(program::run(running, engine, component.clone())))
             }
-            Code::Server(component) => {
+            Code::Server(component, _) => {
                 let address = serving_address(&container.spec)?;
                 let listener = self.executor.spawn(TcpListener::bind(address)).await;
                 let listener = listener.unwrap_or_else(|error| Err(std::io::Error::other(error)));
@@ -139,6 +163,16 @@ fn serving_address(spec: &ContainerSpec) -> Result<SocketAddr, RuntimeError> {
         ))
     })?;
     Ok(SocketAddr::new(spec.address.ip, port.number))
+}
+
+/// Looks at the sources of a container's mounts, which may be on slow file systems.
+async fn plan_mounts(spec: ContainerSpec) -> Result<(ContainerSpec, Mounts), RuntimeError> {
+    let plan = tokio::task::spawn_blocking(move || (Mounts::plan(&spec), spec)).await;
+    let (mounts, spec) = plan.map_err(|source| RuntimeError::Unavailable {
+        message: "looking at mounts was interrupted".to_owned(),
+        source: Some(source.into()),
+    })?;
+    Ok((spec, mounts?))
 }
 
 /// Waits until a container has exited.
@@ -169,20 +203,22 @@ impl Runtime for WasmRuntime {
             return Ok(());
         }
         let code = self.code.get(&spec.image).await?;
-        if matches!(*code, Code::Server(_)) {
+        if matches!(*code, Code::Server(..)) {
             serving_address(&spec)?;
         }
+        let (spec, mounts) = plan_mounts(spec).await?;
+        let stdin = spec.stdin && matches!(*code, Code::Program(_));
         let container = Container {
             code,
-            pod: Arc::new(Pod {
-                pod: spec.pod.clone(),
-                address: spec.address,
-                network: self.network.clone(),
-                host: self.host.clone(),
-            }),
+            pod: Arc::new(Pod::new(&spec, self.network.clone(), self.host.clone())?),
+            mounts: Arc::new(mounts),
             log: Arc::new(Log::new(spec.log.clone())),
             meter: Arc::new(Meter::new(spec.limits.cpu_millis)),
             memory: Arc::new(MemoryUse::default()),
+            audience: Arc::new(Audience::new(spec.tty)),
+            stdin: stdin.then(|| pipe(spec.tty)),
+            interrupt: CancellationToken::new(),
+            sockets: Arc::default(),
             state: watch::Sender::new(ContainerState::Created),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
@@ -201,13 +237,7 @@ impl Runtime for WasmRuntime {
         if !container.is_created() {
             return Ok(());
         }
-        if !self.executor.is_sound() {
-            return Err(RuntimeError::Unavailable {
-                message: "a thread could not enter the pod network: restart this node's process"
-                    .to_owned(),
-                source: None,
-            });
-        }
+        self.check_sound()?;
         let task = container.task.get_or_try_init(|| self.launch(&container));
         task.await.map(drop)
     }
@@ -267,20 +297,34 @@ impl Runtime for WasmRuntime {
     async fn exec(
         &self,
         id: &ContainerId,
-        _command: Vec<String>,
-        _stdio: Stdio,
+        command: Vec<String>,
+        stdio: Stdio,
     ) -> Result<Process, RuntimeError> {
-        self.get(id)?;
-        Err(RuntimeError::Invalid(
-            "exec is not offered for components yet".to_owned(),
-        ))
+        let container = self.running(id)?;
+        self.check_sound()?;
+        let Some(name) = command.first() else {
+            let text = "there is no command to run".to_owned();
+            return Err(RuntimeError::Invalid(text));
+        };
+        if let Some(tool) = Tool::parse(&command) {
+            let (mounts, dir) = (container.mounts.clone(), container.spec.working_dir.clone());
+            let run = |streams| tools::run(tool, mounts, dir, streams);
+            return Ok(process::start(&self.executor, &container, stdio, run));
+        }
+        let (Code::Program(program) | Code::Server(_, Some(program))) = &*container.code else {
+            return Err(RuntimeError::Invalid(format!(
+                "cannot run {name:?} in container {}: its component exports wasi:http/incoming-handler \
+                 alone, and exec runs a second instance by wasi:cli/run (tar and test -d need none)",
+                container.spec.name
+            )));
+        };
+        let (engine, program) = (self.code.engine().clone(), program.clone());
+        let run = |streams| program::exec(container.clone(), engine, program, command, streams);
+        Ok(process::start(&self.executor, &container, stdio, run))
     }
 
-    async fn attach(&self, id: &ContainerId, _stdio: Stdio) -> Result<Process, RuntimeError> {
-        self.get(id)?;
-        Err(RuntimeError::Invalid(
-            "attach is not offered for components yet".to_owned(),
-        ))
+    async fn attach(&self, id: &ContainerId, stdio: Stdio) -> Result<Process, RuntimeError> {
+        Ok(process::attach(&self.running(id)?, stdio))
     }
 
     async fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError> {

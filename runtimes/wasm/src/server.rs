@@ -6,6 +6,7 @@
 
 use std::{
     convert::Infallible,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -20,6 +21,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
+use runtimes::{Direction, Protocol};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, oneshot},
@@ -43,7 +45,7 @@ use wasmtime_wasi_http::{
 
 use crate::{
     container::{Container, End},
-    guest::{Guest, new_store},
+    guest::{Guest, new_store, own_streams},
 };
 
 /// Connections of one container at once; more wait in the socket's backlog.
@@ -64,6 +66,7 @@ struct Server {
     container: Arc<Container>,
     engine: Engine,
     component: ProxyPre<Guest>,
+    port: u16,
     requests: Semaphore,
     /// Instances that run; they may outlive their connection by a little.
     instances: TaskTracker,
@@ -80,6 +83,7 @@ pub(crate) async fn run(
         container: container.clone(),
         engine,
         component,
+        port: listener.local_addr().map_or(0, |address| address.port()),
         requests: Semaphore::new(MAX_REQUESTS),
         instances: TaskTracker::new(),
     });
@@ -100,8 +104,10 @@ async fn serve(server: Arc<Server>, listener: TcpListener) {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(server.clone(), &graceful, stream));
+                Ok((stream, peer)) => {
+                    if server.admits(peer) {
+                        connections.spawn(connection(server.clone(), &graceful, stream));
+                    }
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: let others close some.
@@ -148,6 +154,12 @@ type ResponseBody = UnsyncBoxBody<Bytes, wasmtime_wasi_http::Error>;
 type Answered = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
 impl Server {
+    /// Whether the NetworkPolicies let a client reach this server; if not, the connection is closed.
+    fn admits(&self, peer: SocketAddr) -> bool {
+        let pod = &self.container.pod;
+        pod.allows(Direction::Ingress, peer.ip(), self.port, Protocol::Tcp)
+    }
+
     async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<ResponseBody> {
         // Dropped when the client goes away, or with the response's body: the instance ends with it.
         let gone = CancellationToken::new();
@@ -191,7 +203,9 @@ impl Server {
         let Ok(_turn) = self.requests.acquire().await else {
             return;
         };
-        let mut store = new_store(&self.engine, &self.container);
+        let mut store = new_store(&self.engine, &self.container, |wasi| {
+            own_streams(&self.container, wasi);
+        });
         let handle = async {
             let component = self.component.instantiate_async(&mut store).await?;
             let mut http = store.data_mut().http();

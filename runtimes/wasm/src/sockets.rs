@@ -3,6 +3,7 @@
 //! wasmtime's own implementation stands below; what opens a socket or resolves a name is replaced by a
 //! function that changes the address first. UDP is refused.
 
+use runtimes::Protocol;
 use wasmtime::{
     Engine, Result, StoreContextMut,
     component::{Linker, Resource},
@@ -19,12 +20,12 @@ use wasmtime_wasi::{
     sockets::WasiSocketsView as _,
 };
 
-use crate::guest::Guest;
+use crate::{bounds, filesystem, guest::Guest, pod::Refused};
 
 const TCP: &str = "wasi:sockets/tcp@0.2.12";
 const NAMES: &str = "wasi:sockets/ip-name-lookup@0.2.12";
 
-type Answer<T> = std::result::Result<T, ErrorCode>;
+pub(crate) type Answer<T> = std::result::Result<T, ErrorCode>;
 type Bind = (Resource<TcpSocket>, Resource<Network>, IpSocketAddress);
 type Lookup = (Resource<Network>, String);
 
@@ -34,6 +35,7 @@ pub(crate) fn linker(engine: &Engine) -> Result<Linker<Guest>> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     linker.allow_shadowing(true);
+    filesystem::add_to_linker(&mut linker)?;
     let mut tcp = linker.instance(TCP)?;
     tcp.func_wrap_async("[method]tcp-socket.start-bind", |store, params: Bind| {
         Box::new(async move { Ok((answer(start_bind(store, params).await)?,)) })
@@ -41,6 +43,7 @@ pub(crate) fn linker(engine: &Engine) -> Result<Linker<Guest>> {
     tcp.func_wrap_async("[method]tcp-socket.start-connect", |store, params: Bind| {
         Box::new(async move { Ok((answer(start_connect(store, params).await)?,)) })
     })?;
+    bounds::add_to_linker(&mut linker)?;
     let mut names = linker.instance(NAMES)?;
     names.func_wrap_async("resolve-addresses", |store, params: Lookup| {
         Box::new(async move { Ok((answer(resolve_addresses(store, params).await)?,)) })
@@ -49,7 +52,7 @@ pub(crate) fn linker(engine: &Engine) -> Result<Linker<Guest>> {
 }
 
 /// An error of the socket is the guest's to handle; any other is a trap.
-fn answer<T>(result: std::result::Result<T, SocketError>) -> Result<Answer<T>> {
+pub(crate) fn answer<T>(result: std::result::Result<T, SocketError>) -> Result<Answer<T>> {
     match result {
         Ok(value) => Ok(Ok(value)),
         Err(error) => Ok(Err(error.downcast()?)),
@@ -74,8 +77,11 @@ async fn start_connect(
     (socket, network, wanted): Bind,
 ) -> std::result::Result<(), SocketError> {
     let guest = store.data_mut();
-    let destination = guest.pod.connect_address(wanted.into());
-    let destination = destination.ok_or(ErrorCode::ConnectionRefused)?;
+    let destination = guest.pod.destination(wanted.into(), Protocol::Tcp);
+    let destination = destination.map_err(|refused| match refused {
+        Refused::Unreachable => ErrorCode::ConnectionRefused,
+        Refused::Denied => ErrorCode::AccessDenied,
+    })?;
     let source = guest.pod.source_address(destination);
     let again = |rep: u32| Resource::new_borrow(rep);
     let (socket, network) = (socket.rep(), network.rep());

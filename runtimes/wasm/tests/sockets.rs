@@ -4,11 +4,12 @@ mod node;
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
 use node::{Node, SOON, at, example, fixture};
-use runtimes::Runtime as _;
+use runtimes::{Direction, Protocol, Resolver, Runtime as _, Traffic};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Runs the client against `upstream` and shows its exit code and output.
@@ -110,4 +111,121 @@ async fn connect(ip: IpAddr) -> tokio::net::TcpStream {
     tokio::time::timeout(SOON, attempt)
         .await
         .expect("it listens soon")
+}
+
+/// What a NetworkPolicy of the fake network is about.
+fn traffic(direction: Direction, peer: IpAddr, port: u16) -> Traffic {
+    Traffic {
+        direction,
+        peer,
+        port,
+        protocol: Protocol::Tcp,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_keeps_a_client_from_an_endpoint_behind_a_service() {
+    let node = Node::new(104);
+    let server = node.spec("hello", &example("hello.wat")).await;
+    node.start(&server).await.unwrap();
+    let service: SocketAddr = "10.43.0.9:80".parse().unwrap();
+    node.network.set_service(service, vec![at(server.address)]);
+    let denied = traffic(Direction::Egress, server.address.ip, 8080);
+    node.network.deny("kept-in", denied);
+    assert_eq!(
+        fetch(&node, "kept-in", "10.43.0.9:80").await,
+        (1, String::new())
+    );
+    assert_eq!(fetch(&node, "free", "10.43.0.9:80").await.0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_keeps_a_client_from_a_server() {
+    let node = Node::new(106);
+    let server = node.spec("hello", &example("hello.wat")).await;
+    node.start(&server).await.unwrap();
+    let upstream = at(server.address).to_string();
+    assert_eq!(fetch(&node, "before", &upstream).await.0, 0);
+    let kept_out = node.spec("kept-out", &fixture("fetch.wat")).await;
+    let denied = traffic(Direction::Ingress, kept_out.address.ip, 8080);
+    node.network.deny("hello", denied);
+    assert_eq!(fetch(&node, "kept-out", &upstream).await.0, 1);
+    assert_eq!(fetch(&node, "other", &upstream).await.0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_listens_does_not_see_whom_a_policy_keeps_out() {
+    let node = Node::new(108);
+    let program = node.spec("listen", &fixture("listen.wat")).await;
+    let local: IpAddr = "127.0.0.1".parse().unwrap();
+    node.network
+        .deny("listen", traffic(Direction::Ingress, local, 7777));
+    node.start(&program).await.unwrap();
+    let mut kept_out = connect(program.address.ip).await;
+    let mut answer = Vec::new();
+    // Closed at once, whatever was sent: an end or a reset.
+    let _ = kept_out.write_all(b"ping").await;
+    let read = tokio::time::timeout(SOON, kept_out.read_to_end(&mut answer)).await;
+    let _ = read.expect("it is closed soon");
+    assert_eq!(answer, b"");
+    let let_in = tokio::net::TcpSocket::new_v4().unwrap();
+    let_in.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut let_in = let_in
+        .connect((program.address.ip, 7777).into())
+        .await
+        .unwrap();
+    let_in.write_all(b"ping").await.unwrap();
+    let mut answer = [0; 4];
+    let_in.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"ping");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_connects_only_where_its_annotation_lets_it() {
+    let node = Node::new(110);
+    let server = node.spec("hello", &example("hello.wat")).await;
+    node.start(&server).await.unwrap();
+    let address = at(server.address);
+    let service: SocketAddr = "10.43.0.9:80".parse().unwrap();
+    node.network.set_name("hello.default", vec![service.ip()]);
+    node.network.set_service(service, vec![address]);
+    let ip = format!("{}/32:8080", address.ip());
+    for (name, allowed, upstream, code) in [
+        ("a", "", "hello.default", 1),
+        ("b", "", &*address.to_string(), 1),
+        ("c", "cluster", "hello.default", 0),
+        ("d", "hello.default:80", "hello.default", 0),
+        ("e", "hello.default:81", "hello.default", 1),
+        ("f", &ip, &address.to_string(), 0),
+        ("g", "example.org", "hello.default", 1),
+    ] {
+        let mut spec = node.spec(name, &fixture("fetch.wat")).await;
+        spec.env = vec![("UPSTREAM".to_owned(), upstream.to_owned())];
+        let annotation = ("wasm.wk.dev/allow-egress".to_owned(), allowed.to_owned());
+        spec.annotations = Arc::new([annotation].into());
+        assert_eq!(
+            node.run(&spec).await.code,
+            code,
+            "{allowed:?} to {upstream}"
+        );
+    }
+    let mut wrong = node.spec("wrong", &fixture("fetch.wat")).await;
+    let annotation = ("wasm.wk.dev/allow-egress".to_owned(), "a b".to_owned());
+    wrong.annotations = Arc::new([annotation].into());
+    let refused = node.start(&wrong).await.unwrap_err().to_string();
+    assert!(refused.contains("\"a b\""), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pods_own_names_come_first() {
+    let node = Node::new(112);
+    let server = node.spec("hello", &example("hello.wat")).await;
+    node.start(&server).await.unwrap();
+    let mut spec = node.spec("client", &fixture("fetch.wat")).await;
+    spec.env = vec![("UPSTREAM".to_owned(), "alias.example:8080".to_owned())];
+    spec.resolver = Arc::new(Resolver {
+        hosts: vec![("alias.example".to_owned(), server.address.ip)],
+        ..Resolver::default()
+    });
+    assert_eq!(node.run(&spec).await.code, 0);
 }

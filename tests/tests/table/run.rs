@@ -122,7 +122,7 @@ impl Play {
 
     fn once(&self, text: &str) -> Actual {
         let directory = self.directory.path();
-        let script = format!("cd '{}' && {text}", directory.display());
+        let script = format!("cd '{}' || exit\n{text}", directory.display());
         let output = self
             .cluster
             .sandbox

@@ -9,7 +9,7 @@ use crate::{
     kinds::{
         Column, Kind, Names,
         address::Range,
-        check, column, not_acted_on,
+        check, column,
         value::{each, fill, find, items, number, part, plain, present, text},
     },
     name,
@@ -97,10 +97,6 @@ impl Kind for NetworkPolicy {
         for (index, one) in types.iter().enumerate() {
             check::one_of(&path.index(index), one, TYPES, errors);
         }
-    }
-
-    fn warnings(&self, _object: &Value) -> Vec<String> {
-        not_acted_on::whole(&NAMES)
     }
 
     fn columns(&self) -> &[Column] {

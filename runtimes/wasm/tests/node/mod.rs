@@ -84,6 +84,7 @@ impl Node {
             stdin_once: false,
             tty: false,
             annotations: Arc::default(),
+            resolver: Arc::default(),
             address: self.network.add(&pod, None).await.unwrap(),
             log: self.dir.path().join(format!("{name}.log")),
             pod,
