@@ -24,7 +24,7 @@ use crate::{
     probe::{self, Probes},
     server,
     services::Services,
-    usage::{Sampler, Usage},
+    usage::{Sampler, Usage, disk::Disk},
     volume::{self, Volumes},
 };
 
@@ -33,6 +33,7 @@ pub struct Nodelet {
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    disk: Disk,
     node: watch::Sender<Option<Arc<Node>>>,
     notes: mpsc::Receiver<Note>,
 }
@@ -43,6 +44,7 @@ pub struct Handle {
     config: Arc<Config>,
     pods: Pods,
     usage: Usage,
+    disk: Disk,
     probes: probe::counts::Counts,
     node: watch::Receiver<Option<Arc<Node>>>,
 }
@@ -55,6 +57,7 @@ impl Handle {
             self.config.clone(),
             self.pods.clone(),
             self.usage.clone(),
+            self.disk.clone(),
             self.probes.clone(),
         )
     }
@@ -99,16 +102,24 @@ impl Nodelet {
             }));
         });
         let usage = Usage::default();
+        let volumes = Arc::new(Volumes::new(client.clone(), node.subscribe()));
+        let disk = Disk {
+            config: config.clone(),
+            pods: pods.clone(),
+            volumes: volumes.clone(),
+            clock,
+            last: Arc::default(),
+        };
         let probes = Probes::new(clock.now());
         let handle = Handle {
             probes: probes.counts.clone(),
             config: config.clone(),
             pods: pods.clone(),
             usage: usage.clone(),
+            disk: disk.clone(),
             node: node.subscribe(),
         };
         let services = Services::new();
-        let volumes = Volumes::new(client.clone(), node.subscribe());
         let context = Context {
             client,
             config,
@@ -127,6 +138,7 @@ impl Nodelet {
                 context: Arc::new(context),
                 pods,
                 usage,
+                disk,
                 node,
                 notes,
             },
@@ -150,6 +162,7 @@ impl Nodelet {
             context,
             pods,
             usage,
+            disk,
             node,
             notes,
         } = self;
@@ -188,6 +201,7 @@ impl Nodelet {
         };
         helpers.spawn(sampler.run());
         helpers.spawn(volume::live::run(context.clone()));
+        helpers.spawn(disk.hold_to_limits(context.clone()));
         let mut parts = JoinSet::new();
         parts.spawn(reporter.run(stop.clone()));
         parts.spawn(Loop::new(context.clone(), pods).run(stop.clone()));

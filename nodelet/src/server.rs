@@ -38,7 +38,7 @@ use crate::{
     logs::{self, Selection},
     pods::Pods,
     probe::counts::Counts,
-    usage::{Usage, resource, summary},
+    usage::{Usage, disk::Disk, resource, summary},
 };
 
 /// The common name of the apiserver's client certificate.
@@ -56,10 +56,17 @@ struct Shared {
     config: Arc<Config>,
     pods: Pods,
     usage: Usage,
+    disk: Disk,
     probes: Counts,
 }
 
-pub(crate) fn router(config: Arc<Config>, pods: Pods, usage: Usage, probes: Counts) -> Router {
+pub(crate) fn router(
+    config: Arc<Config>,
+    pods: Pods,
+    usage: Usage,
+    disk: Disk,
+    probes: Counts,
+) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/pods", get(list_pods))
@@ -75,6 +82,7 @@ pub(crate) fn router(config: Arc<Config>, pods: Pods, usage: Usage, probes: Coun
             config,
             pods,
             usage,
+            disk,
             probes,
         })
 }
@@ -97,7 +105,14 @@ async fn tell_probe_metrics(State(shared): State<Shared>) -> Response {
 async fn tell_summary(State(shared): State<Shared>) -> Response {
     let (_, available) = host::memory();
     let node_name = &shared.config.node_name;
-    Json(summary::of(node_name, available, &shared.usage.now())).into_response()
+    let disk = shared.disk.now().await;
+    Json(summary::of(
+        node_name,
+        available,
+        &shared.usage.now(),
+        &disk,
+    ))
+    .into_response()
 }
 
 async fn list_pods(State(shared): State<Shared>) -> Response {

@@ -8,11 +8,14 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::state::{
-    PULL_ERROR_SHOWN, PodState, Reason, Removal, Role, Sandbox, State, initialized,
+    EVICTED, PULL_ERROR_SHOWN, PodState, Reason, Removal, Role, Sandbox, State, initialized,
 };
 
 /// `terminationGracePeriodSeconds` where the pod has none.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+
+/// How long an evicted pod has, whatever its own grace period.
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
 
 /// One thing to do. Places are indices into [`PodState::containers`].
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -77,6 +80,10 @@ pub(crate) fn ending(state: &PodState) -> Option<Duration> {
     let metadata = &state.pod.metadata;
     if metadata.deletion_timestamp.is_some() || state.gone {
         return Some(seconds(metadata.deletion_grace_period_seconds).unwrap_or(usual));
+    }
+    let reason = state.over.as_ref().and_then(|over| over.reason.as_deref());
+    if reason == Some(EVICTED) {
+        return Some(usual.min(EVICTION_GRACE));
     }
     (state.over.is_some() || complete(state)).then_some(usual)
 }

@@ -22,6 +22,9 @@ pub(crate) const PULL_ERROR_SHOWN: SignedDuration = SignedDuration::from_secs(2)
 const FIRST_CONFIG_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_CONFIG_DELAY: Duration = Duration::from_secs(30);
 
+/// Why a pod failed that took more of the node than it may.
+pub(crate) const EVICTED: &str = "Evicted";
+
 /// What a container is to its pod.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {
@@ -279,22 +282,13 @@ impl PodState {
                 container.state = State::Running { since: now };
             }
         }
-        let phase = match status.phase.as_deref() {
-            Some("Succeeded") => Some("Succeeded"),
-            Some("Failed") => Some("Failed"),
-            _ => None,
-        };
         let mut state = PodState {
             gone: false,
             sandbox: Sandbox::Wanted,
             containers,
             started_at: status.start_time.map_or(now, |time| time.0),
             ip: status.pod_ip.and_then(|ip| ip.parse().ok()),
-            over: phase.map(|phase| Over {
-                phase,
-                reason: status.reason,
-                message: status.message,
-            }),
+            over: over(&pod),
             removal: Removal::Wanted,
             pod,
         };
@@ -304,6 +298,10 @@ impl PodState {
 
     /// The pod as the API now has it.
     pub(crate) fn update(&mut self, pod: Arc<Pod>) {
+        // Evicted, or ended by somebody else: nothing leads back from there.
+        if self.over.is_none() {
+            self.over = over(&pod);
+        }
         self.pod = pod;
     }
 
@@ -562,6 +560,21 @@ impl PodState {
     pub(crate) fn initialized(&self) -> bool {
         self.containers.iter().all(initialized)
     }
+}
+
+/// How the pod has ended, if the API says that it has.
+fn over(pod: &Pod) -> Option<Over> {
+    let status = pod.status.as_ref()?;
+    let phase = match status.phase.as_deref() {
+        Some("Succeeded") => "Succeeded",
+        Some("Failed") => "Failed",
+        _ => return None,
+    };
+    Some(Over {
+        phase,
+        reason: status.reason.clone(),
+        message: status.message.clone(),
+    })
 }
 
 /// Whether this container no longer holds the ones after it back.

@@ -58,7 +58,7 @@ pub(crate) struct Context {
     pub(crate) images: Arc<dyn Images>,
     pub(crate) network: Arc<dyn PodNetwork>,
     pub(crate) services: Services,
-    pub(crate) volumes: Volumes,
+    pub(crate) volumes: Arc<Volumes>,
     pub(crate) events: Sink,
     pub(crate) clock: Clock,
     pub(crate) starts: Semaphore,
