@@ -75,7 +75,7 @@ pub(crate) fn binary(bytes: u64) -> String {
     let units = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
     let mut rest = bytes;
     let mut unit = 0;
-    while rest != 0 && rest % 1024 == 0 && unit + 1 < units.len() {
+    while rest != 0 && rest.is_multiple_of(1024) && unit + 1 < units.len() {
         rest /= 1024;
         unit += 1;
     }

@@ -155,7 +155,7 @@ async fn refresh(context: &Context, entry: &Arc<PodVolumes>) {
     let mut renew_at = None;
     let (mut prepared, mut messages) = (Vec::new(), Vec::new());
     for volume in volumes(&pod).filter(|volume| {
-        files::is_made_of_objects(volume) && made.iter().any(|name| *name == volume.name)
+        files::is_made_of_objects(volume) && made.contains(&volume.name)
     }) {
         match prepare(context, entry, &pod, volume).await {
             Ok((one, renewal)) => {
