@@ -1,6 +1,6 @@
 //! An apiserver in memory, as small as the nodelet's tests allow: objects are JSON, every client may do everything.
 //!
-//! Serves get, list, watch, create, merge and strategic merge patch, and graceful deletion of pods.
+//! Serves get, list, watch, create, merge and strategic merge patch, finalizers, and graceful deletion of pods.
 
 use std::{
     collections::BTreeMap,
@@ -36,6 +36,8 @@ struct Inner {
     watches: Vec<(String, String)>,
     log: Vec<(u64, String, &'static str, Value)>,
     patches: Vec<(Key, Value)>,
+    /// How many more requests for single objects are answered; `None` is all.
+    answered: Option<usize>,
 }
 
 /// The server; clones are the same one.
@@ -44,6 +46,7 @@ pub(crate) struct FakeApi {
     inner: Arc<Mutex<Inner>>,
     began: tokio::time::Instant,
     revision: Arc<watch::Sender<u64>>,
+    stalled: Arc<watch::Sender<bool>>,
 }
 
 impl FakeApi {
@@ -52,6 +55,7 @@ impl FakeApi {
             inner: Arc::default(),
             began: tokio::time::Instant::now(),
             revision: Arc::new(watch::Sender::new(1)),
+            stalled: Arc::new(watch::Sender::new(false)),
         }
     }
 
@@ -84,7 +88,7 @@ impl FakeApi {
         object
     }
 
-    /// Creates an object; its uid is `<name>-uid` unless it has one.
+    /// Creates an object; its uid is `<name>-uid` unless it has one, and another for the next of that name.
     pub(crate) fn create(&self, resource: &str, mut object: Value) -> Value {
         let text = |object: &Value, field: &str| {
             object["metadata"][field]
@@ -94,7 +98,16 @@ impl FakeApi {
         };
         let name = text(&object, "name");
         if text(&object, "uid").is_empty() {
-            object["metadata"]["uid"] = format!("{name}-uid").into();
+            let uid = Value::from(format!("{name}-uid"));
+            let inner = self.inner();
+            let mut log = inner.log.iter();
+            let used =
+                log.any(|(_, of, _, other)| of == resource && other["metadata"]["uid"] == uid);
+            object["metadata"]["uid"] = if used {
+                format!("{name}-uid-{}", inner.log.len()).into()
+            } else {
+                uid
+            };
         }
         object["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
         let key = (resource.to_owned(), text(&object, "namespace"), name);
@@ -109,12 +122,12 @@ impl FakeApi {
         };
         object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
         object["metadata"]["deletionGracePeriodSeconds"] = grace.into();
-        let kind = if resource == "pods" && grace > 0 {
-            "MODIFIED"
+        if resource == "pods" {
+            let kind = if grace > 0 { "MODIFIED" } else { "DELETED" };
+            self.write(&key, kind, object);
         } else {
-            "DELETED"
-        };
-        self.write(&key, kind, object);
+            self.settle(&key, object);
+        }
     }
 
     pub(crate) fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
@@ -130,6 +143,63 @@ impl FakeApi {
             .filter(|(key, _)| key.0 == resource)
             .map(|(_, object)| object.clone())
             .collect()
+    }
+
+    /// Answers so many requests for single objects and then no more; waits until one is left unanswered, or
+    /// until none comes.
+    pub(crate) async fn stall_after(&self, requests: usize) {
+        self.inner().answered = Some(requests);
+        let mut stalled = self.stalled.subscribe();
+        let seen = stalled.wait_for(|stalled| *stalled);
+        // None need come: whoever asks may have done so already.
+        let _ = tokio::time::timeout(Duration::from_millis(200), seen).await;
+    }
+
+    /// Answers all requests again; those that were left unanswered stay so.
+    pub(crate) fn resume(&self) {
+        self.inner().answered = None;
+        self.stalled.send_replace(false);
+    }
+
+    /// Waits for ever if no more requests are answered.
+    async fn stall(&self) {
+        let silent = {
+            let mut inner = self.inner();
+            match &mut inner.answered {
+                None => false,
+                Some(0) => true,
+                Some(left) => {
+                    *left -= 1;
+                    false
+                }
+            }
+        };
+        if silent {
+            self.stalled.send_replace(true);
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Changes an object, as another client would.
+    pub(crate) fn patch(&self, resource: &str, namespace: &str, name: &str, patch: &Value) {
+        let Some(mut object) = self.get(resource, namespace, name) else {
+            return;
+        };
+        merge(&mut object, patch, false);
+        let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
+        self.settle(&key, object);
+    }
+
+    /// Stores an object, or lets it go if it is being deleted and nothing holds it any more.
+    fn settle(&self, key: &Key, object: Value) -> Value {
+        let free = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
+        let ends = object["metadata"]["deletionTimestamp"].is_string() && key.0 != "pods";
+        let kind = if ends && free(&object["metadata"]["finalizers"]) {
+            "DELETED"
+        } else {
+            "MODIFIED"
+        };
+        self.write(key, kind, object)
     }
 
     /// How many patches an object has had.
@@ -243,6 +313,9 @@ async fn handle(
         rest => ("", rest),
     };
     let resource = rest[0].to_owned();
+    if rest.len() > 1 || method == Method::POST {
+        api.stall().await;
+    }
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let Some(name) = rest.get(1) else {
         return match (method, query.get("watch").map(String::as_str)) {
@@ -290,7 +363,7 @@ async fn handle(
                 .is_some_and(|t| t.as_bytes().starts_with(b"application/strategic"));
             let mut merged = object.clone();
             merge(&mut merged, &body, strategic);
-            Json(api.write(&key, "MODIFIED", merged)).into_response()
+            Json(api.settle(&key, merged)).into_response()
         }
         Method::DELETE => {
             let grace = body["gracePeriodSeconds"].as_u64().unwrap_or(30);

@@ -59,6 +59,15 @@ pub(crate) const SERVICE: &[Field] = &[
 /// Of a ServiceAccount.
 pub(crate) const SERVICE_ACCOUNT: &[Field] = &[("secrets", &[])];
 
+/// Of a PersistentVolume.
+pub(crate) const PERSISTENT_VOLUME: &[Field] = &[
+    ("spec.mountOptions", &[]),
+    ("spec.volumeAttributesClassName", &[]),
+];
+
+/// Of a PersistentVolumeClaim.
+pub(crate) const PERSISTENT_VOLUME_CLAIM: &[Field] = &[("spec.volumeAttributesClassName", &[])];
+
 /// Kinds of which nothing is acted on, and what is missing.
 pub(crate) const KINDS: &[(&str, &str)] = &[
     (
@@ -97,7 +106,6 @@ pub(crate) const KINDS: &[(&str, &str)] = &[
         "ServiceCIDR",
         "Services get addresses from the range that the cluster was started with",
     ),
-    ("StorageClass", "volumes are not provisioned"),
     (
         "ValidatingAdmissionPolicy",
         "admission policies are not evaluated",
@@ -191,6 +199,14 @@ mod tests {
 
     use super::*;
 
+    const TABLES: [&[Field]; 5] = [
+        POD_SPEC,
+        SERVICE,
+        SERVICE_ACCOUNT,
+        PERSISTENT_VOLUME,
+        PERSISTENT_VOLUME_CLAIM,
+    ];
+
     #[test]
     fn a_used_field_is_named_with_its_place_and_a_default_is_not() {
         let pod = json!({
@@ -228,7 +244,7 @@ mod tests {
             .split_once("## Accepted, kept, not acted on")
             .expect("the page has that section");
         let (kept, _) = kept.split_once("\n## ").unwrap_or((kept, ""));
-        let tables = [POD_SPEC, SERVICE, SERVICE_ACCOUNT].concat();
+        let tables = TABLES.concat();
         for row in kept.lines().filter_map(|line| line.strip_prefix("| `")) {
             let path = row.split('`').next().unwrap_or_default();
             assert!(
@@ -246,7 +262,7 @@ mod tests {
             "/../docs/compatibility.md"
         ))
         .expect("docs/compatibility.md is in the tree");
-        for (path, _) in [POD_SPEC, SERVICE, SERVICE_ACCOUNT].concat() {
+        for (path, _) in TABLES.concat() {
             assert!(
                 page.contains(&format!("`{path}`")),
                 "docs/compatibility.md does not list `{path}`"

@@ -1,5 +1,7 @@
 //! The nodelet against an API, a runtime, images and a network that are all in memory, under paused time.
 
+mod static_pods;
+
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use axum::{body::Body, http::Request};
@@ -17,6 +19,8 @@ use tower::ServiceExt;
 use super::*;
 use crate::{config::PodRange, fake_api::FakeApi};
 
+#[path = "tests/streams.rs"]
+mod streams;
 mod volumes;
 
 /// A node whose every neighbour is a fake.
@@ -33,6 +37,8 @@ struct Running {
     handle: Handle,
     stop: CancellationToken,
     task: JoinSet<anyhow::Result<()>>,
+    /// Of those tests that have some; they end with this.
+    connections: JoinSet<()>,
 }
 
 impl Running {
@@ -59,6 +65,10 @@ impl Bench {
     }
 
     fn run(&self) -> Running {
+        self.run_with(|_| {})
+    }
+
+    fn run_with(&self, change: impl FnOnce(&mut Config)) -> Running {
         let mut config = Config::new(
             "n1",
             vec![Ipv4Addr::new(192, 0, 2, 1).into()],
@@ -68,6 +78,7 @@ impl Bench {
         config.memory_dir = None;
         config.min_free_disk_bytes = 0;
         config.min_free_memory_bytes = 0;
+        change(&mut config);
         let clock = Clock::Tokio(
             Timestamp::from_second(crate::fake_api::BEGIN).expect("a time"),
             Instant::now(),
@@ -84,7 +95,12 @@ impl Bench {
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
         task.spawn(nodelet.run(stop.clone()));
-        Running { handle, stop, task }
+        Running {
+            handle,
+            stop,
+            task,
+            connections: JoinSet::new(),
+        }
     }
 
     fn pod(&self, name: &str, extra: Value) {

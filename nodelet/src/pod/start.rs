@@ -272,11 +272,7 @@ impl Start {
                 &self.container.name,
                 old,
             );
-            if let Err(error) = tokio::fs::remove_file(old).await
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                return Err(error);
-            }
+            logs::remove(&old)?;
         }
         Ok(())
     }

@@ -36,6 +36,7 @@ use crate::{
     logs,
     probe::Probes,
     services::Services,
+    static_pods::Mirrors,
     volume::{self, Volumes},
 };
 
@@ -58,11 +59,12 @@ pub(crate) struct Context {
     pub(crate) images: Arc<dyn Images>,
     pub(crate) network: Arc<dyn PodNetwork>,
     pub(crate) services: Services,
-    pub(crate) volumes: Arc<Volumes>,
+    pub(crate) volumes: Volumes,
     pub(crate) events: Sink,
     pub(crate) clock: Clock,
     pub(crate) starts: Semaphore,
     pub(crate) probes: Probes,
+    pub(crate) mirrors: Mirrors,
 }
 
 impl Context {
@@ -113,6 +115,8 @@ pub(crate) struct Worker {
     work: FuturesUnordered<Work>,
     /// Cancels the start under way of each container.
     starts: BTreeMap<usize, AbortHandle>,
+    /// The uid that the API knows the pod by; what was written to another is not written.
+    api_uid: Option<String>,
     written: Written,
     transitions: Transitions,
     /// A status on its way to the API, and the outcome's use.
@@ -145,6 +149,7 @@ impl Worker {
         let state = PodState::new(pod.clone(), attempt, now);
         let worker = Worker {
             pod_ref: state.pod_ref(),
+            api_uid: None,
             written: Written::from_status(pod.status.as_ref()),
             transitions: transitions(&pod),
             work: FuturesUnordered::new(),
@@ -511,6 +516,14 @@ impl Worker {
         if self.quiet_until.is_some() || self.write.is_some() || self.state.gone {
             return;
         }
+        // A static pod's mirror may be missing, or have come anew.
+        let Some(uid) = self.context.mirrors.api_uid(&self.pod_ref.uid) else {
+            return;
+        };
+        if uid != self.pod_ref.uid && self.api_uid.as_ref() != Some(&uid) {
+            self.api_uid = Some(uid.clone());
+            self.written = Written::from_status(None);
+        }
         let Some((status, patch)) = self.patch(now) else {
             return;
         };
@@ -518,7 +531,7 @@ impl Worker {
         self.write = Some(Box::pin(async move {
             let pods: Api<Pod> = Api::namespaced(client, &pod.namespace);
             // The uid keeps this off another pod that has taken the name.
-            let body = json!({"metadata": {"uid": pod.uid}, "status": patch});
+            let body = json!({"metadata": {"uid": uid}, "status": patch});
             let outcome = call(pods.patch_status(
                 &pod.name,
                 &PatchParams::default(),

@@ -30,13 +30,10 @@ use tracing::warn;
 
 use super::limits;
 use crate::{
-    clock::Clock,
-    config::Config,
     deadline::call,
     host, logs,
     pod::{state::EVICTED, worker::Context},
     pods::Pods,
-    volume::Volumes,
 };
 
 /// How old an answer may be.
@@ -112,14 +109,20 @@ type Last = Option<(Instant, Arc<DiskUsage>)>;
 /// Measures.
 #[derive(Clone)]
 pub(crate) struct Disk {
-    pub(crate) config: Arc<Config>,
-    pub(crate) pods: Pods,
-    pub(crate) volumes: Arc<Volumes>,
-    pub(crate) clock: Clock,
-    pub(crate) last: Arc<Mutex<Last>>,
+    context: Arc<Context>,
+    pods: Pods,
+    last: Arc<Mutex<Last>>,
 }
 
 impl Disk {
+    pub(crate) fn new(context: Arc<Context>, pods: Pods) -> Disk {
+        Disk {
+            context,
+            pods,
+            last: Arc::default(),
+        }
+    }
+
     /// What pods take, at most a minute ago. Of those who ask at once, one measures.
     pub(crate) async fn now(&self) -> Arc<DiskUsage> {
         let mut last = self.last.lock().await;
@@ -128,7 +131,7 @@ impl Disk {
         {
             return usage.clone();
         }
-        let (time, config) = (self.clock.now(), self.config.clone());
+        let (time, config) = (self.context.clock.now(), &self.context.config);
         let (capacity_bytes, available_bytes) = host::disk(&config.state_dir);
         let usage = Arc::new(DiskUsage {
             time,
@@ -143,7 +146,7 @@ impl Disk {
     }
 
     /// Evicts pods that take more than they may, until dropped.
-    pub(crate) async fn hold_to_limits(self, context: Arc<Context>) {
+    pub(crate) async fn hold_to_limits(self) {
         loop {
             tokio::time::sleep(LIMITS_PERIOD).await;
             let mut pods = self.pods.list();
@@ -154,7 +157,7 @@ impl Disk {
             let used = self.measure(pods.clone()).await;
             for (pod, used) in pods.iter().zip(used) {
                 if let Some(message) = limits::exceeded(pod, &used) {
-                    evict(&context, &used.pod, message).await;
+                    evict(&self.context, &used.pod, message).await;
                 }
             }
         }
@@ -179,13 +182,13 @@ impl Disk {
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
         };
-        let logs = logs::pod_directory(&self.config.log_dir, &pod_ref);
+        let logs = logs::pod_directory(&self.context.config.log_dir, &pod_ref);
         let logs = fs::read_dir(logs).into_iter().flatten().flatten();
         let logs = logs.filter_map(|entry| {
             let container = entry.file_name().into_string().ok()?;
             Some((container, taken(&entry.path())))
         });
-        let sources = self.volumes.find(&pod_ref.uid);
+        let sources = self.context.volumes.find(&pod_ref.uid);
         let sources = sources.map(|entry| entry.known().sources.clone());
         let sources = sources.unwrap_or_default();
         let volumes = pod
