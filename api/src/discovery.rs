@@ -296,13 +296,8 @@ fn response_kind(names: &Names, subresource: Option<Subresource>) -> Value {
 
 /// Group, version and kind of what a path takes and answers.
 pub(crate) fn gvk(names: &Names, subresource: Option<Subresource>) -> [&'static str; 3] {
-    if subresource == Some(Subresource::Proxy) {
-        // Clients look for a kind's own methods by its name: kubectl takes any PATCH for the object's.
-        let options = match names.kind {
-            "Node" => "NodeProxyOptions",
-            "Pod" => "PodProxyOptions",
-            _ => "ServiceProxyOptions",
-        };
+    // Clients look for a kind's own methods by its name: kubectl takes any PATCH for the object's.
+    if let Some(options) = subresource.and_then(|part| part.options_kind(names.kind)) {
         return ["", "v1", options];
     }
     match subresource.and_then(Subresource::own_kind) {

@@ -105,10 +105,16 @@ pub enum Subresource {
     Approval,
     Scale,
     Log,
+    /// A container's own streams.
+    Attach,
     Binding,
     EphemeralContainers,
     Eviction,
+    /// Another program in a container, and its streams.
+    Exec,
     Finalize,
+    /// A pod's ports.
+    PortForward,
     /// What the object itself serves over HTTP.
     Proxy,
     Resize,
@@ -123,10 +129,13 @@ impl Subresource {
             Self::Approval => "approval",
             Self::Scale => "scale",
             Self::Log => "log",
+            Self::Attach => "attach",
             Self::Binding => "binding",
             Self::EphemeralContainers => "ephemeralcontainers",
             Self::Eviction => "eviction",
+            Self::Exec => "exec",
             Self::Finalize => "finalize",
+            Self::PortForward => "portforward",
             Self::Proxy => "proxy",
             Self::Resize => "resize",
             Self::Token => "token",
@@ -143,8 +152,23 @@ impl Subresource {
             | Self::Resize => &["get", "patch", "update"],
             Self::Log => &["get"],
             Self::Binding | Self::Eviction | Self::Token => &["create"],
+            Self::Attach | Self::Exec | Self::PortForward => &["create", "get"],
             Self::Proxy => &["create", "delete", "get", "patch", "update"],
             Self::Finalize => &["update"],
+        }
+    }
+
+    /// For a way to what objects run: the kind (of `v1`) of what its requests ask for. Discovery, OpenAPI and
+    /// admission know it by that; it is never sent as an object. `owner` is the object's kind.
+    pub fn options_kind(self, owner: &str) -> Option<&'static str> {
+        match (self, owner) {
+            (Self::Attach, _) => Some("PodAttachOptions"),
+            (Self::Exec, _) => Some("PodExecOptions"),
+            (Self::PortForward, _) => Some("PodPortForwardOptions"),
+            (Self::Proxy, "Node") => Some("NodeProxyOptions"),
+            (Self::Proxy, "Pod") => Some("PodProxyOptions"),
+            (Self::Proxy, _) => Some("ServiceProxyOptions"),
+            _ => None,
         }
     }
 
@@ -154,8 +178,11 @@ impl Subresource {
             Self::Status
             | Self::Approval
             | Self::Log
+            | Self::Attach
             | Self::EphemeralContainers
+            | Self::Exec
             | Self::Finalize
+            | Self::PortForward
             | Self::Proxy
             | Self::Resize => None,
             Self::Scale => Some([

@@ -1,13 +1,18 @@
-//! The way from the apiserver to nodes: to a nodelet (logs, and later exec and port-forward), and to what
-//! pods and nodes serve themselves.
+//! The way from the apiserver to nodes: to a nodelet (logs, exec, attach, port-forward), and to what pods and
+//! nodes serve themselves.
 //!
 //! `api` states the contract; `wk` wires an implementation (in process or over mutual TLS).
+//! [`connection`]: one request over a connection of its own, for both.
+
+pub mod connection;
 
 use std::{io, net::SocketAddr};
 
 use async_trait::async_trait;
 use axum::body::Body;
 use tokio::net::TcpStream;
+
+pub use connection::Answer;
 
 /// Where a node's nodelet listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +46,14 @@ pub trait NodeProxy: Send + Sync + 'static {
         node: &NodeTarget,
         request: http::Request<Body>,
     ) -> Result<http::Response<Body>, NodeProxyError>;
+
+    /// The same for a request that wants to change the protocol of its connection (`Upgrade`), over a
+    /// connection of its own: if the nodelet agrees, it is the caller's.
+    async fn upgrade(
+        &self,
+        node: &NodeTarget,
+        request: http::Request<Body>,
+    ) -> Result<Answer, NodeProxyError>;
 
     /// Connects to a pod or a node. Refuses addresses that are neither's, such as this host's own
     /// loopback: users choose where the apiserver connects. The caller has the deadline.

@@ -14,6 +14,7 @@ pub(crate) mod conversion;
 mod gate;
 pub(crate) mod gzip;
 pub(crate) mod health;
+pub(crate) mod joined;
 pub(crate) mod observe;
 mod oidc;
 pub(crate) mod path;
@@ -60,6 +61,10 @@ pub struct Limits {
     pub request: Duration,
     /// How long a client that takes nothing of its answer is waited for.
     pub stalled: Duration,
+    /// How long a connection to a pod may be silent before it is cut, and
+    pub idle: Duration,
+    /// how long it may last.
+    pub session: Duration,
 }
 
 impl Default for Limits {
@@ -71,6 +76,8 @@ impl Default for Limits {
             body_bytes: 3 * 1024 * 1024,
             request: Duration::from_secs(60),
             stalled: Duration::from_secs(120),
+            idle: Duration::from_secs(4 * 60 * 60),
+            session: Duration::from_secs(24 * 60 * 60),
         }
     }
 }

@@ -12,7 +12,7 @@ mod series;
 pub(crate) mod summary;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -80,6 +80,12 @@ impl Usage {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Forgets containers other than these.
+    fn keep(&self, ids: &HashSet<&ContainerId>) {
+        let mut state = self.lock();
+        state.containers.retain(|_, known| ids.contains(&known.id));
+    }
+
     /// What was last seen.
     pub(crate) fn now(&self) -> NodeUsage {
         let state = self.lock();
@@ -125,12 +131,8 @@ impl Sampler {
             self.usage.lock().node.push(sample);
         }
         let running = self.pods.running();
-        self.usage.lock().containers.retain(|place, known| {
-            let mut running = running.iter();
-            running.any(|(pod, container, id)| {
-                *id == known.id && pod.uid == place.uid && **container == *place.container
-            })
-        });
+        let ids: HashSet<&ContainerId> = running.iter().map(|(_, _, id)| id).collect();
+        self.usage.keep(&ids);
         for (pod, container, id) in running {
             self.sample_container(pod, &container, id).await;
         }

@@ -10,11 +10,10 @@ use std::{
     time::Duration,
 };
 
-use api::proxy::{NodeProxy, NodeProxyError, NodeTarget};
+use api::proxy::{Answer, NodeProxy, NodeProxyError, NodeTarget, connection};
 use async_trait::async_trait;
 use axum::{Router, body::Body};
 use http::{Request, Response, header};
-use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, rustls::ClientConfig, rustls::pki_types::ServerName};
 use tower::ServiceExt as _;
@@ -51,50 +50,32 @@ impl Nodelets {
         let _ = self.own.set(router);
     }
 
+    /// This process' own nodelet, if it is meant.
+    fn own(&self, node: &NodeTarget) -> Option<Router> {
+        let own = self.own.get().filter(|_| node.name == self.own_name);
+        own.cloned()
+    }
+
     async fn over_tls(
         &self,
         node: &NodeTarget,
         mut request: Request<Body>,
-    ) -> Result<Response<Body>, Cause> {
+    ) -> Result<Answer, Cause> {
         let address = format!("{}:{}", node.address, node.port);
         let tcp = timeout(CONNECT, TcpStream::connect(&address)).await??;
+        // What is typed is passed on at once; a socket that refuses the option still works.
+        let _ = tcp.set_nodelay(true);
         let name = ServerName::try_from(node.address.clone())?;
         let tls = timeout(CONNECT, self.tls.connect(name, tcp)).await??;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
         request.headers_mut().insert(header::HOST, address.parse()?);
-        // The connection is driven by whoever reads the body: it ends with it.
-        let mut driver = tokio::task::JoinSet::new();
-        driver.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to a nodelet broke");
-            }
-        });
-        let response = timeout(ANSWER, sender.send_request(request)).await??;
-        Ok(response.map(|body| {
-            Body::new(Driven {
-                body,
-                _driver: driver,
-            })
-        }))
+        Ok(connection::send(tls, request, ANSWER).await?)
     }
 }
 
-/// A body that keeps the connection it comes from alive.
-struct Driven {
-    body: hyper::body::Incoming,
-    _driver: tokio::task::JoinSet<()>,
-}
-
-impl hyper::body::Body for Driven {
-    type Data = hyper::body::Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
-        std::pin::Pin::new(&mut self.body).poll_frame(context)
+fn unreachable(node: &NodeTarget, source: Cause) -> NodeProxyError {
+    NodeProxyError::Unreachable {
+        node: node.name.clone(),
+        source: Some(source),
     }
 }
 
@@ -105,18 +86,33 @@ impl NodeProxy for Nodelets {
         node: &NodeTarget,
         request: Request<Body>,
     ) -> Result<Response<Body>, NodeProxyError> {
-        if let Some(own) = self.own.get().filter(|_| node.name == self.own_name) {
-            return match own.clone().oneshot(request).await {
+        if let Some(own) = self.own(node) {
+            return match own.oneshot(request).await {
                 Ok(response) => Ok(response),
                 Err(never) => match never {},
             };
         }
-        self.over_tls(node, request)
-            .await
-            .map_err(|source| NodeProxyError::Unreachable {
-                node: node.name.clone(),
-                source: Some(source),
-            })
+        match self.over_tls(node, request).await {
+            Ok(Answer::Other(response)) => Ok(response),
+            Ok(Answer::Upgraded(_)) => {
+                Err(unreachable(node, "it changed protocols unasked".into()))
+            }
+            Err(source) => Err(unreachable(node, source)),
+        }
+    }
+
+    async fn upgrade(
+        &self,
+        node: &NodeTarget,
+        request: Request<Body>,
+    ) -> Result<Answer, NodeProxyError> {
+        let answer = match self.own(node) {
+            Some(own) => connection::send_in_process(own, request, ANSWER)
+                .await
+                .map_err(Cause::from),
+            None => self.over_tls(node, request).await,
+        };
+        answer.map_err(|source| unreachable(node, source))
     }
 
     async fn dial(&self, address: SocketAddr) -> io::Result<TcpStream> {

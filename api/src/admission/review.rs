@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::lifecycle::is_namespace;
-use crate::{error::Error, kinds::Subresource, subresources::proxy, verbs::call::Call};
+use crate::{error::Error, kinds::Subresource, verbs::call::Call};
 
 /// What is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,7 +92,11 @@ impl<'a> Review<'a> {
     /// Group, version and kind of the object, if it is not of the resource's own kind.
     pub(crate) fn own_kind(&self) -> Option<[&'static str; 3]> {
         if self.operation == Operation::Connect {
-            return Some(["", "v1", proxy::options_kind(self.call)]);
+            let owner = self.call.resource.names().kind;
+            let subresource = self.call.subresource;
+            return subresource
+                .and_then(|part| part.options_kind(owner))
+                .map(|options| ["", "v1", options]);
         }
         let subresources = self.call.resource.kind.subresources().iter();
         subresources

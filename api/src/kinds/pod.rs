@@ -56,10 +56,13 @@ impl Kind for Pod {
 
     fn subresources(&self) -> &[Subresource] {
         &[
+            Subresource::Attach,
             Subresource::Binding,
             Subresource::EphemeralContainers,
             Subresource::Eviction,
+            Subresource::Exec,
             Subresource::Log,
+            Subresource::PortForward,
             Subresource::Proxy,
             Subresource::Resize,
             Subresource::Status,

@@ -4,9 +4,19 @@
 
 use serde_json::{Map, Value};
 
-/// The part at a pointer; `Null` if there is none.
+/// The part at a pointer (`/spec/containers/0`); `Null` if there is none.
 pub(crate) fn part<'a>(object: &'a Value, pointer: &str) -> &'a Value {
-    object.pointer(pointer).unwrap_or(&Value::Null)
+    // `Value::pointer` copies every key to undo escapes, which hardly any has.
+    if pointer.contains('~') {
+        return object.pointer(pointer).unwrap_or(&Value::Null);
+    }
+    let inner = |value: &'a Value, key: &str| match value {
+        Value::Object(map) => map.get(key),
+        Value::Array(list) => list.get(key.parse::<usize>().ok()?),
+        _ => None,
+    };
+    let mut keys = pointer.split('/').skip(1);
+    keys.try_fold(object, inner).unwrap_or(&Value::Null)
 }
 
 /// The string at a pointer; empty if there is none.

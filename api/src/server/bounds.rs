@@ -7,19 +7,17 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    body::Body,
     extract::Request,
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use http::Method;
-use http_body_util::BodyExt;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
-use super::{Limits, state::Server};
+use super::{Limits, joined, state::Server};
 use crate::{error::Error, time, verbs::query::Query};
 
 /// What a request takes up.
@@ -52,7 +50,7 @@ impl Bounds {
     }
 
     /// A place for what lasts as long as its client wants; `None` if there is none.
-    pub(crate) fn place_to_last(&self) -> Option<OwnedSemaphorePermit> {
+    fn place_to_last(&self) -> Option<OwnedSemaphorePermit> {
         self.lasting.clone().try_acquire_owned().ok()
     }
 
@@ -91,12 +89,7 @@ async fn last(server: &Server, request: Request, next: Next) -> Response {
         return Error::TooManyRequests.into_response();
     };
     // The permit is given back when the stream ends or the client goes away.
-    next.run(request).await.map(|body| {
-        Body::new(body.map_frame(move |frame| {
-            let _held = &permit;
-            frame
-        }))
-    })
+    joined::hold(next.run(request).await, permit)
 }
 
 /// A watch is read as the verbs read it, so that no spelling of it lasts for them and does not here.
@@ -162,6 +155,8 @@ fn deadline(request: &Request, longest: Duration) -> Result<Duration, Error> {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+
     use super::*;
 
     #[track_caller]

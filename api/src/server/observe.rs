@@ -10,7 +10,6 @@ use std::{
 
 use axum::{
     Router,
-    body::Body,
     extract::{Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -18,7 +17,6 @@ use axum::{
 };
 use http::{Method, header};
 use http_body::Body as _;
-use http_body_util::BodyExt;
 use metrics::text;
 use prometheus_client::{
     collector::Collector,
@@ -29,6 +27,7 @@ use prometheus_client::{
 
 use super::{
     bounds::{self, Class},
+    joined,
     state::Server,
 };
 use crate::metrics::Asked;
@@ -68,12 +67,7 @@ pub(crate) async fn observe(
     }
     let lasting = server.metrics.last(&asked);
     server.metrics.count(asked, code);
-    response.map(|body| {
-        Body::new(body.map_frame(move |frame| {
-            let _held = &lasting;
-            frame
-        }))
-    })
+    joined::hold(response, lasting)
 }
 
 /// The methods that a label may name.

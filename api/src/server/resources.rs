@@ -26,7 +26,10 @@ use crate::{
     metrics::Asked,
     metrics_api, reviews,
     serve::Draining,
-    subresources::{binding, eviction, finalize, log, proxy, scale, status, token},
+    subresources::{
+        attach, binding, eviction, exec, finalize, log, portforward, proxy, scale, status, stream,
+        token,
+    },
     verbs::{
         accept, answer,
         call::{Call, Warnings},
@@ -189,6 +192,17 @@ impl Parts {
             };
             return proxy::serve(call, incoming).await;
         }
+        if let Some(part) = subresource.filter(|part| stream::leads_into_a_pod(*part)) {
+            let opening = stream::Opening {
+                method: self.method,
+                upgrade: self.upgrade,
+            };
+            return match part {
+                Subresource::Attach => attach::serve(&call, opening).await,
+                Subresource::PortForward => portforward::serve(&call, opening).await,
+                _ => exec::serve(&call, opening).await,
+            };
+        }
         managed::check_options(&call, self.verb)?;
         let reads = matches!(self.verb, "get" | "list" | "watch");
         let body = if reads {
@@ -229,7 +243,12 @@ impl Parts {
             Some(Subresource::Finalize) => finalize::serve(&call, &self.method, &body).await,
             Some(Subresource::Eviction) => eviction::serve(&call, &self.method, &body).await,
             Some(Subresource::Token) => token::serve(&call, &self.method, &body).await,
-            Some(Subresource::Proxy) => Err(Error::NoSuchPath),
+            Some(
+                Subresource::Attach
+                | Subresource::Exec
+                | Subresource::PortForward
+                | Subresource::Proxy,
+            ) => Err(Error::NoSuchPath),
         };
         let mut response = answered.unwrap_or_else(Error::into_response);
         answer::warn(&mut response, &warnings.take());
@@ -266,8 +285,11 @@ impl Parts {
         let names = resource.names();
         let patches = self.headers.get(http::header::CONTENT_TYPE);
         let applies = patches.is_some_and(|media| media.as_bytes().starts_with(APPLY));
+        let part = target.subresource.as_deref().and_then(parse_subresource);
+        let connects = part.is_some_and(|part| part.options_kind(names.kind).is_some());
         Asked {
             verb: match self.verb {
+                _ if connects => "CONNECT",
                 "get" => "GET",
                 "list" => "LIST",
                 "watch" => "WATCH",
@@ -352,7 +374,10 @@ fn parse_subresource(text: &str) -> Option<Subresource> {
         "ephemeralcontainers" => Subresource::EphemeralContainers,
         "eviction" => Subresource::Eviction,
         "resize" => Subresource::Resize,
+        "attach" => Subresource::Attach,
+        "exec" => Subresource::Exec,
         "log" => Subresource::Log,
+        "portforward" => Subresource::PortForward,
         "binding" => Subresource::Binding,
         "finalize" => Subresource::Finalize,
         "proxy" => Subresource::Proxy,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use store::{Cache, Key, ResourceKey};
 use tokio::sync::watch;
 
-use super::bounds::Bounds;
+use super::{bounds::Bounds, joined::Joined};
 use crate::{
     admission::{objects::Parsed, quota::ledger::Ledger, webhooks::Calls},
     auth::{rbac::Rbac, tokens::Tokens},
@@ -19,7 +19,6 @@ use crate::{
     proxy::NodeProxy,
     schema::Schema,
     server::{Config, conversion::Conversion},
-    subresources::proxy::Joined,
     verbs::watch::fan::Fans,
 };
 
@@ -87,7 +86,7 @@ pub(crate) struct Server {
     pub(crate) fans: Fans,
     /// What nodes and pods used a moment ago.
     pub(crate) usage: Round,
-    /// Upgraded connections to what pods serve.
+    /// Upgraded connections to nodes and pods.
     pub(crate) joined: Joined,
     /// Which of the objects that every cluster has are there.
     pub(crate) bootstrapped: watch::Sender<Stage>,

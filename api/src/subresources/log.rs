@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::{
     error::{Error, Subject},
     proxy::NodeTarget,
+    subresources::container,
     verbs::{call::Call, get, view},
 };
 
@@ -38,7 +39,7 @@ pub(crate) async fn serve(call: &Call, method: &Method) -> Result<Response, Erro
     let item = call.server.cache.get(&call.key(&call.name));
     let item = item.ok_or_else(|| call.not_found(&call.name))?;
     let pod = view::parse(&item.decoded.value)?;
-    let container = container(&pod, &call.name, call.query.text("container"))?;
+    let container = container::choose(&pod, &call.name, call.query.text("container"))?;
     check_started(&pod, &call.name, container)?;
     let node = node(call, pod["spec"]["nodeName"].as_str().unwrap_or_default())?;
     let path = format!(
@@ -104,49 +105,6 @@ fn options(call: &Call) -> Result<String, Error> {
         add("sinceSeconds", &seconds.max(1).to_string());
     }
     Ok(query)
-}
-
-fn names<'a>(pod: &'a Value, list: &str) -> Vec<&'a str> {
-    pod["spec"][list]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|container| container["name"].as_str())
-        .collect()
-}
-
-/// The container that is meant: the one named, or the only one.
-fn container<'a>(pod: &'a Value, name: &str, asked: Option<&str>) -> Result<&'a str, Error> {
-    let containers = names(pod, "containers");
-    let initial = names(pod, "initContainers");
-    let ephemeral = names(pod, "ephemeralContainers");
-    match (asked, containers.as_slice()) {
-        (None, [only]) => Ok(only),
-        (None, _) => {
-            let mut text = format!(
-                "a container name must be specified for pod {name}, choose one of: [{}]",
-                containers.join(" ")
-            );
-            for (more, word) in [(initial, "init"), (ephemeral, "ephemeral")] {
-                if !more.is_empty() {
-                    text.push_str(&format!(
-                        " or one of the {word} containers: [{}]",
-                        more.join(" ")
-                    ));
-                }
-            }
-            Err(Error::BadRequest(text))
-        }
-        (Some(asked), _) => containers
-            .iter()
-            .chain(&initial)
-            .chain(&ephemeral)
-            .find(|&&name| name == asked)
-            .copied()
-            .ok_or_else(|| {
-                Error::BadRequest(format!("container {asked} is not valid for pod {name}"))
-            }),
-    }
 }
 
 /// A container that never ran has no output.
@@ -241,52 +199,27 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(pod: Value, asked: Option<&str>, expected: Expect) {
-        let chosen = container(&pod, "web", asked)
-            .and_then(|container| check_started(&pod, "web", container).map(|()| container));
-        expected.assert_eq(&match chosen {
-            Ok(container) => container.to_owned(),
+    fn check(pod: &Value, expected: Expect) {
+        expected.assert_eq(&match check_started(pod, "web", "a") {
+            Ok(()) => "it has".to_owned(),
             Err(error) => error.to_string(),
         });
     }
 
-    fn pod(names: &[&str]) -> Value {
-        let containers: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
-        json!({"spec": {"nodeName": "n1", "containers": containers}})
-    }
-
-    #[test]
-    fn the_container_is_the_one_named_or_the_only_one() {
-        check(pod(&["a"]), None, expect!["a"]);
-        check(pod(&["a", "b"]), Some("b"), expect!["b"]);
-        check(
-            pod(&["a", "b"]),
-            None,
-            expect!["a container name must be specified for pod web, choose one of: [a b]"],
-        );
-        check(
-            pod(&["a"]),
-            Some("x"),
-            expect!["container x is not valid for pod web"],
-        );
-    }
-
     #[test]
     fn a_container_that_never_ran_has_no_log() {
-        let mut waits = pod(&["a"]);
+        let mut waits = json!({"spec": {"nodeName": "n1", "containers": [{"name": "a"}]}});
+        let mut unbound = waits.clone();
         waits["status"]["containerStatuses"] = json!([{"name": "a", "restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}}]);
         check(
-            waits.clone(),
-            None,
+            &waits,
             expect![[r#"container "a" in pod "web" is waiting to start: ContainerCreating"#]],
         );
         waits["status"]["containerStatuses"][0]["restartCount"] = 1.into();
-        check(waits, None, expect!["a"]);
-        let mut unbound = pod(&["a"]);
+        check(&waits, expect!["it has"]);
         unbound["spec"]["nodeName"] = Value::Null;
         check(
-            unbound,
-            None,
+            &unbound,
             expect![[r#"container "a" in pod "web" is waiting to start: ContainerCreating"#]],
         );
     }

@@ -15,15 +15,13 @@ use http::{HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery};
 use hyper::upgrade::OnUpgrade;
 use serde_json::json;
 
+use super::stream;
 use crate::{
-    admission::{self, Review},
     error::Error,
-    proxy::NodeTarget,
+    proxy::{Answer, NodeTarget},
     verbs::call::Call,
 };
 use target::Target;
-
-pub(crate) use exchange::Joined;
 
 /// A request as its client sent it, but for what [`Call`] has.
 pub(crate) struct Incoming {
@@ -59,23 +57,12 @@ pub(crate) async fn serve(call: Call, mut incoming: Incoming) -> Result<Response
 
 /// Asks admission about a request for a path; answers the path that it is for.
 async fn admit(call: &Call, path: String) -> Result<String, Error> {
-    let review = Review::connect(call);
-    let mut options = json!({"kind": options_kind(call), "apiVersion": "v1"});
+    let mut options = json!({});
     if !path.is_empty() {
         options["path"] = path.into();
     }
-    admission::mutate(&review, Some(&mut options), None).await?;
-    admission::validate(&review, Some(&options), None).await?;
+    let options = stream::admit(call, options).await?;
     Ok(options["path"].as_str().unwrap_or_default().to_owned())
-}
-
-/// The kind that a proxied request has for admission.
-pub(crate) fn options_kind(call: &Call) -> &'static str {
-    match call.resource.names().plural {
-        "nodes" => "NodeProxyOptions",
-        "pods" => "PodProxyOptions",
-        _ => "ServiceProxyOptions",
-    }
 }
 
 /// Links of a page are below it only if its own path ends in a slash.
@@ -116,14 +103,17 @@ async fn to_nodelet(
     node: &NodeTarget,
     outgoing: exchange::Outgoing,
 ) -> Result<Response, Error> {
-    let mut response = call
-        .server
-        .node_proxy
-        .request(node, outgoing.request)
-        .await
-        .map_err(|error| unreachable(error.to_string(), Some(error.into())))?;
-    headers::strip_hop_by_hop(response.headers_mut());
-    Ok(response)
+    let nodelets = &call.server.node_proxy;
+    let answer = if outgoing.client.is_some() {
+        // A nodelet's connections run programs: more than reading, whatever the method says.
+        stream::may_create(call)?;
+        nodelets.upgrade(node, outgoing.request).await
+    } else {
+        let answer = nodelets.request(node, outgoing.request).await;
+        answer.map(Answer::Other)
+    };
+    let answer = answer.map_err(|error| unreachable(error.to_string(), Some(error.into())))?;
+    exchange::pass_back(call, outgoing.client, answer)
 }
 
 fn unreachable(message: String, source: Option<crate::error::Source>) -> Error {

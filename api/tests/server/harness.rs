@@ -7,7 +7,7 @@ use api::{
     auth::{Issuer, MASTERS, SigningKey, StaticToken, User},
     codec::Codec,
     kinds::Registry,
-    proxy::{NodeProxy, NodeProxyError, NodeTarget},
+    proxy::{Answer, NodeProxy, NodeProxyError, NodeTarget},
 };
 use async_trait::async_trait;
 use axum::{Router, body::Body};
@@ -44,6 +44,14 @@ impl NodeProxy for Echo {
     ) -> Result<Response<Body>, NodeProxyError> {
         let text = format!("{}:{} {}", node.address, node.port, request.uri());
         Ok(Response::new(Body::from(text)))
+    }
+
+    async fn upgrade(
+        &self,
+        node: &NodeTarget,
+        request: Request<Body>,
+    ) -> Result<Answer, NodeProxyError> {
+        self.request(node, request).await.map(Answer::Other)
     }
 
     async fn dial(&self, address: SocketAddr) -> io::Result<TcpStream> {

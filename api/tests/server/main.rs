@@ -12,7 +12,7 @@
 //!   others, served by [`hooks`].
 //! - [`protobuf`]: bodies in protobuf. [`apply`]: server-side apply, and who owns what;
 //!   [`apply_kubectl`]: as kubectl sees it.
-//! - [`pods`]: what only pods have.
+//! - [`pods`]: what only pods have; [`streams`]: the ways into them.
 //! - [`usage`]: what nodes and pods use.
 //! - [`versions`]: kinds with several versions of one stored object.
 
@@ -44,6 +44,7 @@ mod quota;
 mod rbac;
 mod reviews;
 mod services;
+mod streams;
 mod tls;
 mod tokens;
 mod usage;

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use api::proxy::{NodeProxy, NodeProxyError, NodeTarget};
+use api::proxy::{Answer, NodeProxy, NodeProxyError, NodeTarget};
 use async_trait::async_trait;
 use axum::body::Body;
 use expect_test::expect;
@@ -35,6 +35,14 @@ impl NodeProxy for Nodelets {
             "mad" => Ok(Response::new(Body::from("[1"))),
             _ => Ok(Response::new(Body::from(self.0.to_string()))),
         }
+    }
+
+    async fn upgrade(
+        &self,
+        node: &NodeTarget,
+        request: Request<Body>,
+    ) -> Result<Answer, NodeProxyError> {
+        self.request(node, request).await.map(Answer::Other)
     }
 
     async fn dial(&self, address: SocketAddr) -> io::Result<TcpStream> {

@@ -374,6 +374,25 @@ async fn a_request_that_is_passed_on_is_asked_about_as_a_connection() {
         json!({"kind": "NodeProxyOptions", "apiVersion": "v1", "path": "/pods"})
     );
 
+    let line = "POST /api/v1/namespaces/default/pods/web/exec?command=sh&stdin=true&stdout=true";
+    let rules_of_pods = json!({"rules": [{"operations": ["CONNECT"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods/*"]}]});
+    let asked = [hooks.hook("ask", rules_of_pods)];
+    configure(&cluster, "validating", "b", &asked).await;
+    assert_eq!(
+        cluster.failure(line, "").await,
+        r#"403 : admission webhook "ask.example.com" denied the request: no"#
+    );
+    let (_, request) = hooks.asked().remove(1);
+    assert_eq!(request["subResource"], "exec");
+    assert_eq!(
+        request["object"],
+        json!({
+            "kind": "PodExecOptions", "apiVersion": "v1", "command": ["sh"], "stdin": true,
+            "stdout": true,
+        })
+    );
+
+    let line = "GET /api/v1/nodes/n1/proxy/pods?dryRun=some";
     let moved = [hooks.hook("move", rules)];
     configure(&cluster, "mutating", "a", &moved).await;
     let reply = cluster.send(line, "").await;

@@ -26,8 +26,8 @@ use crate::{adapt, guest::Guest, sockets};
 pub(crate) enum Code {
     /// Exports `wasi:cli/run`.
     Program(CommandPre<Guest>),
-    /// Exports `wasi:http/incoming-handler`.
-    Server(ProxyPre<Guest>),
+    /// Exports `wasi:http/incoming-handler`, and perhaps `wasi:cli/run` for exec.
+    Server(ProxyPre<Guest>, Option<CommandPre<Guest>>),
 }
 
 /// All code of the node.
@@ -182,7 +182,10 @@ impl CodeCache {
         };
         let pre = self.linker.instantiate_pre(component).map_err(invalid)?;
         if server {
-            ProxyPre::new(pre).map(Code::Server).map_err(invalid)
+            let program = has("wasi:cli/run@0.2.").then(|| CommandPre::new(pre.clone()));
+            let program = program.transpose().map_err(invalid)?;
+            let server = ProxyPre::new(pre).map_err(invalid)?;
+            Ok(Code::Server(server, program))
         } else {
             CommandPre::new(pre).map(Code::Program).map_err(invalid)
         }

@@ -7,12 +7,14 @@ use tokio::sync::{OnceCell, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
+    audience::Audience,
     bounds::SocketUse,
     code::Code,
     guest::{MemoryUse, OutOfMemory},
     meter::Meter,
     mounts::Mounts,
     output::Log,
+    pipe::{Reader, Writer},
     pod::Pod,
 };
 
@@ -23,6 +25,9 @@ pub(crate) struct Container {
     pub(crate) pod: Arc<Pod>,
     pub(crate) mounts: Arc<Mounts>,
     pub(crate) log: Arc<Log>,
+    pub(crate) audience: Arc<Audience>,
+    /// Both ends of a program's input, if it has one that stays open.
+    pub(crate) stdin: Option<(Writer, Reader)>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) memory: Arc<MemoryUse>,
     pub(crate) sockets: Arc<SocketUse>,
@@ -31,6 +36,8 @@ pub(crate) struct Container {
     pub(crate) stop: CancellationToken,
     /// Ends it at once.
     pub(crate) kill: CancellationToken,
+    /// `^C` was typed at its terminal.
+    pub(crate) interrupt: CancellationToken,
     /// The task that runs it, once it has been started.
     pub(crate) task: OnceCell<AbortOnDropHandle<()>>,
 }
@@ -68,6 +75,10 @@ impl Container {
 
     /// To exited, for good: the first end stands.
     pub(crate) fn set_exited(&self, end: End) {
+        if let Some((input, _)) = &self.stdin {
+            input.close();
+        }
+        self.audience.close();
         self.state.send_if_modified(|state| {
             let finished_at = SystemTime::now();
             let started_at = match state {
@@ -89,9 +100,9 @@ impl Container {
 
 /// How a container ended, before it is told when.
 pub(crate) struct End {
-    code: i32,
+    pub(crate) code: i32,
     reason: &'static str,
-    message: String,
+    pub(crate) message: String,
 }
 
 impl End {

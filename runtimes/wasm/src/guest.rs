@@ -7,7 +7,7 @@ use std::sync::{
 
 use runtimes::log::Stream;
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
-use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
@@ -126,10 +126,14 @@ impl ResourceLimiter for Memory {
     }
 }
 
-/// A store for one instance of a container.
-pub(crate) fn new_store(engine: &Engine, container: &Container) -> Store<Guest> {
+/// A store for one instance of a container; `streams` gives it its streams and arguments.
+pub(crate) fn new_store(
+    engine: &Engine,
+    container: &Container,
+    streams: impl FnOnce(&mut WasiCtxBuilder),
+) -> Store<Guest> {
     let guest = Guest {
-        wasi: wasi(container),
+        wasi: wasi(container, streams),
         http: WasiHttpCtx::new(),
         table: {
             let mut table = ResourceTable::new();
@@ -159,18 +163,28 @@ pub(crate) fn new_store(engine: &Engine, container: &Container) -> Store<Guest> 
     store
 }
 
-fn wasi(container: &Container) -> WasiCtx {
+/// The container's own streams and arguments: output goes to its log and to those attached.
+pub(crate) fn own_streams(container: &Container, wasi: &mut WasiCtxBuilder) {
+    let output = |stream| Output::new(container.log.clone(), container.audience.clone(), stream);
+    wasi.stdout(output(Stream::Stdout))
+        .stderr(output(Stream::Stderr));
+    if let Some((_, input)) = &container.stdin {
+        wasi.stdin(input.clone());
+    }
+    // A component has no entry point to replace: what would is its first arguments.
+    wasi.args(&container.spec.command)
+        .args(&container.spec.args);
+}
+
+fn wasi(container: &Container, streams: impl FnOnce(&mut WasiCtxBuilder)) -> WasiCtx {
     let spec = &container.spec;
     let mut wasi = WasiCtx::builder();
     wasi.envs(&spec.env)
         .arg(&spec.name)
-        .stdout(Output::new(container.log.clone(), Stream::Stdout))
-        .stderr(Output::new(container.log.clone(), Stream::Stderr))
         .allow_ip_name_lookup(true)
         .allow_tcp(true)
         .allow_udp(false);
-    // A component has no entry point to replace: what would is its first arguments.
-    wasi.args(&spec.command).args(&spec.args);
+    streams(&mut wasi);
     if let Some(dir) = &spec.working_dir {
         wasi.initial_cwd(dir);
     }

@@ -9,7 +9,8 @@
 //! - `mounts`, `filesystem`: what a container sees of the host's files.
 //! - `sockets`, `outgoing`: a pod's own addresses, names and Services under the component's sockets and requests.
 //! - `egress`: where a pod says that it connects to. `gate`, `bounds`: who may reach whom, and by how many sockets.
-//! - `output`: stdout and stderr into the container's log.
+//! - `output`: stdout and stderr into the container's log. `audience`: those attached to them.
+//! - `process`: exec and attach. `pipe`, `terminal`: their streams.
 //! - `meter`: CPU time used and allowed. `executor`: the threads that all of this runs on.
 //!
 //! Reads module files and its code cache; writes the code cache and containers' logs; opens what is
@@ -17,6 +18,7 @@
 //! socket outside the pods' network, and never runs code that it has not compiled itself.
 
 mod adapt;
+mod audience;
 mod bounds;
 mod code;
 mod container;
@@ -30,10 +32,13 @@ mod meter;
 mod mounts;
 mod outgoing;
 mod output;
+mod pipe;
 mod pod;
+mod process;
 mod program;
 mod runtime;
 mod server;
 mod sockets;
+mod terminal;
 
 pub use runtime::{Config, WasmRuntime};

@@ -1,7 +1,8 @@
-//! A guest's stdout and stderr, line by line into its container's log.
+//! A guest's stdout and stderr: line by line into its container's log, as they are to those attached.
 //!
 //! The log is opened for each write and never held: rotating it is renaming it, and a pod at rest holds
-//! no file. A log that cannot be written loses lines; the guest is never told and never waits.
+//! no file. A log that cannot be written loses lines; the guest is never told
+//! and never waits for it.
 
 use std::{
     io::Write as _,
@@ -20,6 +21,8 @@ use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
     p2::{OutputStream, Pollable, StreamResult},
 };
+
+use crate::audience::Audience;
 
 /// A line longer than this is kept in parts, as containerd does.
 const MAX_LINE: usize = 16 << 10;
@@ -72,7 +75,11 @@ impl Log {
 /// One output of one instance. Clones share what is not yet a whole line; it is written when the last
 /// of them is dropped.
 #[derive(Clone)]
-pub(crate) struct Output(Arc<Mutex<Line>>);
+pub(crate) struct Output {
+    line: Arc<Mutex<Line>>,
+    audience: Arc<Audience>,
+    stream: Stream,
+}
 
 struct Line {
     log: Arc<Log>,
@@ -82,17 +89,28 @@ struct Line {
 }
 
 impl Output {
-    pub(crate) fn new(log: Arc<Log>, stream: Stream) -> Output {
-        Output(Arc::new(Mutex::new(Line {
+    pub(crate) fn new(log: Arc<Log>, audience: Arc<Audience>, stream: Stream) -> Output {
+        let line = Line {
             log,
-            stream,
+            // A terminal has one stream.
+            stream: if audience.tty() {
+                Stream::Stdout
+            } else {
+                stream
+            },
             rest: Vec::new(),
-        })))
+        };
+        Output {
+            line: Arc::new(Mutex::new(line)),
+            audience,
+            stream,
+        }
     }
 
     fn write(&self, bytes: &[u8]) {
-        let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         line.write(bytes);
+        self.audience.write(self.stream, bytes);
     }
 }
 
@@ -142,7 +160,7 @@ impl Drop for Line {
 
 impl IsTerminal for Output {
     fn is_terminal(&self) -> bool {
-        false
+        self.audience.tty()
     }
 }
 
@@ -158,7 +176,9 @@ impl StdoutStream for Output {
 
 #[async_trait]
 impl Pollable for Output {
-    async fn ready(&mut self) {}
+    async fn ready(&mut self) {
+        self.audience.has_room(self.stream).await;
+    }
 }
 
 impl OutputStream for Output {
@@ -172,7 +192,8 @@ impl OutputStream for Output {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(PERMIT)
+        let room = self.audience.room(self.stream);
+        Ok(room.map_or(PERMIT, |room| room.min(PERMIT)))
     }
 }
 
@@ -206,7 +227,11 @@ mod tests {
     fn check(texts: &[&str], want: Expect) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.log");
-        let output = Output::new(Arc::new(Log::new(path.clone())), Stream::Stdout);
+        let output = Output::new(
+            Arc::new(Log::new(path.clone())),
+            Arc::new(Audience::new(false)),
+            Stream::Stdout,
+        );
         for text in texts {
             output.write(text.as_bytes());
         }

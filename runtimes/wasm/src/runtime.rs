@@ -20,6 +20,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
+    audience::Audience,
     code::{Code, CodeCache},
     container::{Container, End},
     engine,
@@ -28,8 +29,9 @@ use crate::{
     meter::Meter,
     mounts::Mounts,
     output::Log,
+    pipe::pipe,
     pod::Pod,
-    program, server,
+    process, program, server,
 };
 
 /// wasmtime's version, which has no constant for it.
@@ -99,6 +101,26 @@ impl WasmRuntime {
             .ok_or_else(|| RuntimeError::NotFound(id.clone()))
     }
 
+    fn running(&self, id: &ContainerId) -> Result<Arc<Container>, RuntimeError> {
+        let container = self.get(id)?;
+        if !container.is_running() {
+            let text = format!("container {} is not running", container.spec.name);
+            return Err(RuntimeError::Invalid(text));
+        }
+        Ok(container)
+    }
+
+    fn check_sound(&self) -> Result<(), RuntimeError> {
+        if self.executor.is_sound() {
+            return Ok(());
+        }
+        Err(RuntimeError::Unavailable {
+            message: "a thread could not enter the pod network: restart this node's process"
+                .to_owned(),
+            source: None,
+        })
+    }
+
     /// Opens what the container serves on and starts the task that runs it.
     async fn launch(
         &self,
@@ -113,7 +135,7 @@ impl WasmRuntime {
                     .executor
                     .spawn(program::run(running, engine, component.clone())))
             }
-            Code::Server(component) => {
+            Code::Server(component, _) => {
                 let address = serving_address(&container.spec)?;
                 let listener = self.executor.spawn(TcpListener::bind(address)).await;
                 let listener = listener.unwrap_or_else(|error| Err(std::io::Error::other(error)));
@@ -180,10 +202,11 @@ impl Runtime for WasmRuntime {
             return Ok(());
         }
         let code = self.code.get(&spec.image).await?;
-        if matches!(*code, Code::Server(_)) {
+        if matches!(*code, Code::Server(..)) {
             serving_address(&spec)?;
         }
         let (spec, mounts) = plan_mounts(spec).await?;
+        let stdin = spec.stdin && matches!(*code, Code::Program(_));
         let container = Container {
             code,
             pod: Arc::new(Pod::new(&spec, self.network.clone(), self.host.clone())?),
@@ -192,6 +215,9 @@ impl Runtime for WasmRuntime {
             meter: Arc::new(Meter::new(spec.limits.cpu_millis)),
             memory: Arc::new(MemoryUse::default()),
             sockets: Arc::default(),
+            audience: Arc::new(Audience::new(spec.tty)),
+            stdin: stdin.then(|| pipe(spec.tty)),
+            interrupt: CancellationToken::new(),
             state: watch::Sender::new(ContainerState::Created),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
@@ -210,13 +236,7 @@ impl Runtime for WasmRuntime {
         if !container.is_created() {
             return Ok(());
         }
-        if !self.executor.is_sound() {
-            return Err(RuntimeError::Unavailable {
-                message: "a thread could not enter the pod network: restart this node's process"
-                    .to_owned(),
-                source: None,
-            });
-        }
+        self.check_sound()?;
         let task = container.task.get_or_try_init(|| self.launch(&container));
         task.await.map(drop)
     }
@@ -276,20 +296,30 @@ impl Runtime for WasmRuntime {
     async fn exec(
         &self,
         id: &ContainerId,
-        _command: Vec<String>,
-        _stdio: Stdio,
+        command: Vec<String>,
+        stdio: Stdio,
     ) -> Result<Process, RuntimeError> {
-        self.get(id)?;
-        Err(RuntimeError::Invalid(
-            "exec is not offered for components yet".to_owned(),
-        ))
+        let container = self.running(id)?;
+        self.check_sound()?;
+        let Some(name) = command.first() else {
+            return Err(RuntimeError::Invalid(
+                "there is no command to run".to_owned(),
+            ));
+        };
+        let (Code::Program(program) | Code::Server(_, Some(program))) = &*container.code else {
+            return Err(RuntimeError::Invalid(format!(
+                "cannot run {name:?} in container {}: its component exports wasi:http/incoming-handler \
+                 alone, and exec runs a second instance by wasi:cli/run",
+                container.spec.name
+            )));
+        };
+        let (engine, program) = (self.code.engine().clone(), program.clone());
+        let run = |streams| program::exec(container.clone(), engine, program, command, streams);
+        Ok(process::start(&self.executor, &container, stdio, run))
     }
 
-    async fn attach(&self, id: &ContainerId, _stdio: Stdio) -> Result<Process, RuntimeError> {
-        self.get(id)?;
-        Err(RuntimeError::Invalid(
-            "attach is not offered for components yet".to_owned(),
-        ))
+    async fn attach(&self, id: &ContainerId, stdio: Stdio) -> Result<Process, RuntimeError> {
+        Ok(process::attach(&self.running(id)?, stdio))
     }
 
     async fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError> {

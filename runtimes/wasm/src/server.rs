@@ -45,7 +45,7 @@ use wasmtime_wasi_http::{
 
 use crate::{
     container::{Container, End},
-    guest::{Guest, new_store},
+    guest::{Guest, new_store, own_streams},
 };
 
 /// Connections of one container at once; more wait in the socket's backlog.
@@ -203,7 +203,9 @@ impl Server {
         let Ok(_turn) = self.requests.acquire().await else {
             return;
         };
-        let mut store = new_store(&self.engine, &self.container);
+        let mut store = new_store(&self.engine, &self.container, |wasi| {
+            own_streams(&self.container, wasi);
+        });
         let handle = async {
             let component = self.component.instantiate_async(&mut store).await?;
             let mut http = store.data_mut().http();

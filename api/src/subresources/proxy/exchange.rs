@@ -1,18 +1,11 @@
 //! The connection to a backend: one for each request. Both bodies stream; if both sides upgrade, their
-//! connections are joined until one of them ends or the server stops.
+//! connections are joined.
 
-use std::{
-    net::SocketAddr,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{body::Body, response::Response};
-use http::{HeaderValue, Request, StatusCode, header};
-use hyper::{body::Incoming as Received, upgrade::OnUpgrade};
-use hyper_util::rt::TokioIo;
+use http::{HeaderValue, Request, header};
+use hyper::upgrade::OnUpgrade;
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -20,16 +13,18 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, copy_bidirectional},
-    sync::OwnedSemaphorePermit,
-    task::JoinSet,
+    io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
-use tokio_util::sync::CancellationToken;
 
 use super::{Incoming, headers, passed_on, unreachable};
-use crate::{error::Error, verbs::call::Call};
+use crate::{
+    error::Error,
+    proxy::connection::{self, Answer},
+    server::joined,
+    verbs::call::Call,
+};
 
 /// How long a backend may take to accept a connection, and to shake hands.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -40,7 +35,7 @@ const ANSWER: Duration = Duration::from_secs(10 * 60);
 pub(super) struct Outgoing {
     pub(super) request: Request<Body>,
     /// The client's side, if it wants to upgrade.
-    client: Option<OnUpgrade>,
+    pub(super) client: Option<OnUpgrade>,
 }
 
 impl Outgoing {
@@ -103,109 +98,37 @@ async fn send(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     outgoing: Outgoing,
 ) -> Result<Response, Error> {
-    let broken = |error: hyper::Error| unreachable(error.to_string(), Some(error.into()));
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+    let answer = connection::send(stream, outgoing.request, ANSWER)
         .await
-        .map_err(broken)?;
-    let mut driver = JoinSet::new();
-    driver.spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "a connection to a backend broke");
+        .map_err(|error| unreachable(error.to_string(), Some(error.into())))?;
+    pass_back(call, outgoing.client, answer)
+}
+
+/// The client's answer from the backend's: if that changed protocols, so does the client's connection.
+pub(super) fn pass_back(
+    call: &Call,
+    client: Option<OnUpgrade>,
+    answer: Answer,
+) -> Result<Response, Error> {
+    match answer {
+        Answer::Other(mut response) => {
+            headers::strip_hop_by_hop(response.headers_mut());
+            Ok(response)
         }
-    });
-    let answered = timeout(ANSWER, sender.send_request(outgoing.request)).await;
-    let mut response = answered
-        .map_err(|_| unreachable("the answer took too long".to_owned(), None))?
-        .map_err(broken)?;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(client) = outgoing.client else {
-            return Err(unreachable(
-                "the backend changed protocols unasked".to_owned(),
-                None,
-            ));
-        };
-        let protocol = headers::upgrade(response.headers());
-        let backend = hyper::upgrade::on(&mut response);
-        let Some(permit) = call.server.bounds.place_to_last() else {
-            return Err(Error::TooManyRequests);
-        };
-        call.server
-            .joined
-            .join(client, backend, driver, permit, call.draining.clone());
-        headers::strip_hop_by_hop(response.headers_mut());
-        let passed = response.headers_mut();
-        passed.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        if let Some(protocol) = protocol {
-            passed.insert(header::UPGRADE, protocol);
-        }
-        return Ok(response.map(|_| Body::empty()));
-    }
-    headers::strip_hop_by_hop(response.headers_mut());
-    Ok(response.map(|body| {
-        Body::new(Driven {
-            body,
-            _sender: sender,
-            _driver: driver,
-        })
-    }))
-}
-
-/// A body that keeps the connection it comes from alive.
-struct Driven {
-    body: Received,
-    _sender: hyper::client::conn::http1::SendRequest<Body>,
-    _driver: JoinSet<()>,
-}
-
-impl hyper::body::Body for Driven {
-    type Data = hyper::body::Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> hyper::body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// The upgraded connections of a server; they end with it.
-#[derive(Default)]
-pub(crate) struct Joined(Mutex<JoinSet<()>>);
-
-impl Joined {
-    fn join(
-        &self,
-        client: OnUpgrade,
-        backend: OnUpgrade,
-        driver: JoinSet<()>,
-        permit: OwnedSemaphorePermit,
-        stop: CancellationToken,
-    ) {
-        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn(async move {
-            let _held = (driver, permit);
-            let exchange = async {
-                let (client, backend) = tokio::try_join!(client, backend)?;
-                let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
-                if let Err(error) = copy_bidirectional(&mut client, &mut backend).await {
-                    tracing::debug!(%error, "an upgraded connection broke");
-                }
-                Ok::<_, hyper::Error>(())
-            };
-            if let Some(Err(error)) = stop.run_until_cancelled(exchange).await {
-                tracing::debug!(%error, "a connection was not upgraded");
+        Answer::Upgraded(response) => {
+            let client = client.ok_or_else(|| {
+                unreachable("the backend changed protocols unasked".to_owned(), None)
+            })?;
+            let protocol = headers::upgrade(response.headers());
+            let mut response = joined::join(call, client, response);
+            let passed = response.headers_mut();
+            headers::strip_hop_by_hop(passed);
+            passed.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            if let Some(protocol) = protocol {
+                passed.insert(header::UPGRADE, protocol);
             }
-        });
+            Ok(response)
+        }
     }
 }
 

@@ -22,6 +22,10 @@ use anyhow::{Context, Result, bail};
 use child::{Child, Database};
 use load::{Load, Measured};
 
+/// As in `wk`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Pods of the lists and of the memory figure.
 const PODS: usize = 10_000;
 

@@ -8,7 +8,7 @@ use api::{
     auth::{Issuer, MASTERS, SigningKey, StaticToken, User},
     codec::Codec,
     kinds::Registry,
-    proxy::{NodeProxy, NodeProxyError, NodeTarget},
+    proxy::{Answer, NodeProxy, NodeProxyError, NodeTarget},
 };
 use async_trait::async_trait;
 use axum::{Router, body::Body};
@@ -34,6 +34,17 @@ impl NodeProxy for Nowhere {
         node: &NodeTarget,
         _: http::Request<Body>,
     ) -> Result<http::Response<Body>, NodeProxyError> {
+        Err(NodeProxyError::Unreachable {
+            node: node.name.clone(),
+            source: None,
+        })
+    }
+
+    async fn upgrade(
+        &self,
+        node: &NodeTarget,
+        _: http::Request<Body>,
+    ) -> Result<Answer, NodeProxyError> {
         Err(NodeProxyError::Unreachable {
             node: node.name.clone(),
             source: None,
