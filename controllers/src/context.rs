@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{
+    Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::{Selector, SelectorExt};
@@ -20,6 +23,7 @@ use crate::events::Recorder;
 use crate::node_lifecycle::Heartbeat;
 use crate::pod;
 use crate::replicaset::Expectations;
+use crate::volume;
 
 /// Shared by all controllers.
 pub(crate) struct Context {
@@ -36,6 +40,9 @@ pub(crate) struct Context {
     pub(crate) nodes: Arc<Cache<Node>>,
     pub(crate) leases: Arc<Cache<Lease>>,
     pub(crate) namespaces: Arc<Cache<Namespace>>,
+    pub(crate) claims: Arc<Cache<PersistentVolumeClaim>>,
+    pub(crate) volumes: Arc<Cache<PersistentVolume>>,
+    pub(crate) classes: Arc<Cache<StorageClass>>,
     /// Pods that were asked for and have not been seen yet.
     pub(crate) expectations: Expectations,
     /// When each node was last heard of, by this process's clock.
@@ -68,6 +75,21 @@ impl Context {
             }),
             leases: Cache::new(&[], |_| ()),
             namespaces: Cache::new(&[], |_| ()),
+            claims: Cache::new(
+                &[
+                    ("volume", volume::binding::by_volume),
+                    ("unbound", volume::binding::unbound_of_class),
+                ],
+                |_| (),
+            ),
+            volumes: Cache::new(
+                &[
+                    ("free", volume::release::free_of_class),
+                    ("claim", volume::release::by_claim),
+                ],
+                |_| (),
+            ),
+            classes: Cache::new(&[], |_| ()),
             expectations: Expectations::default(),
             heartbeats: Mutex::default(),
         })
@@ -84,6 +106,9 @@ impl Context {
         self.nodes.ready().await;
         self.leases.ready().await;
         self.namespaces.ready().await;
+        self.claims.ready().await;
+        self.volumes.ready().await;
+        self.classes.ready().await;
     }
 }
 

@@ -33,6 +33,14 @@ const KINDS: &[(&str, &str, &str, bool)] = &[
     ("v1", "Service", "services", true),
     ("v1", "ConfigMap", "configmaps", true),
     ("v1", "Event", "events", true),
+    (
+        "v1",
+        "PersistentVolumeClaim",
+        "persistentvolumeclaims",
+        true,
+    ),
+    ("v1", "PersistentVolume", "persistentvolumes", false),
+    ("storage.k8s.io/v1", "StorageClass", "storageclasses", false),
     ("apps/v1", "ReplicaSet", "replicasets", true),
     ("apps/v1", "Deployment", "deployments", true),
     (

@@ -2,7 +2,7 @@
 //!
 //! They speak to the apiserver through a [`kube::Client`] and hold nothing that a restart would
 //! lose. In reading order: [`key`], [`error`], [`cache`], [`queue`], [`events`], [`context`]; then
-//! one file a controller, and [`access`] for those of identities.
+//! one file a controller, [`access`] for those of identities and [`volume`] for those of storage.
 
 mod access;
 mod cache;
@@ -24,11 +24,13 @@ mod namespace;
 mod node_ipam;
 mod node_lifecycle;
 mod pod;
+mod quantity;
 mod queue;
 mod replicaset;
 mod template;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -130,6 +132,12 @@ struct Queues {
     nodes: queue::Queue<Key>,
     namespaces: queue::Queue<Key>,
     garbage: queue::Queue<String>,
+    claims: queue::Queue<Key>,
+    volumes: queue::Queue<Key>,
+    claim_protection: queue::Queue<Key>,
+    volume_protection: queue::Queue<Key>,
+    expansion: queue::Queue<Key>,
+    ephemeral: queue::Queue<Key>,
 }
 
 impl Default for Queues {
@@ -143,6 +151,12 @@ impl Default for Queues {
             nodes: queue::Queue::new("node-lifecycle"),
             namespaces: queue::Queue::new("namespace"),
             garbage: queue::Queue::new("garbage-collector"),
+            claims: queue::Queue::new("claims"),
+            volumes: queue::Queue::new("volumes"),
+            claim_protection: queue::Queue::new("pvcprotection"),
+            volume_protection: queue::Queue::new("pvprotection"),
+            expansion: queue::Queue::new("volume_expand"),
+            ephemeral: queue::Queue::new("ephemeral_volume"),
         }
     }
 }
@@ -154,7 +168,11 @@ impl Queues {
             replicaset::on_pod(context, &self.replicasets),
             endpointslice::on_pod(context, &self.services),
             disruption::on_pod(context, &self.budgets),
+            volume::binding::on_pod(context, &self.claims),
+            volume::protection::on_pod(&self.claim_protection),
+            volume::ephemeral::on_pod(&self.ephemeral),
         ]);
+        self.listen_to_storage(context);
         context.replicasets.listen(vec![
             replicaset::on_replicaset(&self.replicasets),
             deployment::on_replicaset(context, &self.deployments),
@@ -187,6 +205,27 @@ impl Queues {
             self.garbage.clone(),
             namespace::on_change(context, &self.namespaces),
         );
+    }
+}
+
+impl Queues {
+    /// The same for claims, volumes and their classes.
+    fn listen_to_storage(&self, context: &Arc<Context>) {
+        context.claims.listen(vec![
+            volume::binding::on_claim(&self.claims),
+            volume::release::on_claim(context, &self.volumes),
+            volume::protection::on_claim(&self.claim_protection),
+            volume::expansion::on_claim(&self.expansion),
+            volume::ephemeral::on_claim(context, &self.ephemeral),
+        ]);
+        context.volumes.listen(vec![
+            volume::binding::on_volume(context, &self.claims),
+            volume::release::on_volume(&self.volumes),
+            volume::protection::on_volume(&self.volume_protection),
+        ]);
+        context
+            .classes
+            .listen(vec![volume::binding::on_class(context, &self.claims)]);
     }
 }
 
@@ -228,6 +267,9 @@ fn watch_all(
         "kube-node-lease"
     ));
     watch!(namespaces, |context| kube::Api::all(all(context)));
+    watch!(claims, |context| kube::Api::all(all(context)));
+    watch!(volumes, |context| kube::Api::all(all(context)));
+    watch!(classes, |context| kube::Api::all(all(context)));
     tasks.spawn(inventory.clone().run(stop.clone()));
 }
 
@@ -273,5 +315,24 @@ fn start_all(
     work!(namespaces, workers, namespace::reconcile);
     work!(garbage, workers, |_, inventory, uid| {
         garbage_collector::reconcile(inventory, uid)
+    });
+    let claims = queues.claims.clone();
+    work!(claims, workers, |context, _, key| {
+        volume::binding::reconcile(context, key)
+    });
+    work!(volumes, workers, |context, _, key| {
+        volume::release::reconcile(context, claims.clone(), key)
+    });
+    work!(claim_protection, workers, |context, _, key| {
+        volume::protection::reconcile_claim(context, key)
+    });
+    work!(volume_protection, workers, |context, _, key| {
+        volume::protection::reconcile_volume(context, key)
+    });
+    work!(expansion, workers, |context, _, key| {
+        volume::expansion::reconcile(context, key)
+    });
+    work!(ephemeral, workers, |context, _, key| {
+        volume::ephemeral::reconcile(context, key)
     });
 }

@@ -6,8 +6,10 @@ use kube::ResourceExt;
 
 use crate::cache::IndexFn;
 use crate::context::{namespace, orphan, owner};
+use crate::key::Key;
 
-/// `owner`: by controller; `orphans`: those of a namespace that have none; `namespace`; `node`.
+/// `owner`: by controller; `orphans`: those of a namespace that have none; `namespace`; `node`;
+/// `claim`: by the PersistentVolumeClaims that they use.
 pub(crate) const INDEXES: &[(&str, IndexFn<Pod>)] = &[
     ("owner", owner::<Pod>),
     ("orphans", orphan::<Pod>),
@@ -15,12 +17,19 @@ pub(crate) const INDEXES: &[(&str, IndexFn<Pod>)] = &[
     ("node", |pod| {
         node(pod).map(str::to_owned).into_iter().collect()
     }),
+    ("claim", |pod| {
+        claims(pod).iter().map(Key::to_string).collect()
+    }),
 ];
 
 /// Takes out what no controller reads: ten thousand pods stay in memory.
 pub(crate) fn strip(pod: &mut Pod) {
     if let Some(spec) = &mut pod.spec {
-        spec.volumes = None;
+        if let Some(volumes) = &mut spec.volumes {
+            volumes.retain(|volume| {
+                volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
+            });
+        }
         spec.init_containers = None;
         for container in &mut spec.containers {
             let (name, ports) = (std::mem::take(&mut container.name), container.ports.take());
@@ -43,6 +52,28 @@ pub(crate) fn node(pod: &Pod) -> Option<&str> {
         .node_name
         .as_deref()
         .filter(|name| !name.is_empty())
+}
+
+/// The PersistentVolumeClaims that a pod uses.
+pub(crate) fn claims(pod: &Pod) -> Vec<Key> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let volumes = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten());
+    let named = volumes.filter_map(|volume| match &volume.persistent_volume_claim {
+        Some(claim) => Some(claim.claim_name.clone()),
+        None => volume
+            .ephemeral
+            .as_ref()
+            .map(|_| ephemeral_claim(pod, &volume.name)),
+    });
+    named.map(|name| Key::new(namespace, &name)).collect()
+}
+
+/// The name of the claim that is made for an ephemeral volume.
+pub(crate) fn ephemeral_claim(pod: &Pod, volume: &str) -> String {
+    format!("{}-{volume}", pod.name_any())
 }
 
 pub(crate) fn phase(pod: &Pod) -> &str {

@@ -10,6 +10,7 @@
 //! - `sockets`, `outgoing`: a pod's own addresses, names and Services under the component's sockets and requests.
 //! - `egress`: where a pod says that it connects to. `gate`, `bounds`: who may reach whom, and by how many sockets.
 //! - `output`: stdout and stderr into the container's log. `audience`: those attached to them.
+//! - `tools`, `tree`: the `tar` that `kubectl cp` asks for, over a container's mounts.
 //! - `process`: exec and attach. `pipe`, `terminal`: their streams.
 //! - `meter`: CPU time used and allowed. `executor`: the threads that all of this runs on. `priority`: theirs.
 //! - `trap`, `imports`: what is wrong with a component, in words. `notices`: what its pod's Events tell.
@@ -31,6 +32,7 @@ mod filesystem;
 mod gate;
 mod guest;
 mod imports;
+mod measure;
 mod meter;
 mod mounts;
 mod notices;
@@ -45,6 +47,8 @@ mod runtime;
 mod server;
 mod sockets;
 mod terminal;
+mod tools;
 mod trap;
+mod tree;
 
 pub use runtime::{Config, WasmRuntime};
