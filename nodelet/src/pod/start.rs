@@ -22,7 +22,11 @@ use crate::{events::Note, logs, quantity, volume};
 
 /// How long a pull may take.
 const PULL_DEADLINE: Duration = Duration::from_secs(600);
-/// How long making an image ready, creating or starting a container may each take.
+/// How long making an image ready may take, others' turns included.
+const PREPARE_DEADLINE: Duration = Duration::from_secs(600);
+/// From when on it is told.
+const PREPARE_UNSEEN: Duration = Duration::from_secs(1);
+/// How long creating or starting a container may each take.
 const RUNTIME_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Everything that one start needs to know.
@@ -49,9 +53,10 @@ impl Start {
             return Err(self.failed(context, Reason::CreateContainerConfigError, message));
         }
         let spec = self.spec(context, image).await?;
-        // A pull may take minutes, so it is not counted among the starts.
-        let _permit = context.starts.acquire().await;
         let runtime = self.runtime(context, &spec.image)?;
+        self.prepare(context, runtime.as_ref(), &spec.image).await?;
+        // A pull and a compilation may take minutes, so they are not counted among the starts.
+        let _permit = context.starts.acquire().await;
         let container_id = format!("{}://{}", runtime.name(), self.id);
         let image_id = format!(
             "{}@{}",
@@ -68,21 +73,26 @@ impl Start {
                 )
             })?;
         let create = |error| self.runtime_failed(context, Reason::CreateContainerError, error);
-        within("prepare the image", runtime.prepare(&spec.image))
-            .await
-            .map_err(create)?;
-        within("create the container", runtime.create(spec))
-            .await
-            .map_err(create)?;
+        within(
+            "create the container",
+            RUNTIME_DEADLINE,
+            runtime.create(spec),
+        )
+        .await
+        .map_err(create)?;
         self.note(
             context,
             false,
             "Created",
             format!("Created container: {}", self.container.name),
         );
-        within("start the container", runtime.start(&self.id))
-            .await
-            .map_err(|error| self.runtime_failed(context, Reason::RunContainerError, error))?;
+        within(
+            "start the container",
+            RUNTIME_DEADLINE,
+            runtime.start(&self.id),
+        )
+        .await
+        .map_err(|error| self.runtime_failed(context, Reason::RunContainerError, error))?;
         self.note(
             context,
             false,
@@ -93,6 +103,45 @@ impl Start {
             image_id,
             container_id,
         })
+    }
+
+    /// Makes the image ready; tells of it if that takes long.
+    async fn prepare(
+        &self,
+        context: &Context,
+        runtime: &dyn Runtime,
+        image: &Image,
+    ) -> Result<(), StartFailure> {
+        let began = context.clock.now();
+        let prepare = within(
+            "prepare the image",
+            PREPARE_DEADLINE,
+            runtime.prepare(image),
+        );
+        let mut prepare = std::pin::pin!(prepare);
+        let soon = tokio::time::timeout(PREPARE_UNSEEN, prepare.as_mut()).await;
+        let prepared = match soon {
+            Ok(prepared) => prepared,
+            Err(_) => {
+                let reference = &image.reference;
+                self.note(
+                    context,
+                    false,
+                    "Compiling",
+                    format!("Compiling image {reference:?}"),
+                );
+                let prepared = prepare.await;
+                if prepared.is_ok() {
+                    let took = took(began, context.clock.now());
+                    let message = format!(
+                        "Compiled image {reference:?} in {took} (including waiting for others)"
+                    );
+                    self.note(context, false, "Compiled", message);
+                }
+                prepared
+            }
+        };
+        prepared.map_err(|error| self.runtime_failed(context, Reason::CreateContainerError, error))
     }
 
     async fn image(&self, context: &Context) -> Result<Image, StartFailure> {
@@ -160,7 +209,7 @@ impl Start {
                 self.note(context, true, "ErrImageNeverPull", message.clone());
                 (Reason::ErrImageNeverPull, String::new())
             }
-            ImageError::Pull { message, .. } => (
+            ImageError::Pull { message, .. } | ImageError::Remove { message, .. } => (
                 Reason::ErrImagePull,
                 format!("Failed to pull image {reference:?}: {message}"),
             ),
@@ -343,15 +392,13 @@ impl Start {
 /// One call to a runtime, under its deadline.
 async fn within<T>(
     what: &str,
+    deadline: Duration,
     call: impl Future<Output = Result<T, RuntimeError>>,
 ) -> Result<T, RuntimeError> {
-    tokio::time::timeout(RUNTIME_DEADLINE, call)
+    tokio::time::timeout(deadline, call)
         .await
         .unwrap_or_else(|_| {
-            let message = format!(
-                "{what}: it took longer than {} s",
-                RUNTIME_DEADLINE.as_secs()
-            );
+            let message = format!("{what}: it took longer than {} s", deadline.as_secs());
             Err(RuntimeError::Unavailable {
                 message,
                 source: None,
