@@ -26,8 +26,8 @@ pub(crate) const OUTGOING: usize = 8;
 pub(crate) const INCOMING: usize = 8;
 /// Bytes that are taken at once from a process or a pod.
 const READ: usize = 16 * 1024;
-/// Between signs of life to a client: one that is gone is noticed though nothing is read from it.
-pub(crate) const PING_PERIOD: Duration = Duration::from_secs(30);
+/// Between signs of life to a client: one that is gone is noticed after two, though nothing is read from it.
+pub(crate) const PING_PERIOD: Duration = Duration::from_secs(10);
 /// How long a client may take to close once everything is said. Closing first could lose what it has not read yet.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
