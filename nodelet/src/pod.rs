@@ -3,7 +3,7 @@
 //! - [`state`]: what the worker knows.
 //! - [`plan`]: what to do next; pure.
 //! - [`status`]: what the API is told; pure.
-//! - [`environment`]: a container's environment.
+//! - [`environment`]: a container's environment. [`env_file`]: files that hold some of it; pure.
 //! - [`names`]: what it is called, and how it looks names up; pure.
 //! - [`security`]: what a component cannot be given; pure.
 //! - [`credentials`]: registry accounts from `imagePullSecrets`.
@@ -11,6 +11,7 @@
 //! - [`worker`]: the task that does it.
 
 pub(crate) mod credentials;
+mod env_file;
 pub(crate) mod environment;
 pub(crate) mod names;
 pub(crate) mod plan;

@@ -65,7 +65,7 @@ pub(crate) fn plan(state: &PodState, now: Timestamp) -> Plan {
 }
 
 /// How long containers may take to end, if the pod is to end.
-fn ending(state: &PodState) -> Option<Duration> {
+pub(crate) fn ending(state: &PodState) -> Option<Duration> {
     let spec = state.pod.spec.as_ref();
     let seconds = |seconds: Option<i64>| {
         seconds

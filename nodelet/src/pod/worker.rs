@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::{
-    plan::{Action, plan},
+    plan::{Action, ending, plan},
     start::Start,
     state::{Observation, PodState, Sandbox, State},
     status::{Transitions, Written, status, to_map, transitions},
@@ -36,6 +36,8 @@ use crate::{
     logs,
     probe::Probes,
     services::Services,
+    static_pods::Mirrors,
+    volume::{self, Volumes},
 };
 
 /// How long `ContainerCreating` waits to be written: most starts are over by then, and one write is saved.
@@ -57,10 +59,12 @@ pub(crate) struct Context {
     pub(crate) images: Arc<dyn Images>,
     pub(crate) network: Arc<dyn PodNetwork>,
     pub(crate) services: Services,
+    pub(crate) volumes: Volumes,
     pub(crate) events: Sink,
     pub(crate) clock: Clock,
     pub(crate) starts: Semaphore,
     pub(crate) probes: Probes,
+    pub(crate) mirrors: Mirrors,
 }
 
 impl Context {
@@ -111,6 +115,8 @@ pub(crate) struct Worker {
     work: FuturesUnordered<Work>,
     /// Cancels the start under way of each container.
     starts: BTreeMap<usize, AbortHandle>,
+    /// The uid that the API knows the pod by; what was written to another is not written.
+    api_uid: Option<String>,
     written: Written,
     transitions: Transitions,
     /// A status on its way to the API, and the outcome's use.
@@ -119,6 +125,8 @@ pub(crate) struct Worker {
     /// No status is written before.
     quiet_until: Option<Timestamp>,
     refused: Option<String>,
+    /// Ends the set-up under way, which may wait for long.
+    set_up: CancellationToken,
 }
 
 impl Worker {
@@ -141,6 +149,7 @@ impl Worker {
         let state = PodState::new(pod.clone(), attempt, now);
         let worker = Worker {
             pod_ref: state.pod_ref(),
+            api_uid: None,
             written: Written::from_status(pod.status.as_ref()),
             transitions: transitions(&pod),
             work: FuturesUnordered::new(),
@@ -149,6 +158,7 @@ impl Worker {
             write_delay: FIRST_WRITE_DELAY,
             quiet_until: Some(now + START_UNSEEN),
             refused: None,
+            set_up: CancellationToken::new(),
             context,
             state,
             wanted,
@@ -208,6 +218,7 @@ impl Worker {
                 pod.clone()
             }
         };
+        self.context.volumes.update(&self.pod_ref.uid, &pod);
         self.state.update(pod);
     }
 
@@ -231,6 +242,9 @@ impl Worker {
 
     /// Takes every action of the plan, until there is none; answers when to look again, `None` if the pod is done.
     fn act(&mut self, now: Timestamp) -> Option<Option<Timestamp>> {
+        if ending(&self.state).is_some() {
+            self.set_up.cancel();
+        }
         loop {
             let plan = plan(&self.state, now);
             let mut acted = false;
@@ -292,11 +306,10 @@ impl Worker {
                     .note(&self.pod_ref, None, false, "DeadlineExceeded", message);
             }
             Action::TearDown => {
-                let (context, uid, ids) =
-                    (self.context.clone(), self.pod_ref.uid.clone(), self.ids());
+                let (context, pod, ids) = (self.context.clone(), self.pod_ref.clone(), self.ids());
                 self.work.push(
                     async move {
-                        tear_down(&context, &uid, &ids).await;
+                        tear_down(&context, &pod, &ids).await;
                         Some(Observation::TornDown)
                     }
                     .boxed(),
@@ -351,8 +364,14 @@ impl Worker {
             return;
         }
         let (context, pod, wanted) = (self.context.clone(), self.pod_ref.clone(), self.state.ip);
+        let (fields, stop) = (self.state.pod.clone(), self.set_up.clone());
         self.work.push(
             async move {
+                let mounted = volume::wait_until_set_up(&context, &fields, &pod);
+                if stop.run_until_cancelled(mounted).await.is_none() {
+                    let retry_in = Duration::ZERO;
+                    return Some(Observation::SandboxRefused { retry_in });
+                }
                 let message = match tokio::time::timeout(
                     SETUP_RETRY,
                     context.network.add(&pod, wanted),
@@ -475,10 +494,11 @@ impl Worker {
         }.boxed());
     }
 
-    /// Removes the logs: nothing else is left of the pod.
+    /// Removes the logs and the pod's directory: nothing else is left of the pod.
     fn forget(&self) {
-        let directory = logs::pod_directory(&self.context.config.log_dir, &self.pod_ref);
-        remove_directory(&directory);
+        let config = &self.context.config;
+        remove_directory(&logs::pod_directory(&config.log_dir, &self.pod_ref));
+        remove_directory(&config.pods_dir.join(&self.pod_ref.uid));
     }
 
     /// Starts writing the status if it changed, and tells the server how the containers are.
@@ -496,6 +516,14 @@ impl Worker {
         if self.quiet_until.is_some() || self.write.is_some() || self.state.gone {
             return;
         }
+        // A static pod's mirror may be missing, or have come anew.
+        let Some(uid) = self.context.mirrors.api_uid(&self.pod_ref.uid) else {
+            return;
+        };
+        if uid != self.pod_ref.uid && self.api_uid.as_ref() != Some(&uid) {
+            self.api_uid = Some(uid.clone());
+            self.written = Written::from_status(None);
+        }
         let Some((status, patch)) = self.patch(now) else {
             return;
         };
@@ -503,7 +531,7 @@ impl Worker {
         self.write = Some(Box::pin(async move {
             let pods: Api<Pod> = Api::namespaced(client, &pod.namespace);
             // The uid keeps this off another pod that has taken the name.
-            let body = json!({"metadata": {"uid": pod.uid}, "status": patch});
+            let body = json!({"metadata": {"uid": uid}, "status": patch});
             let outcome = call(pods.patch_status(
                 &pod.name,
                 &PatchParams::default(),
@@ -625,23 +653,12 @@ fn refusal(pod: &Pod) -> Option<(&'static str, String)> {
         .flatten()
         .chain(&spec.containers);
     for container in containers {
-        let mount = container
-            .volume_mounts
-            .iter()
-            .flatten()
-            .map(|mount| &mount.name)
-            .next();
-        let device = container
-            .volume_devices
-            .iter()
-            .flatten()
-            .map(|device| &device.name)
-            .next();
-        if let Some(volume) = mount.or(device) {
+        let mut devices = container.volume_devices.iter().flatten();
+        if let Some(device) = devices.next() {
             let message = format!(
-                "Unable to attach or mount volumes: container {:?} mounts volume {volume:?}, and this node cannot give containers \
-                 volumes; supported are values in env and envFrom, from ConfigMaps and Secrets too",
-                container.name
+                "Unable to attach or mount volumes: containers[{}].volumeDevices: volume {:?} as a block device is not \
+                 supported: mount it with volumeMounts",
+                container.name, device.name
             );
             return Some(("FailedMount", message));
         }
@@ -691,21 +708,23 @@ pub(crate) async fn remove_container(context: &Context, id: &ContainerId) {
     }
 }
 
-/// Removes the containers of a pod and frees its address.
-async fn tear_down(context: &Context, uid: &str, ids: &[ContainerId]) {
+/// Removes the containers of a pod, frees its address and removes its volumes.
+async fn tear_down(context: &Context, pod: &PodRef, ids: &[ContainerId]) {
     for id in ids {
         remove_container(context, id).await;
     }
+    let uid = &pod.uid;
     if let Err(error) = context.network.remove(uid).await {
         warn!(%error, uid, "free a pod's address");
     }
+    volume::tear_down(context, pod).await;
 }
 
-/// Removes a directory of logs; one that is not there is fine.
+/// Removes a directory of a pod; one that is not there is fine.
 pub(crate) fn remove_directory(directory: &Path) {
     if let Err(error) = std::fs::remove_dir_all(directory)
         && error.kind() != std::io::ErrorKind::NotFound
     {
-        warn!(%error, directory = %directory.display(), "remove the logs of a pod");
+        warn!(%error, directory = %directory.display(), "remove a directory of a pod");
     }
 }

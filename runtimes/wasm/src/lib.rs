@@ -29,6 +29,7 @@ mod executor;
 mod filesystem;
 mod gate;
 mod guest;
+mod measure;
 mod meter;
 mod mounts;
 mod outgoing;

@@ -51,8 +51,8 @@ pub struct Config {
 
 /// Runs WebAssembly components in this process. Dropping it ends them.
 pub struct WasmRuntime {
-    code: Arc<CodeCache>,
-    executor: Executor,
+    pub(crate) code: Arc<CodeCache>,
+    pub(crate) executor: Executor,
     network: Arc<dyn PodNetwork>,
     host: tokio::runtime::Handle,
     containers: Mutex<BTreeMap<ContainerId, Arc<Container>>>,
@@ -94,7 +94,7 @@ impl WasmRuntime {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, id: &ContainerId) -> Result<Arc<Container>, RuntimeError> {
+    pub(crate) fn get(&self, id: &ContainerId) -> Result<Arc<Container>, RuntimeError> {
         let containers = self.containers();
         let container = containers.get(id);
         container
