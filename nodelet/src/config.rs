@@ -60,6 +60,10 @@ pub struct Config {
     pub min_free_memory_bytes: u64,
     /// Below this the node has `DiskPressure`.
     pub min_free_disk_bytes: u64,
+    /// How long a pressure lasts at least: pods are not sent away and back.
+    pub pressure_period: Duration,
+    /// Images that the Node's status names; the largest come first.
+    pub max_images: usize,
     /// Where its metrics go, and what its server's `/metrics` tells.
     pub metrics: Metrics,
 }
@@ -82,7 +86,8 @@ impl Config {
             state_dir: data_dir,
             static_pods: None,
             capacity: Capacity::default(),
-            max_pods: 10_000,
+            // What the node's part of the pod range has addresses for, and 10,000 and more beside.
+            max_pods: 16_000,
             version: concat!("v1.36.0+wk", env!("CARGO_PKG_VERSION")).to_owned(),
             labels: BTreeMap::new(),
             lease_period: Duration::from_secs(10),
@@ -92,6 +97,8 @@ impl Config {
             concurrent_starts: 32,
             min_free_memory_bytes: 100 << 20,
             min_free_disk_bytes: 256 << 20,
+            pressure_period: Duration::from_secs(300),
+            max_images: 50,
             metrics: Metrics::new(),
         }
     }

@@ -105,9 +105,16 @@ async fn tell_probe_metrics(State(shared): State<Shared>) -> Response {
 }
 
 async fn tell_summary(State(shared): State<Shared>) -> Response {
-    let (_, available) = host::memory();
-    let node_name = &shared.config.node_name;
-    Json(summary::of(node_name, available, &shared.usage.now())).into_response()
+    let config = &shared.config;
+    let host = summary::Host {
+        now: Timestamp::now(),
+        started: host::started().and_then(|second| Timestamp::from_second(second).ok()),
+        available_bytes: host::memory().1,
+        disk: host::disk(&config.state_dir),
+        threads: host::threads(),
+        swap: host::swap(),
+    };
+    Json(summary::of(&config.node_name, host, &shared.usage.now())).into_response()
 }
 
 async fn list_pods(State(shared): State<Shared>) -> Response {

@@ -3,13 +3,59 @@
 //! What the node does not measure is left out. Beside Kubernetes' fields, `cpu.windowSeconds` says over how long
 //! `usageNanoCores` is.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{ContainerUsage, NodeUsage, Used};
+use crate::host::Room;
+
+/// What the host has beside what is sampled.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Host {
+    pub(crate) now: Timestamp,
+    pub(crate) started: Option<Timestamp>,
+    pub(crate) available_bytes: u64,
+    pub(crate) disk: Room,
+    /// Threads, and how many there may be.
+    pub(crate) threads: (u64, u64),
+    /// Swap space, and how much of it is free.
+    pub(crate) swap: (u64, u64),
+}
 
 /// The Summary of a node.
-pub(crate) fn of(node_name: &str, available_bytes: u64, usage: &NodeUsage) -> Value {
-    let mut node = json!({"nodeName": node_name});
+pub(crate) fn of(node_name: &str, host: Host, usage: &NodeUsage) -> Value {
+    let Host {
+        available_bytes,
+        now,
+        disk,
+        threads: (threads, most),
+        swap: (swap, free_swap),
+        ..
+    } = host;
+    let room = json!({
+        "time": now,
+        "capacityBytes": disk.bytes,
+        "availableBytes": disk.free_bytes,
+        "usedBytes": disk.bytes.saturating_sub(disk.free_bytes),
+        "inodes": disk.inodes,
+        "inodesFree": disk.free_inodes,
+        "inodesUsed": disk.inodes.saturating_sub(disk.free_inodes),
+    });
+    let mut node = json!({
+        "nodeName": node_name,
+        // Logs, volumes and images share a file system.
+        "fs": room,
+        "runtime": {"imageFs": room, "containerFs": room},
+        "rlimit": {"time": now, "maxpid": most, "curproc": threads},
+        "swap": {
+            "time": now,
+            "swapAvailableBytes": free_swap,
+            "swapUsageBytes": swap.saturating_sub(free_swap),
+        },
+    });
+    if let Some(started) = host.started {
+        node["startTime"] = json!(started);
+    }
     if let Some(used) = &usage.node {
         node["cpu"] = cpu(&[used]);
         node["memory"] = memory(&[used]);
@@ -78,7 +124,6 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use expect_test::expect;
-    use jiff::Timestamp;
 
     use super::*;
     use crate::usage::{Place, series::Rate};
@@ -118,8 +163,19 @@ pub(crate) mod tests {
                 container("b", "c", used(30, 300, None)),
             ],
         };
-        let summary = of("n1", 8192, &usage);
-        expect![[r#"{"cpu":{"time":"1970-01-01T00:00:00Z","usageCoreNanoSeconds":9000000000,"usageNanoCores":700,"windowSeconds":15.25},"memory":{"availableBytes":8192,"time":"1970-01-01T00:00:00Z","usageBytes":4096,"workingSetBytes":4096},"nodeName":"n1"}"#]]
+        let host = Host {
+            available_bytes: 8192,
+            disk: Room {
+                bytes: 100,
+                free_bytes: 40,
+                inodes: 10,
+                free_inodes: 4,
+            },
+            threads: (7, 900),
+            ..Host::default()
+        };
+        let summary = of("n1", host, &usage);
+        expect![[r#"{"cpu":{"time":"1970-01-01T00:00:00Z","usageCoreNanoSeconds":9000000000,"usageNanoCores":700,"windowSeconds":15.25},"fs":{"availableBytes":40,"capacityBytes":100,"inodes":10,"inodesFree":4,"inodesUsed":6,"time":"1970-01-01T00:00:00Z","usedBytes":60},"memory":{"availableBytes":8192,"time":"1970-01-01T00:00:00Z","usageBytes":4096,"workingSetBytes":4096},"nodeName":"n1","rlimit":{"curproc":7,"maxpid":900,"time":"1970-01-01T00:00:00Z"},"runtime":{"containerFs":{"availableBytes":40,"capacityBytes":100,"inodes":10,"inodesFree":4,"inodesUsed":6,"time":"1970-01-01T00:00:00Z","usedBytes":60},"imageFs":{"availableBytes":40,"capacityBytes":100,"inodes":10,"inodesFree":4,"inodesUsed":6,"time":"1970-01-01T00:00:00Z","usedBytes":60}},"swap":{"swapAvailableBytes":0,"swapUsageBytes":0,"time":"1970-01-01T00:00:00Z"}}"#]]
         .assert_eq(&summary["node"].to_string());
         let pods: String = summary["pods"]
             .as_array()
