@@ -23,10 +23,13 @@ use crate::{
     pod::worker::Context,
     pods::{Loop, Pods},
     probe::{self, Probes},
+    provisioner::Provisioner,
     server,
     services::Services,
+    sessions::Sessions,
     static_pods::{Mirrors, StaticPods},
     usage::{Sampler, Usage},
+    volume::{self, Volumes},
 };
 
 /// Runs the pods of one node.
@@ -34,6 +37,7 @@ pub struct Nodelet {
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    sessions: Sessions,
     node: watch::Sender<Option<Arc<Node>>>,
     notes: mpsc::Receiver<Note>,
     changes: Changes,
@@ -42,24 +46,27 @@ pub struct Nodelet {
 /// The way into a running nodelet.
 #[derive(Clone)]
 pub struct Handle {
-    config: Arc<Config>,
+    context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    sessions: Sessions,
     probes: probe::counts::Counts,
     changes: Changes,
     node: watch::Receiver<Option<Arc<Node>>>,
 }
 
 impl Handle {
-    /// The nodelet's own HTTP server: `/containerLogs/{namespace}/{pod}/{container}`, `/pods`, `/stats/summary`,
+    /// The nodelet's own HTTP server: `/containerLogs/{namespace}/{pod}/{container}`, `/exec/…` and `/attach/…` alike,
+    /// `/portForward/{namespace}/{pod}`, `/pods`, `/stats/summary`,
     /// `/metrics`, `/metrics/probes`, `/metrics/resource`, `/healthz`. It asks nobody who they are: serve it with [`serve`](crate::serve) or in process.
     pub fn router(&self) -> Router {
         server::router(
-            self.config.clone(),
+            self.context.clone(),
             self.pods.clone(),
             self.usage.clone(),
             self.probes.clone(),
             self.changes.clone(),
+            self.sessions.clone(),
         )
     }
 
@@ -103,17 +110,11 @@ impl Nodelet {
             }));
         });
         let usage = Usage::default();
+        let sessions = Sessions::new(&config.metrics);
         let probes = Probes::new(clock.now());
         let changes = Changes::new();
-        let handle = Handle {
-            probes: probes.counts.clone(),
-            changes: changes.clone(),
-            config: config.clone(),
-            pods: pods.clone(),
-            usage: usage.clone(),
-            node: node.subscribe(),
-        };
         let services = Services::new();
+        let volumes = Volumes::new(client.clone(), node.subscribe());
         let context = Context {
             client,
             config,
@@ -121,17 +122,29 @@ impl Nodelet {
             images,
             network,
             services,
+            volumes,
             events,
             clock,
             starts,
             probes,
             mirrors: Mirrors::default(),
         };
+        let context = Arc::new(context);
+        let handle = Handle {
+            probes: context.probes.counts.clone(),
+            context: context.clone(),
+            pods: pods.clone(),
+            usage: usage.clone(),
+            sessions: sessions.clone(),
+            changes: changes.clone(),
+            node: node.subscribe(),
+        };
         Ok((
             Nodelet {
-                context: Arc::new(context),
+                context,
                 pods,
                 usage,
+                sessions,
                 node,
                 notes,
                 changes,
@@ -150,12 +163,13 @@ impl Nodelet {
     /// process goes on, and is found again.
     ///
     /// # Errors
-    /// The log directory cannot be made, a runtime cannot be asked, or a task panicked.
+    /// A directory cannot be made, a runtime cannot be asked, or a task panicked.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let Nodelet {
             context,
             pods,
             usage,
+            sessions,
             node,
             notes,
             changes,
@@ -172,6 +186,10 @@ impl Nodelet {
             node.subscribe(),
             context.client.clone(),
         );
+        volume::open(&context).with_context(|| {
+            format!("create the directory of pods {}", config.pods_dir.display())
+        })?;
+        let node_seen = node.subscribe();
         let reporter = Reporter {
             config: config.clone(),
             client: context.client.clone(),
@@ -185,6 +203,7 @@ impl Nodelet {
             clock: context.clock,
             node,
         };
+        let pods_loop = Loop::new(context.clone(), pods.clone(), static_pods, node_seen);
         let mut helpers = JoinSet::new();
         helpers.spawn(changes.clone().run());
         helpers.spawn(context.services.clone().run(context.client.clone()));
@@ -201,9 +220,16 @@ impl Nodelet {
             clock: context.clock,
         };
         helpers.spawn(sampler.run());
+        let provisioner = Provisioner::new(
+            context.client.clone(),
+            config.clone(),
+            context.events.clone(),
+        )?;
+        helpers.spawn(volume::live::run(context.clone()));
         let mut parts = JoinSet::new();
+        parts.spawn(provisioner.run(stop.clone()));
         parts.spawn(reporter.run(stop.clone()));
-        parts.spawn(Loop::new(context.clone(), pods, static_pods).run(stop.clone()));
+        parts.spawn(pods_loop.run(stop.clone()));
         // The first part that fails stops the other; helpers end with this function.
         let mut outcome = Ok(());
         while let Some(ended) = parts.join_next().await {
@@ -215,7 +241,9 @@ impl Nodelet {
                 outcome = ended;
             }
         }
+        sessions.end().await;
         helpers.shutdown().await;
+        volume::close(&context).await;
         outcome
     }
 }

@@ -1,7 +1,7 @@
 //! A pod network without a network.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -65,12 +65,6 @@ impl FakeNetwork {
         self.state().denied.push((pod.to_owned(), traffic));
     }
 
-    /// The address that a pod has.
-    pub fn find(&self, uid: &str) -> Option<PodAddress> {
-        let number = *self.state().pods.get(uid)?;
-        Some(self.address(number))
-    }
-
     fn address(&self, number: u16) -> PodAddress {
         let [a, b] = self.prefix;
         let [c, d] = number.to_be_bytes();
@@ -108,7 +102,8 @@ impl PodNetwork for FakeNetwork {
         if let Some(number) = state.pods.get(&pod.uid) {
             return Ok(self.address(*number));
         }
-        let free = |number: &u16| !state.pods.values().any(|used| used == number);
+        let used: HashSet<u16> = state.pods.values().copied().collect();
+        let free = |number: &u16| !used.contains(number);
         let number = wanted
             .and_then(|ip| self.number(ip))
             .filter(free)
@@ -118,6 +113,11 @@ impl PodNetwork for FakeNetwork {
             })?;
         state.pods.insert(pod.uid.clone(), number);
         Ok(self.address(number))
+    }
+
+    fn find(&self, uid: &str) -> Option<PodAddress> {
+        let number = *self.state().pods.get(uid)?;
+        Some(self.address(number))
     }
 
     async fn remove(&self, uid: &str) -> Result<(), NetworkError> {
