@@ -199,7 +199,7 @@ impl Runtime for WasmRuntime {
 
     async fn stateless(&self, image: &Image) -> bool {
         let code = self.code.get(image).await;
-        matches!(code.as_deref(), Ok(Code::Server(_)))
+        matches!(code.as_deref(), Ok(Code::Server(..)))
     }
 
     async fn create(&self, spec: ContainerSpec) -> Result<(), RuntimeError> {
