@@ -140,6 +140,8 @@ async fn end_of_log(path: &Path) -> String {
     };
     match read.await {
         Ok(text) => text_of(&text),
+        // It has written nothing at all.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => format!("Error reading termination message from logs: {error}"),
     }
 }
@@ -206,6 +208,11 @@ mod tests {
     fn only_the_end_of_a_long_file_is_kept() {
         let long = "a".repeat(100) + &"b".repeat(4096);
         check(exit(0, ""), Some(&long), None, &"b".repeat(4096));
+    }
+
+    #[tokio::test]
+    async fn a_log_that_was_never_written_says_nothing() {
+        assert_eq!(end_of_log(Path::new("/nonexistent/0.log")).await, "");
     }
 
     #[test]
