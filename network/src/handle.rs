@@ -298,6 +298,14 @@ impl PodNetwork for Handle {
         })
     }
 
+    fn find(&self, uid: &str) -> Option<PodAddress> {
+        let ip = self.0.pool().as_ref()?.find(uid)?;
+        Some(PodAddress {
+            ip: ip.into(),
+            loopback: self.0.loopback(ip).into(),
+        })
+    }
+
     async fn remove(&self, uid: &str) -> Result<(), NetworkError> {
         if let Some(pool) = self.0.pool().as_mut() {
             pool.remove(uid);

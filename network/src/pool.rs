@@ -44,11 +44,16 @@ impl Pool {
         self.range
     }
 
+    /// The pod's own address.
+    pub(crate) fn find(&self, uid: &str) -> Option<Ipv4Addr> {
+        self.range.nth(*self.offsets.get(uid)?)
+    }
+
     /// Gives an address: the pod's own if it has one, else `wanted` if that is free, else the next
     /// free one. `None` when all are taken.
     pub(crate) fn add(&mut self, uid: &str, wanted: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
-        if let Some(offset) = self.offsets.get(uid) {
-            return self.range.nth(*offset);
+        if let Some(own) = self.find(uid) {
+            return Some(own);
         }
         let wanted = wanted
             .and_then(|address| self.range.offset(address))

@@ -36,10 +36,17 @@ pub struct Config {
     pub pod_range: PodRange,
     /// Holds `<namespace>_<pod>_<uid>/<container>/<attempt>.log`.
     pub log_dir: PathBuf,
-    /// Holds `<uid>/containers/<name>/<attempt>`: what the nodelet keeps for containers.
+    /// Holds `<uid>/volumes/<kind>/<name>` and `<uid>/containers/<name>/<attempt>`; a pod's directory goes with the pod.
     pub pods_dir: PathBuf,
+    /// Where one file system in memory holds Secrets and tokens, if this process may mount; `None` keeps them in
+    /// `pods_dir`, and mounts nothing for volumes.
+    pub memory_dir: Option<PathBuf>,
     /// On the file system that ephemeral storage is measured on.
     pub state_dir: PathBuf,
+    /// Holds the volumes that are made on this node: `pvc-<uid of the claim>`.
+    pub volumes_dir: PathBuf,
+    /// A directory of manifests of pods that run without being asked by the API (static pods).
+    pub static_pods: Option<PathBuf>,
     pub capacity: Capacity,
     pub max_pods: u32,
     /// `nodeInfo.kubeletVersion`.
@@ -56,6 +63,8 @@ pub struct Config {
     pub report_period: Duration,
     /// How many containers may be on their way from image to running at once.
     pub concurrent_starts: usize,
+    /// How long a session of exec, attach or port-forward may be silent.
+    pub streaming_idle_timeout: Duration,
     /// Below this the node has `MemoryPressure`.
     pub min_free_memory_bytes: u64,
     /// Below this the node has `DiskPressure`.
@@ -79,8 +88,11 @@ impl Config {
             port: 10250,
             pod_range: PodRange::Assigned,
             log_dir: data_dir.join("logs"),
+            volumes_dir: data_dir.join("volumes"),
             pods_dir: data_dir.join("pods"),
+            memory_dir: Some(data_dir.join("memory")),
             state_dir: data_dir,
+            static_pods: None,
             capacity: Capacity::default(),
             max_pods: 10_000,
             version: concat!("v1.36.0+wk", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -90,6 +102,7 @@ impl Config {
             status_period: Duration::from_secs(10),
             report_period: Duration::from_secs(300),
             concurrent_starts: 32,
+            streaming_idle_timeout: Duration::from_secs(4 * 60 * 60),
             min_free_memory_bytes: 100 << 20,
             min_free_disk_bytes: 256 << 20,
             metrics: Metrics::new(),

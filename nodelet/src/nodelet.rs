@@ -17,14 +17,19 @@ use crate::{
     clock::Clock,
     config::Config,
     events::{self, Note, Sink},
+    inotify::Changes,
     metrics::Running,
     node::report::Reporter,
     pod::worker::Context,
     pods::{Loop, Pods},
     probe::{self, Probes},
+    provisioner::Provisioner,
     server,
     services::Services,
+    sessions::Sessions,
+    static_pods::{Mirrors, StaticPods},
     usage::{Sampler, Usage},
+    volume::{self, Volumes},
 };
 
 /// Runs the pods of one node.
@@ -32,29 +37,36 @@ pub struct Nodelet {
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    sessions: Sessions,
     node: watch::Sender<Option<Arc<Node>>>,
     notes: mpsc::Receiver<Note>,
+    changes: Changes,
 }
 
 /// The way into a running nodelet.
 #[derive(Clone)]
 pub struct Handle {
-    config: Arc<Config>,
+    context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    sessions: Sessions,
     probes: probe::counts::Counts,
+    changes: Changes,
     node: watch::Receiver<Option<Arc<Node>>>,
 }
 
 impl Handle {
-    /// The nodelet's own HTTP server: `/containerLogs/{namespace}/{pod}/{container}`, `/pods`, `/stats/summary`,
+    /// The nodelet's own HTTP server: `/containerLogs/{namespace}/{pod}/{container}`, `/exec/…` and `/attach/…` alike,
+    /// `/portForward/{namespace}/{pod}`, `/pods`, `/stats/summary`,
     /// `/metrics`, `/metrics/probes`, `/metrics/resource`, `/healthz`. It asks nobody who they are: serve it with [`serve`](crate::serve) or in process.
     pub fn router(&self) -> Router {
         server::router(
-            self.config.clone(),
+            self.context.clone(),
             self.pods.clone(),
             self.usage.clone(),
             self.probes.clone(),
+            self.changes.clone(),
+            self.sessions.clone(),
         )
     }
 
@@ -98,15 +110,11 @@ impl Nodelet {
             }));
         });
         let usage = Usage::default();
+        let sessions = Sessions::new(&config.metrics);
         let probes = Probes::new(clock.now());
-        let handle = Handle {
-            probes: probes.counts.clone(),
-            config: config.clone(),
-            pods: pods.clone(),
-            usage: usage.clone(),
-            node: node.subscribe(),
-        };
+        let changes = Changes::new();
         let services = Services::new();
+        let volumes = Volumes::new(client.clone(), node.subscribe());
         let context = Context {
             client,
             config,
@@ -114,18 +122,32 @@ impl Nodelet {
             images,
             network,
             services,
+            volumes,
             events,
             clock,
             starts,
             probes,
+            mirrors: Mirrors::default(),
+        };
+        let context = Arc::new(context);
+        let handle = Handle {
+            probes: context.probes.counts.clone(),
+            context: context.clone(),
+            pods: pods.clone(),
+            usage: usage.clone(),
+            sessions: sessions.clone(),
+            changes: changes.clone(),
+            node: node.subscribe(),
         };
         Ok((
             Nodelet {
-                context: Arc::new(context),
+                context,
                 pods,
                 usage,
+                sessions,
                 node,
                 notes,
+                changes,
             },
             handle,
         ))
@@ -141,19 +163,32 @@ impl Nodelet {
     /// process goes on, and is found again.
     ///
     /// # Errors
-    /// The log directory cannot be made, a runtime cannot be asked, or a task panicked.
+    /// A directory cannot be made, a runtime cannot be asked, or a task panicked.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let Nodelet {
             context,
             pods,
             usage,
+            sessions,
             node,
             notes,
+            changes,
         } = self;
         let config = &context.config;
         tokio::fs::create_dir_all(&config.log_dir)
             .await
             .with_context(|| format!("create the log directory {}", config.log_dir.display()))?;
+        let static_pods = StaticPods::new(
+            config.static_pods.as_deref(),
+            &config.node_name,
+            &changes,
+            context.mirrors.clone(),
+            node.subscribe(),
+            context.client.clone(),
+        );
+        volume::open(&context).with_context(|| {
+            format!("create the directory of pods {}", config.pods_dir.display())
+        })?;
         let node_seen = node.subscribe();
         let reporter = Reporter {
             config: config.clone(),
@@ -167,8 +202,9 @@ impl Nodelet {
             clock: context.clock,
             node,
         };
-        let pods_loop = Loop::new(context.clone(), pods.clone(), node_seen);
+        let pods_loop = Loop::new(context.clone(), pods.clone(), static_pods, node_seen);
         let mut helpers = JoinSet::new();
+        helpers.spawn(changes.clone().run());
         helpers.spawn(context.services.clone().run(context.client.clone()));
         helpers.spawn(events::run(
             notes,
@@ -183,7 +219,14 @@ impl Nodelet {
             clock: context.clock,
         };
         helpers.spawn(sampler.run());
+        let provisioner = Provisioner::new(
+            context.client.clone(),
+            config.clone(),
+            context.events.clone(),
+        )?;
+        helpers.spawn(volume::live::run(context.clone()));
         let mut parts = JoinSet::new();
+        parts.spawn(provisioner.run(stop.clone()));
         parts.spawn(reporter.run(stop.clone()));
         parts.spawn(pods_loop.run(stop.clone()));
         // The first part that fails stops the other; helpers end with this function.
@@ -197,7 +240,9 @@ impl Nodelet {
                 outcome = ended;
             }
         }
+        sessions.end().await;
         helpers.shutdown().await;
+        volume::close(&context).await;
         outcome
     }
 }

@@ -4,7 +4,7 @@
 //! - [`state`]: what the worker knows of them all; [`restart`]: whether one starts again.
 //! - [`plan`]: what to do next; pure.
 //! - [`status`]: what the API is told; pure.
-//! - [`environment`]: a container's environment.
+//! - [`environment`]: a container's environment. [`env_file`]: files that hold some of it; pure.
 //! - [`names`]: what it is called, and how it looks names up; pure.
 //! - [`security`]: what a component cannot be given; pure.
 //! - [`credentials`]: registry accounts from `imagePullSecrets`.
@@ -13,6 +13,7 @@
 
 pub(crate) mod container;
 pub(crate) mod credentials;
+mod env_file;
 pub(crate) mod environment;
 pub(crate) mod message;
 pub(crate) mod names;

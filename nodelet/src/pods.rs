@@ -1,7 +1,8 @@
 //! The pods bound to this node: one watch, one worker a pod.
 //!
-//! A worker is named by its pod's uid: a new pod of the same name is another pod. Also removes what no pod owns any
-//! more: containers of pods that the API does not have, and their logs.
+//! A worker is named by its pod's uid: a new pod of the same name is another pod. Static pods have workers like any
+//! others; their mirrors have none. Also removes what no pod owns any more: containers of pods that the API does not
+//! have, their volumes and their logs.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -27,6 +28,8 @@ use crate::{
         state::Over,
         worker::{ContainerView, Context, Wanted, Worker, remove_container, remove_directory},
     },
+    static_pods::{StaticPods, first_seen},
+    volume,
 };
 
 /// The way to a worker.
@@ -120,6 +123,13 @@ impl Pods {
         running
     }
 
+    /// A pod, as the API last gave it.
+    pub(crate) fn get(&self, uid: &str) -> Option<Arc<Pod>> {
+        let entries = self.lock();
+        let entry = entries.get(uid)?;
+        Some(pod_of(&entry.wanted.borrow()).clone())
+    }
+
     /// A pod and how its containers are. Of two of the same name, the newer.
     pub(crate) fn find(
         &self,
@@ -163,6 +173,7 @@ fn pod_of(wanted: &Wanted) -> &Arc<Pod> {
 pub(crate) struct Loop {
     context: Arc<Context>,
     pods: Pods,
+    static_pods: StaticPods,
     workers: JoinSet<String>,
     /// Containers that an earlier process left running, by pod uid: (name, attempt).
     adopted: BTreeMap<String, Vec<(String, u32)>>,
@@ -178,6 +189,7 @@ impl Loop {
     pub(crate) fn new(
         context: Arc<Context>,
         pods: Pods,
+        static_pods: StaticPods,
         node: watch::Receiver<Option<Arc<Node>>>,
     ) -> Loop {
         Loop {
@@ -186,6 +198,7 @@ impl Loop {
             node,
             context,
             pods,
+            static_pods,
             workers: JoinSet::new(),
             adopted: BTreeMap::new(),
             swept: false,
@@ -195,6 +208,7 @@ impl Loop {
     /// Runs until `stop`; a worker that panics is an error.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         self.adopt().await?;
+        self.static_pods.read().await;
         let api: Api<Pod> = Api::all(self.context.client.clone());
         let selector = format!("spec.nodeName={}", self.context.config.node_name);
         let events = watcher(api, watcher::Config::default().fields(&selector))
@@ -203,21 +217,28 @@ impl Loop {
         let mut events = std::pin::pin!(events);
         let mut listed = HashSet::new();
         loop {
+            self.run_static_pods(&stop);
             tokio::select! {
                 () = stop.cancelled() => break,
+                () = self.static_pods.changed() => {}
                 Some(ended) = self.workers.join_next(), if !self.workers.is_empty() => {
                     let uid = ended.context("a pod's worker panicked")?;
                     if let Some(entry) = self.pods.lock().remove(&uid) {
                         self.committed = self.committed - entry.requested;
                     }
+                    self.static_pods.forget(&uid);
                 }
                 Some(event) = events.next() => match event {
-                    Ok(watcher::Event::Init) => listed.clear(),
-                    Ok(watcher::Event::InitApply(pod)) => {
+                    Ok(watcher::Event::Init) => {
+                        listed.clear();
+                        self.static_pods.list_begins();
+                    }
+                    Ok(watcher::Event::InitApply(pod)) => if !self.static_pods.lists(&pod) {
                         listed.extend(pod.metadata.uid.clone());
                         self.apply(pod, &stop);
                     }
                     Ok(watcher::Event::InitDone) => {
+                        self.static_pods.list_ends();
                         self.drop_unlisted(&listed);
                         self.sweep(&listed).await;
                     }
@@ -258,14 +279,30 @@ impl Loop {
     }
 
     fn apply(&mut self, pod: Pod, stop: &CancellationToken) {
+        if self.static_pods.sees(&pod) {
+            return;
+        }
         let metadata = &pod.metadata;
         let (Some(uid), Some(namespace), Some(name)) =
             (&metadata.uid, &metadata.namespace, &metadata.name)
         else {
             return;
         };
-        let (uid, namespace, name) = (uid.clone(), namespace.clone(), name.clone());
-        let pod = Arc::new(pod);
+        let pod_ref = PodRef {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            uid: uid.clone(),
+        };
+        self.run_pod(pod_ref, Arc::new(pod), stop);
+    }
+
+    /// Gives a pod's worker its newest version; makes one if it has none.
+    fn run_pod(&mut self, pod_ref: PodRef, pod: Arc<Pod>, stop: &CancellationToken) {
+        let PodRef {
+            namespace,
+            name,
+            uid,
+        } = pod_ref;
         if let Some(entry) = self.pods.lock().get(&uid) {
             entry.wanted.send_replace(Wanted::Pod(pod));
             return;
@@ -295,6 +332,56 @@ impl Loop {
             worker.run(stop).await;
             uid
         });
+    }
+
+    /// Starts and ends static pods as their files say, and shows them to the API. Another version of a pod waits until
+    /// the one before has ended.
+    fn run_static_pods(&mut self, stop: &CancellationToken) {
+        let wanted: Vec<_> = self.static_pods.wanted().cloned().collect();
+        let mut active = Vec::new();
+        for (uid, entry) in self.pods.lock().iter() {
+            if !self.context.mirrors.has(uid) {
+                continue;
+            }
+            active.push((entry.namespace.clone(), entry.name.clone()));
+            let stays = wanted.iter().any(|pod| pod.uid == *uid);
+            entry.wanted.send_if_modified(|wanted| {
+                let ends = !stays && matches!(wanted, Wanted::Pod(_));
+                if ends {
+                    *wanted = Wanted::Gone(pod_of(wanted).clone());
+                }
+                ends
+            });
+        }
+        for pod in wanted {
+            let metadata = &pod.pod.metadata;
+            let (Some(namespace), Some(name)) = (&metadata.namespace, &metadata.name) else {
+                continue;
+            };
+            let place = (namespace.clone(), name.clone());
+            if active.contains(&place) {
+                continue;
+            }
+            let pod_ref = PodRef {
+                namespace: place.0,
+                name: place.1,
+                uid: pod.uid.clone(),
+            };
+            info!(
+                namespace = pod_ref.namespace,
+                name = pod_ref.name,
+                "run a static pod"
+            );
+            let pod = first_seen(&pod, &self.context.config.log_dir);
+            self.run_pod(pod_ref, pod, stop);
+        }
+        // A worker writes what a new mirror does not show yet.
+        let entries = self.pods.lock();
+        for uid in self.static_pods.mirror() {
+            if let Some(entry) = entries.get(&uid) {
+                entry.wanted.send_modify(|_| {});
+            }
+        }
     }
 
     /// Whether the node takes a pod. One that it has taken before stays.
@@ -343,6 +430,9 @@ impl Loop {
     }
 
     fn gone(&mut self, pod: Pod) {
+        if self.static_pods.loses(&pod) {
+            return;
+        }
         let entries = self.pods.lock();
         if let Some(entry) = pod.metadata.uid.as_ref().and_then(|uid| entries.get(uid)) {
             entry.wanted.send_replace(Wanted::Gone(Arc::new(pod)));
@@ -355,28 +445,30 @@ impl Loop {
             .pods
             .lock()
             .iter()
-            .filter(|(uid, _)| !listed.contains(*uid))
+            .filter(|(uid, _)| !listed.contains(*uid) && !self.context.mirrors.has(uid))
         {
             let pod = pod_of(&entry.wanted.borrow()).clone();
             entry.wanted.send_replace(Wanted::Gone(pod));
         }
     }
 
-    /// Removes containers and logs of pods that the API does not have. Once: later ones end with their workers.
+    /// Removes containers, volumes and logs of pods that the API does not have. Once: later ones end with their workers.
     async fn sweep(&mut self, listed: &HashSet<String>) {
         if std::mem::replace(&mut self.swept, true) {
             return;
         }
+        let owned = |uid: &str| listed.contains(uid) || self.context.mirrors.has(uid);
         for runtime in &self.context.runtimes {
             let containers = runtime.list().await.unwrap_or_default();
             for container in containers
                 .iter()
-                .filter(|container| !listed.contains(&container.pod.uid))
+                .filter(|container| !owned(&container.pod.uid))
             {
                 info!(container = %container.id, "remove a container that no pod owns");
                 remove_container(&self.context, &container.id).await;
             }
         }
+        volume::sweep(&self.context, listed);
         let directories = std::fs::read_dir(&self.context.config.log_dir)
             .into_iter()
             .flatten()
@@ -387,7 +479,7 @@ impl Loop {
                 .to_str()
                 .and_then(|name| name.rsplit_once('_'))
                 .map(|(_, uid)| uid);
-            if owner.is_some_and(|uid| !listed.contains(uid)) {
+            if owner.is_some_and(|uid| !owned(uid)) {
                 remove_directory(&directory.path());
             }
         }

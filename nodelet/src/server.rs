@@ -1,8 +1,13 @@
-//! The nodelet's own HTTP server: `/containerLogs/…`, `/pods`, `/stats/summary`, `/metrics`, `/metrics/probes`,
-//! `/metrics/resource` and `/healthz`.
+//! The nodelet's own HTTP server: `/containerLogs/…`, `/exec/…`, `/attach/…`, `/portForward/…`, `/pods`,
+//! `/stats/summary`, `/metrics`, `/metrics/probes`, `/metrics/resource` and `/healthz`.
 //!
-//! [`serve`] is mutual TLS: besides what the given configuration verifies, the peer's certificate must be the
-//! apiserver's (common name [`API_SERVER`]) or an administrator's. Never changes anything.
+//! - [`listener`]: mutual TLS for it.
+//! - `streams`: the requests whose connections become sessions.
+//!
+//! Changes nothing but what a session does in a container.
+
+pub mod listener;
+mod streams;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,52 +19,42 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
-};
 use jiff::Timestamp;
-use rustls::{
-    RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer},
-    server::WebPkiClientVerifier,
-};
+use runtimes::log::Stream;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::{net::TcpListener, task::JoinSet};
-use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::{
-    config::Config,
     host,
-    logs::{self, Selection},
+    inotify::Changes,
+    logs::{self, Follow, Selection},
+    pod::worker::Context,
     pods::Pods,
     probe::counts::Counts,
+    sessions::Sessions,
     usage::{Usage, resource, summary},
 };
-
-/// The common name of the apiserver's client certificate.
-pub const API_SERVER: &str = "system:apiserver";
-/// Members may read as well.
-const ADMINISTRATORS: &str = "system:masters";
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// How long connections may take to end when the nodelet stops.
-const DRAIN: Duration = Duration::from_secs(5);
-/// Connections beyond this wait to be accepted.
-const CONNECTIONS: usize = 1_024;
+pub use listener::{API_SERVER, serve, tls};
 
 #[derive(Clone)]
 struct Shared {
-    config: Arc<Config>,
+    context: Arc<Context>,
     pods: Pods,
     usage: Usage,
     probes: Counts,
+    changes: Changes,
+    sessions: Sessions,
 }
 
-pub(crate) fn router(config: Arc<Config>, pods: Pods, usage: Usage, probes: Counts) -> Router {
+pub(crate) fn router(
+    context: Arc<Context>,
+    pods: Pods,
+    usage: Usage,
+    probes: Counts,
+    changes: Changes,
+    sessions: Sessions,
+) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/pods", get(list_pods))
@@ -71,17 +66,20 @@ pub(crate) fn router(config: Arc<Config>, pods: Pods, usage: Usage, probes: Coun
             "/containerLogs/{namespace}/{pod}/{container}",
             get(container_logs),
         )
+        .merge(streams::router())
         .with_state(Shared {
-            config,
+            context,
             pods,
             usage,
             probes,
+            changes,
+            sessions,
         })
 }
 
 async fn tell_metrics(State(shared): State<Shared>) -> Response {
     let headers = [(header::CONTENT_TYPE, metrics::text::CONTENT_TYPE)];
-    (headers, shared.config.metrics.text()).into_response()
+    (headers, shared.context.config.metrics.text()).into_response()
 }
 
 async fn tell_resource_metrics(State(shared): State<Shared>) -> Response {
@@ -96,7 +94,7 @@ async fn tell_probe_metrics(State(shared): State<Shared>) -> Response {
 
 async fn tell_summary(State(shared): State<Shared>) -> Response {
     let (_, available) = host::memory();
-    let node_name = &shared.config.node_name;
+    let node_name = &shared.context.config.node_name;
     Json(summary::of(node_name, available, &shared.usage.now())).into_response()
 }
 
@@ -118,6 +116,8 @@ struct LogQuery {
     since_seconds: Option<u64>,
     since_time: Option<Timestamp>,
     limit_bytes: Option<u64>,
+    /// `Stdout`, `Stderr` or `All`.
+    stream: Option<String>,
 }
 
 /// A boolean as Go's clients write one: `?follow`, `true`, `1`.
@@ -148,17 +148,12 @@ async fn container_logs(
             format!("pod \"{namespace}/{name}\" not found on this node"),
         );
     };
-    let find = {
-        let (views, container) = (views.clone(), container.clone());
-        move || {
-            views
-                .borrow()
-                .iter()
-                .find(|view| *view.name == *container)
-                .cloned()
-        }
-    };
-    let Some(view) = find() else {
+    let view = views
+        .borrow()
+        .iter()
+        .find(|view| *view.name == *container)
+        .cloned();
+    let Some(view) = view else {
         return refuse(
             StatusCode::BAD_REQUEST,
             format!("container {container} is not valid for pod {name}"),
@@ -179,10 +174,6 @@ async fn container_logs(
         };
         return refuse(StatusCode::BAD_REQUEST, message);
     };
-    let follow = on(query.follow) && !on(query.previous);
-    let running = Box::new(move || {
-        follow && find().is_some_and(|view| view.running && view.attempt == Some(attempt))
-    });
     let ago = query
         .since_seconds
         .map(|seconds| Timestamp::now() - Duration::from_secs(seconds.min(u64::from(u32::MAX))));
@@ -191,17 +182,21 @@ async fn container_logs(
         since: query.since_time.or(ago),
         timestamps: on(query.timestamps),
         limit: query.limit_bytes,
+        stream: match query.stream.as_deref() {
+            Some("Stdout") => Some(Stream::Stdout),
+            Some("Stderr") => Some(Stream::Stderr),
+            _ => None,
+        },
     };
-    let path = logs::file(&shared.config.log_dir, &pod, &container, attempt);
-    match logs::read(&path, selection, running).await {
+    let path = logs::file(&shared.context.config.log_dir, &pod, &container, attempt);
+    let follows = on(query.follow) && !on(query.previous);
+    let follow = follows.then(|| Follow::new(&shared.changes, &path, views, &container, attempt));
+    match logs::read(&path, selection, follow).await {
         Ok(stream) => (
             [(header::CONTENT_TYPE, "text/plain")],
             Body::from_stream(stream),
         )
             .into_response(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            ([(header::CONTENT_TYPE, "text/plain")], Body::empty()).into_response()
-        }
         Err(error) => {
             warn!(%error, path = %path.display(), "read a log");
             refuse(
@@ -210,105 +205,4 @@ async fn container_logs(
             )
         }
     }
-}
-
-/// A configuration for [`serve`]: the nodelet's certificate, and the authority that client certificates must come from.
-///
-/// # Errors
-/// Says what is wrong with a certificate or the key.
-pub fn tls(
-    certificates: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    client_authorities: impl IntoIterator<Item = CertificateDer<'static>>,
-) -> anyhow::Result<ServerConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    for authority in client_authorities {
-        roots.add(authority)?;
-    }
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()?;
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-/// Serves `router` (see [`Handle::router`](crate::Handle::router)) until `stop`, then gives connections 5 s to end.
-///
-/// `config` must verify client certificates, as [`tls`] makes it do: a peer without one is turned away.
-///
-/// # Errors
-/// The listener's own failure.
-pub async fn serve(
-    listener: TcpListener,
-    config: ServerConfig,
-    router: Router,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let graceful = GracefulShutdown::new();
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => {
-                let (socket, peer) = match accepted {
-                    Ok(accepted) => accepted,
-                    Err(error) => {
-                        // Out of descriptors, or the peer is gone already: the listener itself is well.
-                        warn!(%error, "accept a connection");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                        continue;
-                    }
-                };
-                let (acceptor, router, watcher) = (acceptor.clone(), router.clone(), graceful.watcher());
-                connections.spawn(async move {
-                    let stream = match tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(socket)).await {
-                        Ok(Ok(stream)) => stream,
-                        Ok(Err(error)) => return debug!(%error, %peer, "TLS handshake"),
-                        Err(_) => return debug!(%peer, "TLS handshake took too long"),
-                    };
-                    if !stream.get_ref().1.peer_certificates().is_some_and(may_read) {
-                        return warn!(%peer, "refused a peer that is not the apiserver");
-                    }
-                    let builder = auto::Builder::new(TokioExecutor::new());
-                    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-                    if let Err(error) = watcher.watch(connection.into_owned()).await {
-                        debug!(%error, %peer, "serve a connection");
-                    }
-                });
-            }
-        }
-    }
-    drop(listener);
-    if tokio::time::timeout(DRAIN, graceful.shutdown())
-        .await
-        .is_err()
-    {
-        debug!(open = connections.len(), "connections did not end in time");
-    }
-    connections.shutdown().await;
-    Ok(())
-}
-
-/// Whether the peer is the apiserver or an administrator. The chain is verified already.
-fn may_read(chain: &[CertificateDer<'_>]) -> bool {
-    let Some(leaf) = chain.first() else {
-        return false;
-    };
-    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(leaf) else {
-        return false;
-    };
-    let subject = certificate.subject();
-    let names = subject
-        .iter_common_name()
-        .any(|name| name.as_str() == Ok(API_SERVER));
-    names
-        || subject
-            .iter_organization()
-            .any(|name| name.as_str() == Ok(ADMINISTRATORS))
 }

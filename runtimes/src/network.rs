@@ -58,6 +58,9 @@ pub trait PodNetwork: Send + Sync + 'static {
     /// address that the pod had before a restart, kept if it is free.
     async fn add(&self, pod: &PodRef, wanted: Option<IpAddr>) -> Result<PodAddress, NetworkError>;
 
+    /// The address that a pod has.
+    fn find(&self, uid: &str) -> Option<PodAddress>;
+
     /// Frees a pod's address. `Ok` if it had none.
     async fn remove(&self, uid: &str) -> Result<(), NetworkError>;
 

@@ -1,7 +1,7 @@
 //! Which protocol a request asks for, and the answer to it.
 
 use http::{
-    HeaderMap, HeaderValue, Method, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
     header::{
         CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
         SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -13,7 +13,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 /// What SPDY's clients list, and the answer names.
 const PROTOCOL_VERSION: &str = "x-stream-protocol-version";
 /// What a refusal lists.
-const ACCEPTED_VERSIONS: &str = "x-accepted-stream-protocol-versions";
+const ACCEPTED_VERSIONS: HeaderName =
+    HeaderName::from_static("x-accepted-stream-protocol-versions");
 const SPDY: &str = "SPDY/3.1";
 
 /// What the upgraded connection is for.
@@ -110,7 +111,7 @@ pub struct Refused {
     /// For the body, in the kubelet's words.
     pub message: String,
     /// To be added to the answer.
-    pub headers: HeaderMap,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Refused {
@@ -118,7 +119,7 @@ impl Refused {
         Refused {
             status: StatusCode::BAD_REQUEST,
             message: message.into(),
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
         }
     }
 }
@@ -191,9 +192,8 @@ fn websocket(request: &Parts, purpose: Purpose) -> Result<Negotiated, Refused> {
         .is_none_or(|version| version != "13")
     {
         let mut refused = Refused::bad("unable to upgrade: Sec-WebSocket-Version must be 13");
-        refused
-            .headers
-            .insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        let version = HeaderValue::from_static("13");
+        refused.headers.push((SEC_WEBSOCKET_VERSION, version));
         return Err(refused);
     }
     let key = headers
@@ -229,10 +229,8 @@ fn choose(asked: &[&str], offers: &[Offer]) -> Result<Offer, Refused> {
     let spoken = |asked: &&str| offers.iter().find(|(name, ..)| name == asked).copied();
     asked.iter().find_map(spoken).ok_or_else(|| {
         let names: Vec<_> = offers.iter().map(|(name, ..)| *name).collect();
-        let mut headers = HeaderMap::new();
-        for name in &names {
-            headers.append(ACCEPTED_VERSIONS, HeaderValue::from_static(name));
-        }
+        let header = |name: &&'static str| (ACCEPTED_VERSIONS, HeaderValue::from_static(name));
+        let headers = names.iter().map(header).collect();
         Refused {
             status: StatusCode::FORBIDDEN,
             message: format!(

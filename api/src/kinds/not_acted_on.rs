@@ -14,8 +14,6 @@ pub(crate) type Field = (&'static str, &'static [&'static str]);
 pub(crate) const POD_SPEC: &[Field] = &[
     ("affinity.podAffinity", &[]),
     ("affinity.podAntiAffinity", &[]),
-    ("automountServiceAccountToken", &[]),
-    ("containers[].env[].valueFrom.fileKeyRef", &[]),
     ("containers[].lifecycle.stopSignal", &[]),
     ("containers[].ports[].hostIP", &[]),
     ("containers[].ports[].hostPort", &[]),
@@ -24,11 +22,9 @@ pub(crate) const POD_SPEC: &[Field] = &[
     ("containers[].stdinOnce", &[]),
     ("containers[].tty", &[]),
     ("containers[].volumeDevices", &[]),
-    ("containers[].volumeMounts", &[]),
     ("preemptionPolicy", &["PreemptLowerPriority"]),
     ("resources", &[]),
     ("topologySpreadConstraints", &[]),
-    ("volumes", &[]),
 ];
 
 /// Of a Service.
@@ -49,8 +45,16 @@ pub(crate) const SERVICE: &[Field] = &[
 ];
 
 /// Of a ServiceAccount.
-pub(crate) const SERVICE_ACCOUNT: &[Field] =
-    &[("automountServiceAccountToken", &[]), ("secrets", &[])];
+pub(crate) const SERVICE_ACCOUNT: &[Field] = &[("secrets", &[])];
+
+/// Of a PersistentVolume.
+pub(crate) const PERSISTENT_VOLUME: &[Field] = &[
+    ("spec.mountOptions", &[]),
+    ("spec.volumeAttributesClassName", &[]),
+];
+
+/// Of a PersistentVolumeClaim.
+pub(crate) const PERSISTENT_VOLUME_CLAIM: &[Field] = &[("spec.volumeAttributesClassName", &[])];
 
 /// Kinds of which nothing is acted on, and what is missing.
 pub(crate) const KINDS: &[(&str, &str)] = &[
@@ -90,7 +94,6 @@ pub(crate) const KINDS: &[(&str, &str)] = &[
         "ServiceCIDR",
         "Services get addresses from the range that the cluster was started with",
     ),
-    ("StorageClass", "volumes are not provisioned"),
     (
         "ValidatingAdmissionPolicy",
         "admission policies are not evaluated",
@@ -182,25 +185,34 @@ mod tests {
 
     use super::*;
 
+    const TABLES: [&[Field]; 5] = [
+        POD_SPEC,
+        SERVICE,
+        SERVICE_ACCOUNT,
+        PERSISTENT_VOLUME,
+        PERSISTENT_VOLUME_CLAIM,
+    ];
+
     #[test]
     fn a_used_field_is_named_with_its_place_and_a_default_is_not() {
         let pod = json!({
             "securityContext": {},
             "dnsPolicy": "ClusterFirst",
-            "volumes": [{}],
+            "topologySpreadConstraints": [{}],
             "containers": [{ "tty": false }, { "resizePolicy": [{}] }],
         });
         expect![[r#"
             spec.containers[1].resizePolicy: not acted on yet
-            spec.volumes: not acted on yet"#]]
+            spec.topologySpreadConstraints: not acted on yet"#]]
         .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
     }
 
     #[test]
     fn an_init_container_is_acted_on_but_for_the_fields_that_are_not_in_containers_either() {
         let pod = json!({
+            "volumes": [{}],
             "initContainers": [
-                { "restartPolicy": "Always", "env": [], "image": "sidecar" },
+                { "restartPolicy": "Always", "env": [], "image": "sidecar", "volumeMounts": [{}] },
                 { "resizePolicy": [{}], "workingDir": "/" },
             ],
             "affinity": { "nodeAffinity": { "a": 1 }, "podAntiAffinity": { "b": 1 } },
@@ -218,7 +230,7 @@ mod tests {
             .split_once("## Accepted, kept, not acted on")
             .expect("the page has that section");
         let (kept, _) = kept.split_once("\n## ").unwrap_or((kept, ""));
-        let tables = [POD_SPEC, SERVICE, SERVICE_ACCOUNT].concat();
+        let tables = TABLES.concat();
         for row in kept.lines().filter_map(|line| line.strip_prefix("| `")) {
             let path = row.split('`').next().unwrap_or_default();
             assert!(
@@ -236,7 +248,7 @@ mod tests {
             "/../docs/compatibility.md"
         ))
         .expect("docs/compatibility.md is in the tree");
-        for (path, _) in [POD_SPEC, SERVICE, SERVICE_ACCOUNT].concat() {
+        for (path, _) in TABLES.concat() {
             assert!(
                 page.contains(&format!("`{path}`")),
                 "docs/compatibility.md does not list `{path}`"

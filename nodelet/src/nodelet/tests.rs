@@ -1,5 +1,7 @@
 //! The nodelet against an API, a runtime, images and a network that are all in memory, under paused time.
 
+mod static_pods;
+
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use axum::{body::Body, http::Request};
@@ -18,6 +20,9 @@ use super::*;
 use crate::{config::PodRange, fake_api::FakeApi};
 
 mod life;
+#[path = "tests/streams.rs"]
+mod streams;
+mod volumes;
 
 /// A node whose every neighbour is a fake.
 struct Bench {
@@ -33,6 +38,8 @@ struct Running {
     handle: Handle,
     stop: CancellationToken,
     task: JoinSet<anyhow::Result<()>>,
+    /// Of those tests that have some; they end with this.
+    connections: JoinSet<()>,
 }
 
 impl Running {
@@ -69,11 +76,12 @@ impl Bench {
             self.dir.path(),
         );
         config.pod_range = PodRange::Fixed("10.64.0.0/18".to_owned());
+        config.memory_dir = None;
         config.min_free_disk_bytes = 0;
         config.min_free_memory_bytes = 0;
         change(&mut config);
         let clock = Clock::Tokio(
-            Timestamp::from_second(1_767_225_600).expect("a time"),
+            Timestamp::from_second(crate::fake_api::BEGIN).expect("a time"),
             Instant::now(),
         );
         let (nodelet, handle) = Nodelet::with_clock(
@@ -88,7 +96,12 @@ impl Bench {
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
         task.spawn(nodelet.run(stop.clone()));
-        Running { handle, stop, task }
+        Running {
+            handle,
+            stop,
+            task,
+            connections: JoinSet::new(),
+        }
     }
 
     fn pod(&self, name: &str, extra: Value) {
@@ -375,29 +388,6 @@ async fn a_missing_config_map_is_named_and_waited_for() {
         .spec(&bench.id("web", 0))
         .expect("the container");
     assert!(spec.env.contains(&("COLOUR".to_owned(), "red".to_owned())));
-    nodelet.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_volume_that_cannot_be_given_is_named_in_an_event() {
-    let bench = Bench::new();
-    let nodelet = bench.run();
-    let mounts = json!([{"name": "data", "mountPath": "/data"}]);
-    bench.pod(
-        "web",
-        json!({"containers": [{"name": "c", "image": "img", "volumeMounts": mounts}]}),
-    );
-    let event = bench.event("FailedMount").await;
-    assert!(
-        event["message"]
-            .as_str()
-            .is_some_and(|text| text.contains("\"data\"")),
-        "{event}"
-    );
-    let waits = |status: &Value| {
-        status["containerStatuses"][0]["state"]["waiting"]["reason"] == "ContainerCreating"
-    };
-    bench.status("web", "to wait", waits).await;
     nodelet.stop().await;
 }
 

@@ -129,7 +129,7 @@ async fn end_of_log(path: &Path) -> String {
         ..Selection::default()
     };
     let read = async {
-        let stream = logs::read(path, selection, Box::new(|| false)).await?;
+        let stream = logs::read(path, selection, None).await?;
         let mut stream = std::pin::pin!(stream);
         let mut text = Vec::new();
         while let Some(chunk) = stream.try_next().await? {

@@ -1,4 +1,4 @@
-//! From a container's fields to a running container: image, environment, create, start.
+//! From a container's fields to a running container: image, environment, mounts, create, start.
 //!
 //! Reads ConfigMaps, Secrets and the images on the node; calls the runtime that the image's kind names; writes Events.
 
@@ -21,7 +21,7 @@ use super::{
     state::Started,
     worker::Context,
 };
-use crate::{events::Note, logs, quantity};
+use crate::{events::Note, logs, quantity, volume};
 
 /// How long a pull may take.
 const PULL_DEADLINE: Duration = Duration::from_secs(600);
@@ -238,6 +238,19 @@ impl Start {
     }
 
     async fn spec(&self, context: &Context, image: Image) -> Result<ContainerSpec, StartFailure> {
+        if !volume::is_set_up_for(context, &self.pod_ref, &self.container) {
+            // A container that was not there when the pod was set up.
+            let set_up = volume::set_up(context, &self.pod, &self.pod_ref).await;
+            set_up.map_err(|error| {
+                let message = error.messages.join("; ");
+                self.failed(context, Reason::CreateContainerConfigError, message)
+            })?;
+        }
+        let volumes = context.volumes.find(&self.pod_ref.uid);
+        let volume = |name: &str| {
+            let known = volumes.as_ref()?.known();
+            known.sources.get(name).map(|source| source.path.clone())
+        };
         let allocatable = context.allocatable();
         let around = Surroundings {
             client: &context.client,
@@ -251,16 +264,17 @@ impl Start {
                 .unwrap_or_default(),
             pod_ip: self.address.ip.to_string(),
             allocatable: &allocatable,
+            volume: &volume,
         };
         let env = environment(&self.pod, &self.container, &around)
             .await
             .map_err(|message| self.failed(context, Reason::CreateContainerConfigError, message))?;
+        let lookup = |name: &str| {
+            env.iter()
+                .find(|(other, _)| other == name)
+                .map(|(_, value)| value.clone())
+        };
         let expanded = |list: &Option<Vec<String>>| -> Vec<String> {
-            let lookup = |name: &str| {
-                env.iter()
-                    .find(|(other, _)| other == name)
-                    .map(|(_, value)| value.clone())
-            };
             list.iter()
                 .flatten()
                 .map(|text| expand(text, lookup))
@@ -270,6 +284,8 @@ impl Start {
             expanded(&self.container.command),
             expanded(&self.container.args),
         );
+        let mounts = volume::mounts(context, &self.pod, &self.container, &lookup)
+            .map_err(|message| self.failed(context, Reason::CreateContainerConfigError, message))?;
         Ok(ContainerSpec {
             id: self.id.clone(),
             pod: self.pod_ref.clone(),
@@ -281,7 +297,7 @@ impl Start {
             working_dir: self.container.working_dir.clone(),
             ports: ports(&self.container),
             limits: limits(&self.container),
-            mounts: Vec::new(),
+            mounts,
             stdin: self.container.stdin.unwrap_or(false),
             stdin_once: self.container.stdin_once.unwrap_or(false),
             tty: self.container.tty.unwrap_or(false),
@@ -313,11 +329,7 @@ impl Start {
                 &self.container.name,
                 old,
             );
-            if let Err(error) = tokio::fs::remove_file(old).await
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                return Err(error);
-            }
+            logs::remove(&old)?;
         }
         Ok(())
     }

@@ -29,13 +29,20 @@ use tracing::{error, warn};
 use super::{
     container::Container,
     message,
-    plan::{Action, plan},
+    plan::{Action, ending, plan},
     start::Start,
     state::{Observation, Over, PodState, Sandbox},
 };
 use crate::{
-    clock::Clock, config::Config, deadline::call, events::Sink, logs, probe::Probes,
+    clock::Clock,
+    config::Config,
+    deadline::call,
+    events::Sink,
+    logs,
+    probe::Probes,
     services::Services,
+    static_pods::Mirrors,
+    volume::{self, Volumes},
 };
 use probing::Probing;
 use writing::Writing;
@@ -54,10 +61,12 @@ pub(crate) struct Context {
     pub(crate) images: Arc<dyn Images>,
     pub(crate) network: Arc<dyn PodNetwork>,
     pub(crate) services: Services,
+    pub(crate) volumes: Volumes,
     pub(crate) events: Sink,
     pub(crate) clock: Clock,
     pub(crate) starts: Semaphore,
     pub(crate) probes: Probes,
+    pub(crate) mirrors: Mirrors,
 }
 
 impl Context {
@@ -107,6 +116,8 @@ pub(crate) struct Worker {
     probing: Probing,
     writing: Writing,
     refused: Option<String>,
+    /// Ends the set-up under way, which may wait for long.
+    set_up: CancellationToken,
 }
 
 impl Worker {
@@ -137,6 +148,7 @@ impl Worker {
             under_way: BTreeMap::new(),
             probing: Probing::default(),
             refused: None,
+            set_up: CancellationToken::new(),
             context,
             state,
             wanted,
@@ -198,6 +210,7 @@ impl Worker {
                 pod.clone()
             }
         };
+        self.context.volumes.update(&self.pod_ref.uid, &pod);
         self.state.update(pod, self.context.clock.now());
     }
 
@@ -223,6 +236,9 @@ impl Worker {
 
     /// Takes every action of the plan, until there is none; answers when to look again, `None` if the pod is done.
     fn act(&mut self, now: Timestamp) -> Option<Option<Timestamp>> {
+        if ending(&self.state).is_some() {
+            self.set_up.cancel();
+        }
         loop {
             let plan = plan(&self.state, now);
             let mut acted = false;
@@ -283,11 +299,10 @@ impl Worker {
                     .note(&self.pod_ref, None, false, "DeadlineExceeded", message);
             }
             Action::TearDown => {
-                let (context, uid, ids) =
-                    (self.context.clone(), self.pod_ref.uid.clone(), self.ids());
+                let (context, pod, ids) = (self.context.clone(), self.pod_ref.clone(), self.ids());
                 self.work.push(
                     async move {
-                        tear_down(&context, &uid, &ids).await;
+                        tear_down(&context, &pod, &ids).await;
                         Some(Observation::TornDown)
                     }
                     .boxed(),
@@ -336,8 +351,14 @@ impl Worker {
             return;
         }
         let (context, pod, wanted) = (self.context.clone(), self.pod_ref.clone(), self.state.ip);
+        let (fields, stop) = (self.state.pod.clone(), self.set_up.clone());
         self.work.push(
             async move {
+                let mounted = volume::wait_until_set_up(&context, &fields, &pod);
+                if stop.run_until_cancelled(mounted).await.is_none() {
+                    let retry_in = Duration::ZERO;
+                    return Some(Observation::SandboxRefused { retry_in });
+                }
                 let message = match tokio::time::timeout(
                     SETUP_RETRY,
                     context.network.add(&pod, wanted),
@@ -464,23 +485,12 @@ fn refusal(pod: &Pod) -> Option<(&'static str, String)> {
         .flatten()
         .chain(&spec.containers);
     for container in containers {
-        let mount = container
-            .volume_mounts
-            .iter()
-            .flatten()
-            .map(|mount| &mount.name)
-            .next();
-        let device = container
-            .volume_devices
-            .iter()
-            .flatten()
-            .map(|device| &device.name)
-            .next();
-        if let Some(volume) = mount.or(device) {
+        let mut devices = container.volume_devices.iter().flatten();
+        if let Some(device) = devices.next() {
             let message = format!(
-                "Unable to attach or mount volumes: container {:?} mounts volume {volume:?}, and this node cannot give containers \
-                 volumes; supported are values in env and envFrom, from ConfigMaps and Secrets too",
-                container.name
+                "Unable to attach or mount volumes: containers[{}].volumeDevices: volume {:?} as a block device is not \
+                 supported: mount it with volumeMounts",
+                container.name, device.name
             );
             return Some(("FailedMount", message));
         }
@@ -505,21 +515,23 @@ pub(crate) async fn remove_container(context: &Context, id: &ContainerId) {
     }
 }
 
-/// Removes the containers of a pod and frees its address.
-async fn tear_down(context: &Context, uid: &str, ids: &[ContainerId]) {
+/// Removes the containers of a pod, frees its address and removes its volumes.
+async fn tear_down(context: &Context, pod: &PodRef, ids: &[ContainerId]) {
     for id in ids {
         remove_container(context, id).await;
     }
+    let uid = &pod.uid;
     if let Err(error) = context.network.remove(uid).await {
         warn!(%error, uid, "free a pod's address");
     }
+    volume::tear_down(context, pod).await;
 }
 
-/// Removes a directory of logs; one that is not there is fine.
+/// Removes a directory of a pod; one that is not there is fine.
 pub(crate) fn remove_directory(directory: &Path) {
     if let Err(error) = std::fs::remove_dir_all(directory)
         && error.kind() != std::io::ErrorKind::NotFound
     {
-        warn!(%error, directory = %directory.display(), "remove the logs of a pod");
+        warn!(%error, directory = %directory.display(), "remove a directory of a pod");
     }
 }

@@ -65,12 +65,6 @@ impl FakeNetwork {
         self.state().denied.push((pod.to_owned(), traffic));
     }
 
-    /// The address that a pod has.
-    pub fn find(&self, uid: &str) -> Option<PodAddress> {
-        let number = *self.state().pods.get(uid)?;
-        Some(self.address(number))
-    }
-
     fn address(&self, number: u16) -> PodAddress {
         let [a, b] = self.prefix;
         let [c, d] = number.to_be_bytes();
@@ -119,6 +113,11 @@ impl PodNetwork for FakeNetwork {
             })?;
         state.pods.insert(pod.uid.clone(), number);
         Ok(self.address(number))
+    }
+
+    fn find(&self, uid: &str) -> Option<PodAddress> {
+        let number = *self.state().pods.get(uid)?;
+        Some(self.address(number))
     }
 
     async fn remove(&self, uid: &str) -> Result<(), NetworkError> {

@@ -10,6 +10,7 @@
 //! - `sockets`, `outgoing`: a pod's own addresses, names and Services under the component's sockets and requests.
 //! - `egress`: where a pod says that it connects to. `gate`, `bounds`: who may reach whom, and by how many sockets.
 //! - `output`: stdout and stderr into the container's log. `audience`: those attached to them.
+//! - `tools`, `tree`: the `tar` that `kubectl cp` asks for, over a container's mounts.
 //! - `process`: exec and attach. `pipe`, `terminal`: their streams.
 //! - `meter`: CPU time used and allowed. `executor`: the threads that all of this runs on.
 //!
@@ -28,6 +29,7 @@ mod executor;
 mod filesystem;
 mod gate;
 mod guest;
+mod measure;
 mod meter;
 mod mounts;
 mod outgoing;
@@ -40,5 +42,7 @@ mod runtime;
 mod server;
 mod sockets;
 mod terminal;
+mod tools;
+mod tree;
 
 pub use runtime::{Config, WasmRuntime};

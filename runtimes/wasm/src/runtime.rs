@@ -32,6 +32,7 @@ use crate::{
     pipe::pipe,
     pod::Pod,
     process, program, server,
+    tools::{self, Tool},
 };
 
 /// wasmtime's version, which has no constant for it.
@@ -50,8 +51,8 @@ pub struct Config {
 
 /// Runs WebAssembly components in this process. Dropping it ends them.
 pub struct WasmRuntime {
-    code: Arc<CodeCache>,
-    executor: Executor,
+    pub(crate) code: Arc<CodeCache>,
+    pub(crate) executor: Executor,
     network: Arc<dyn PodNetwork>,
     host: tokio::runtime::Handle,
     containers: Mutex<BTreeMap<ContainerId, Arc<Container>>>,
@@ -93,7 +94,7 @@ impl WasmRuntime {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, id: &ContainerId) -> Result<Arc<Container>, RuntimeError> {
+    pub(crate) fn get(&self, id: &ContainerId) -> Result<Arc<Container>, RuntimeError> {
         let containers = self.containers();
         let container = containers.get(id);
         container
@@ -307,14 +308,18 @@ impl Runtime for WasmRuntime {
         let container = self.running(id)?;
         self.check_sound()?;
         let Some(name) = command.first() else {
-            return Err(RuntimeError::Invalid(
-                "there is no command to run".to_owned(),
-            ));
+            let text = "there is no command to run".to_owned();
+            return Err(RuntimeError::Invalid(text));
         };
+        if let Some(tool) = Tool::parse(&command) {
+            let (mounts, dir) = (container.mounts.clone(), container.spec.working_dir.clone());
+            let run = |streams| tools::run(tool, mounts, dir, streams);
+            return Ok(process::start(&self.executor, &container, stdio, run));
+        }
         let (Code::Program(program) | Code::Server(_, Some(program))) = &*container.code else {
             return Err(RuntimeError::Invalid(format!(
                 "cannot run {name:?} in container {}: its component exports wasi:http/incoming-handler \
-                 alone, and exec runs a second instance by wasi:cli/run",
+                 alone, and exec runs a second instance by wasi:cli/run (tar and test -d need none)",
                 container.spec.name
             )));
         };

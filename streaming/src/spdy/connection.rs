@@ -248,7 +248,7 @@ impl<Io: AsyncRead + AsyncWrite> Reader<Io> {
                 stream, fin: true, ..
             } => self.streams.input_ended(stream),
             Frame::RstStream { stream, .. } => self.streams.remove(stream),
-            Frame::Ping(id) if id % 2 == 1 => self.answer(Frame::Ping(id)).await,
+            Frame::Ping(id) if !id.is_multiple_of(2) => self.answer(Frame::Ping(id)).await,
             // Answers to our own pings, and what Kubernetes' clients do not send or mean nothing by. After GOAWAY
             // the client closes by itself.
             Frame::Ping(_)
@@ -262,7 +262,7 @@ impl<Io: AsyncRead + AsyncWrite> Reader<Io> {
     }
 
     async fn open(&mut self, id: u32, fin: bool, headers: Headers) -> Result<(), SessionError> {
-        if id % 2 == 0 || id <= self.last {
+        if id.is_multiple_of(2) || id <= self.last {
             return Err(SessionError::Protocol(
                 "a stream's id is not odd and higher than the last",
             ));
@@ -300,7 +300,7 @@ impl<Io: AsyncRead + AsyncWrite> Reader<Io> {
         Ok(())
     }
 
-    async fn answer(&self, frame: Frame) {
+    async fn answer(&mut self, frame: Frame) {
         // Nothing is written any more: the connection is about to end.
         let _ = self.answers.send(frame).await;
     }

@@ -275,7 +275,7 @@ impl Encoder {
                 headers,
             } => {
                 let block = self.0.compress(headers);
-                let flags = u8::from(*fin) * FIN | u8::from(*unidirectional) * UNIDIRECTIONAL;
+                let flags = (u8::from(*fin) * FIN) | (u8::from(*unidirectional) * UNIDIRECTIONAL);
                 control(out, 1, flags, 10 + block.len());
                 out.put_u32(*stream);
                 out.put_u32(*associated);

@@ -38,6 +38,8 @@ type Write = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 /// What the API and the server were told.
 pub(super) struct Writing {
     views: watch::Sender<Views>,
+    /// The uid that the API knows the pod by; what was written to another is not written.
+    api_uid: Option<String>,
     written: Written,
     transitions: Transitions,
     /// A status on its way to the API.
@@ -57,6 +59,7 @@ impl Writing {
         };
         Writing {
             views,
+            api_uid: None,
             written: Written::from_status(state.pod.status.as_ref()),
             transitions: transitions(&state.pod),
             write: None,
@@ -118,6 +121,15 @@ impl Worker {
         if writing.quiet_until.is_some() || writing.write.is_some() || self.state.gone {
             return;
         }
+        // A static pod's mirror may be missing, or have come anew.
+        let Some(uid) = self.context.mirrors.api_uid(&self.pod_ref.uid) else {
+            return;
+        };
+        let writing = &mut self.writing;
+        if uid != self.pod_ref.uid && writing.api_uid.as_ref() != Some(&uid) {
+            writing.api_uid = Some(uid.clone());
+            writing.written = Written::from_status(None);
+        }
         let Some((status, patch)) = self.patch(now) else {
             return;
         };
@@ -125,7 +137,7 @@ impl Worker {
         self.writing.write = Some(Box::pin(async move {
             let pods: Api<Pod> = Api::namespaced(client, &pod.namespace);
             // The uid keeps this off another pod that has taken the name.
-            let body = json!({"metadata": {"uid": pod.uid}, "status": patch});
+            let body = json!({"metadata": {"uid": uid}, "status": patch});
             let outcome = call(pods.patch_status(
                 &pod.name,
                 &PatchParams::default(),
