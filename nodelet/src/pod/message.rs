@@ -27,14 +27,8 @@ const MOST_OF_LOG: usize = 2048;
 
 /// What the nodelet keeps of one attempt of a container.
 pub(crate) fn directory(pods_dir: &Path, uid: &str, container: &str, attempt: u32) -> PathBuf {
-    containers_directory(pods_dir, uid)
-        .join(container)
-        .join(attempt.to_string())
-}
-
-/// What the nodelet keeps of a pod's containers.
-pub(crate) fn containers_directory(pods_dir: &Path, uid: &str) -> PathBuf {
-    pods_dir.join(uid).join("containers")
+    let containers = pods_dir.join(uid).join("containers");
+    containers.join(container).join(attempt.to_string())
 }
 
 /// Makes the file, and says where the container finds it. `None` if the path is no path in a container.
