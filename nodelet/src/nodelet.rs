@@ -28,7 +28,7 @@ use crate::{
     services::Services,
     sessions::Sessions,
     static_pods::{Mirrors, StaticPods},
-    usage::{Sampler, Usage},
+    usage::{Sampler, Usage, disk::Disk},
     volume::{self, Volumes},
 };
 
@@ -37,6 +37,7 @@ pub struct Nodelet {
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    disk: Disk,
     sessions: Sessions,
     node: watch::Sender<Option<Arc<Node>>>,
     notes: mpsc::Receiver<Note>,
@@ -49,6 +50,7 @@ pub struct Handle {
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    disk: Disk,
     sessions: Sessions,
     probes: probe::counts::Counts,
     changes: Changes,
@@ -64,6 +66,7 @@ impl Handle {
             self.context.clone(),
             self.pods.clone(),
             self.usage.clone(),
+            self.disk.clone(),
             self.probes.clone(),
             self.changes.clone(),
             self.sessions.clone(),
@@ -110,11 +113,11 @@ impl Nodelet {
             }));
         });
         let usage = Usage::default();
+        let volumes = Volumes::new(client.clone(), node.subscribe());
         let sessions = Sessions::new(&config.metrics);
         let probes = Probes::new(clock.now());
         let changes = Changes::new();
         let services = Services::new();
-        let volumes = Volumes::new(client.clone(), node.subscribe());
         let context = Context {
             client,
             config,
@@ -130,11 +133,13 @@ impl Nodelet {
             mirrors: Mirrors::default(),
         };
         let context = Arc::new(context);
+        let disk = Disk::new(context.clone(), pods.clone());
         let handle = Handle {
             probes: context.probes.counts.clone(),
             context: context.clone(),
             pods: pods.clone(),
             usage: usage.clone(),
+            disk: disk.clone(),
             sessions: sessions.clone(),
             changes: changes.clone(),
             node: node.subscribe(),
@@ -144,6 +149,7 @@ impl Nodelet {
                 context,
                 pods,
                 usage,
+                disk,
                 sessions,
                 node,
                 notes,
@@ -169,6 +175,7 @@ impl Nodelet {
             context,
             pods,
             usage,
+            disk,
             sessions,
             node,
             notes,
@@ -225,6 +232,7 @@ impl Nodelet {
             context.events.clone(),
         )?;
         helpers.spawn(volume::live::run(context.clone()));
+        helpers.spawn(disk.hold_to_limits());
         let mut parts = JoinSet::new();
         parts.spawn(provisioner.run(stop.clone()));
         parts.spawn(reporter.run(stop.clone()));

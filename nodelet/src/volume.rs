@@ -154,9 +154,9 @@ async fn refresh(context: &Context, entry: &Arc<PodVolumes>) {
     };
     let mut renew_at = None;
     let (mut prepared, mut messages) = (Vec::new(), Vec::new());
-    for volume in volumes(&pod).filter(|volume| {
-        files::is_made_of_objects(volume) && made.iter().any(|name| *name == volume.name)
-    }) {
+    for volume in volumes(&pod)
+        .filter(|volume| files::is_made_of_objects(volume) && made.contains(&volume.name))
+    {
         match prepare(context, entry, &pod, volume).await {
             Ok((one, renewal)) => {
                 prepared.push(one);
@@ -595,7 +595,7 @@ pub(crate) fn open(context: &Context) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Removes what is left of pods that are not `owned`, by uid: an earlier process may have been killed.
+/// Removes what is left of pods that nobody owns, by uid: an earlier process may have been killed.
 pub(crate) fn sweep(context: &Context, owned: &dyn Fn(&str) -> bool) {
     let config = &context.config;
     let directories = [Some(&config.pods_dir), config.memory_dir.as_ref()];
