@@ -196,6 +196,7 @@ impl Nodelet {
         volume::open(&context).with_context(|| {
             format!("create the directory of pods {}", config.pods_dir.display())
         })?;
+        let node_seen = node.subscribe();
         let reporter = Reporter {
             config: config.clone(),
             client: context.client.clone(),
@@ -208,6 +209,7 @@ impl Nodelet {
             clock: context.clock,
             node,
         };
+        let pods_loop = Loop::new(context.clone(), pods.clone(), static_pods, node_seen);
         let mut helpers = JoinSet::new();
         helpers.spawn(changes.clone().run());
         helpers.spawn(context.services.clone().run(context.client.clone()));
@@ -234,7 +236,7 @@ impl Nodelet {
         let mut parts = JoinSet::new();
         parts.spawn(provisioner.run(stop.clone()));
         parts.spawn(reporter.run(stop.clone()));
-        parts.spawn(Loop::new(context.clone(), pods, static_pods).run(stop.clone()));
+        parts.spawn(pods_loop.run(stop.clone()));
         // The first part that fails stops the other; helpers end with this function.
         let mut outcome = Ok(());
         while let Some(ended) = parts.join_next().await {

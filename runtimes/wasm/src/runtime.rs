@@ -198,6 +198,11 @@ impl Runtime for WasmRuntime {
         self.code.get(image).await.map(drop)
     }
 
+    async fn stateless(&self, image: &Image) -> bool {
+        let code = self.code.get(image).await;
+        matches!(code.as_deref(), Ok(Code::Server(..)))
+    }
+
     async fn create(&self, spec: ContainerSpec) -> Result<(), RuntimeError> {
         if self.containers().contains_key(&spec.id) {
             return Ok(());

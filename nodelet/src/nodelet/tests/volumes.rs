@@ -202,7 +202,7 @@ async fn many_pods_with_one_config_map_cost_one_watch_and_an_immutable_one_is_le
     bench.ready("plain").await;
     assert_eq!(bench.api.watches("configmaps", "shared"), 1);
     assert_eq!(bench.api.watches("configmaps", ""), 1);
-    assert!(!bench.dir.path().join("pods/plain-uid").exists());
+    assert!(!bench.dir.path().join("pods/plain-uid/volumes").exists());
     let patch = json!({"data": {"a": "2"}});
     bench.api.change("configmaps", "ns", "shared", &patch);
     for name in &names {
@@ -503,7 +503,8 @@ async fn a_variable_is_read_from_a_file_that_an_init_container_wrote() {
         .expect("a container");
     assert!(spec.env.contains(&("COLOUR".to_owned(), "red".to_owned())));
     assert!(!spec.env.iter().any(|(name, _)| name == "NONE"));
-    assert!(spec.mounts.is_empty());
+    let mounted: Vec<_> = spec.mounts.iter().map(|mount| &mount.destination).collect();
+    assert_eq!(mounted, [Path::new("/dev/termination-log")]);
     nodelet.stop().await;
 }
 
