@@ -1,5 +1,6 @@
 //! The objects that every cluster has: the default roles, four namespaces, the `kubernetes` Service with
-//! its endpoints and its range of addresses, and the system's priority classes.
+//! its endpoints and its range of addresses, the system's priority classes, and
+//! the default StorageClass, which is made once: a user may change or delete it.
 //!
 //! Roles first, and once ([`crate::auth::rbac::bootstrap`]): nobody may do anything without them. Then
 //! creates what is missing and keeps the endpoints ([`endpoints`]) true, at start and then every few
@@ -37,6 +38,13 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 const CLASSES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
+const STORAGE_CLASSES: &str = "/apis/storage.k8s.io/v1/storageclasses";
+/// The default StorageClass, provisioned by the nodelets.
+const STORAGE_CLASS: &str = "wk-local";
+const IS_DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
+/// Where it is noted that the class was made.
+const SYSTEM: &str = "/api/v1/namespaces/kube-system";
+const MADE: &str = "wk.dev/storage-class";
 const RANGES: &str = "/apis/networking.k8s.io/v1/servicecidrs";
 
 /// Looks after the objects until `stop`.
@@ -82,6 +90,7 @@ async fn ensure(client: &Client, config: &Config, peers: &mut Peers) -> Result<(
     for class in priority_class::SYSTEM {
         create(client, CLASSES, class.0, &system_class(class)).await?;
     }
+    ensure_storage_class(client).await?;
     ensure_range(client, config).await?;
     let service = service(config);
     create(
@@ -92,6 +101,40 @@ async fn ensure(client: &Client, config: &Config, peers: &mut Peers) -> Result<(
     )
     .await?;
     peers.reconcile(client, Instant::now()).await
+}
+
+/// The default StorageClass, in a cluster where it never was. It is not the default where there is one.
+async fn ensure_storage_class(client: &Client) -> Result<(), kube::Error> {
+    let system = send(client, Method::GET, SYSTEM, &Value::Null).await?;
+    if !system["metadata"]["annotations"][MADE].is_null() {
+        return Ok(());
+    }
+    let classes = send(client, Method::GET, STORAGE_CLASSES, &Value::Null).await?;
+    let mut classes = classes["items"].as_array().into_iter().flatten();
+    let taken = classes.any(|class| class["metadata"]["annotations"][IS_DEFAULT] == "true");
+    create(
+        client,
+        STORAGE_CLASSES,
+        STORAGE_CLASS,
+        &storage_class(!taken),
+    )
+    .await?;
+    let noted = json!({"metadata": {"annotations": {MADE: STORAGE_CLASS}}});
+    send(client, Method::PATCH, SYSTEM, &noted).await?;
+    Ok(())
+}
+
+fn storage_class(default: bool) -> Value {
+    json!({
+        "metadata": {
+            "name": STORAGE_CLASS,
+            "annotations": {IS_DEFAULT: default.to_string()},
+        },
+        "provisioner": "wk.dev/local",
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer",
+        "allowVolumeExpansion": true,
+    })
 }
 
 /// The range of Services' addresses, ready from the start.

@@ -32,7 +32,7 @@ mod networking;
 mod node;
 pub(crate) mod not_acted_on;
 mod persistent_volume;
-mod persistent_volume_claim;
+pub(crate) mod persistent_volume_claim;
 pub(crate) mod pod;
 mod pod_template;
 mod policy;

@@ -4,16 +4,28 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use futures::{Stream, StreamExt as _, stream};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use kube::{
     Client, Config,
     client::Body,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::Value;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        handshake::{client::generate_key, derive_accept_key},
+        protocol::Role,
+    },
+};
+
+/// A connection that carries messages both ways.
+pub(crate) type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// An error that the apiserver answered with: a `Status`.
 #[derive(thiserror::Error, Debug)]
@@ -196,6 +208,48 @@ impl Api {
         let request = request
             .body(Body::from(bytes))
             .context("build the request")?;
+        self.answer(request).await
+    }
+
+    /// GETs a WebSocket that speaks one of these protocols; answers which.
+    pub(crate) async fn websocket(
+        &self,
+        path: &str,
+        protocols: &str,
+    ) -> Result<(WebSocket, String)> {
+        let key = generate_key();
+        let request = Request::get(path)
+            .header(header::USER_AGENT, AGENT)
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::UPGRADE, "websocket")
+            .header(header::SEC_WEBSOCKET_VERSION, "13")
+            .header(header::SEC_WEBSOCKET_KEY, &key)
+            .header(header::SEC_WEBSOCKET_PROTOCOL, protocols)
+            .body(Body::empty())
+            .context("build the request")?;
+        let response = self.answer(request).await?;
+        let told = |name| {
+            let value = response.headers().get(name);
+            value
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+        };
+        let accepted = response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && told(header::SEC_WEBSOCKET_ACCEPT) == derive_accept_key(key.as_bytes());
+        let protocol = told(header::SEC_WEBSOCKET_PROTOCOL).to_owned();
+        if !accepted || !protocols.split(", ").any(|known| known == protocol) {
+            bail!("the server does not speak {protocols} over WebSocket");
+        }
+        let upgraded = tokio::time::timeout(DEADLINE, hyper::upgrade::on(response))
+            .await
+            .context("the connection was not upgraded within a minute")?
+            .context("upgrade the connection")?;
+        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None);
+        Ok((socket.await, protocol))
+    }
+
+    /// Sends a request; an answer that is a failure is an error.
+    async fn answer(&self, request: Request<Body>) -> Result<http::Response<Body>> {
         let response = tokio::time::timeout(DEADLINE, self.client.send(request))
             .await
             .context("the server did not answer within a minute")?
@@ -205,10 +259,10 @@ impl Api {
                 eprintln!("Warning: {text}");
             }
         }
-        if response.status().is_success() {
+        let code = response.status();
+        if code.is_success() || code == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }
-        let code = response.status();
         let bytes = response
             .into_body()
             .collect()

@@ -7,18 +7,24 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     api::{ServerError, Unreachable},
-    session::{Failures, OutputClosed, Session},
+    session::{Exit, Failures, OutputClosed, Session},
 };
 
 mod api_resources;
 mod apply;
+mod attach;
 mod completion;
+mod cp;
 mod create;
+mod debug;
 mod delete;
 mod describe;
+mod exec;
 mod get;
 mod logs;
+mod port_forward;
 mod rollout;
+mod run;
 mod scale;
 mod version;
 
@@ -56,6 +62,12 @@ pub(crate) enum Command {
     Get(get::Get),
     Describe(describe::Describe),
     Logs(logs::Logs),
+    Exec(exec::Exec),
+    Attach(attach::Attach),
+    Run(run::Run),
+    Cp(cp::Cp),
+    Debug(debug::Debug),
+    PortForward(port_forward::PortForward),
     Apply(apply::Apply),
     Create(create::Create),
     Delete(delete::Delete),
@@ -72,22 +84,24 @@ impl Cli {
     }
 }
 
-/// Runs one command; its exit code is 0 or 1, as `kubectl`'s.
+/// Runs one command; its exit code is 0 or 1, as `kubectl`'s, or that of what ran in a container.
 pub async fn run(cli: Cli) -> ExitCode {
     let (global, command) = cli.into_parts();
-    if run_in(&Session::new(global), command).await {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    ExitCode::from(run_in(&Session::new(global), command).await)
 }
 
-/// Runs one command and reports its error; true if there was none.
-pub(crate) async fn run_in(session: &Session, command: Command) -> bool {
+/// Runs one command and reports its error; answers the exit code.
+pub(crate) async fn run_in(session: &Session, command: Command) -> u8 {
     let result = match command {
         Command::Get(command) => command.run(session).await,
         Command::Describe(command) => command.run(session).await,
         Command::Logs(command) => command.run(session).await,
+        Command::Exec(command) => command.run(session).await,
+        Command::Attach(command) => command.run(session).await,
+        Command::Run(command) => command.run(session).await,
+        Command::Cp(command) => command.run(session).await,
+        Command::Debug(command) => command.run(session).await,
+        Command::PortForward(command) => command.run(session).await,
         Command::Apply(command) => command.run(session).await,
         Command::Create(command) => command.run(session).await,
         Command::Delete(command) => command.run(session).await,
@@ -97,7 +111,11 @@ pub(crate) async fn run_in(session: &Session, command: Command) -> bool {
         Command::Version(command) => command.run(session).await,
         Command::Completion(command) => command.run(session),
     };
-    let Err(error) = result else { return true };
+    let Err(error) = result else { return 0 };
+    if let Some(Exit { code, message }) = error.downcast_ref() {
+        session.note(format_args!("{message}"));
+        return *code;
+    }
     match error.downcast_ref::<Failures>() {
         _ if error.is::<OutputClosed>() => {}
         Some(failures) => {
@@ -107,7 +125,7 @@ pub(crate) async fn run_in(session: &Session, command: Command) -> bool {
         }
         None => session.note(format_args!("{}", error_line(&error))),
     }
-    false
+    1
 }
 
 /// An error as `kubectl` words it: what the server said after its reason, anything else after `error: `.

@@ -2,8 +2,14 @@
 
 /// Adds parameters to a path; empty values are left out.
 pub(crate) fn with(path: &str, parameters: &[(&str, &str)]) -> String {
+    with_empty(path, parameters, &[])
+}
+
+/// The same, but empty values of the parameters `kept` mean something.
+pub(crate) fn with_empty(path: &str, parameters: &[(&str, &str)], kept: &[&str]) -> String {
     let mut text = path.to_owned();
-    for (name, value) in parameters.iter().filter(|(_, value)| !value.is_empty()) {
+    let given = |(name, value): &&(&str, &str)| !value.is_empty() || kept.contains(name);
+    for (name, value) in parameters.iter().filter(given) {
         text.push(if text.contains('?') { '&' } else { '?' });
         text.push_str(name);
         text.push('=');

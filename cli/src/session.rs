@@ -87,9 +87,37 @@ impl Session {
         })
     }
 
+    /// Prints bytes that are no data. Losing them is no error.
+    pub(crate) fn note_bytes(&self, bytes: &[u8]) {
+        let mut notes = self.notes.borrow_mut();
+        let _ = notes.write_all(bytes).and_then(|()| notes.flush());
+    }
+
     /// Prints one line that is no data. Losing it is no error.
     pub(crate) fn note(&self, line: Arguments<'_>) {
         let _ = writeln!(self.notes.borrow_mut(), "{line}");
+    }
+}
+
+/// What ran in a container failed: its exit code is ours.
+#[derive(thiserror::Error, Debug)]
+#[error("{message}")]
+pub(crate) struct Exit {
+    pub(crate) code: u8,
+    pub(crate) message: String,
+}
+
+impl Exit {
+    /// The end of a command: nothing to say of one that succeeded.
+    pub(crate) fn of_command(code: i32) -> Result<()> {
+        if code == 0 {
+            return Ok(());
+        }
+        Err(Self {
+            code: u8::try_from(code).unwrap_or(u8::MAX),
+            message: format!("command terminated with exit code {code}"),
+        }
+        .into())
     }
 }
 
@@ -281,7 +309,7 @@ pub(crate) mod fake {
                 out: RefCell::new(Box::new(out.clone())),
                 notes: RefCell::new(Box::new(notes.clone())),
             };
-            let ok = run_in(&session, command).await;
+            let code = run_in(&session, command).await;
             let mut text = String::new();
             for write in self.writes.lock().unwrap().drain(..) {
                 text.push_str(&format!("> {write}\n"));
@@ -290,8 +318,8 @@ pub(crate) mod fake {
             for note in String::from_utf8_lossy(&notes.0.borrow()).lines() {
                 text.push_str(&format!("! {note}\n"));
             }
-            if !ok {
-                text.push_str("exit 1\n");
+            if code != 0 {
+                text.push_str(&format!("exit {code}\n"));
             }
             text
         }

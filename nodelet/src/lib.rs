@@ -5,42 +5,52 @@
 //! - [`config`]: what a nodelet is told.
 //! - [`nodelet`](mod@nodelet): wires the parts below and runs them.
 //! - [`node`]: the Node object, its conditions and its Lease.
-//! - [`pods`]: the pod watch; starts one worker a pod.
+//! - [`pods`]: the pod watch; starts one worker a pod. [`admission`]: what the node does not take; pure.
+//! - [`static_pods`]: pods from a directory of manifests, and their mirrors in the API.
 //! - [`pod`]: what a worker knows (`state`), decides (`plan`), reports (`status`) and does (`worker`, `start`).
+//! - [`volume`]: what pods find in their files.
 //! - [`probe`]: whether containers are started, alive and ready; [`handler`]: what runs once after start and before stop.
+//! - [`provisioner`]: makes the volumes of `wk-local` on this node.
 //! - [`services`]: the Services of the cluster, as environment variables.
 //! - [`events`]: Events, counted and bounded.
 //! - [`logs`]: reads what the runtimes wrote.
+//! - [`image_gc`]: removes images that no pod uses when the disk fills up.
+//! - [`inotify`]: learns which files changed.
 //! - [`usage`]: what the node and its containers use.
 //! - [`server`]: the nodelet's own HTTP server.
 //! - [`sessions`]: what goes on behind an upgraded connection.
 //!
-//! Reads Pod, Node, Service, ConfigMap, Secret. Writes its own Node and Lease, the status of its pods, Events,
-//! and deletes its pods once they have ended. Never sets `spec.nodeName`, never touches another node's pods,
+//! Reads Pod, Node, Service, ConfigMap, Secret, PersistentVolumeClaim, PersistentVolume. Writes its own Node and Lease,
+//! the status of its pods, mirror pods, Events, the PersistentVolumes that it makes, and deletes its pods once they have
+//! ended. Never sets `spec.nodeName`, never touches another node's pods,
 //! and never owns taints: the node lifecycle controller does.
 
+mod admission;
 mod clock;
 pub mod config;
 mod deadline;
 mod events;
 #[cfg(test)]
 mod fake_api;
-#[cfg_attr(not(test), expect(dead_code, reason = "the pod worker calls it next"))]
 mod handler;
 mod host;
+mod image_gc;
+mod inotify;
 mod logs;
 mod metrics;
 mod node;
 pub mod nodelet;
 mod pod;
 mod pods;
-#[cfg_attr(not(test), expect(dead_code, reason = "the pod worker calls it next"))]
 mod probe;
+mod provisioner;
 mod quantity;
 pub mod server;
 mod services;
 mod sessions;
+mod static_pods;
 mod usage;
+mod volume;
 
 pub use config::{Capacity, Config, PodRange};
 pub use nodelet::{Handle, Nodelet};

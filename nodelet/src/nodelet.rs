@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use axum::Router;
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
-use runtimes::{Images, PodNetwork, Runtime};
+use runtimes::{Images, Notice, PodNetwork, Runtime};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
@@ -17,15 +17,20 @@ use crate::{
     clock::Clock,
     config::Config,
     events::{self, Note, Sink},
+    image_gc::ImageGc,
+    inotify::Changes,
     metrics::Running,
     node::report::Reporter,
     pod::worker::Context,
     pods::{Loop, Pods},
     probe::{self, Probes},
+    provisioner::Provisioner,
     server,
     services::Services,
     sessions::Sessions,
-    usage::{Sampler, Usage},
+    static_pods::{Mirrors, StaticPods},
+    usage::{Sampler, Usage, disk::Disk},
+    volume::{self, Volumes},
 };
 
 /// Runs the pods of one node.
@@ -33,9 +38,11 @@ pub struct Nodelet {
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    disk: Disk,
     sessions: Sessions,
     node: watch::Sender<Option<Arc<Node>>>,
     notes: mpsc::Receiver<Note>,
+    changes: Changes,
 }
 
 /// The way into a running nodelet.
@@ -44,8 +51,10 @@ pub struct Handle {
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    disk: Disk,
     sessions: Sessions,
     probes: probe::counts::Counts,
+    changes: Changes,
     node: watch::Receiver<Option<Arc<Node>>>,
 }
 
@@ -58,7 +67,9 @@ impl Handle {
             self.context.clone(),
             self.pods.clone(),
             self.usage.clone(),
+            self.disk.clone(),
             self.probes.clone(),
+            self.changes.clone(),
             self.sessions.clone(),
         )
     }
@@ -103,8 +114,10 @@ impl Nodelet {
             }));
         });
         let usage = Usage::default();
+        let volumes = Volumes::new(client.clone(), node.subscribe());
         let sessions = Sessions::new(&config.metrics);
         let probes = Probes::new(clock.now());
+        let changes = Changes::new();
         let services = Services::new();
         let context = Context {
             client,
@@ -113,18 +126,23 @@ impl Nodelet {
             images,
             network,
             services,
+            volumes,
             events,
             clock,
             starts,
             probes,
+            mirrors: Mirrors::default(),
         };
         let context = Arc::new(context);
+        let disk = Disk::new(context.clone(), pods.clone());
         let handle = Handle {
             probes: context.probes.counts.clone(),
             context: context.clone(),
             pods: pods.clone(),
             usage: usage.clone(),
+            disk: disk.clone(),
             sessions: sessions.clone(),
+            changes: changes.clone(),
             node: node.subscribe(),
         };
         Ok((
@@ -132,9 +150,11 @@ impl Nodelet {
                 context,
                 pods,
                 usage,
+                disk,
                 sessions,
                 node,
                 notes,
+                changes,
             },
             handle,
         ))
@@ -150,20 +170,34 @@ impl Nodelet {
     /// process goes on, and is found again.
     ///
     /// # Errors
-    /// The log directory cannot be made, a runtime cannot be asked, or a task panicked.
+    /// A directory cannot be made, a runtime cannot be asked, or a task panicked.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let Nodelet {
             context,
             pods,
             usage,
+            disk,
             sessions,
             node,
             notes,
+            changes,
         } = self;
         let config = &context.config;
         tokio::fs::create_dir_all(&config.log_dir)
             .await
             .with_context(|| format!("create the log directory {}", config.log_dir.display()))?;
+        let static_pods = StaticPods::new(
+            config.static_pods.as_deref(),
+            &config.node_name,
+            &changes,
+            context.mirrors.clone(),
+            node.subscribe(),
+            context.client.clone(),
+        );
+        volume::open(&context).with_context(|| {
+            format!("create the directory of pods {}", config.pods_dir.display())
+        })?;
+        let node_seen = node.subscribe();
         let reporter = Reporter {
             config: config.clone(),
             client: context.client.clone(),
@@ -176,7 +210,9 @@ impl Nodelet {
             clock: context.clock,
             node,
         };
+        let pods_loop = Loop::new(context.clone(), pods.clone(), static_pods, node_seen);
         let mut helpers = JoinSet::new();
+        helpers.spawn(changes.clone().run());
         helpers.spawn(context.services.clone().run(context.client.clone()));
         helpers.spawn(events::run(
             notes,
@@ -191,9 +227,23 @@ impl Nodelet {
             clock: context.clock,
         };
         helpers.spawn(sampler.run());
+        helpers.spawn(ImageGc::new(context.clone(), pods.clone()).run());
+        for runtime in &context.runtimes {
+            if let Some(notices) = runtime.notices() {
+                helpers.spawn(tell(notices, context.clone()));
+            }
+        }
+        let provisioner = Provisioner::new(
+            context.client.clone(),
+            config.clone(),
+            context.events.clone(),
+        )?;
+        helpers.spawn(volume::live::run(context.clone()));
+        helpers.spawn(disk.hold_to_limits());
         let mut parts = JoinSet::new();
+        parts.spawn(provisioner.run(stop.clone()));
         parts.spawn(reporter.run(stop.clone()));
-        parts.spawn(Loop::new(context.clone(), pods).run(stop.clone()));
+        parts.spawn(pods_loop.run(stop.clone()));
         // The first part that fails stops the other; helpers end with this function.
         let mut outcome = Ok(());
         while let Some(ended) = parts.join_next().await {
@@ -207,10 +257,18 @@ impl Nodelet {
         }
         sessions.end().await;
         helpers.shutdown().await;
+        volume::close(&context).await;
         outcome
     }
 }
 
 #[cfg(test)]
-#[path = "nodelet/tests.rs"]
 mod tests;
+
+/// Makes Events of what runtimes say of containers.
+async fn tell(mut notices: mpsc::Receiver<Notice>, context: Arc<Context>) {
+    while let Some(notice) = notices.recv().await {
+        let container = Some((notice.container.as_str(), false));
+        context.note(&notice.pod, container, true, notice.reason, notice.message);
+    }
+}

@@ -1,7 +1,8 @@
 //! The pods bound to this node: one watch, one worker a pod.
 //!
-//! A worker is named by its pod's uid: a new pod of the same name is another pod. Also removes what no pod owns any
-//! more: containers of pods that the API does not have, and their logs.
+//! A worker is named by its pod's uid: a new pod of the same name is another pod. Static pods have workers like any
+//! others; their mirrors have none. Also removes what no pod owns any more: containers of pods that the API does not
+//! have, their volumes and their logs.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -10,7 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api,
     runtime::{WatchStreamExt, watcher},
@@ -20,8 +21,15 @@ use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::pod::worker::{
-    ContainerView, Context, Wanted, Worker, remove_container, remove_directory,
+use crate::{
+    admission::{Amounts, Place, Refusal, admit},
+    node::object,
+    pod::{
+        state::Over,
+        worker::{ContainerView, Context, Wanted, Worker, remove_container, remove_directory},
+    },
+    static_pods::{StaticPods, first_seen},
+    volume,
 };
 
 /// The way to a worker.
@@ -30,6 +38,7 @@ struct Entry {
     name: String,
     wanted: watch::Sender<Wanted>,
     views: watch::Receiver<Vec<ContainerView>>,
+    requested: Amounts,
 }
 
 /// The pods of this node, by uid; shared with the server.
@@ -85,6 +94,15 @@ impl Pods {
             .collect()
     }
 
+    /// What the pods take that have not ended.
+    fn in_use(&self) -> Amounts {
+        let entries = self.lock();
+        let running = entries
+            .values()
+            .filter(|entry| !ended(pod_of(&entry.wanted.borrow())));
+        running.fold(Amounts::default(), |sum, entry| sum + entry.requested)
+    }
+
     /// Every container that runs: its pod, its name and its id.
     pub(crate) fn running(&self) -> Vec<(PodRef, Arc<str>, ContainerId)> {
         let mut running = Vec::new();
@@ -138,6 +156,13 @@ impl Pods {
     }
 }
 
+/// Whether the API's status says that nothing of the pod runs any more.
+fn ended(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let phase = status.and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
 fn pod_of(wanted: &Wanted) -> &Arc<Pod> {
     match wanted {
         Wanted::Pod(pod) | Wanted::Gone(pod) => pod,
@@ -148,18 +173,32 @@ fn pod_of(wanted: &Wanted) -> &Arc<Pod> {
 pub(crate) struct Loop {
     context: Arc<Context>,
     pods: Pods,
+    static_pods: StaticPods,
     workers: JoinSet<String>,
     /// Containers that an earlier process left running, by pod uid: (name, attempt).
     adopted: BTreeMap<String, Vec<(String, u32)>>,
     /// Whether everything that no pod owns has been removed.
     swept: bool,
+    node: watch::Receiver<Option<Arc<Node>>>,
+    allocatable: Amounts,
+    /// What the pods take that have a worker: at least what those take that still may run.
+    committed: Amounts,
 }
 
 impl Loop {
-    pub(crate) fn new(context: Arc<Context>, pods: Pods) -> Loop {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        pods: Pods,
+        static_pods: StaticPods,
+        node: watch::Receiver<Option<Arc<Node>>>,
+    ) -> Loop {
         Loop {
+            allocatable: Amounts::of(&object::resources(&context.config)),
+            committed: Amounts::default(),
+            node,
             context,
             pods,
+            static_pods,
             workers: JoinSet::new(),
             adopted: BTreeMap::new(),
             swept: false,
@@ -169,6 +208,7 @@ impl Loop {
     /// Runs until `stop`; a worker that panics is an error.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         self.adopt().await?;
+        self.static_pods.read().await;
         let api: Api<Pod> = Api::all(self.context.client.clone());
         let selector = format!("spec.nodeName={}", self.context.config.node_name);
         let events = watcher(api, watcher::Config::default().fields(&selector))
@@ -177,19 +217,28 @@ impl Loop {
         let mut events = std::pin::pin!(events);
         let mut listed = HashSet::new();
         loop {
+            self.run_static_pods(&stop);
             tokio::select! {
                 () = stop.cancelled() => break,
+                () = self.static_pods.changed() => {}
                 Some(ended) = self.workers.join_next(), if !self.workers.is_empty() => {
                     let uid = ended.context("a pod's worker panicked")?;
-                    self.pods.lock().remove(&uid);
+                    if let Some(entry) = self.pods.lock().remove(&uid) {
+                        self.committed = self.committed - entry.requested;
+                    }
+                    self.static_pods.forget(&uid);
                 }
                 Some(event) = events.next() => match event {
-                    Ok(watcher::Event::Init) => listed.clear(),
-                    Ok(watcher::Event::InitApply(pod)) => {
+                    Ok(watcher::Event::Init) => {
+                        listed.clear();
+                        self.static_pods.list_begins();
+                    }
+                    Ok(watcher::Event::InitApply(pod)) => if !self.static_pods.lists(&pod) {
                         listed.extend(pod.metadata.uid.clone());
                         self.apply(pod, &stop);
                     }
                     Ok(watcher::Event::InitDone) => {
+                        self.static_pods.list_ends();
                         self.drop_unlisted(&listed);
                         self.sweep(&listed).await;
                     }
@@ -230,23 +279,44 @@ impl Loop {
     }
 
     fn apply(&mut self, pod: Pod, stop: &CancellationToken) {
+        if self.static_pods.sees(&pod) {
+            return;
+        }
         let metadata = &pod.metadata;
         let (Some(uid), Some(namespace), Some(name)) =
             (&metadata.uid, &metadata.namespace, &metadata.name)
         else {
             return;
         };
-        let (uid, namespace, name) = (uid.clone(), namespace.clone(), name.clone());
-        let pod = Arc::new(pod);
-        let mut entries = self.pods.lock();
-        if let Some(entry) = entries.get(&uid) {
+        let pod_ref = PodRef {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            uid: uid.clone(),
+        };
+        self.run_pod(pod_ref, Arc::new(pod), stop);
+    }
+
+    /// Gives a pod's worker its newest version; makes one if it has none.
+    fn run_pod(&mut self, pod_ref: PodRef, pod: Arc<Pod>, stop: &CancellationToken) {
+        let PodRef {
+            namespace,
+            name,
+            uid,
+        } = pod_ref;
+        if let Some(entry) = self.pods.lock().get(&uid) {
             entry.wanted.send_replace(Wanted::Pod(pod));
             return;
         }
+        let (over, requested) = match self.admit(&pod) {
+            Ok(()) => (None, Amounts::requested(&pod)),
+            Err(refusal) => (Some(self.refused(&pod, refusal)), Amounts::default()),
+        };
+        self.committed = self.committed + requested;
+        let mut entries = self.pods.lock();
         let (wanted, mailbox) = watch::channel(Wanted::Pod(pod.clone()));
         let (views, seen) = watch::channel(Vec::new());
         let adopted = self.adopted.remove(&uid).unwrap_or_default();
-        let worker = Worker::new(self.context.clone(), pod, &adopted, mailbox, views);
+        let worker = Worker::new(self.context.clone(), pod, &adopted, over, mailbox, views);
         let stop = stop.clone();
         entries.insert(
             uid.clone(),
@@ -255,6 +325,7 @@ impl Loop {
                 name,
                 wanted,
                 views: seen,
+                requested,
             },
         );
         self.workers.spawn(async move {
@@ -263,7 +334,105 @@ impl Loop {
         });
     }
 
+    /// Starts and ends static pods as their files say, and shows them to the API. Another version of a pod waits until
+    /// the one before has ended.
+    fn run_static_pods(&mut self, stop: &CancellationToken) {
+        let wanted: Vec<_> = self.static_pods.wanted().cloned().collect();
+        let mut active = Vec::new();
+        for (uid, entry) in self.pods.lock().iter() {
+            if !self.context.mirrors.has(uid) {
+                continue;
+            }
+            active.push((entry.namespace.clone(), entry.name.clone()));
+            let stays = wanted.iter().any(|pod| pod.uid == *uid);
+            entry.wanted.send_if_modified(|wanted| {
+                let ends = !stays && matches!(wanted, Wanted::Pod(_));
+                if ends {
+                    *wanted = Wanted::Gone(pod_of(wanted).clone());
+                }
+                ends
+            });
+        }
+        for pod in wanted {
+            let metadata = &pod.pod.metadata;
+            let (Some(namespace), Some(name)) = (&metadata.namespace, &metadata.name) else {
+                continue;
+            };
+            let place = (namespace.clone(), name.clone());
+            if active.contains(&place) {
+                continue;
+            }
+            let pod_ref = PodRef {
+                namespace: place.0,
+                name: place.1,
+                uid: pod.uid.clone(),
+            };
+            info!(
+                namespace = pod_ref.namespace,
+                name = pod_ref.name,
+                "run a static pod"
+            );
+            let pod = first_seen(&pod, &self.context.config.log_dir);
+            self.run_pod(pod_ref, pod, stop);
+        }
+        // A worker writes what a new mirror does not show yet.
+        let entries = self.pods.lock();
+        for uid in self.static_pods.mirror() {
+            if let Some(entry) = entries.get(&uid) {
+                entry.wanted.send_modify(|_| {});
+            }
+        }
+    }
+
+    /// Whether the node takes a pod. One that it has taken before stays.
+    fn admit(&self, pod: &Pod) -> Result<(), Refusal> {
+        let status = pod.status.as_ref();
+        let known = status.is_some_and(|status| status.start_time.is_some() || ended(pod));
+        if known || pod.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        let node = self.node.borrow().clone();
+        let object = node.as_deref();
+        let own = object::labels(&self.context.config);
+        let labels = object.and_then(|node| node.metadata.labels.as_ref());
+        let spec = object.and_then(|node| node.spec.as_ref());
+        let mut place = Place {
+            name: &self.context.config.node_name,
+            labels: labels.unwrap_or(&own),
+            taints: spec
+                .and_then(|spec| spec.taints.as_deref())
+                .unwrap_or_default(),
+            allocatable: self.allocatable,
+            used: self.committed,
+        };
+        admit(pod, &place).or_else(|_| {
+            // Some of those counted may have ended since.
+            place.used = self.pods.in_use();
+            admit(pod, &place)
+        })
+    }
+
+    fn refused(&self, pod: &Pod, refusal: Refusal) -> Over {
+        let Refusal { reason, message } = refusal;
+        let name = |name: &Option<String>| name.clone().unwrap_or_default();
+        let pod = PodRef {
+            namespace: name(&pod.metadata.namespace),
+            name: name(&pod.metadata.name),
+            uid: name(&pod.metadata.uid),
+        };
+        self.context.note(&pod, None, true, reason, message.clone());
+        Over {
+            phase: "Failed",
+            reason: Some(reason.to_owned()),
+            message: Some(format!("Pod was rejected: {message}")),
+            rejected: true,
+        }
+    }
+
     fn gone(&mut self, pod: Pod) {
+        if self.static_pods.loses(&pod) {
+            return;
+        }
         let entries = self.pods.lock();
         if let Some(entry) = pod.metadata.uid.as_ref().and_then(|uid| entries.get(uid)) {
             entry.wanted.send_replace(Wanted::Gone(Arc::new(pod)));
@@ -276,28 +445,30 @@ impl Loop {
             .pods
             .lock()
             .iter()
-            .filter(|(uid, _)| !listed.contains(*uid))
+            .filter(|(uid, _)| !listed.contains(*uid) && !self.context.mirrors.has(uid))
         {
             let pod = pod_of(&entry.wanted.borrow()).clone();
             entry.wanted.send_replace(Wanted::Gone(pod));
         }
     }
 
-    /// Removes containers and logs of pods that the API does not have. Once: later ones end with their workers.
+    /// Removes containers, volumes and logs of pods that the API does not have. Once: later ones end with their workers.
     async fn sweep(&mut self, listed: &HashSet<String>) {
         if std::mem::replace(&mut self.swept, true) {
             return;
         }
+        let owned = |uid: &str| listed.contains(uid) || self.context.mirrors.has(uid);
         for runtime in &self.context.runtimes {
             let containers = runtime.list().await.unwrap_or_default();
             for container in containers
                 .iter()
-                .filter(|container| !listed.contains(&container.pod.uid))
+                .filter(|container| !owned(&container.pod.uid))
             {
                 info!(container = %container.id, "remove a container that no pod owns");
                 remove_container(&self.context, &container.id).await;
             }
         }
+        volume::sweep(&self.context, &owned);
         let directories = std::fs::read_dir(&self.context.config.log_dir)
             .into_iter()
             .flatten()
@@ -308,7 +479,7 @@ impl Loop {
                 .to_str()
                 .and_then(|name| name.rsplit_once('_'))
                 .map(|(_, uid)| uid);
-            if owner.is_some_and(|uid| !listed.contains(uid)) {
+            if owner.is_some_and(|uid| !owned(uid)) {
                 remove_directory(&directory.path());
             }
         }

@@ -20,18 +20,20 @@ use axum::{
     routing::get,
 };
 use jiff::Timestamp;
+use runtimes::log::Stream;
 use serde::Deserialize;
 use serde_json::json;
 use tracing::warn;
 
 use crate::{
     host,
-    logs::{self, Selection},
+    inotify::Changes,
+    logs::{self, Follow, Selection},
     pod::worker::Context,
     pods::Pods,
     probe::counts::Counts,
     sessions::Sessions,
-    usage::{Usage, resource, summary},
+    usage::{Usage, disk::Disk, resource, summary},
 };
 pub use listener::{API_SERVER, serve, tls};
 
@@ -40,7 +42,9 @@ struct Shared {
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    disk: Disk,
     probes: Counts,
+    changes: Changes,
     sessions: Sessions,
 }
 
@@ -48,7 +52,9 @@ pub(crate) fn router(
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    disk: Disk,
     probes: Counts,
+    changes: Changes,
     sessions: Sessions,
 ) -> Router {
     Router::new()
@@ -67,7 +73,9 @@ pub(crate) fn router(
             context,
             pods,
             usage,
+            disk,
             probes,
+            changes,
             sessions,
         })
 }
@@ -90,7 +98,14 @@ async fn tell_probe_metrics(State(shared): State<Shared>) -> Response {
 async fn tell_summary(State(shared): State<Shared>) -> Response {
     let (_, available) = host::memory();
     let node_name = &shared.context.config.node_name;
-    Json(summary::of(node_name, available, &shared.usage.now())).into_response()
+    let disk = shared.disk.now().await;
+    Json(summary::of(
+        node_name,
+        available,
+        &shared.usage.now(),
+        &disk,
+    ))
+    .into_response()
 }
 
 async fn list_pods(State(shared): State<Shared>) -> Response {
@@ -111,6 +126,8 @@ struct LogQuery {
     since_seconds: Option<u64>,
     since_time: Option<Timestamp>,
     limit_bytes: Option<u64>,
+    /// `Stdout`, `Stderr` or `All`.
+    stream: Option<String>,
 }
 
 /// A boolean as Go's clients write one: `?follow`, `true`, `1`.
@@ -141,17 +158,12 @@ async fn container_logs(
             format!("pod \"{namespace}/{name}\" not found on this node"),
         );
     };
-    let find = {
-        let (views, container) = (views.clone(), container.clone());
-        move || {
-            views
-                .borrow()
-                .iter()
-                .find(|view| *view.name == *container)
-                .cloned()
-        }
-    };
-    let Some(view) = find() else {
+    let view = views
+        .borrow()
+        .iter()
+        .find(|view| *view.name == *container)
+        .cloned();
+    let Some(view) = view else {
         return refuse(
             StatusCode::BAD_REQUEST,
             format!("container {container} is not valid for pod {name}"),
@@ -172,10 +184,6 @@ async fn container_logs(
         };
         return refuse(StatusCode::BAD_REQUEST, message);
     };
-    let follow = on(query.follow) && !on(query.previous);
-    let running = Box::new(move || {
-        follow && find().is_some_and(|view| view.running && view.attempt == Some(attempt))
-    });
     let ago = query
         .since_seconds
         .map(|seconds| Timestamp::now() - Duration::from_secs(seconds.min(u64::from(u32::MAX))));
@@ -184,17 +192,21 @@ async fn container_logs(
         since: query.since_time.or(ago),
         timestamps: on(query.timestamps),
         limit: query.limit_bytes,
+        stream: match query.stream.as_deref() {
+            Some("Stdout") => Some(Stream::Stdout),
+            Some("Stderr") => Some(Stream::Stderr),
+            _ => None,
+        },
     };
     let path = logs::file(&shared.context.config.log_dir, &pod, &container, attempt);
-    match logs::read(&path, selection, running).await {
+    let follows = on(query.follow) && !on(query.previous);
+    let follow = follows.then(|| Follow::new(&shared.changes, &path, views, &container, attempt));
+    match logs::read(&path, selection, follow).await {
         Ok(stream) => (
             [(header::CONTENT_TYPE, "text/plain")],
             Body::from_stream(stream),
         )
             .into_response(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            ([(header::CONTENT_TYPE, "text/plain")], Body::empty()).into_response()
-        }
         Err(error) => {
             warn!(%error, path = %path.display(), "read a log");
             refuse(

@@ -1,10 +1,92 @@
-//! The CRI log format: how a container's output is kept in its file.
+//! The CRI log format: how a container's output is kept in its files.
 //!
 //! One entry a line: `<RFC 3339 time with nanoseconds> <stdout|stderr> <F|P> <text>`; `F` ends a line,
 //! `P` is a part of one that goes on in the next entry. Source: the Kubernetes CRI logging document.
-//! Pure but for the time it is given.
+//!
+//! A log that has grown to [`Rotation::max_bytes`] is rotated: `0.log` is renamed to `0.log.<time>`, and the next entry
+//! begins a new `0.log`. Whoever appends renames, and nobody else: [`append`] does both, and one container's calls come one
+//! at a time. A reader that holds a renamed file has all that will ever be in it as soon as there is a newer one; names of
+//! renamed files sort by time ([`files`]).
 
-use std::time::SystemTime;
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+/// How much of a container's output is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rotation {
+    /// A file that has reached this is renamed before the next entry.
+    pub max_bytes: u64,
+    /// Files of one attempt, with the one that is written; at least 1 is kept.
+    pub max_files: usize,
+}
+
+impl Default for Rotation {
+    /// Five files of 10 MiB, as in Kubernetes.
+    fn default() -> Rotation {
+        Rotation {
+            max_bytes: 10 << 20,
+            max_files: 5,
+        }
+    }
+}
+
+/// Appends whole entries to a log, which is rotated first if it is full.
+///
+/// # Errors
+/// The file system's: the entries, or the end of them, are lost.
+pub fn append(path: &Path, entries: &[u8], rotation: Rotation) -> io::Result<()> {
+    let open = || File::options().append(true).create(true).open(path);
+    let mut file = open()?;
+    if file.metadata()?.len() >= rotation.max_bytes {
+        rotate(path, rotation)?;
+        file = open()?;
+    }
+    file.write_all(entries)
+}
+
+/// Renames a full log and removes the oldest beyond the limit.
+fn rotate(path: &Path, rotation: Rotation) -> io::Result<()> {
+    // To the nanosecond: a flood fills several in a second.
+    let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S.%9f");
+    let mut renamed = path.as_os_str().to_owned();
+    renamed.push(format!(".{time}"));
+    std::fs::rename(path, PathBuf::from(renamed))?;
+    let files = files(path)?;
+    let surplus = (files.len() + 1).saturating_sub(rotation.max_files.max(1));
+    for file in files.iter().take(surplus) {
+        std::fs::remove_file(file)?;
+    }
+    Ok(())
+}
+
+/// The files of a log, oldest first; the last is `path` itself, if it is there.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
+    else {
+        return Ok(Vec::new());
+    };
+    let mut renamed = Vec::new();
+    let mut newest = None;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let file = entry.file_name();
+        match file.to_str().and_then(|file| file.strip_prefix(name)) {
+            Some("") => newest = Some(entry.path()),
+            Some(rest) if rest.starts_with('.') => renamed.push(entry.path()),
+            _ => {}
+        }
+    }
+    renamed.sort();
+    renamed.extend(newest);
+    Ok(renamed)
+}
 
 /// Which of a container's outputs an entry is of.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -63,6 +145,39 @@ mod tests {
         let time = SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 6);
         write_entry(&mut out, time, stream, tag, text.as_bytes());
         want.assert_eq(&String::from_utf8_lossy(&out));
+    }
+
+    /// The files of a log and how long each is, after writing entries of these lengths.
+    #[track_caller]
+    fn rotates(rotation: Rotation, lengths: &[usize], want: &[u64]) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("0.log");
+        std::fs::write(directory.path().join("10.log"), "another").expect("write");
+        for length in lengths {
+            append(&path, &vec![b'x'; *length], rotation).expect("append");
+        }
+        let files = files(&path).expect("files");
+        assert_eq!(files.last(), Some(&path));
+        let sizes = files
+            .iter()
+            .map(|file| std::fs::metadata(file).expect("a file").len());
+        assert_eq!(sizes.collect::<Vec<_>>(), want);
+    }
+
+    #[test]
+    fn a_full_log_is_renamed_and_the_oldest_goes() {
+        let rotation = Rotation {
+            max_bytes: 10,
+            max_files: 3,
+        };
+        rotates(rotation, &[4, 4], &[8]);
+        rotates(rotation, &[4, 4, 4, 4], &[12, 4]);
+        rotates(rotation, &[11, 12, 13, 14, 15], &[13, 14, 15]);
+        let only = Rotation {
+            max_files: 1,
+            ..rotation
+        };
+        rotates(only, &[11, 12], &[12]);
     }
 
     #[test]

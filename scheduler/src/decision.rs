@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rand::{Rng, RngExt};
 
+use crate::plugins::volumes::{self, Wants};
 use crate::plugins::{FILTERS, Reason, SCORES, Score};
 use crate::pod::Pod;
 use crate::snapshot::{Candidate, Snapshot};
@@ -26,6 +27,8 @@ pub enum Decision {
 pub struct Unschedulable {
     /// How many nodes there are.
     pub nodes: usize,
+    /// What no node could help, found before any was looked at.
+    pub refused: Option<String>,
     /// Reasons, and how many nodes each is true of. A node may have several.
     pub reasons: BTreeMap<String, usize>,
     /// True if a pod that leaves some node may change the answer.
@@ -36,6 +39,10 @@ impl fmt::Display for Unschedulable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.nodes == 0 {
             return f.write_str("no nodes available to schedule pods");
+        }
+        if let Some(refused) = &self.refused {
+            let nodes = self.nodes;
+            return write!(f, "0/{nodes} nodes are available: {refused}.");
         }
         let mut counted: Vec<_> = self
             .reasons
@@ -50,12 +57,23 @@ impl fmt::Display for Unschedulable {
 
 /// Decides where a pod goes. Among equally good nodes `ties` picks one.
 pub fn schedule(snapshot: &Snapshot, pod: &Pod, ties: &mut impl Rng) -> Decision {
+    let wants = match volumes::prepare(snapshot, pod) {
+        Ok(wants) => wants,
+        Err(refused) => {
+            return Decision::Unschedulable(Unschedulable {
+                nodes: snapshot.candidates().count(),
+                refused: Some(refused),
+                reasons: BTreeMap::new(),
+                lacks_room: false,
+            });
+        }
+    };
     let mut admitted = Vec::new();
     let mut objections: BTreeMap<Reason<'_>, usize> = BTreeMap::new();
     let mut nodes = 0;
     for candidate in snapshot.candidates() {
         nodes += 1;
-        match objection(pod, candidate) {
+        match objection(pod, candidate, &wants) {
             None => admitted.push(candidate),
             Some(reasons) if admitted.is_empty() => {
                 for reason in reasons {
@@ -69,6 +87,7 @@ pub fn schedule(snapshot: &Snapshot, pod: &Pod, ties: &mut impl Rng) -> Decision
         Some(candidate) => Decision::Node(Arc::clone(&candidate.node.name)),
         None => Decision::Unschedulable(Unschedulable {
             nodes,
+            refused: None,
             lacks_room: objections.keys().any(Reason::is_room),
             reasons: objections
                 .into_iter()
@@ -79,10 +98,14 @@ pub fn schedule(snapshot: &Snapshot, pod: &Pod, ties: &mut impl Rng) -> Decision
 }
 
 /// What the first filter that objects has to say.
-fn objection<'a>(pod: &'a Pod, candidate: &'a Candidate) -> Option<Vec<Reason<'a>>> {
-    FILTERS
-        .iter()
-        .map(|filter| filter(pod, candidate))
+fn objection<'a>(
+    pod: &'a Pod,
+    candidate: &'a Candidate,
+    wants: &Wants<'a>,
+) -> Option<Vec<Reason<'a>>> {
+    let filters = FILTERS.iter().map(|filter| filter(pod, candidate));
+    filters
+        .chain(std::iter::once_with(|| wants.filter(&candidate.node)))
         .find(|reasons| !reasons.is_empty())
 }
 

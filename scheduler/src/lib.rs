@@ -5,8 +5,9 @@
 //! framework: every filter plugin must admit a node, then score plugins rank those that are left.
 //! [`Scheduler`] is the loop around it: two watches keep the snapshot, bindings go out concurrently.
 //!
-//! Reads `Pod` and `Node`; writes `pods/binding`, the pod's condition `PodScheduled` and `Event`.
-//! Never evicts or deletes a pod, and never touches one of another scheduler's.
+//! Reads `Pod`, `Node` and, for pods with claims, `PersistentVolumeClaim`, `PersistentVolume` and `StorageClass`.
+//! Writes `pods/binding`, the pod's condition `PodScheduled`, `Event`, the node that a claim's volume is made on
+//! and the claim that a free volume gets. Never evicts or deletes a pod, and never touches one of another scheduler's.
 
 mod config;
 mod decision;
@@ -15,17 +16,19 @@ pub mod metrics;
 mod node;
 mod plugins;
 mod pod;
+mod prebind;
 mod quantity;
 mod queue;
 mod report;
 mod resources;
 mod scheduler;
 mod snapshot;
+mod storage;
 
 pub use config::Config;
 pub use decision::{Decision, Unschedulable, schedule};
 pub use node::{Node, Taint};
-pub use pod::{HostPort, Pod};
+pub use pod::{HostPort, Pod, PodClaim};
 pub use resources::Resources;
 pub use scheduler::Scheduler;
 pub use snapshot::Snapshot;

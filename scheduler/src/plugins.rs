@@ -11,6 +11,7 @@ mod node_name;
 mod ports;
 mod taints;
 mod unschedulable;
+pub(crate) mod volumes;
 
 use std::fmt;
 
@@ -21,7 +22,7 @@ use crate::snapshot::Candidate;
 /// The reasons against running a pod on a node.
 pub(crate) type Filter = for<'a> fn(&'a Pod, &'a Candidate) -> Vec<Reason<'a>>;
 
-/// Every filter; the first that objects decides, as in Kubernetes.
+/// Every filter but that of [`volumes`], which comes after them; the first that objects decides, as in Kubernetes.
 pub(crate) const FILTERS: [Filter; 6] = [
     unschedulable::filter,
     node_name::filter,
@@ -77,6 +78,11 @@ pub(crate) enum Reason<'a> {
     Ports,
     TooManyPods,
     Insufficient(&'a str),
+    ClaimInUse,
+    VolumeMissing,
+    VolumeNode,
+    NoVolume,
+    VolumeZone,
 }
 
 impl Reason<'_> {
@@ -84,7 +90,7 @@ impl Reason<'_> {
     pub(crate) fn is_room(&self) -> bool {
         matches!(
             self,
-            Self::Ports | Self::TooManyPods | Self::Insufficient(_)
+            Self::Ports | Self::TooManyPods | Self::Insufficient(_) | Self::ClaimInUse
         )
     }
 }
@@ -101,6 +107,19 @@ impl fmt::Display for Reason<'_> {
             }
             Self::TooManyPods => f.write_str("Too many pods"),
             Self::Insufficient(resource) => write!(f, "Insufficient {resource}"),
+            Self::ClaimInUse => f.write_str(
+                "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",
+            ),
+            Self::VolumeMissing => f.write_str(
+                "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",
+            ),
+            Self::VolumeNode => {
+                f.write_str("node(s) didn't match PersistentVolume's node affinity")
+            }
+            Self::NoVolume => {
+                f.write_str("node(s) didn't find available persistent volumes to bind")
+            }
+            Self::VolumeZone => f.write_str("node(s) had no available volume zone"),
         }
     }
 }

@@ -31,6 +31,18 @@ pub struct Pod {
     /// Preferred node affinity: terms and their weights.
     pub preferred: Vec<(i64, Term)>,
     pub tolerations: Vec<Toleration>,
+    /// The PersistentVolumeClaims that it uses.
+    pub claims: Vec<PodClaim>,
+}
+
+/// A claim that a pod uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodClaim {
+    /// `namespace/name`
+    pub key: Arc<str>,
+    pub name: String,
+    /// Whether it is made for the pod, which then owns it.
+    pub ephemeral: bool,
 }
 
 /// What a pod takes from its node.
@@ -42,6 +54,8 @@ pub struct Load {
     pub scored: Resources,
     /// Ports it needs of the host.
     pub ports: Vec<HostPort>,
+    /// Claims that it uses, as `namespace/name`.
+    pub claims: Vec<Arc<str>>,
 }
 
 /// A port of the host's.
@@ -134,6 +148,7 @@ impl From<&core::Pod> for Pod {
                 .preferred_during_scheduling_ignored_during_execution
                 .as_deref()
         });
+        let claims = claims(pod, spec);
         Self {
             uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
             namespace: pod.metadata.namespace.clone().unwrap_or_default(),
@@ -148,7 +163,9 @@ impl From<&core::Pod> for Pod {
                 requested: Resources::requested(spec),
                 scored: Resources::scored(spec),
                 ports: host_ports(spec),
+                claims: claims.iter().map(|claim| Arc::clone(&claim.key)).collect(),
             }),
+            claims,
             node_selector: spec.node_selector.clone().unwrap_or_default(),
             required: required.map(|selector| {
                 selector
@@ -170,6 +187,26 @@ impl From<&core::Pod> for Pod {
                 .collect(),
         }
     }
+}
+
+fn claims(pod: &core::Pod, spec: &core::PodSpec) -> Vec<PodClaim> {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (namespace, own) = (text(&pod.metadata.namespace), text(&pod.metadata.name));
+    let volumes = spec.volumes.iter().flatten();
+    let named = volumes.filter_map(|volume| match &volume.persistent_volume_claim {
+        Some(claim) => Some((claim.claim_name.clone(), false)),
+        None => {
+            let made = volume.ephemeral.as_ref();
+            made.map(|_| (format!("{own}-{}", volume.name), true))
+        }
+    });
+    named
+        .map(|(name, ephemeral)| PodClaim {
+            key: format!("{namespace}/{name}").into(),
+            name,
+            ephemeral,
+        })
+        .collect()
 }
 
 fn toleration(toleration: &core::Toleration) -> Option<Toleration> {

@@ -59,6 +59,8 @@ pub(crate) enum Wake {
     Node,
     /// A pod left its node.
     Room,
+    /// A claim, a volume or a class came or changed.
+    Storage,
 }
 
 impl Queue {
@@ -165,8 +167,12 @@ impl Queue {
             .iter()
             .map(|(_, uid)| uid)
             .filter(
-                |uid| match self.entries.get(*uid).map(|entry| entry.place) {
-                    Some(Place::Parked { lacks_room, .. }) => lacks_room || wake == Wake::Node,
+                |uid| match self.entries.get(*uid).map(|entry| (entry, entry.place)) {
+                    Some((entry, Place::Parked { lacks_room, .. })) => match wake {
+                        Wake::Node => true,
+                        Wake::Room => lacks_room,
+                        Wake::Storage => !entry.pod.claims.is_empty(),
+                    },
                     _ => false,
                 },
             )

@@ -1,4 +1,4 @@
-//! The nodes and what is placed on them, kept up to date change by change.
+//! The nodes, what is placed on them, and the storage that pods ask for, kept up to date change by change.
 //!
 //! Pure. A pod is placed when the API says so, and *assumed* from a decision until the API confirms it
 //! or its binding fails, so that the next decision already counts it.
@@ -7,14 +7,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::node::Node;
+use crate::plugins::volumes;
 use crate::pod::{HostPort, Load, Pod};
 use crate::resources::Resources;
+use crate::storage::{ClaimKey, Fate, Storage};
 
 /// Nodes, their pods, and the sums over them.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     nodes: BTreeMap<Arc<str>, Candidate>,
     pods: HashMap<Arc<str>, Placement>,
+    /// How many of these pods use each claim.
+    users: HashMap<ClaimKey, usize>,
+    pub(crate) storage: Storage,
 }
 
 /// A node and what is taken of it.
@@ -93,6 +98,14 @@ impl Snapshot {
         let Some(placement) = self.pods.remove(uid) else {
             return false;
         };
+        for claim in &placement.load.claims {
+            if let Some(users) = self.users.get_mut(claim) {
+                *users -= 1;
+                if *users == 0 {
+                    self.users.remove(claim);
+                }
+            }
+        }
         if let Some(candidate) = self.nodes.get_mut(&placement.node) {
             candidate.usage.subtract(&placement.load);
         }
@@ -108,6 +121,31 @@ impl Snapshot {
         self.nodes.values()
     }
 
+    pub(crate) fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(name).map(|candidate| &candidate.node)
+    }
+
+    pub(crate) fn has_node(&self, name: &str) -> bool {
+        self.nodes.contains_key(name)
+    }
+
+    /// How many other pods that are placed or assumed use a claim.
+    pub(crate) fn users(&self, claim: &str, pod: &str) -> usize {
+        let own = self.pods.get(pod);
+        let uses = own.is_some_and(|own| own.load.claims.iter().any(|used| **used == *claim));
+        self.users.get(claim).copied().unwrap_or_default() - usize::from(uses)
+    }
+
+    /// What the claims of a pod that have no volume yet get on a node.
+    pub(crate) fn fates(&self, pod: &Pod, node: &str) -> Vec<(ClaimKey, Fate)> {
+        let node = self.node(node);
+        let fates = node.and_then(|node| volumes::prepare(self, pod).ok()?.fates(node));
+        let fates = fates.into_iter().flatten();
+        fates
+            .map(|(claim, fate)| (Arc::clone(&claim.key), fate))
+            .collect()
+    }
+
     fn put(&mut self, pod: &Pod, node: &Arc<str>, confirmed: bool) {
         if let Some(known) = self.pods.get_mut(&pod.uid)
             && known.node == *node
@@ -119,6 +157,9 @@ impl Snapshot {
         self.remove(&pod.uid);
         if let Some(candidate) = self.nodes.get_mut(node) {
             candidate.usage.add(&pod.load);
+        }
+        for claim in &pod.load.claims {
+            *self.users.entry(Arc::clone(claim)).or_default() += 1;
         }
         let placement = Placement {
             node: Arc::clone(node),

@@ -92,27 +92,19 @@ impl Fake {
         let body = body.collect_bytes().await.unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let query = parts.uri.query().unwrap_or_default().to_owned();
-        let path: Vec<_> = parts
-            .uri
-            .path()
-            .trim_start_matches("/api/v1/")
-            .split('/')
-            .collect();
+        let path = parts.uri.path();
+        let path = path.trim_start_matches("/apis/storage.k8s.io/v1/");
+        let path: Vec<_> = path.trim_start_matches("/api/v1/").split('/').collect();
         match (parts.method.clone(), path.as_slice()) {
             (Method::GET, [resource]) if query.contains("watch=true") => {
                 self.watch(resource, &query)
             }
             (Method::GET, [resource]) => {
                 let revision = self.objects.lock().unwrap().changes.len();
-                let kind = if *resource == "pods" {
-                    "PodList"
-                } else {
-                    "NodeList"
-                };
                 json_answer(
                     200,
                     &json!({
-                        "apiVersion": "v1", "kind": kind, "items": self.all(resource),
+                        "apiVersion": "v1", "kind": "List", "items": self.all(resource),
                         "metadata": { "resourceVersion": revision.to_string() },
                     }),
                 )
@@ -128,6 +120,15 @@ impl Fake {
                 event["count"] = body["count"].clone();
                 self.put("events", name, event.clone());
                 json_answer(200, &event)
+            }
+            (Method::PATCH, ["namespaces", _, "persistentvolumeclaims", name]) => {
+                let mut claim = self.get("persistentvolumeclaims", name);
+                let added = body["metadata"]["annotations"].as_object().unwrap();
+                for (key, value) in added {
+                    claim["metadata"]["annotations"][key] = value.clone();
+                }
+                self.put("persistentvolumeclaims", name, claim.clone());
+                json_answer(200, &claim)
             }
             (Method::PATCH, ["namespaces", _, "pods", name, "status"]) => {
                 let mut pod = self.get("pods", name);
@@ -294,6 +295,60 @@ async fn a_pod_that_fits_nowhere_is_placed_when_a_node_comes() {
     assert_eq!(pod["status"]["conditions"][0]["reason"], "Unschedulable");
     assert_eq!(pod["status"]["conditions"][0]["message"], message);
     assert_eq!(fake.messages("FailedScheduling"), [message]);
+}
+
+#[tokio::test]
+async fn a_pod_asks_for_its_volume_and_is_bound_once_it_is_there_and_nobody_else_waits() {
+    let fake = Fake::new();
+    fake.add_node("only", "10");
+    let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {},
+        "provisioner": "example.com/disk", "volumeBindingMode": "WaitForFirstConsumer"});
+    fake.put("storageclasses", "k", class);
+    let claim = |extra: &Value| {
+        let mut claim = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"namespace": "default", "uid": "uid-c", "annotations": {}},
+            "spec": {"storageClassName": "k", "accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1Gi"}}},
+        });
+        for (key, value) in extra.as_object().unwrap() {
+            claim["metadata"]["annotations"][key] = value.clone();
+        }
+        claim
+    };
+    fake.put("persistentvolumeclaims", "c", claim(&json!({})));
+    fake.add_pod("waits", "1");
+    let mut pod = fake.get("pods", "waits");
+    pod["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
+    fake.put("pods", "waits", pod);
+    // More than there are slots for bindings: none of them is held by the pod that waits.
+    for index in 0..100 {
+        fake.add_pod(&format!("other-{index}"), "10m");
+    }
+    let provisioner = fake.clone();
+    let provisioned = async move {
+        const SELECTED: &str = "volume.kubernetes.io/selected-node";
+        let asked = |fake: &Fake| {
+            let claim = fake.get("persistentvolumeclaims", "c");
+            claim["metadata"]["annotations"][SELECTED] == "only" && fake.bound() == 100
+        };
+        provisioner.wait(asked).await;
+        assert!(provisioner.get("pods", "waits")["spec"]["nodeName"].is_null());
+        let volume = json!({
+            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"uid": "uid-v"},
+            "spec": {"storageClassName": "k", "claimRef":
+                {"namespace": "default", "name": "c", "uid": "uid-c"}},
+            "status": {"phase": "Bound"},
+        });
+        provisioner.put("persistentvolumes", "v", volume);
+        let done = json!({SELECTED: "only", "pv.kubernetes.io/bind-completed": "yes"});
+        let mut claim = claim(&done);
+        claim["spec"]["volumeName"] = "v".into();
+        provisioner.put("persistentvolumeclaims", "c", claim);
+    };
+    let placed = fake.run_until(|fake| fake.bound() == 101);
+    tokio::join!(provisioned, placed);
+    assert_eq!(fake.get("pods", "waits")["spec"]["nodeName"], "only");
 }
 
 #[tokio::test]

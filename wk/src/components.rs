@@ -5,7 +5,7 @@
 use std::{
     future::Future,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -204,6 +204,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         ca: &ca,
         certificates: &certificates,
         metrics: &metrics,
+        static_pods: up.pod_manifest_path.clone(),
     };
     start_nodelet(tasks, data, node, &nodelets, network.clone(), node_client()).await?;
 
@@ -266,6 +267,7 @@ struct Node<'a> {
     ca: &'a Pair,
     certificates: &'a Certificates,
     metrics: &'a metrics::Metrics,
+    static_pods: Option<PathBuf>,
 }
 
 /// Starts the runtimes, the nodelet and the nodelet's server; the apiserver of this process asks it directly.
@@ -299,6 +301,7 @@ async fn start_nodelet(
             None => nodelet::PodRange::Assigned,
         },
         metrics: node.metrics.clone(),
+        static_pods: node.static_pods,
         ..nodelet::Config::new(node.name, vec![node.ip], data.root())
     };
     let (nodelet, handle) = nodelet::Nodelet::new(client, config, runtimes, images, network)?;

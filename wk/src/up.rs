@@ -36,6 +36,9 @@ pub(crate) struct Up {
     /// This node's name [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
+    /// Run the pods whose manifests this directory holds on this node, whatever the API says (static pods)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pod_manifest_path: Option<PathBuf>,
     /// Which addresses pods get: their own (privileged, needs root) or loopback ones (rootless)
     #[arg(long, value_enum, default_value_t = NetworkMode::Auto)]
     pub(crate) network: NetworkMode,

@@ -1,44 +1,91 @@
 //! Builds for release and runs the benchmarks kept under `tests/bench`.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail};
 
+use crate::tools;
+
+/// Those of a whole cluster that belong to `wasm`.
+const WASM: &[&str] = &["pod-latency", "thousand-pods", "ten-thousand-pods"];
+
+/// The peer that components are measured beside.
+const WASMTIME: &str = "48.0.8";
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which benchmark (start, first-answer, memory, thousand-pods or api); all of them by default
+    /// Which benchmark (start, first-answer, memory, pod-latency, thousand-pods, ten-thousand-pods, api, or wasm
+    /// for all about components); all of them by default
     name: Option<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let cargo = |arguments: &[&str]| -> Result<()> {
-        let status = Command::new(env!("CARGO"))
-            .args(arguments)
-            .status()
-            .context("run cargo")?;
-        if !status.success() {
-            bail!("cargo {} ended with {status}", arguments.join(" "));
-        }
-        Ok(())
-    };
     let wanted = |name| args.name.as_deref().is_none_or(|wanted| wanted == name);
     if wanted("api") {
-        cargo(&["run", "--quiet", "--release", "--package", "api-bench"])?;
+        cargo(&["run", "--quiet", "--release", "--package", "http-bench"])?;
     }
     if args.name.as_deref() == Some("api") {
         return Ok(());
     }
-    cargo(&["build", "--release", "--package", "wk", "--package", "cli"])?;
+    // One build, so that all are compiled with the same features.
+    cargo(&[
+        "build",
+        "--release",
+        "--package=wk",
+        "--package=cli",
+        "--package=http-bench",
+        "--package=e2e",
+    ])?;
+    if wanted("wasm") {
+        let wasmtime = wasmtime()?.display().to_string();
+        let component = "examples/hello.wat";
+        let http = ["run", "--quiet", "--release", "--package=http-bench", "--"];
+        cargo(&[&http[..], &["wasm", component, &wasmtime]].concat())?;
+    }
     let mut bench = vec![
         "run",
         "--quiet",
         "--release",
-        "--package",
-        "e2e",
-        "--bin",
-        "bench",
+        "--package=e2e",
+        "--bin=bench",
         "--",
     ];
-    bench.extend(args.name.as_deref());
+    match args.name.as_deref() {
+        Some("wasm") => bench.extend(WASM),
+        name => bench.extend(name),
+    }
     cargo(&bench)
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    let status = Command::new(env!("CARGO"))
+        .args(arguments)
+        .status()
+        .context("run cargo")?;
+    if !status.success() {
+        bail!("cargo {} ended with {status}", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// wasmtime's own command, built into the tools' directory if it is not there.
+fn wasmtime() -> Result<PathBuf> {
+    let root = tools::directory()?.join("wasmtime");
+    let program = root.join("bin/wasmtime");
+    if !program.is_file() {
+        let root = root.display().to_string();
+        let features = "--features=serve,run,cranelift,component-model,pooling-allocator,parallel-compilation,wat";
+        cargo(&[
+            "install",
+            "wasmtime-cli",
+            "--version",
+            WASMTIME,
+            "--locked",
+            "--no-default-features",
+            features,
+            "--root",
+            &root,
+        ])?;
+    }
+    Ok(program)
 }

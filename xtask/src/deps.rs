@@ -24,7 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cli", &[]),
     ("e2e", &[]),
     (
-        "api-bench",
+        "http-bench",
         &[
             "api",
             "metrics",
@@ -42,7 +42,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const TECHNOLOGIES: &[(&str, &[&str])] = &[
     ("sqlx", &["store-sqlite", "store-postgres"]),
     ("wasmtime", &["runtime-wasm"]),
-    ("axum", &["api", "api-bench", "nodelet", "wk"]),
+    ("axum", &["api", "http-bench", "nodelet", "wk"]),
     ("oci-client", &["runtimes"]),
     ("rtnetlink", &["network"]),
     ("clap", &["cli", "wk", "xtask"]),

@@ -8,6 +8,7 @@
 //! - [`priority`]: priorities of PriorityClasses.
 //! - [`tolerations`]: how long a pod stays on a node that is gone.
 //! - [`storage`]: the default StorageClass; growing claims.
+//! - [`storage_protection`]: finalizers of claims and volumes.
 //! - [`runtime_class`]: overhead and scheduling of RuntimeClasses.
 //! - [`ingress_class`]: the default IngressClass.
 
@@ -18,6 +19,7 @@ mod priority;
 mod runtime_class;
 mod service_account;
 mod storage;
+mod storage_protection;
 mod taint_nodes;
 mod tolerations;
 
@@ -45,6 +47,7 @@ pub(super) fn mutate(
     priority::mutate(review, object, old)?;
     tolerations::mutate(review, object);
     storage::mutate(review, object)?;
+    storage_protection::mutate(review, object);
     runtime_class::mutate(review, object)?;
     ingress_class::mutate(review, object)
 }

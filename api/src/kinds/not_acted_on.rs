@@ -10,34 +10,18 @@ use super::Names;
 /// A path below the object, with `[]` for each item of a list, and the values that mean nothing.
 pub(crate) type Field = (&'static str, &'static [&'static str]);
 
-/// Of a pod's spec, or a template's. What is said of `containers[]` is so of `initContainers[]` too, but
-/// for `restartPolicy`, which makes a sidecar of one.
+/// Of a pod's spec, or a template's. What is said of `containers[]` is so of `initContainers[]` too.
 pub(crate) const POD_SPEC: &[Field] = &[
     ("affinity.podAffinity", &[]),
     ("affinity.podAntiAffinity", &[]),
-    ("automountServiceAccountToken", &[]),
-    ("containers[].env[].valueFrom.fileKeyRef", &[]),
-    ("containers[].lifecycle", &[]),
-    ("containers[].livenessProbe", &[]),
+    ("containers[].lifecycle.stopSignal", &[]),
     ("containers[].ports[].hostIP", &[]),
     ("containers[].ports[].hostPort", &[]),
-    ("containers[].readinessProbe", &[]),
     ("containers[].resizePolicy", &[]),
-    ("containers[].restartPolicy", &[]),
-    ("containers[].restartPolicyRules", &[]),
-    ("containers[].startupProbe", &[]),
-    (
-        "containers[].terminationMessagePath",
-        &["/dev/termination-log"],
-    ),
-    ("containers[].terminationMessagePolicy", &["File"]),
     ("containers[].volumeDevices", &[]),
-    ("containers[].volumeMounts", &[]),
-    ("ephemeralContainers", &[]),
     ("preemptionPolicy", &["PreemptLowerPriority"]),
     ("resources", &[]),
     ("topologySpreadConstraints", &[]),
-    ("volumes", &[]),
 ];
 
 /// Of a Service.
@@ -58,8 +42,16 @@ pub(crate) const SERVICE: &[Field] = &[
 ];
 
 /// Of a ServiceAccount.
-pub(crate) const SERVICE_ACCOUNT: &[Field] =
-    &[("automountServiceAccountToken", &[]), ("secrets", &[])];
+pub(crate) const SERVICE_ACCOUNT: &[Field] = &[("secrets", &[])];
+
+/// Of a PersistentVolume.
+pub(crate) const PERSISTENT_VOLUME: &[Field] = &[
+    ("spec.mountOptions", &[]),
+    ("spec.volumeAttributesClassName", &[]),
+];
+
+/// Of a PersistentVolumeClaim.
+pub(crate) const PERSISTENT_VOLUME_CLAIM: &[Field] = &[("spec.volumeAttributesClassName", &[])];
 
 /// Kinds of which nothing is acted on, and what is missing.
 pub(crate) const KINDS: &[(&str, &str)] = &[
@@ -99,7 +91,6 @@ pub(crate) const KINDS: &[(&str, &str)] = &[
         "ServiceCIDR",
         "Services get addresses from the range that the cluster was started with",
     ),
-    ("StorageClass", "volumes are not provisioned"),
     (
         "ValidatingAdmissionPolicy",
         "admission policies are not evaluated",
@@ -137,9 +128,7 @@ pub(crate) fn warnings(prefix: &str, object: &Value, table: &[Field]) -> Vec<Str
     for (path, silent) in table {
         let steps: Vec<_> = path.split('.').collect();
         walk(prefix.to_owned(), object, &steps, silent, &mut found);
-        if let ["containers[]", field, ..] = steps[..]
-            && field != "restartPolicy"
-        {
+        if steps[0] == "containers[]" {
             let steps = [&["initContainers[]"], &steps[1..]].concat();
             walk(prefix.to_owned(), object, &steps, silent, &mut found);
         }
@@ -193,25 +182,34 @@ mod tests {
 
     use super::*;
 
+    const TABLES: [&[Field]; 5] = [
+        POD_SPEC,
+        SERVICE,
+        SERVICE_ACCOUNT,
+        PERSISTENT_VOLUME,
+        PERSISTENT_VOLUME_CLAIM,
+    ];
+
     #[test]
     fn a_used_field_is_named_with_its_place_and_a_default_is_not() {
         let pod = json!({
             "securityContext": {},
             "dnsPolicy": "ClusterFirst",
-            "volumes": [{}],
-            "containers": [{ "tty": false }, { "livenessProbe": { "periodSeconds": 1 } }],
+            "topologySpreadConstraints": [{}],
+            "containers": [{ "tty": false }, { "resizePolicy": [{}] }],
         });
         expect![[r#"
-            spec.containers[1].livenessProbe: not acted on yet
-            spec.volumes: not acted on yet"#]]
+            spec.containers[1].resizePolicy: not acted on yet
+            spec.topologySpreadConstraints: not acted on yet"#]]
         .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
     }
 
     #[test]
     fn an_init_container_is_acted_on_but_for_the_fields_that_are_not_in_containers_either() {
         let pod = json!({
+            "volumes": [{}],
             "initContainers": [
-                { "restartPolicy": "Always", "env": [], "image": "sidecar" },
+                { "restartPolicy": "Always", "env": [], "image": "sidecar", "volumeMounts": [{}] },
                 { "resizePolicy": [{}], "workingDir": "/" },
             ],
             "affinity": { "nodeAffinity": { "a": 1 }, "podAntiAffinity": { "b": 1 } },
@@ -229,7 +227,7 @@ mod tests {
             .split_once("## Accepted, kept, not acted on")
             .expect("the page has that section");
         let (kept, _) = kept.split_once("\n## ").unwrap_or((kept, ""));
-        let tables = [POD_SPEC, SERVICE, SERVICE_ACCOUNT].concat();
+        let tables = TABLES.concat();
         for row in kept.lines().filter_map(|line| line.strip_prefix("| `")) {
             let path = row.split('`').next().unwrap_or_default();
             assert!(
@@ -247,7 +245,7 @@ mod tests {
             "/../docs/compatibility.md"
         ))
         .expect("docs/compatibility.md is in the tree");
-        for (path, _) in [POD_SPEC, SERVICE, SERVICE_ACCOUNT].concat() {
+        for (path, _) in TABLES.concat() {
             assert!(
                 page.contains(&format!("`{path}`")),
                 "docs/compatibility.md does not list `{path}`"

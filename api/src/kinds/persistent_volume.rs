@@ -166,11 +166,15 @@ impl Kind for PersistentVolume {
         }
     }
 
-    fn warnings(&self, _object: &Value) -> Vec<String> {
-        vec![not_acted_on::kind(
-            "bind PersistentVolumes",
-            "no claim gets it",
-        )]
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        let mut warnings = not_acted_on::warnings("", object, not_acted_on::PERSISTENT_VOLUME);
+        if text(object, "/spec/persistentVolumeReclaimPolicy") == "Recycle" {
+            warnings.push(
+                "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning."
+                    .to_owned(),
+            );
+        }
+        warnings
     }
 
     fn columns(&self) -> &[Column] {

@@ -121,11 +121,8 @@ impl Kind for PersistentVolumeClaim {
         }
     }
 
-    fn warnings(&self, _object: &Value) -> Vec<String> {
-        vec![not_acted_on::kind(
-            "bind PersistentVolumeClaims",
-            "no volume is made for it",
-        )]
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        not_acted_on::warnings("", object, not_acted_on::PERSISTENT_VOLUME_CLAIM)
     }
 
     fn columns(&self) -> &[Column] {

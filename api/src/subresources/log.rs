@@ -96,13 +96,33 @@ fn options(call: &Call) -> Result<String, Error> {
         }
     }
     if let Some(time) = call.query.text("sinceTime") {
+        if call.query.text("sinceSeconds").is_some() {
+            return Err(Error::BadRequest(
+                "at most one of `sinceTime` or `sinceSeconds` may be specified".to_owned(),
+            ));
+        }
         let since: jiff::Timestamp = time.parse().map_err(|_| {
             Error::BadRequest(format!(
                 "sinceTime: Invalid value: {time:?}: must be an RFC 3339 time"
             ))
         })?;
-        let seconds = call.server.now().as_second() - since.as_second();
-        add("sinceSeconds", &seconds.max(1).to_string());
+        add("sinceTime", &since.to_string());
+    }
+    match call.query.text("stream") {
+        None | Some("" | "All") => {}
+        Some(stream @ ("Stdout" | "Stderr")) => {
+            if call.query.text("tailLines").is_some() {
+                return Err(Error::BadRequest(format!(
+                    "stream: Forbidden: `tailLines` and specific `stream` are mutually exclusive for now: {stream:?}"
+                )));
+            }
+            add("stream", stream);
+        }
+        Some(other) => {
+            return Err(Error::BadRequest(format!(
+                "stream: Unsupported value: {other:?}: supported values: \"All\", \"Stderr\", \"Stdout\""
+            )));
+        }
     }
     Ok(query)
 }
@@ -113,7 +133,12 @@ fn check_started(pod: &Value, name: &str, container: &str) -> Result<(), Error> 
         .as_str()
         .unwrap_or_default()
         .is_empty();
-    let status = ["containerStatuses", "initContainerStatuses"]
+    let lists = [
+        "containerStatuses",
+        "initContainerStatuses",
+        "ephemeralContainerStatuses",
+    ];
+    let status = lists
         .iter()
         .flat_map(|list| pod["status"][list].as_array().into_iter().flatten())
         .find(|status| status["name"] == container);

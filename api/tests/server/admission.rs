@@ -54,6 +54,25 @@ async fn a_pod_runs_as_an_account_that_is_there_and_pulls_with_its_secrets() {
         .await;
     assert_eq!(made["spec"]["imagePullSecrets"], json!([{"name": "s"}]));
     assert_eq!(made["spec"]["serviceAccount"], "robot");
+    let volume = &made["spec"]["volumes"][0];
+    let name = volume["name"].as_str().expect("a name");
+    assert!(name.starts_with("kube-api-access-"), "{name}");
+    assert_eq!(
+        volume["projected"],
+        json!({"defaultMode": 420, "sources": [
+            {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [
+                {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}},
+            ]}},
+        ]})
+    );
+    assert_eq!(
+        made["spec"]["containers"][0]["volumeMounts"],
+        json!([{"name": name, "readOnly": true, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}])
+    );
+    let without = pod_with("q", r#""automountServiceAccountToken":false"#);
+    let made = cluster.ok(&format!("POST {PODS}"), &without).await;
     assert!(made["spec"]["volumes"].is_null());
 }
 

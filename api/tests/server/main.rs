@@ -13,6 +13,8 @@
 //! - [`protobuf`]: bodies in protobuf. [`apply`]: server-side apply, and who owns what;
 //!   [`apply_kubectl`]: as kubectl sees it.
 //! - [`pods`]: what only pods have; [`streams`]: the ways into them.
+//! - [`pods`]: what only pods have.
+//! - [`storage`]: the default StorageClass, and what guards claims and volumes.
 //! - [`usage`]: what nodes and pods use.
 //! - [`versions`]: kinds with several versions of one stored object.
 
@@ -44,6 +46,7 @@ mod quota;
 mod rbac;
 mod reviews;
 mod services;
+mod storage;
 mod streams;
 mod tls;
 mod tokens;

@@ -7,10 +7,11 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::logs::selector_of;
 use crate::{
     api::Api,
-    columns, query,
+    columns,
+    pods::selector_of,
+    query,
     selection::{Pick, Selection, nothing_found},
     session::Session,
 };

@@ -7,7 +7,11 @@ use clap::Args;
 use futures::{StreamExt as _, stream};
 use serde_json::Value;
 
-use crate::{duration, query, selection, session::Session};
+use crate::{
+    api::Api,
+    duration, pods, query,
+    session::{OutputClosed, Session},
+};
 
 /// Lines of each container when pods are chosen by label and the user does not say.
 const TAIL_OF_MANY: i64 = 10;
@@ -57,6 +61,15 @@ pub(crate) struct Logs {
     /// Begin each line with the pod and container
     #[arg(long)]
     prefix: bool,
+    /// All pods of the workload
+    #[arg(long)]
+    all_pods: bool,
+    /// A log that cannot be read, or breaks off, does not keep others from being printed
+    #[arg(long)]
+    ignore_errors: bool,
+    /// Take logs from nodes whose certificate is not checked; there are none
+    #[arg(long)]
+    insecure_skip_tls_verify_backend: bool,
     /// How many containers may be followed at once
     #[arg(long, value_name = "N", default_value_t = 5)]
     max_log_requests: usize,
@@ -75,10 +88,7 @@ impl Logs {
         let namespace = session.namespace().await?;
         let mut sources = Vec::new();
         for pod in self.pods(session, &namespace).await? {
-            let name = pod["metadata"]["name"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned();
+            let name = pods::name(&pod).to_owned();
             for container in self.containers(session, &pod)? {
                 let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/log");
                 sources.push(Source {
@@ -97,39 +107,62 @@ impl Logs {
         }
         if !self.follow {
             for source in &sources {
-                let mut lines = Box::pin(api.lines(&source.path).await?);
-                let mut text = Vec::new();
-                while let Some(line) = lines.next().await {
-                    let Ok(line) = &line else {
-                        session.bytes(&text)?;
-                        return line.map(drop);
-                    };
-                    self.render(source, line, &mut text);
-                    if text.len() >= CHUNK {
-                        session.bytes(&text)?;
-                        text.clear();
-                    }
-                }
-                session.bytes(&text)?;
+                self.forgive(session, self.print(session, api, source).await)?;
             }
             return Ok(());
         }
         let mut streams = Vec::new();
         for source in &sources {
-            let lines = api.lines(&source.path).await?;
-            streams.push(Box::pin(lines.map(move |line| (source, line))));
+            match api.lines(&source.path).await {
+                Ok(lines) => streams.push(Box::pin(lines.map(move |line| (source, line)))),
+                Err(error) => self.forgive(session, Err(error))?,
+            }
         }
         let mut lines = stream::select_all(streams);
         while let Some((source, line)) = lines.next().await {
-            let mut text = Vec::new();
-            self.render(source, &line?, &mut text);
-            session.bytes(&text)?;
+            match line {
+                Ok(line) => {
+                    let mut text = Vec::new();
+                    self.render(source, &line, &mut text);
+                    session.bytes(&text)?;
+                }
+                Err(error) => self.forgive(session, Err(error))?,
+            }
         }
         Ok(())
     }
 
+    /// Prints what there is of one log.
+    async fn print(&self, session: &Session, api: &Api, source: &Source) -> Result<()> {
+        let mut lines = Box::pin(api.lines(&source.path).await?);
+        let mut text = Vec::new();
+        while let Some(line) = lines.next().await {
+            let Ok(line) = &line else {
+                session.bytes(&text)?;
+                return line.map(drop);
+            };
+            self.render(source, line, &mut text);
+            if text.len() >= CHUNK {
+                session.bytes(&text)?;
+                text.clear();
+            }
+        }
+        session.bytes(&text)
+    }
+
+    /// With --ignore-errors, one log's failure is only told.
+    fn forgive(&self, session: &Session, result: Result<()>) -> Result<()> {
+        match result {
+            Err(error) if self.ignore_errors && !error.is::<OutputClosed>() => {
+                session.note(format_args!("error: {error:#}"));
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
     fn render(&self, source: &Source, line: &[u8], into: &mut Vec<u8>) {
-        if self.prefix {
+        if self.prefix || self.all_pods {
             into.extend_from_slice(
                 format!("[pod/{}/{}] ", source.pod, source.container).as_bytes(),
             );
@@ -140,95 +173,40 @@ impl Logs {
 
     /// The pods that are meant.
     async fn pods(&self, session: &Session, namespace: &str) -> Result<Vec<Value>> {
-        let api = session.api().await?;
         if let Some(selector) = &self.selector {
-            let pods = list_pods(session, namespace, selector).await?;
+            let pods = pods::list(session, namespace, selector).await?;
             if pods.is_empty() {
                 session.note(format_args!("No resources found in {namespace} namespace."));
             }
             return Ok(pods);
         }
         let target = self.target.as_deref().unwrap_or_default();
-        let Some((kind, name)) = target.split_once('/') else {
-            return Ok(vec![
-                api.get(&format!("/api/v1/namespaces/{namespace}/pods/{target}"))
-                    .await?,
-            ]);
-        };
-        let resources = session.resources().await?;
-        let named = selection::parse(resources, &[format!("{kind}/{name}")], "log")?;
-        let Some((resource, _)) = named.first() else {
-            bail!("name a pod");
-        };
-        let object = api.get(&resource.object(namespace, name)).await?;
-        if resource.kind == "Pod" {
-            return Ok(vec![object]);
+        let mut pods = pods::find(session, namespace, target, "log").await?;
+        if pods.len() > 1 && !self.all_pods {
+            session.note(format_args!(
+                "Found {} pods, using pod/{}",
+                pods.len(),
+                pods::name(&pods[0])
+            ));
+            pods.truncate(1);
         }
-        let selector = selector_of(&object);
-        if selector.is_empty() {
-            bail!(
-                "cannot get the logs from {}: it selects no pods",
-                resource.quoted(name)
-            );
-        }
-        let mut pods = list_pods(session, namespace, &selector).await?;
-        pods.sort_by_key(|pod| {
-            (
-                pod["status"]["phase"] != "Running",
-                pod["metadata"]["name"].to_string(),
-            )
-        });
-        if pods.is_empty() {
-            bail!("{} has no pods yet", resource.display(name));
-        }
-        let first = pods[0]["metadata"]["name"].as_str().unwrap_or_default();
-        if pods.len() > 1 {
-            session.note(format_args!("Found {} pods, using pod/{first}", pods.len()));
-        }
-        pods.truncate(1);
         Ok(pods)
     }
 
     /// The containers of a pod that are meant.
     fn containers(&self, session: &Session, pod: &Value) -> Result<Vec<String>> {
-        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-        let names = |field: &str| -> Vec<String> {
-            let containers = pod["spec"][field].as_array().into_iter().flatten();
-            containers
-                .filter_map(|c| Some(c["name"].as_str()?.to_owned()))
-                .collect()
-        };
-        let (init, main) = (names("initContainers"), names("containers"));
         if self.all_containers {
-            return Ok(init.into_iter().chain(main).collect());
+            let lists = ["initContainers", "containers", "ephemeralContainers"];
+            return Ok(lists
+                .into_iter()
+                .flat_map(|list| pods::containers(pod, list))
+                .collect());
         }
-        if let Some(wanted) = self
+        let wanted = self
             .container
-            .as_ref()
-            .or(self.positional_container.as_ref())
-        {
-            if !main.iter().chain(&init).any(|name| name == wanted) {
-                bail!("container {wanted} is not valid for pod {name}");
-            }
-            return Ok(vec![wanted.clone()]);
-        }
-        let annotated =
-            pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str();
-        let chosen = annotated
-            .map(str::to_owned)
-            .or_else(|| main.first().cloned());
-        let Some(chosen) = chosen else {
-            bail!("pod {name} has no container");
-        };
-        if annotated.is_none() && main.len() + init.len() > 1 {
-            let init = init.iter().map(|name| format!("{name} (init)"));
-            let all: Vec<String> = main.iter().cloned().chain(init).collect();
-            session.note(format_args!(
-                "Defaulted container {chosen:?} out of: {}",
-                all.join(", ")
-            ));
-        }
-        Ok(vec![chosen])
+            .as_deref()
+            .or(self.positional_container.as_deref());
+        Ok(vec![pods::container(session, pod, wanted, false)?])
     }
 
     fn path(&self, path: &str, container: &str) -> String {
@@ -258,52 +236,6 @@ impl Logs {
             ],
         )
     }
-}
-
-async fn list_pods(session: &Session, namespace: &str, selector: &str) -> Result<Vec<Value>> {
-    let path = format!("/api/v1/namespaces/{namespace}/pods");
-    let mut list = session
-        .api()
-        .await?
-        .get(&query::with(&path, &[("labelSelector", selector)]))
-        .await?;
-    Ok(list["items"]
-        .as_array_mut()
-        .map(std::mem::take)
-        .unwrap_or_default())
-}
-
-/// The pods that a workload or Service selects, as a label selector. Pure.
-pub(super) fn selector_of(object: &Value) -> String {
-    let selector = &object["spec"]["selector"];
-    let labels = selector
-        .get("matchLabels")
-        .or(Some(selector).filter(|_| selector.get("matchExpressions").is_none()));
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let equal = labels.and_then(Value::as_object).into_iter().flatten();
-    let mut parts: Vec<String> = equal
-        .map(|(key, value)| format!("{key}={}", text(value)))
-        .collect();
-    for expression in selector["matchExpressions"]
-        .as_array()
-        .into_iter()
-        .flatten()
-    {
-        let key = text(&expression["key"]);
-        let values: Vec<String> = expression["values"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(text)
-            .collect();
-        parts.push(match text(&expression["operator"]).as_str() {
-            "In" => format!("{key} in ({})", values.join(",")),
-            "NotIn" => format!("{key} notin ({})", values.join(",")),
-            "DoesNotExist" => format!("!{key}"),
-            _ => key,
-        });
-    }
-    parts.join(",")
 }
 
 #[cfg(test)]

@@ -7,13 +7,14 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{describe, logs::selector_of};
+use super::describe;
 use crate::{
     api::Api,
     columns::{self, Columns},
     dry_run::DryRun,
     duration,
     follow::follow,
+    pods::selector_of,
     query,
     selection::{Pick, Selection},
     session::Session,

@@ -43,8 +43,13 @@ pub(crate) fn class_of_volume(volume: &PersistentVolume) -> &str {
 }
 
 pub(crate) fn is_default(class: &StorageClass) -> bool {
-    let marked = |name: &&str| class.annotations().get(*name).is_some_and(|v| v == "true");
-    DEFAULT_CLASS.iter().any(|name| marked(&name))
+    let marked = |name: &&str| {
+        class
+            .annotations()
+            .get(*name)
+            .is_some_and(|on| on == "true")
+    };
+    DEFAULT_CLASS.iter().any(marked)
 }
 
 /// Whether volumes of a class are chosen or made only when a pod wants them.

@@ -1,5 +1,8 @@
 //! The nodelet against an API, a runtime, images and a network that are all in memory, under paused time.
 
+mod images;
+mod static_pods;
+
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use axum::{body::Body, http::Request};
@@ -17,8 +20,10 @@ use tower::ServiceExt;
 use super::*;
 use crate::{config::PodRange, fake_api::FakeApi};
 
+mod life;
 #[path = "tests/streams.rs"]
 mod streams;
+mod volumes;
 
 /// A node whose every neighbour is a fake.
 struct Bench {
@@ -62,16 +67,22 @@ impl Bench {
     }
 
     fn run(&self) -> Running {
+        self.run_with(|_| {})
+    }
+
+    fn run_with(&self, change: impl FnOnce(&mut Config)) -> Running {
         let mut config = Config::new(
             "n1",
             vec![Ipv4Addr::new(192, 0, 2, 1).into()],
             self.dir.path(),
         );
         config.pod_range = PodRange::Fixed("10.64.0.0/18".to_owned());
+        config.memory_dir = None;
         config.min_free_disk_bytes = 0;
         config.min_free_memory_bytes = 0;
+        change(&mut config);
         let clock = Clock::Tokio(
-            Timestamp::from_second(1_767_225_600).expect("a time"),
+            Timestamp::from_second(crate::fake_api::BEGIN).expect("a time"),
             Instant::now(),
         );
         let (nodelet, handle) = Nodelet::with_clock(
@@ -382,29 +393,6 @@ async fn a_missing_config_map_is_named_and_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_volume_that_cannot_be_given_is_named_in_an_event() {
-    let bench = Bench::new();
-    let nodelet = bench.run();
-    let mounts = json!([{"name": "data", "mountPath": "/data"}]);
-    bench.pod(
-        "web",
-        json!({"containers": [{"name": "c", "image": "img", "volumeMounts": mounts}]}),
-    );
-    let event = bench.event("FailedMount").await;
-    assert!(
-        event["message"]
-            .as_str()
-            .is_some_and(|text| text.contains("\"data\"")),
-        "{event}"
-    );
-    let waits = |status: &Value| {
-        status["containerStatuses"][0]["state"]["waiting"]["reason"] == "ContainerCreating"
-    };
-    bench.status("web", "to wait", waits).await;
-    nodelet.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn after_a_restart_lost_containers_start_again_at_their_address_and_strangers_are_removed() {
     let bench = Bench::new();
     let nodelet = bench.run();
@@ -431,7 +419,7 @@ async fn after_a_restart_lost_containers_start_again_at_their_address_and_strang
     let last = &after["containerStatuses"][0]["lastState"]["terminated"];
     assert_eq!(
         (&last["reason"], &last["exitCode"]),
-        (&json!("Unknown"), &json!(137))
+        (&json!("ContainerStatusUnknown"), &json!(137))
     );
     gone(&stranger).await;
     gone(&bench.dir.path().join("logs/ns_other_other-uid")).await;

@@ -1,16 +1,19 @@
 //! A container's environment, complete and expanded.
 //!
 //! Order and precedence as in Kubernetes: service variables, then `envFrom`, then `env`; a later one of the same
-//! name wins. Reads ConfigMaps and Secrets when a container starts, each once, and keeps nothing of them.
+//! name wins. Reads ConfigMaps, Secrets and files of the pod's volumes when a container starts, each once, and keeps
+//! nothing of them. Every key of an object is a name: since Kubernetes 1.34 all of printable ASCII but `=` is.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, Secret};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, EnvVarSource, FileKeySelector, Pod, ResourceFieldSelector, Secret,
+};
 use kube::{Api, Client};
 
-use super::names::hostname;
-use crate::{deadline::call, quantity, services::Services};
+use super::{env_file, names::hostname};
+use crate::{deadline::call, quantity, services::Services, volume};
 
 /// What the environment may tell besides the pod itself.
 pub(crate) struct Surroundings<'a> {
@@ -21,6 +24,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) pod_ip: String,
     /// The node's allocatable resources, for `resourceFieldRef` without a limit.
     pub(crate) allocatable: &'a BTreeMap<String, String>,
+    /// Where the pod's volume of a name is.
+    pub(crate) volume: &'a (dyn Fn(&str) -> Option<PathBuf> + Sync),
 }
 
 /// The environment of a container; the error is what `CreateContainerConfigError` says.
@@ -229,35 +234,76 @@ async fn value_from(
         return field(pod, &from.field_path, around).map(Some);
     }
     if let Some(from) = &from.resource_field_ref {
-        let source = match from
-            .container_name
-            .as_deref()
-            .filter(|name| !name.is_empty())
-        {
-            Some(name) => pod
-                .spec
-                .iter()
-                .flat_map(|spec| {
-                    spec.init_containers
-                        .iter()
-                        .flatten()
-                        .chain(&spec.containers)
-                })
-                .find(|container| container.name == name)
-                .ok_or_else(|| format!("container {name} not found"))?,
-            None => container,
+        let source = match from.container_name.as_deref() {
+            None | Some("") => container,
+            Some(name) => self::container(pod, name)?,
         };
-        let divisor = from
-            .divisor
-            .as_ref()
-            .map_or("1", |divisor| divisor.0.as_str());
-        return resource(source, &from.resource, divisor, around).map(Some);
+        return resource(source, from, around.allocatable).map(Some);
     }
-    Err("valueFrom names no source that this node knows: use configMapKeyRef, secretKeyRef, fieldRef or resourceFieldRef".to_owned())
+    if let Some(from) = &from.file_key_ref {
+        return file_key(from, around);
+    }
+    Err("valueFrom names no source that this node knows: use configMapKeyRef, secretKeyRef, fieldRef, resourceFieldRef or fileKeyRef".to_owned())
+}
+
+/// A variable of a file in one of the pod's volumes.
+fn file_key(from: &FileKeySelector, around: &Surroundings<'_>) -> Result<Option<String>, String> {
+    let (key, path) = (&from.key, &from.path);
+    let optional = from.optional == Some(true);
+    let Some(directory) = (around.volume)(&from.volume_name) else {
+        return Err(format!(
+            "cannot find the volume {:?} referenced by FileKeyRef",
+            from.volume_name
+        ));
+    };
+    let text = match volume::read_file(&directory, path, env_file::MOST_BYTES) {
+        Ok(text) => text,
+        Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("couldn't read env file {path:?}: {error}")),
+    };
+    match env_file::find(&text, key)
+        .map_err(|why| format!("couldn't parse env file {path:?}: {why}"))?
+    {
+        Some(value) => Ok(Some(value)),
+        None if optional => Ok(None),
+        None => Err(format!(
+            "environment variable key {key:?} not found in file {path:?}"
+        )),
+    }
+}
+
+/// The pod's container or init container of this name.
+pub(crate) fn container<'a>(pod: &'a Pod, name: &str) -> Result<&'a Container, String> {
+    let spec = pod.spec.iter();
+    let mut containers = spec.flat_map(|spec| {
+        spec.init_containers
+            .iter()
+            .flatten()
+            .chain(&spec.containers)
+    });
+    containers
+        .find(|container| container.name == name)
+        .ok_or_else(|| format!("container {name} not found"))
 }
 
 /// A field of the pod, as the downward API names it.
 fn field(pod: &Pod, path: &str, around: &Surroundings<'_>) -> Result<String, String> {
+    let account = || {
+        pod.spec
+            .as_ref()
+            .and_then(|spec| spec.service_account_name.clone())
+    };
+    Ok(match path {
+        "spec.nodeName" => around.node_name.to_owned(),
+        "spec.serviceAccountName" => account().unwrap_or_else(|| "default".to_owned()),
+        "status.hostIP" | "status.hostIPs" => around.host_ip.clone(),
+        "status.podIP" | "status.podIPs" => around.pod_ip.clone(),
+        _ => return metadata(pod, path).ok_or_else(|| format!("unsupported fieldPath: {path}")),
+    })
+}
+
+/// A field of the pod's metadata, or one label or annotation (empty if it is not there); `None` for other fields.
+pub(crate) fn metadata(pod: &Pod, path: &str) -> Option<String> {
     let metadata = &pod.metadata;
     let subscript = |prefix: &str| {
         path.strip_prefix(prefix)?
@@ -271,35 +317,30 @@ fn field(pod: &Pod, path: &str, around: &Surroundings<'_>) -> Result<String, Str
             .unwrap_or_default()
     };
     if let Some(key) = subscript("metadata.labels") {
-        return Ok(of(&metadata.labels, key));
+        return Some(of(&metadata.labels, key));
     }
     if let Some(key) = subscript("metadata.annotations") {
-        return Ok(of(&metadata.annotations, key));
+        return Some(of(&metadata.annotations, key));
     }
-    let account = || {
-        pod.spec
-            .as_ref()
-            .and_then(|spec| spec.service_account_name.clone())
-    };
-    Ok(match path {
-        "metadata.name" => metadata.name.clone().unwrap_or_default(),
-        "metadata.namespace" => metadata.namespace.clone().unwrap_or_default(),
-        "metadata.uid" => metadata.uid.clone().unwrap_or_default(),
-        "spec.nodeName" => around.node_name.to_owned(),
-        "spec.serviceAccountName" => account().unwrap_or_else(|| "default".to_owned()),
-        "status.hostIP" | "status.hostIPs" => around.host_ip.clone(),
-        "status.podIP" | "status.podIPs" => around.pod_ip.clone(),
-        _ => return Err(format!("unsupported fieldPath: {path}")),
-    })
+    match path {
+        "metadata.name" => Some(metadata.name.clone().unwrap_or_default()),
+        "metadata.namespace" => Some(metadata.namespace.clone().unwrap_or_default()),
+        "metadata.uid" => Some(metadata.uid.clone().unwrap_or_default()),
+        _ => None,
+    }
 }
 
-/// A container's limit or request, counted in `divisor`; a limit that is not set is what the node has.
-fn resource(
+/// A container's limit or request, counted in the divisor; a limit that is not set is what the node has.
+pub(crate) fn resource(
     container: &Container,
-    resource: &str,
-    divisor: &str,
-    around: &Surroundings<'_>,
+    from: &ResourceFieldSelector,
+    allocatable: &BTreeMap<String, String>,
 ) -> Result<String, String> {
+    let resource = &from.resource;
+    let divisor = match &from.divisor {
+        Some(divisor) if !matches!(divisor.0.as_str(), "0" | "") => divisor.0.as_str(),
+        _ => "1",
+    };
     let resources = container.resources.clone().unwrap_or_default();
     let (kind, name) = resource
         .split_once('.')
@@ -310,18 +351,13 @@ fn resource(
             .map(|q: &k8s_openapi::apimachinery::pkg::api::resource::Quantity| q.0.clone())
     };
     let text = match kind {
-        "limits" => find(&resources.limits).or_else(|| around.allocatable.get(name).cloned()),
+        "limits" => find(&resources.limits).or_else(|| allocatable.get(name).cloned()),
         "requests" => find(&resources.requests)
             .or_else(|| find(&resources.limits))
             .or_else(|| Some("0".to_owned())),
         _ => None,
     };
     let text = text.ok_or_else(|| format!("unsupported container resource: {resource}"))?;
-    let divisor = if divisor == "0" || divisor.is_empty() {
-        "1"
-    } else {
-        divisor
-    };
     quantity::divided(&text, divisor)
         .map(|count| count.to_string())
         .ok_or_else(|| format!("cannot divide {resource} {text:?} by {divisor:?}"))

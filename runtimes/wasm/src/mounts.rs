@@ -66,6 +66,13 @@ pub(crate) enum Place<'a> {
     BelowFile,
 }
 
+/// Where something in the container is.
+pub(crate) enum Located<'a> {
+    /// A path in a root; empty for the root itself.
+    Root(usize, String),
+    File(&'a MountedFile),
+}
+
 impl Mounts {
     /// Looks at the sources of a container's mounts.
     pub(crate) fn plan(spec: &ContainerSpec) -> Result<Mounts, RuntimeError> {
@@ -146,6 +153,27 @@ impl Mounts {
         });
         let innermost = within.max_by_key(|(depth, ..)| *depth)?;
         Some((innermost.1, innermost.2))
+    }
+
+    /// What an absolute path of the container leads to; `None` where nothing is mounted.
+    pub(crate) fn locate(&self, path: &str) -> Option<Located<'_>> {
+        let (root, rest) = self.root_of(path, None)?;
+        match self.find(root, "", &rest) {
+            Place::Here => Some(Located::Root(root, rest)),
+            Place::Root(root, path) => Some(Located::Root(root, path)),
+            Place::File(file) => Some(Located::File(file)),
+            Place::BelowFile => None,
+        }
+    }
+
+    /// The names in a directory that nothing is mounted at, on the way to mounts.
+    pub(crate) fn names_towards(&self, path: &str) -> impl Iterator<Item = &str> {
+        let path = path.trim_end_matches('/');
+        let below = self
+            .roots
+            .iter()
+            .filter_map(move |root| below(&root.name, path));
+        below.filter_map(|rest| rest.split('/').next().filter(|name| !name.is_empty()))
     }
 
     /// What `path`, seen from `dir` in a root, leads to. Never leaves the root by `..`: that is for the
@@ -236,7 +264,7 @@ pub(crate) fn open(path: &Path, flags: OFlag) -> io::Result<File> {
 }
 
 /// An absolute path of the container in its plainest form.
-fn guest_path(path: &Path) -> Result<String, RuntimeError> {
+pub(crate) fn guest_path(path: &Path) -> Result<String, RuntimeError> {
     let text = path.to_str().ok_or_else(|| {
         RuntimeError::Invalid(format!("path {} is not valid UTF-8", path.display()))
     })?;

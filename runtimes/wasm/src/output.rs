@@ -1,20 +1,19 @@
 //! A guest's stdout and stderr: line by line into its container's log, as they are to those attached.
 //!
-//! The log is opened for each write and never held: rotating it is renaming it, and a pod at rest holds
-//! no file. A log that cannot be written loses lines; the guest is never told
-//! and never waits for it.
+//! The log is opened for each write and never held, so a pod at rest holds no file; it is rotated as
+//! [`runtimes::log`] says. A log that cannot be written loses lines; the guest is never told. One that writes
+//! more than [`Pace`] allows waits, and nothing of what it writes is lost.
 
 use std::{
-    io::Write as _,
     path::PathBuf,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
-use runtimes::log::{Stream, Tag, write_entry};
+use runtimes::log::{self, Rotation, Stream, Tag, write_entry};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::{
     async_trait,
@@ -30,19 +29,58 @@ const MAX_LINE: usize = 16 << 10;
 /// How much a guest may write in one call.
 const PERMIT: usize = 64 << 10;
 
+/// How fast a container's log may grow for long, in bytes a second, and how much may come at once.
+const PACE: f64 = 2_097_152.0;
+const BURST: f64 = 8_388_608.0;
+
+/// How much a container may write now.
+struct Pace {
+    /// Bytes; less than none once more was written than there was room for.
+    left: f64,
+    at: Instant,
+}
+
+impl Pace {
+    fn new() -> Pace {
+        Pace {
+            left: BURST,
+            at: Instant::now(),
+        }
+    }
+
+    /// Counts what was written.
+    fn spend(&mut self, bytes: usize, now: Instant) {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.left = (self.left + passed * PACE).min(BURST) - bytes as f64;
+        self.at = now;
+    }
+
+    /// How long until something may be written.
+    fn wait(&self, now: Instant) -> Duration {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        Duration::from_secs_f64(((1.0 - self.left) / PACE - passed).max(0.0))
+    }
+}
+
 /// A container's log file.
 pub(crate) struct Log {
     path: PathBuf,
-    /// Held while appending, so that entries of concurrent requests don't mix.
-    turn: Mutex<()>,
+    /// Held while appending, so that entries of concurrent requests don't mix and one of them rotates.
+    turn: Mutex<Pace>,
 }
 
 impl Log {
     pub(crate) fn new(path: PathBuf) -> Log {
         Log {
             path,
-            turn: Mutex::new(()),
+            turn: Mutex::new(Pace::new()),
         }
+    }
+
+    /// How long a guest that wants to write has to wait.
+    fn wait(&self) -> Duration {
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        turn.wait(Instant::now())
     }
 
     /// Appends a line of our own about the container to its stderr.
@@ -62,11 +100,9 @@ impl Log {
     }
 
     fn append(&self, entries: &[u8]) {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut options = std::fs::File::options();
-        let file = options.append(true).create(true).open(&self.path);
-        let written = file.and_then(|mut file| file.write_all(entries));
-        if let Err(error) = written {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        turn.spend(entries.len(), Instant::now());
+        if let Err(error) = log::append(&self.path, entries, Rotation::default()) {
             tracing::debug!(%error, path = %self.path.display(), "container log not written");
         }
     }
@@ -76,6 +112,7 @@ impl Log {
 /// of them is dropped.
 #[derive(Clone)]
 pub(crate) struct Output {
+    log: Arc<Log>,
     line: Arc<Mutex<Line>>,
     audience: Arc<Audience>,
     stream: Stream,
@@ -91,7 +128,7 @@ struct Line {
 impl Output {
     pub(crate) fn new(log: Arc<Log>, audience: Arc<Audience>, stream: Stream) -> Output {
         let line = Line {
-            log,
+            log: log.clone(),
             // A terminal has one stream.
             stream: if audience.tty() {
                 Stream::Stdout
@@ -101,6 +138,7 @@ impl Output {
             rest: Vec::new(),
         };
         Output {
+            log,
             line: Arc::new(Mutex::new(line)),
             audience,
             stream,
@@ -177,6 +215,7 @@ impl StdoutStream for Output {
 #[async_trait]
 impl Pollable for Output {
     async fn ready(&mut self) {
+        tokio::time::sleep(self.log.wait()).await;
         self.audience.has_room(self.stream).await;
     }
 }
@@ -192,6 +231,9 @@ impl OutputStream for Output {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
+        if !self.log.wait().is_zero() {
+            return Ok(0);
+        }
         let room = self.audience.room(self.stream);
         Ok(room.map_or(PERMIT, |room| room.min(PERMIT)))
     }
@@ -270,6 +312,24 @@ mod tests {
                 stdout F bye
             "#]],
         );
+    }
+
+    #[test]
+    fn a_flood_waits_and_goes_on_at_its_pace() {
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        let mut pace = Pace {
+            left: BURST,
+            at: start,
+        };
+        pace.spend(8 << 20, start);
+        assert!(!pace.wait(start).is_zero());
+        assert!(pace.wait(after(1)).is_zero());
+        pace.spend(4 << 20, after(1));
+        assert!(!pace.wait(after(1_990)).is_zero());
+        assert!(pace.wait(after(2_010)).is_zero());
+        pace.spend(0, after(3_600_000));
+        assert!(pace.left <= BURST);
     }
 
     #[test]

@@ -213,7 +213,7 @@ async fn a_server_without_a_program_says_that_exec_has_nothing_to_run() {
     let spec = node.spec("hello", &example("hello.wat")).await;
     node.start(&spec).await.unwrap();
     let error = node.runtime.exec(&spec.id, words("ls -l"), ALL).await.err();
-    expect![[r#"cannot run "ls" in container main: its component exports wasi:http/incoming-handler alone, and exec runs a second instance by wasi:cli/run"#]]
+    expect![[r#"cannot run "ls" in container main: its component exports wasi:http/incoming-handler alone, and exec runs a second instance by wasi:cli/run (tar and test -d need none)"#]]
         .assert_eq(&error.unwrap().to_string());
 }
 

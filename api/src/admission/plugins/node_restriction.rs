@@ -1,10 +1,14 @@
 //! NodeRestriction: what a node's own user may write, whatever its roles say. Its Node, its Lease and its
-//! CSINode; the status and the end of its pods; mirror pods; tokens that are bound to its pods.
+//! CSINode; the status and the end of its pods; mirror pods; tokens that are bound to its pods; volumes
+//! that claims ask it for ([`volume`]).
 //!
-//! Reads the pod that an eviction or a token is about. Never changes anything.
+//! Reads the pod that an eviction or a token is about, and the other side of a volume or a claim. Never changes anything.
 
 #[cfg(test)]
 mod tests;
+mod volume;
+
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -12,7 +16,10 @@ use crate::{
     admission::{Operation, Review, objects},
     auth::{NODES, User},
     error::Error,
-    kinds::value::{entries, items, text},
+    kinds::{
+        persistent_volume_claim::storage_class,
+        value::{entries, items, text},
+    },
     object,
 };
 
@@ -65,6 +72,23 @@ struct Write<'a> {
     old: &'a Value,
     /// What an eviction or a token is about.
     pod: &'a Value,
+    /// The claim that a volume is for, and its class.
+    claim: &'a Value,
+    class: &'a Value,
+    /// The volume that a claim is bound to.
+    volume: &'a Value,
+    /// What the node's own object says of `kubernetes.io/hostname`.
+    hostname: &'a str,
+}
+
+/// What a write is judged by beside the object itself.
+#[derive(Default)]
+struct Related {
+    pod: Option<Arc<Value>>,
+    claim: Option<Arc<Value>>,
+    class: Option<Arc<Value>>,
+    volume: Option<Arc<Value>>,
+    node: Option<Arc<Value>>,
 }
 
 /// Refuses what is not the node's to write; whoever is no node passes.
@@ -78,15 +102,15 @@ pub(super) fn admit(
     };
     let names = review.call.resource.names();
     let object = object.unwrap_or(&Value::Null);
-    let pod = match (names.plural, review.subresource) {
-        ("pods", "eviction") => review.name.as_str(),
-        ("serviceaccounts", "token") => text(object, "/spec/boundObjectRef/name"),
-        _ => "",
-    };
-    let pod = match pod {
-        "" => None,
-        name => objects::find(review.call, "", "pods", &review.call.namespace, name)?,
-    };
+    let related = related(review, object, node)?;
+    let value = |object: &'_ Option<Arc<Value>>| object.clone().unwrap_or_default();
+    let (pod, claim, class, volume, own) = (
+        value(&related.pod),
+        value(&related.claim),
+        value(&related.class),
+        value(&related.volume),
+        value(&related.node),
+    );
     let write = Write {
         node,
         operation: review.operation,
@@ -97,9 +121,48 @@ pub(super) fn admit(
         name: &review.name,
         object,
         old: old.unwrap_or(&Value::Null),
-        pod: pod.as_deref().unwrap_or(&Value::Null),
+        pod: &pod,
+        claim: &claim,
+        class: &class,
+        volume: &volume,
+        hostname: text(&own, "/metadata/labels/kubernetes.io~1hostname"),
     };
     check(&write).map_err(|message| objects::forbidden(review, message))
+}
+
+fn related(review: &Review<'_>, object: &Value, node: &str) -> Result<Related, Error> {
+    let names = review.call.resource.names();
+    let namespace = review.call.namespace.as_str();
+    let find = |group: &str, plural: &str, namespace: &str, name: &str| match name {
+        "" => Ok(None),
+        name => objects::find(review.call, group, plural, namespace, name),
+    };
+    let mut related = Related::default();
+    match (names.group, names.plural, review.subresource) {
+        ("", "pods", "eviction") => related.pod = find("", "pods", namespace, &review.name)?,
+        ("", "serviceaccounts", "token") => {
+            let name = text(object, "/spec/boundObjectRef/name");
+            related.pod = find("", "pods", namespace, name)?;
+        }
+        ("", "persistentvolumes", "") => {
+            let claim = |field: &str| {
+                object["spec"]["claimRef"][field]
+                    .as_str()
+                    .unwrap_or_default()
+            };
+            let (namespace, name) = (claim("namespace"), claim("name"));
+            related.claim = find("", "persistentvolumeclaims", namespace, name)?;
+            let class = storage_class(object);
+            related.class = find("storage.k8s.io", "storageclasses", "", class)?;
+            related.node = find("", "nodes", "", node)?;
+        }
+        ("", "persistentvolumeclaims", "status") => {
+            let name = text(object, "/spec/volumeName");
+            related.volume = find("", "persistentvolumes", "", name)?;
+        }
+        _ => {}
+    }
+    Ok(related)
 }
 
 /// The node that a user is; its name may be empty.
@@ -119,6 +182,8 @@ fn check(write: &Write<'_>) -> Result<(), String> {
         ("", "persistentvolumeclaims") if write.subresource != "status" => {
             Err("may only update PVC status".to_owned())
         }
+        ("", "persistentvolumeclaims") => volume::claim_status(write),
+        ("", "persistentvolumes") => volume::check(write),
         ("", "serviceaccounts") if write.subresource == "token" => token(write),
         ("coordination.k8s.io", "leases") => lease(write),
         ("storage.k8s.io", "csinodes") if write.name != write.node => {

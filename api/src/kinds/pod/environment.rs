@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::volume;
 use crate::{
     field::{FieldErrors, Path},
     kinds::{
@@ -82,7 +83,7 @@ fn validate_source(path: &Path, variable: &Value, errors: &mut FieldErrors) {
         .collect();
     let problem = if given.is_empty() {
         Some(
-            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
         )
     } else if !text(variable, "/value").is_empty() {
         Some("may not be specified when `value` is not empty")
@@ -112,6 +113,13 @@ fn validate_source(path: &Path, variable: &Value, errors: &mut FieldErrors) {
             ),
         }
     }
+    if present(source, "/fileKeyRef") {
+        validate_file_key(
+            &path.field("fileKeyRef"),
+            part(source, "/fileKeyRef"),
+            errors,
+        );
+    }
     if present(source, "/fieldRef") {
         let reference = part(source, "/fieldRef");
         validate_field(&path.field("fieldRef"), reference, FIELDS, errors);
@@ -120,6 +128,26 @@ fn validate_source(path: &Path, variable: &Value, errors: &mut FieldErrors) {
         let reference = part(source, "/resourceFieldRef");
         let path = path.field("resourceFieldRef");
         validate_resource(&path, reference, false, errors);
+    }
+}
+
+/// A variable of a file in one of the pod's volumes.
+fn validate_file_key(path: &Path, reference: &Value, errors: &mut FieldErrors) {
+    if text(reference, "/volumeName").is_empty() {
+        errors.required(&path.field("volumeName"), "");
+    }
+    match text(reference, "/path") {
+        "" => errors.required(&path.field("path"), ""),
+        given => volume::validate_file(&path.field("path"), given, true, errors),
+    }
+    match text(reference, "/key") {
+        "" => errors.required(&path.field("key"), ""),
+        key => check::problems(
+            &path.field("key"),
+            key,
+            name::variable_problems(key),
+            errors,
+        ),
     }
 }
 
@@ -238,12 +266,27 @@ mod tests {
              {configMapKeyRef: {name: m}}}], envFrom: [{}, {prefix: 1=, secretRef: {}}]",
             expect![[r#"
                 spec.containers[0].env[0].name: Required value
-                spec.containers[0].env[1].valueFrom: Invalid value: "": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`
+                spec.containers[0].env[1].valueFrom: Invalid value: "": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`
                 spec.containers[0].env[2].valueFrom: Invalid value: "": may not be specified when `value` is not empty
                 spec.containers[0].env[2].valueFrom.configMapKeyRef.key: Required value
                 spec.containers[0].envFrom[0]: Invalid value: "": must specify one of: `configMapRef` or `secretRef`
                 spec.containers[0].envFrom[1].prefix: Invalid value: "1=": a valid environment variable name must consist only of printable ASCII characters other than '='
                 spec.containers[0].envFrom[1].secretRef.name: Required value
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_file_of_a_volume_is_named_wholly_and_stays_in_it() {
+        check(
+            "env: [{name: a, valueFrom: {fileKeyRef: {}}}, {name: b, valueFrom: {fileKeyRef: {volumeName: v, path: \
+             ../x, key: \"A=\"}}}, {name: c, valueFrom: {fileKeyRef: {volumeName: v, path: x/y, key: A}}}]",
+            expect![[r#"
+                spec.containers[0].env[0].valueFrom.fileKeyRef.volumeName: Required value
+                spec.containers[0].env[0].valueFrom.fileKeyRef.path: Required value
+                spec.containers[0].env[0].valueFrom.fileKeyRef.key: Required value
+                spec.containers[0].env[1].valueFrom.fileKeyRef.path: Invalid value: "../x": must not contain '..'
+                spec.containers[0].env[1].valueFrom.fileKeyRef.key: Invalid value: "A=": a valid environment variable name must consist only of printable ASCII characters other than '='
             "#]],
         );
     }

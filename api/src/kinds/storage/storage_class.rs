@@ -7,7 +7,7 @@ use super::{GROUP, refuse_changes, validate_parameters, validate_provisioner};
 use crate::{
     field::{Cause, FieldErrors, Path},
     kinds::{
-        Column, Kind, Names, check, column, not_acted_on,
+        Column, Kind, Names, check, column,
         value::{fill, items, part, plain, text, truth},
     },
     name, object as metadata,
@@ -88,10 +88,6 @@ impl Kind for StorageClass {
         refuse_changes(fields, object, old, errors);
         let path = Path::root("volumeBindingMode");
         check::immutable(&path, object, old, "/volumeBindingMode", errors);
-    }
-
-    fn warnings(&self, _object: &Value) -> Vec<String> {
-        not_acted_on::whole(&NAMES)
     }
 
     fn columns(&self) -> &[Column] {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Subject, items, metadata, or_none, pod, text, time};
-use crate::{commands::logs::selector_of, duration};
+use crate::{duration, pods::selector_of};
 
 /// Describes a Deployment.
 pub(super) fn deployment(subject: &Subject<'_>, into: &mut String) -> bool {

@@ -5,7 +5,7 @@ use crate::kinds::tests::read;
 
 /// What is said of a write by the node `n1`: `line` is an operation, a path
 /// (`group/namespace/plural/name/subresource`, each may be empty), then the object, the old one and
-/// the pod in question.
+/// the pod in question, or for a volume `{claim: …, class: …, volume: …}`.
 #[track_caller]
 fn check(line: &str, values: [&str; 3], expected: Expect) {
     let (operation, path) = line.split_once(' ').expect("an operation and a path");
@@ -30,6 +30,10 @@ fn check(line: &str, values: [&str; 3], expected: Expect) {
         object: &object,
         old: &old,
         pod: &pod,
+        claim: &pod["claim"],
+        class: &pod["class"],
+        volume: &pod["volume"],
+        hostname: "host",
     };
     expected.assert_eq(&match super::check(&write) {
         Ok(()) => "allowed".to_owned(),
@@ -304,4 +308,134 @@ fn only_a_node_of_the_group_is_one() {
     assert_eq!(node_of(&User::node("n1")), Some("n1"));
     assert_eq!(node_of(&User::new("system:node:n1", &[])), None);
     assert_eq!(node_of(&User::new("jane", &[NODES])), None);
+}
+
+/// A claim that asks `n1` for a volume, its class, and what `n1` may make of it.
+const ASKED: &str = "{claim: {metadata: {uid: u, annotations: {volume.kubernetes.io/storage-provisioner: \
+     wk.dev/local, volume.kubernetes.io/selected-node: n1}}, spec: {storageClassName: wk-local, \
+     accessModes: [ReadWriteOnce], resources: {requests: {storage: 2Gi}}}}, class: {provisioner: \
+     wk.dev/local, reclaimPolicy: Delete}}";
+
+fn made(node: &str, capacity: &str, host: &str, extra: &str) -> String {
+    format!(
+        "{{metadata: {{annotations: {{pv.kubernetes.io/provisioned-by: wk.dev/local, wk.dev/node: {node}}}, \
+         finalizers: [wk.dev/local-volume]}}, spec: {{storageClassName: wk-local, accessModes: [ReadWriteOnce], \
+         persistentVolumeReclaimPolicy: Delete, capacity: {{storage: {capacity}}}, claimRef: {{uid: u}}, \
+         local: {{path: /a}}, nodeAffinity: {{required: {{nodeSelectorTerms: [{{matchExpressions: [{{key: \
+         kubernetes.io/hostname, operator: In, values: [{host}]}}]}}]}}}}{extra}}}}}"
+    )
+}
+
+#[test]
+fn a_node_makes_the_volumes_that_claims_ask_it_for() {
+    let create = "CREATE //persistentvolumes/pvc-u/";
+    let own = made("n1", "2Gi", "host", "");
+    check(create, [&own, "null", ASKED], expect!["allowed"]);
+    check(
+        "CREATE //persistentvolumes/pvc-other/",
+        [&own, "null", ASKED],
+        expect![[r#"node "n1" can only create a volume under the name of its claim"#]],
+    );
+    check(
+        create,
+        [&made("n2", "2Gi", "host", ""), "null", ASKED],
+        expect![[r#"node "n1" can only create volumes that it made"#]],
+    );
+    check(
+        create,
+        [&own, "null", "{}"],
+        expect![[r#"node "n1" can only create volumes for claims that ask it for one"#]],
+    );
+    check(
+        create,
+        [
+            &own,
+            "null",
+            &ASKED.replace("selected-node: n1", "selected-node: n2"),
+        ],
+        expect![[r#"node "n1" can only create volumes for claims that ask it for one"#]],
+    );
+    for wrong in [
+        made("n1", "9Gi", "host", ""),
+        made("n1", "2Gi", "elsewhere", ""),
+    ] {
+        check(
+            create,
+            [&wrong, "null", ASKED],
+            expect![[
+                r#"node "n1" can only create local volumes of its own, as the claim and its class ask for them"#
+            ]],
+        );
+    }
+}
+
+#[test]
+fn a_node_changes_and_deletes_only_volumes_that_it_made() {
+    let update = "UPDATE //persistentvolumes/pvc-u/";
+    let (small, large) = (made("n1", "1Gi", "host", ""), made("n1", "2Gi", "host", ""));
+    let other = made("n2", "1Gi", "host", "");
+    check(update, [&large, &small, ASKED], expect!["allowed"]);
+    check(
+        update,
+        [&made("n1", "3Gi", "host", ""), &small, ASKED],
+        expect![[r#"node "n1" can only make a volume as large as its claim asks for"#]],
+    );
+    check(
+        update,
+        [
+            &small.replace("finalizers: [wk.dev/local-volume]", "finalizers: []"),
+            &small,
+            ASKED,
+        ],
+        expect!["allowed"],
+    );
+    check(
+        update,
+        [&small.replace("path: /a", "path: /b"), &small, ASKED],
+        expect![[r#"node "n1" can only change the capacity and its own finalizer of volumes"#]],
+    );
+    check(
+        update,
+        [&other, &other, ASKED],
+        expect![[r#"node "n1" can only change volumes that it made"#]],
+    );
+    let phase = |phase: &str| small.replacen('{', &format!("{{status: {{phase: {phase}}}, "), 1);
+    let delete = "DELETE //persistentvolumes/pvc-u/";
+    check(
+        delete,
+        ["null", &phase("Released"), "null"],
+        expect!["allowed"],
+    );
+    check(
+        delete,
+        ["null", &phase("Bound"), "null"],
+        expect![[r#"node "n1" can only delete volumes that are released and to be deleted"#]],
+    );
+    check(
+        "UPDATE //persistentvolumes/pvc-u/status",
+        [&small, &small, "null"],
+        expect![[r#"node "n1" can not write "status" of volumes"#]],
+    );
+}
+
+#[test]
+fn a_node_says_how_large_the_claims_of_its_volumes_are() {
+    let status = "UPDATE /ns/persistentvolumeclaims/c/status";
+    let claim = "{metadata: {uid: u}, status: {phase: Bound}}";
+    let related = |node: &str| format!("{{volume: {}}}", made(node, "1Gi", "host", ""));
+    check(status, [claim, claim, &related("n1")], expect!["allowed"]);
+    check(
+        status,
+        [claim, claim, &related("n2")],
+        expect![[r#"node "n1" can only update the status of claims bound to its own volumes"#]],
+    );
+    check(
+        status,
+        [
+            "{metadata: {uid: u}, status: {phase: Lost}}",
+            claim,
+            &related("n1"),
+        ],
+        expect![[r#"node "n1" can not change what a claim is bound as"#]],
+    );
 }

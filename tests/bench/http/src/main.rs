@@ -1,21 +1,25 @@
-//! What the API costs, next to what it could cost at best: `cargo xtask bench api`.
+//! What servers cost, next to what they could cost at best: the API (`cargo xtask bench api`) and a
+//! component (`cargo xtask bench wasm`).
 //!
 //! The server is a process of its own, on one core; this process asks it from another. Rates are a second
 //! of the server's CPU time, so that other work on the machine does not count; the floor is bare hyper
 //! sending the same bytes, measured in the same way in the same run. How long a client waits holds what
-//! other work on the machine took: the floor's p50 and p99 beside ours tell how much. It takes about three
-//! minutes.
+//! other work on the machine took: the floor's p50 and p99 beside ours tell how much. The API takes about
+//! three minutes.
 //! - [`child`]: the processes that are measured, from outside. [`server`], [`floor`]: what runs in them.
+//! - [`component`], [`wasm`]: the same for a component, beside `wasmtime serve`.
 //! - [`client`], [`load`], [`watchers`]: who asks. [`objects`]: what is stored.
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
 mod child;
 mod client;
+mod component;
 mod floor;
 mod load;
 mod objects;
 mod server;
+mod wasm;
 mod watchers;
 
 use anyhow::{Context, Result, bail};
@@ -36,10 +40,15 @@ fn main() -> Result<()> {
         ["server", database, certificate] => server::run(database, certificate.as_ref()),
         ["fill", directory, bytes] => server::fill(directory.as_ref(), bytes.parse()?),
         ["floor"] => floor::run(),
+        ["component", path] => component::run(path.as_ref()),
+        ["exec", ..] => wasm::exec(&arguments[1..]),
+        ["wasm", component, wasmtime] => wasm::drive(component.as_ref(), wasmtime.as_ref()),
         [] => drive(&["sqlite", "postgres"]),
         [one @ ("sqlite" | "postgres")] => drive(&[one]),
         ["watchers"] => drive(&[]),
-        other => bail!("unknown arguments {other:?}: name sqlite, postgres, watchers or nothing"),
+        other => bail!(
+            "unknown arguments {other:?}: name sqlite, postgres, watchers, wasm <component> <wasmtime> or nothing"
+        ),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -93,6 +93,33 @@ impl Child {
         Self::start(&["floor"])
     }
 
+    /// A component's server, and how many nanoseconds an instance takes (p50 and p99).
+    pub(crate) fn component(path: &Path) -> Result<(Self, [f64; 2])> {
+        let (child, more) = Self::start_saying(&["component", &path.display().to_string()])?;
+        let [p50, p99] = more.as_slice() else {
+            bail!("the process said {more:?} of its instances");
+        };
+        Ok((child, [*p50, *p99]))
+    }
+
+    /// Another program that serves at an address once it accepts there.
+    pub(crate) fn serving(mut command: Command, address: SocketAddr) -> Result<Self> {
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = Self {
+            process: process.context("start a process")?,
+            plain: address,
+            tls: address,
+            certificate: None,
+        };
+        for _ in 0..600 {
+            if TcpStream::connect(address).is_ok() {
+                return Ok(child);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!("{command:?} does not serve at {address}")
+    }
+
     /// Puts pods into a database, without a server.
     pub(crate) fn fill(database: &Database, bytes: usize) -> Result<()> {
         let own = std::env::current_exe().context("find this program")?;
@@ -107,6 +134,11 @@ impl Child {
     }
 
     fn start(arguments: &[&str]) -> Result<Self> {
+        Ok(Self::start_saying(arguments)?.0)
+    }
+
+    /// With the numbers that it says after its addresses.
+    fn start_saying(arguments: &[&str]) -> Result<(Self, Vec<f64>)> {
         let own = std::env::current_exe().context("find this program")?;
         let mut process = Command::new(own)
             .args(arguments)
@@ -118,16 +150,18 @@ impl Child {
         BufReader::new(stdout)
             .read_line(&mut line)
             .context("read what it says")?;
-        let mut addresses = line.split_whitespace().map(str::parse);
-        let (Some(Ok(plain)), Some(Ok(tls))) = (addresses.next(), addresses.next()) else {
+        let mut words = line.split_whitespace();
+        let mut address = || words.next()?.parse().ok();
+        let (Some(plain), Some(tls)) = (address(), address()) else {
             bail!("the process said {line:?}, not where it serves");
         };
-        Ok(Self {
+        let child = Self {
             process,
             plain,
             tls,
             certificate: None,
-        })
+        };
+        Ok((child, words.filter_map(|word| word.parse().ok()).collect()))
     }
 
     /// The certificate that it shows.
