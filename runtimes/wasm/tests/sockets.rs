@@ -9,7 +9,7 @@ use std::{
 };
 
 use node::{Node, SOON, at, example, fixture};
-use runtimes::{Direction, Protocol, Resolver, Runtime as _, Traffic};
+use runtimes::{Direction, PodNetwork as _, Protocol, Resolver, Runtime as _, Traffic};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Runs the client against `upstream` and shows its exit code and output.
