@@ -251,7 +251,7 @@ impl Runtime for WasmRuntime {
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
             task: OnceCell::new(),
-            spec,
+            spec: Arc::new(spec),
         };
         let id = container.spec.id.clone();
         self.containers()

@@ -128,7 +128,7 @@ impl Instances {
 
     async fn make(&self) -> wasmtime::Result<Instance> {
         let mut store = new_store(&self.engine, &self.container, |wasi| {
-            own_streams(&self.container, wasi);
+            own_streams(&self.container, wasi)
         });
         let proxy = self.component.instantiate_async(&mut store).await?;
         Ok(Instance {
