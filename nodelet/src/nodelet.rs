@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use axum::Router;
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
-use runtimes::{Images, PodNetwork, Runtime};
+use runtimes::{Images, Notice, PodNetwork, Runtime};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
@@ -17,6 +17,7 @@ use crate::{
     clock::Clock,
     config::Config,
     events::{self, Note, Sink},
+    image_gc::ImageGc,
     inotify::Changes,
     metrics::Running,
     node::report::Reporter,
@@ -205,6 +206,7 @@ impl Nodelet {
                 .iter()
                 .map(|runtime| runtime.version())
                 .collect(),
+            images: context.images.clone(),
             events: context.events.clone(),
             clock: context.clock,
             node,
@@ -226,6 +228,12 @@ impl Nodelet {
             clock: context.clock,
         };
         helpers.spawn(sampler.run());
+        helpers.spawn(ImageGc::new(context.clone(), pods.clone()).run());
+        for runtime in &context.runtimes {
+            if let Some(notices) = runtime.notices() {
+                helpers.spawn(tell(notices, context.clone()));
+            }
+        }
         let provisioner = Provisioner::new(
             context.client.clone(),
             config.clone(),
@@ -257,3 +265,11 @@ impl Nodelet {
 
 #[cfg(test)]
 mod tests;
+
+/// Makes Events of what runtimes say of containers.
+async fn tell(mut notices: mpsc::Receiver<Notice>, context: Arc<Context>) {
+    while let Some(notice) = notices.recv().await {
+        let container = Some((notice.container.as_str(), false));
+        context.note(&notice.pod, container, true, notice.reason, notice.message);
+    }
+}

@@ -193,7 +193,7 @@ impl Loop {
         node: watch::Receiver<Option<Arc<Node>>>,
     ) -> Loop {
         Loop {
-            allocatable: Amounts::of(&object::resources(&context.config)),
+            allocatable: Amounts::of(&object::allocatable(&context.config)),
             committed: Amounts::default(),
             node,
             context,

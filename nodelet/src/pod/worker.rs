@@ -71,7 +71,7 @@ pub(crate) struct Context {
 impl Context {
     /// The node's allocatable resources, by name.
     pub(crate) fn allocatable(&self) -> BTreeMap<String, String> {
-        let resources = crate::node::object::resources(&self.config);
+        let resources = crate::node::object::allocatable(&self.config);
         resources
             .into_iter()
             .map(|(name, quantity)| (name, quantity.0))

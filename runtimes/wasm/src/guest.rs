@@ -5,14 +5,18 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use runtimes::log::Stream;
+use runtimes::{ContainerSpec, log::Stream};
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
-use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{
+    ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, cli::StdoutStream as _,
+    p2::OutputStream,
+};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
     bounds::{Held, MAX_RESOURCES},
     container::Container,
+    datagrams::Flows,
     engine,
     filesystem::Files,
     gate::Gate,
@@ -30,6 +34,10 @@ pub(crate) struct Guest {
     memory: Memory,
     sockets_held: Held,
     pub(crate) files: Files,
+    pub(crate) flows: Flows,
+    /// Its stderr, for messages that come by `wasi:logging`.
+    pub(crate) errors: Option<Box<dyn OutputStream>>,
+    pub(crate) spec: Arc<ContainerSpec>,
     pub(crate) pod: Arc<Pod>,
 }
 
@@ -72,22 +80,52 @@ impl MemoryUse {
 /// A container went over its memory limit.
 #[derive(Debug)]
 pub(crate) struct OutOfMemory {
-    limit: u64,
+    bytes: u64,
+    /// It is the limit of a container that sets none itself.
+    default: bool,
 }
 
 impl std::fmt::Display for OutOfMemory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "out of memory: the limit is {} bytes", self.limit)
+        write!(f, "out of memory: the limit is {} bytes", self.bytes)?;
+        if self.default {
+            f.write_str(" an instance without resources.limits.memory")?;
+        }
+        Ok(())
     }
 }
 
 impl std::error::Error for OutOfMemory {}
 
+/// Bytes that an element of a table takes.
+const TABLE_ELEMENT: u64 = 16;
+
+/// The most elements of a table outside of the pool, where a slot bounds it.
+const MAX_TABLE: usize = 1_000_000;
+
 /// Counts an instance's memory against its container's limit.
 struct Memory {
-    limit: u64,
+    limit: Option<u64>,
     held: u64,
     total: Arc<MemoryUse>,
+}
+
+impl Memory {
+    /// Going over the limit ends the instance, as a kernel would end the process.
+    fn take(&mut self, more: u64) -> wasmtime::Result<()> {
+        let before = self.total.0.fetch_add(more, Ordering::Relaxed);
+        self.held += more;
+        // Of a container without a limit, each instance has one; of others, all of them together.
+        let (used, bytes) = match self.limit {
+            Some(limit) => (before + more, limit),
+            None => (self.held, engine::MAX_MEMORY),
+        };
+        if used > bytes {
+            let default = self.limit.is_none();
+            return Err(OutOfMemory { bytes, default }.into());
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Memory {
@@ -97,43 +135,55 @@ impl Drop for Memory {
 }
 
 impl ResourceLimiter for Memory {
-    /// Asked only for linear memories; going over the limit ends the instance, as a kernel would end
-    /// the process.
     fn memory_growing(
         &mut self,
         current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let more = desired.saturating_sub(current) as u64;
-        let before = self.total.0.fetch_add(more, Ordering::Relaxed);
-        self.held += more;
-        if before + more > self.limit || desired > engine::MAX_MEMORY {
-            let limit = self.limit.min(engine::MAX_MEMORY as u64);
-            return Err(OutOfMemory { limit }.into());
-        }
+        self.take(desired.saturating_sub(current) as u64)?;
         Ok(true)
     }
 
     fn table_growing(
         &mut self,
-        _current: usize,
-        _desired: usize,
+        current: usize,
+        desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // A table is bounded by its slot in the pool.
+        if desired > MAX_TABLE {
+            return Ok(false);
+        }
+        self.take(desired.saturating_sub(current) as u64 * TABLE_ELEMENT)?;
         Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        1_000
+    }
+
+    fn tables(&self) -> usize {
+        1_000
+    }
+
+    fn memories(&self) -> usize {
+        100
     }
 }
 
-/// A store for one instance of a container; `streams` gives it its streams and arguments.
+/// A store for one instance of a container; `streams` gives it its streams and arguments, and answers its
+/// stderr.
 pub(crate) fn new_store(
     engine: &Engine,
     container: &Container,
-    streams: impl FnOnce(&mut WasiCtxBuilder),
+    streams: impl FnOnce(&mut WasiCtxBuilder) -> Option<Box<dyn OutputStream>>,
 ) -> Store<Guest> {
+    let mut wasi = wasi(container);
+    let errors = streams(&mut wasi);
     let guest = Guest {
-        wasi: wasi(container, streams),
+        wasi: wasi.build(),
+        errors,
+        spec: container.spec.clone(),
         http: WasiHttpCtx::new(),
         table: {
             let mut table = ResourceTable::new();
@@ -142,12 +192,13 @@ pub(crate) fn new_store(
         },
         outgoing: Outgoing::new(container.pod.clone()),
         memory: Memory {
-            limit: container.spec.limits.memory_bytes.unwrap_or(u64::MAX),
+            limit: container.spec.limits.memory_bytes,
             held: 0,
             total: container.memory.clone(),
         },
         sockets_held: Held::new(container.sockets.clone()),
         files: Files::new(container.mounts.clone()),
+        flows: Flows::default(),
         pod: container.pod.clone(),
     };
     let mut store = Store::new(engine, guest);
@@ -156,7 +207,8 @@ pub(crate) fn new_store(
     let meter = container.meter.clone();
     store.epoch_deadline_callback(move |_| {
         Ok(match meter.debt() {
-            None => UpdateDeadline::Yield(1),
+            // Behind whatever else is ready, sockets too.
+            None => UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())),
             Some(rest) => UpdateDeadline::YieldCustom(1, Box::pin(tokio::time::sleep(rest))),
         })
     });
@@ -164,27 +216,30 @@ pub(crate) fn new_store(
 }
 
 /// The container's own streams and arguments: output goes to its log and to those attached.
-pub(crate) fn own_streams(container: &Container, wasi: &mut WasiCtxBuilder) {
+pub(crate) fn own_streams(
+    container: &Container,
+    wasi: &mut WasiCtxBuilder,
+) -> Option<Box<dyn OutputStream>> {
     let output = |stream| Output::new(container.log.clone(), container.audience.clone(), stream);
-    wasi.stdout(output(Stream::Stdout))
-        .stderr(output(Stream::Stderr));
+    let errors = output(Stream::Stderr);
+    wasi.stdout(output(Stream::Stdout)).stderr(errors.clone());
     if let Some((_, input)) = &container.stdin {
         wasi.stdin(input.clone());
     }
     // A component has no entry point to replace: what would is its first arguments.
     wasi.args(&container.spec.command)
         .args(&container.spec.args);
+    Some(errors.p2_stream())
 }
 
-fn wasi(container: &Container, streams: impl FnOnce(&mut WasiCtxBuilder)) -> WasiCtx {
+fn wasi(container: &Container) -> WasiCtxBuilder {
     let spec = &container.spec;
     let mut wasi = WasiCtx::builder();
     wasi.envs(&spec.env)
         .arg(&spec.name)
         .allow_ip_name_lookup(true)
         .allow_tcp(true)
-        .allow_udp(false);
-    streams(&mut wasi);
+        .allow_udp(true);
     if let Some(dir) = &spec.working_dir {
         wasi.initial_cwd(dir);
     }
@@ -193,5 +248,5 @@ fn wasi(container: &Container, streams: impl FnOnce(&mut WasiCtxBuilder)) -> Was
         let admitted = gate.admits(address, usage);
         Box::pin(async move { admitted })
     });
-    wasi.build()
+    wasi
 }

@@ -18,11 +18,11 @@ impl WasmRuntime {
         times: usize,
     ) -> Result<Vec<Duration>, RuntimeError> {
         let container = self.get(id)?;
-        let engine = self.code.engine().clone();
+        let engine = container.code.engine().clone();
         let measured = self.executor.spawn(async move {
             let mut measured = Vec::with_capacity(times);
             for _ in 0..times {
-                let mut store = new_store(&engine, &container, |_| {});
+                let mut store = new_store(&engine, &container, |_| None);
                 let begun = Instant::now();
                 let made = match &*container.code {
                     Code::Program(code) => code.instantiate_async(&mut store).await.map(|_| ()),

@@ -64,7 +64,7 @@ async fn a_trap_is_exit_code_134_with_its_words() {
     let spec = node.spec("trap", &fixture("trap.wat")).await;
     let exit = node.run(&spec).await;
     expect![[r#"
-        134 Error "wasm trap: wasm `unreachable` instruction executed"
+        134 Error "wasm trap: wasm `unreachable` instruction executed in main-module!divide, called by main-module!run"
     "#]]
     .assert_eq(&format!(
         "{} {} {:?}\n",
@@ -150,7 +150,7 @@ async fn what_cannot_run_says_what_it_is_and_what_is_needed() {
     expect![[r#"
         image X exports add; a component must export wasi:http/incoming-handler@0.2.x (a server) or wasi:cli/run@0.2.x (a program)
         image X cannot be compiled: failed to decode world from module: module was not valid: failed to resolve import `env::f`: module requires an import interface named `env` (it is a core module, which must be of WASI preview 1 and export _start)
-        image X cannot be compiled: expected a string
+        image X cannot be compiled: line 1, column 19: expected a string
     "#]]
     .assert_eq(&got);
 }
@@ -179,4 +179,53 @@ async fn code_is_compiled_once_and_found_again_after_a_restart() {
     .unwrap();
     again.prepare(&image).await.unwrap();
     assert_eq!(files(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environment_is_the_configuration_and_messages_are_lines_of_stderr() {
+    let node = Node::new(184);
+    let mut spec = node.spec("greets", &fixture("configured.wat")).await;
+    spec.env = vec![
+        ("GREETING".to_owned(), "hidden".to_owned()),
+        ("GREETING".to_owned(), "hello\nworld".to_owned()),
+    ];
+    let exit = node.run(&spec).await;
+    assert_eq!((exit.code, exit.message.as_str()), (0, ""));
+    assert_eq!(
+        node.log(&spec),
+        "stderr F INFO main: hello\nstderr F world\n"
+    );
+    let mut bare = node.spec("bare", &fixture("configured.wat")).await;
+    bare.env.clear();
+    assert_eq!(node.run(&bare).await.code, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_1_module_takes_a_large_environment() {
+    let node = Node::new(186);
+    for (count, size) in [(1000, 100), (1, 20_000)] {
+        let name = format!("variables-{count}");
+        let mut spec = node.spec(&name, &fixture("toolbox.wat")).await;
+        spec.args = vec!["variables".to_owned()];
+        let value = "x".repeat(size);
+        spec.env = (0..count)
+            .map(|number| (format!("VARIABLE_{number}"), value.clone()))
+            .collect();
+        let exit = node.run(&spec).await;
+        assert_eq!(
+            (exit.code, exit.message.as_str()),
+            (0, ""),
+            "{count} of {size}"
+        );
+        let log = node
+            .log(&spec)
+            .replace("stdout P ", "")
+            .replace("stdout F ", "");
+        let bytes = spec
+            .env
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 2);
+        let parts = node.log(&spec).matches("stdout P ").count();
+        assert_eq!(log.len() - parts, bytes.sum::<usize>(), "{count} of {size}");
+    }
 }
