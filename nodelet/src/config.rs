@@ -73,6 +73,12 @@ pub struct Config {
     pub pressure_period: Duration,
     /// Images that the Node's status names; the largest come first.
     pub max_images: usize,
+    /// Images that no pod uses are removed when the disk is fuller than this, in percent …
+    pub image_gc_high_percent: u8,
+    /// … until it is no fuller than this.
+    pub image_gc_low_percent: u8,
+    /// An image stays for so long, used or not.
+    pub image_min_age: Duration,
     /// Where its metrics go, and what its server's `/metrics` tells.
     pub metrics: Metrics,
 }
@@ -112,6 +118,9 @@ impl Config {
             min_free_disk_bytes: 256 << 20,
             pressure_period: Duration::from_secs(300),
             max_images: 50,
+            image_gc_high_percent: 85,
+            image_gc_low_percent: 80,
+            image_min_age: Duration::from_secs(120),
             metrics: Metrics::new(),
         }
     }
@@ -135,6 +144,11 @@ impl Config {
         anyhow::ensure!(
             self.concurrent_starts > 0,
             "concurrent starts must be at least 1"
+        );
+        anyhow::ensure!(
+            self.image_gc_low_percent < self.image_gc_high_percent
+                && self.image_gc_high_percent <= 100,
+            "the low threshold of image garbage collection must be below the high one, both in percent"
         );
         anyhow::ensure!(
             self.lease_period < self.lease_duration,

@@ -14,6 +14,7 @@
 //! - [`services`]: the Services of the cluster, as environment variables.
 //! - [`events`]: Events, counted and bounded.
 //! - [`logs`]: reads what the runtimes wrote.
+//! - [`image_gc`]: removes images that no pod uses when the disk fills up.
 //! - [`inotify`]: learns which files changed.
 //! - [`usage`]: what the node and its containers use.
 //! - [`server`]: the nodelet's own HTTP server.
@@ -33,6 +34,7 @@ mod events;
 mod fake_api;
 mod handler;
 mod host;
+mod image_gc;
 mod inotify;
 mod logs;
 mod metrics;

@@ -468,7 +468,7 @@ impl Loop {
                 remove_container(&self.context, &container.id).await;
             }
         }
-        volume::sweep(&self.context, listed);
+        volume::sweep(&self.context, &owned);
         let directories = std::fs::read_dir(&self.context.config.log_dir)
             .into_iter()
             .flatten()

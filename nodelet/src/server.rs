@@ -33,7 +33,7 @@ use crate::{
     pods::Pods,
     probe::counts::Counts,
     sessions::Sessions,
-    usage::{Usage, resource, summary},
+    usage::{Usage, disk::Disk, resource, summary},
 };
 pub use listener::{API_SERVER, serve, tls};
 
@@ -42,6 +42,7 @@ struct Shared {
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    disk: Disk,
     probes: Counts,
     changes: Changes,
     sessions: Sessions,
@@ -51,6 +52,7 @@ pub(crate) fn router(
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    disk: Disk,
     probes: Counts,
     changes: Changes,
     sessions: Sessions,
@@ -71,6 +73,7 @@ pub(crate) fn router(
             context,
             pods,
             usage,
+            disk,
             probes,
             changes,
             sessions,
@@ -95,14 +98,14 @@ async fn tell_probe_metrics(State(shared): State<Shared>) -> Response {
 async fn tell_summary(State(shared): State<Shared>) -> Response {
     let config = &shared.context.config;
     let host = summary::Host {
-        now: Timestamp::now(),
         started: host::started().and_then(|second| Timestamp::from_second(second).ok()),
         available_bytes: host::memory().1,
         disk: host::disk(&config.state_dir),
         threads: host::threads(),
         swap: host::swap(),
     };
-    Json(summary::of(&config.node_name, host, &shared.usage.now())).into_response()
+    let (used, disk) = (shared.usage.now(), shared.disk.now().await);
+    Json(summary::of(&config.node_name, host, &used, &disk)).into_response()
 }
 
 async fn list_pods(State(shared): State<Shared>) -> Response {

@@ -63,6 +63,9 @@ pub enum ImageError {
     /// `ErrImagePull`: the source does not have it, refuses, or gave something that is no image.
     #[error("failed to pull image {reference:?}: {message}")]
     Pull { reference: String, message: String },
+    /// The node's disk refuses.
+    #[error("failed to remove image {reference:?}: {message}")]
+    Remove { reference: String, message: String },
 }
 
 /// The images of a node.
@@ -79,6 +82,9 @@ pub trait Images: Send + Sync + 'static {
 
     /// Every image that is here.
     async fn list(&self) -> Result<Vec<Image>, ImageError>;
+
+    /// Forgets a reference, and its content if no other reference has it; the bytes freed.
+    async fn remove(&self, reference: &str) -> Result<u64, ImageError>;
 }
 
 /// `sha256:…` of these bytes.

@@ -1,5 +1,6 @@
 //! The nodelet against an API, a runtime, images and a network that are all in memory, under paused time.
 
+mod images;
 mod static_pods;
 
 use std::{net::Ipv4Addr, path::Path, time::Duration};

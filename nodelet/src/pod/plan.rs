@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use super::{
     container::{Role, Why},
-    state::PodState,
+    state::{EVICTED, PodState},
 };
 pub(crate) use probes::probes;
 
@@ -23,6 +23,9 @@ pub(crate) use probes::probes;
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 /// What a container has in any case between being told to end and being killed.
 pub(crate) const LEAST_GRACE: Duration = Duration::from_secs(2);
+
+/// How long an evicted pod has, whatever its own grace period.
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
 
 /// One thing to do. Places are indices into [`PodState::containers`].
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -87,6 +90,10 @@ pub(crate) fn ending(state: &PodState) -> Option<Duration> {
     if state.deleted() {
         let given = state.pod.metadata.deletion_grace_period_seconds;
         return Some(seconds(given).unwrap_or_else(|| grace(state)));
+    }
+    let reason = state.over.as_ref().and_then(|over| over.reason.as_deref());
+    if reason == Some(EVICTED) {
+        return Some(grace(state).min(EVICTION_GRACE));
     }
     (state.over.is_some() || complete(state)).then(|| grace(state))
 }

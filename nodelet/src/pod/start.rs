@@ -25,7 +25,11 @@ use crate::{events::Note, logs, quantity, volume};
 
 /// How long a pull may take.
 const PULL_DEADLINE: Duration = Duration::from_secs(600);
-/// How long making an image ready, creating or starting a container may each take.
+/// How long making an image ready may take, others' turns included.
+const PREPARE_DEADLINE: Duration = Duration::from_secs(600);
+/// From when on it is told.
+const PREPARE_UNSEEN: Duration = Duration::from_secs(1);
+/// How long creating or starting a container may each take.
 const RUNTIME_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Everything that one start needs to know.
@@ -58,9 +62,10 @@ impl Start {
             return Err(self.failed(context, Reason::CreateContainerConfigError, message));
         }
         let spec = self.spec(context, image).await?;
-        // A pull may take minutes, so it is not counted among the starts.
-        let _permit = context.starts.acquire().await;
         let runtime = self.runtime(context, &spec.image)?;
+        self.prepare(context, runtime.as_ref(), &spec.image).await?;
+        // A pull and a compilation may take minutes, so they are not counted among the starts.
+        let _permit = context.starts.acquire().await;
         let started = self.started(runtime.name(), &spec.image);
         self.create(context, &*runtime, spec)
             .await
@@ -71,9 +76,13 @@ impl Start {
             "Created",
             format!("Created container: {}", self.container.name),
         );
-        within("start the container", runtime.start(&self.id))
-            .await
-            .map_err(|error| self.runtime_failed(context, Reason::RunContainerError, error))?;
+        within(
+            "start the container",
+            RUNTIME_DEADLINE,
+            runtime.start(&self.id),
+        )
+        .await
+        .map_err(|error| self.runtime_failed(context, Reason::RunContainerError, error))?;
         self.note(
             context,
             false,
@@ -93,14 +102,20 @@ impl Start {
         let _permit = context.starts.acquire().await;
         let runtime = self.runtime(context, &image).ok()?;
         let started = self.started(runtime.name(), &image);
-        let prepared = within("prepare the image", runtime.prepare(&image)).await;
+        let prepared = within(
+            "prepare the image",
+            PREPARE_DEADLINE,
+            runtime.prepare(&image),
+        );
+        let prepared = prepared.await;
         if started.image_id != image_id || prepared.is_err() || !runtime.stateless(&image).await {
             return None;
         }
         let spec = self.spec(context, image).await.ok()?;
         let run = async {
             self.create(context, &*runtime, spec).await?;
-            within("start the container", runtime.start(&self.id)).await
+            let start = runtime.start(&self.id);
+            within("start the container", RUNTIME_DEADLINE, start).await
         };
         match run.await {
             Ok(()) => Some(started),
@@ -119,7 +134,7 @@ impl Start {
         }
     }
 
-    /// Makes the image ready, the files that the container needs, and the container.
+    /// Makes the files that the container needs, and the container; its image is ready.
     async fn create(
         &self,
         context: &Context,
@@ -133,7 +148,6 @@ impl Start {
         self.prepare_log(context, &spec.log)
             .await
             .map_err(|error| unavailable("create the log directory", error))?;
-        within("prepare the image", runtime.prepare(&spec.image)).await?;
         // A server that holds no state has no end of its own to tell of.
         if !runtime.stateless(&spec.image).await {
             let (pods_dir, name) = (&context.config.pods_dir, &self.container.name);
@@ -149,7 +163,47 @@ impl Start {
             let free = mount.filter(|mount| !taken(mount));
             spec.mounts.extend(free);
         }
-        within("create the container", runtime.create(spec)).await
+        let create = runtime.create(spec);
+        within("create the container", RUNTIME_DEADLINE, create).await
+    }
+
+    /// Makes the image ready; tells of it if that takes long.
+    async fn prepare(
+        &self,
+        context: &Context,
+        runtime: &dyn Runtime,
+        image: &Image,
+    ) -> Result<(), StartFailure> {
+        let began = context.clock.now();
+        let prepare = within(
+            "prepare the image",
+            PREPARE_DEADLINE,
+            runtime.prepare(image),
+        );
+        let mut prepare = std::pin::pin!(prepare);
+        let soon = tokio::time::timeout(PREPARE_UNSEEN, prepare.as_mut()).await;
+        let prepared = match soon {
+            Ok(prepared) => prepared,
+            Err(_) => {
+                let reference = &image.reference;
+                self.note(
+                    context,
+                    false,
+                    "Compiling",
+                    format!("Compiling image {reference:?}"),
+                );
+                let prepared = prepare.await;
+                if prepared.is_ok() {
+                    let took = took(began, context.clock.now());
+                    let message = format!(
+                        "Compiled image {reference:?} in {took} (including waiting for others)"
+                    );
+                    self.note(context, false, "Compiled", message);
+                }
+                prepared
+            }
+        };
+        prepared.map_err(|error| self.runtime_failed(context, Reason::CreateContainerError, error))
     }
 
     async fn image(&self, context: &Context) -> Result<Image, StartFailure> {
@@ -217,7 +271,7 @@ impl Start {
                 self.note(context, true, "ErrImageNeverPull", message.clone());
                 (Reason::ErrImageNeverPull, String::new())
             }
-            ImageError::Pull { message, .. } => (
+            ImageError::Pull { message, .. } | ImageError::Remove { message, .. } => (
                 Reason::ErrImagePull,
                 format!("Failed to pull image {reference:?}: {message}"),
             ),
@@ -414,15 +468,13 @@ fn repository(reference: &str) -> &str {
 /// One call to a runtime, under its deadline.
 async fn within<T>(
     what: &str,
+    deadline: Duration,
     call: impl Future<Output = Result<T, RuntimeError>>,
 ) -> Result<T, RuntimeError> {
-    tokio::time::timeout(RUNTIME_DEADLINE, call)
+    tokio::time::timeout(deadline, call)
         .await
         .unwrap_or_else(|_| {
-            let message = format!(
-                "{what}: it took longer than {} s",
-                RUNTIME_DEADLINE.as_secs()
-            );
+            let message = format!("{what}: it took longer than {} s", deadline.as_secs());
             Err(RuntimeError::Unavailable {
                 message,
                 source: None,

@@ -21,6 +21,9 @@ use super::{
 };
 use crate::probe::Kind;
 
+/// Why a pod failed that took more of the node than it may.
+pub(crate) const EVICTED: &str = "Evicted";
+
 /// The pod's place on the node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Sandbox {

@@ -136,6 +136,24 @@ impl Images for ImageStore {
         let images = images.map(|(reference, entry)| self.inner.image(reference, entry));
         Ok(images.collect())
     }
+
+    async fn remove(&self, reference: &str) -> Result<u64, ImageError> {
+        let removed = || {
+            let mut index = lock(&self.inner.index);
+            match index.remove(reference)? {
+                // Under the lock: a pull that names the same content comes before or after.
+                Some((entry, true)) => match std::fs::remove_file(self.inner.blob(&entry.digest)) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+                    removed => removed.map(|()| entry.size_bytes),
+                },
+                _ => Ok(0),
+            }
+        };
+        removed().map_err(|error: std::io::Error| ImageError::Remove {
+            reference: reference.to_owned(),
+            message: error.to_string(),
+        })
+    }
 }
 
 impl Inner {

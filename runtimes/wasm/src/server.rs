@@ -203,6 +203,8 @@ impl Server {
         let Ok(_turn) = self.requests.acquire().await else {
             return;
         };
+        // A short request may never meet the epoch clock: so a limit holds here too.
+        self.container.meter.rest().await;
         let mut store = new_store(&self.engine, &self.container, |wasi| {
             own_streams(&self.container, wasi);
         });
@@ -217,7 +219,7 @@ impl Server {
                 .await
         };
         if let Err(error) = handle.await {
-            self.container.log.note(&format!("{error:?}"));
+            self.container.request_failed(&error);
         }
     }
 }
