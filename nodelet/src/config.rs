@@ -69,16 +69,16 @@ pub struct Config {
     pub min_free_memory_bytes: u64,
     /// Below this the node has `DiskPressure`.
     pub min_free_disk_bytes: u64,
-    /// How long a pressure lasts at least: pods are not sent away and back.
-    pub pressure_period: Duration,
-    /// Images that the Node's status names; the largest come first.
-    pub max_images: usize,
     /// Images that no pod uses are removed when the disk is fuller than this, in percent …
     pub image_gc_high_percent: u8,
     /// … until it is no fuller than this.
     pub image_gc_low_percent: u8,
     /// An image stays for so long, used or not.
     pub image_min_age: Duration,
+    /// How long a pressure lasts at least: pods are not sent away and back.
+    pub pressure_period: Duration,
+    /// Images that the Node's status names; the largest come first.
+    pub max_images: usize,
     /// Where its metrics go, and what its server's `/metrics` tells.
     pub metrics: Metrics,
 }
@@ -116,11 +116,11 @@ impl Config {
             streaming_idle_timeout: Duration::from_secs(4 * 60 * 60),
             min_free_memory_bytes: 100 << 20,
             min_free_disk_bytes: 256 << 20,
-            pressure_period: Duration::from_secs(300),
-            max_images: 50,
             image_gc_high_percent: 85,
             image_gc_low_percent: 80,
             image_min_age: Duration::from_secs(120),
+            pressure_period: Duration::from_secs(300),
+            max_images: 50,
             metrics: Metrics::new(),
         }
     }

@@ -98,14 +98,21 @@ async fn tell_probe_metrics(State(shared): State<Shared>) -> Response {
 async fn tell_summary(State(shared): State<Shared>) -> Response {
     let config = &shared.context.config;
     let host = summary::Host {
+        now: Timestamp::now(),
         started: host::started().and_then(|second| Timestamp::from_second(second).ok()),
         available_bytes: host::memory().1,
         disk: host::disk(&config.state_dir),
         threads: host::threads(),
         swap: host::swap(),
     };
-    let (used, disk) = (shared.usage.now(), shared.disk.now().await);
-    Json(summary::of(&config.node_name, host, &used, &disk)).into_response()
+    let disk = shared.disk.now().await;
+    Json(summary::of(
+        &config.node_name,
+        host,
+        &shared.usage.now(),
+        &disk,
+    ))
+    .into_response()
 }
 
 async fn list_pods(State(shared): State<Shared>) -> Response {

@@ -278,6 +278,55 @@ def check_server_side_apply(api):
     assert core.patch_namespaced_config_map("applied", NAMESPACE, body, force=True, **apply).data["a"] == "3"
 
 
+def running_pod(core, name, image, **of_container):
+    container = client.V1Container(name="main", image=f"file://{image}", **of_container)
+    spec = client.V1PodSpec(containers=[container], termination_grace_period_seconds=1)
+    core.create_namespaced_pod(NAMESPACE, client.V1Pod(metadata=client.V1ObjectMeta(name=name), spec=spec))
+    for event in watch.Watch().stream(
+        core.list_namespaced_pod, NAMESPACE, field_selector=f"metadata.name={name}", timeout_seconds=60
+    ):
+        conditions = event["object"].status.conditions or []
+        if any(one.type == "Ready" and one.status == "True" for one in conditions):
+            return
+    raise AssertionError(f"{name} does not become ready")
+
+
+def check_exec(api):
+    core = client.CoreV1Api(api)
+    running_pod(core, "box", "runtimes/wasm/tests/fixtures/toolbox.wat", args=["zombie"])
+
+    def run(*command, **streams):
+        return stream(
+            core.connect_get_namespaced_pod_exec, "box", NAMESPACE, command=list(command),
+            stdout=True, stderr=True, tty=False, **{"stdin": False, **streams},
+        )
+
+    assert run("echo", "one", "two") == "one\ntwo\n"
+    shell = run("pipe", stdin=True, _preload_content=False)
+    shell.write_stdin("there and back\n")
+    assert shell.readline_stdout(timeout=30) == "there and back"
+    shell.close()
+    failing = run("quit", _preload_content=False)
+    failing.run_forever(timeout=30)
+    assert failing.returncode == 1, failing.returncode
+    assert status_of(stream, core.connect_get_namespaced_pod_exec, "none", NAMESPACE, command="x") == 0
+
+
+def check_port_forward(api):
+    core = client.CoreV1Api(api)
+    port = [client.V1ContainerPort(container_port=8080)]
+    running_pod(core, "hello", "examples/hello.wat", ports=port)
+    forward = portforward(core.connect_get_namespaced_pod_portforward, "hello", NAMESPACE, ports="8080")
+    connection = forward.socket(8080)
+    connection.settimeout(30)
+    connection.sendall(b"GET / HTTP/1.1\r\nhost: hello\r\nconnection: close\r\n\r\n")
+    answer = b""
+    while part := connection.recv(4096):
+        answer += part
+    assert b"Hello from hello" in answer, answer
+    assert forward.error(8080) is None
+
+
 def check_openapi_v2(api):
     settings = api.configuration
     context = ssl.create_default_context(cafile=settings.ssl_ca_cert)
@@ -288,7 +337,9 @@ def check_openapi_v2(api):
 
 
 def running_pod(core, name, source, *arguments):
-    container = client.V1Container(name="main", image=f"file://{SOURCE / source}", args=list(arguments))
+    port = client.V1ContainerPort(container_port=8080)
+    image = f"file://{SOURCE / source}"
+    container = client.V1Container(name="main", image=image, args=list(arguments), ports=[port])
     spec = client.V1PodSpec(containers=[container], termination_grace_period_seconds=0)
     pod = client.V1Pod(metadata=client.V1ObjectMeta(name=name), spec=spec)
     core.create_namespaced_pod(NAMESPACE, pod)

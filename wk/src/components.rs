@@ -289,8 +289,14 @@ async fn start_nodelet(
     .context("start the WebAssembly runtime")?;
     let runtimes: Vec<Arc<dyn Runtime>> = vec![Arc::new(wasm)];
     let images: Arc<dyn Images> = Arc::new(
-        ImageStore::open(data.path("images"), runtimes::images::Config::default())
-            .context("open the image store")?,
+        ImageStore::open(
+            data.path("images"),
+            runtimes::images::Config {
+                hosts_dir: Some(data.path("certs.d")),
+                ..runtimes::images::Config::default()
+            },
+        )
+        .context("open the image store")?,
     );
     let listener = nodelet_listener(node.ip).await?;
     let usual = nodelet::Config::new(node.name, vec![node.ip], data.root());

@@ -132,11 +132,7 @@ impl Disk {
             return usage.clone();
         }
         let (time, config) = (self.context.clock.now(), &self.context.config);
-        let host::Room {
-            bytes: capacity_bytes,
-            free_bytes: available_bytes,
-            ..
-        } = host::disk(&config.state_dir);
+        let (capacity_bytes, available_bytes) = host::disk(&config.state_dir);
         let usage = Arc::new(DiskUsage {
             time,
             space: Space {
@@ -255,11 +251,7 @@ fn volume_use(pod: &PodRef, volume: &Volume, path: &Path) -> Option<VolumeUse> {
         (None, Some(_)) => Some(format!("{}-{}", pod.name, volume.name)),
         (None, None) => None,
     };
-    let host::Room {
-        bytes: capacity_bytes,
-        free_bytes: available_bytes,
-        ..
-    } = host::disk(path);
+    let (capacity_bytes, available_bytes) = host::disk(path);
     let empty = volume.empty_dir.as_ref();
     let taken = match &claim {
         // Of any size: what its file system says is known at once.
