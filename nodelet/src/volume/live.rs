@@ -34,6 +34,8 @@ const CONCURRENT: usize = 16;
 pub(crate) struct Source {
     pub(crate) path: PathBuf,
     pub(crate) read_only: bool,
+    /// Its files are replaced when what they are made of changes.
+    pub(crate) replaced: bool,
 }
 
 /// The volumes of the node's pods.
