@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
-use runtimes::{Direction, NetworkError, PodAddress, PodNetwork, PodRef, Traffic};
+use runtimes::{Direction, NetworkError, PodAddress, PodNetwork, PodRef, Protocol, Traffic};
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 
 use crate::{
@@ -351,16 +351,22 @@ impl PodNetwork for Handle {
         }
     }
 
-    fn route(&self, _pod: &PodRef, destination: SocketAddr) -> Option<SocketAddr> {
+    fn route(
+        &self,
+        _pod: &PodRef,
+        destination: SocketAddr,
+        protocol: Protocol,
+    ) -> Option<SocketAddr> {
         let SocketAddr::V4(address) = destination else {
             return Some(destination);
         };
         let directory = self.0.directory();
-        // The contract does not say the protocol: TCP goes first where both have the port.
-        for transport in [Transport::Tcp, Transport::Udp] {
-            if let Some(endpoint) = directory.pick(&Frontend { address, transport }) {
-                return endpoint.map(SocketAddr::V4);
-            }
+        let transport = match protocol {
+            Protocol::Tcp => Transport::Tcp,
+            Protocol::Udp => Transport::Udp,
+        };
+        if let Some(endpoint) = directory.pick(&Frontend { address, transport }) {
+            return endpoint.map(SocketAddr::V4);
         }
         let service = self.0.config.service_range.contains(*address.ip());
         (!service).then_some(destination)

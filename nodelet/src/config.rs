@@ -75,6 +75,10 @@ pub struct Config {
     pub image_gc_low_percent: u8,
     /// An image stays for so long, used or not.
     pub image_min_age: Duration,
+    /// How long a pressure lasts at least: pods are not sent away and back.
+    pub pressure_period: Duration,
+    /// Images that the Node's status names; the largest come first.
+    pub max_images: usize,
     /// Where its metrics go, and what its server's `/metrics` tells.
     pub metrics: Metrics,
 }
@@ -100,7 +104,8 @@ impl Config {
             state_dir: data_dir,
             static_pods: None,
             capacity: Capacity::default(),
-            max_pods: 10_000,
+            // What the node's part of the pod range has addresses for, and 10,000 and more beside.
+            max_pods: 16_000,
             version: concat!("v1.36.0+wk", env!("CARGO_PKG_VERSION")).to_owned(),
             labels: BTreeMap::new(),
             lease_period: Duration::from_secs(10),
@@ -114,6 +119,8 @@ impl Config {
             image_gc_high_percent: 85,
             image_gc_low_percent: 80,
             image_min_age: Duration::from_secs(120),
+            pressure_period: Duration::from_secs(300),
+            max_images: 50,
             metrics: Metrics::new(),
         }
     }

@@ -206,6 +206,7 @@ impl Nodelet {
                 .iter()
                 .map(|runtime| runtime.version())
                 .collect(),
+            images: context.images.clone(),
             events: context.events.clone(),
             clock: context.clock,
             node,

@@ -193,7 +193,7 @@ impl Loop {
         node: watch::Receiver<Option<Arc<Node>>>,
     ) -> Loop {
         Loop {
-            allocatable: Amounts::of(&object::resources(&context.config)),
+            allocatable: Amounts::of(&object::allocatable(&context.config)),
             committed: Amounts::default(),
             node,
             context,
@@ -307,7 +307,7 @@ impl Loop {
             entry.wanted.send_replace(Wanted::Pod(pod));
             return;
         }
-        let (over, requested) = match self.admit(&pod) {
+        let (over, requested) = match self.admit(&uid, &pod) {
             Ok(()) => (None, Amounts::requested(&pod)),
             Err(refusal) => (Some(self.refused(&pod, refusal)), Amounts::default()),
         };
@@ -384,11 +384,12 @@ impl Loop {
         }
     }
 
-    /// Whether the node takes a pod. One that it has taken before stays.
-    fn admit(&self, pod: &Pod) -> Result<(), Refusal> {
+    /// Whether the node takes a pod. One that it has taken before stays, and so does a static one.
+    fn admit(&self, uid: &str, pod: &Pod) -> Result<(), Refusal> {
         let status = pod.status.as_ref();
         let known = status.is_some_and(|status| status.start_time.is_some() || ended(pod));
-        if known || pod.metadata.deletion_timestamp.is_some() {
+        let deleted = pod.metadata.deletion_timestamp.is_some();
+        if known || deleted || self.context.mirrors.has(uid) {
             return Ok(());
         }
         let node = self.node.borrow().clone();

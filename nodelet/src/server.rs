@@ -96,12 +96,19 @@ async fn tell_probe_metrics(State(shared): State<Shared>) -> Response {
 }
 
 async fn tell_summary(State(shared): State<Shared>) -> Response {
-    let (_, available) = host::memory();
-    let node_name = &shared.context.config.node_name;
+    let config = &shared.context.config;
+    let host = summary::Host {
+        now: Timestamp::now(),
+        started: host::started().and_then(|second| Timestamp::from_second(second).ok()),
+        available_bytes: host::memory().1,
+        disk: host::disk(&config.state_dir),
+        threads: host::threads(),
+        swap: host::swap(),
+    };
     let disk = shared.disk.now().await;
     Json(summary::of(
-        node_name,
-        available,
+        &config.node_name,
+        host,
         &shared.usage.now(),
         &disk,
     ))

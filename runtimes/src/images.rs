@@ -4,7 +4,9 @@
 //! OCI registries, contents by their sha256, an index of which reference is which content.
 
 mod file;
+mod hosts;
 mod index;
+mod packed;
 mod registry;
 mod store;
 

@@ -76,9 +76,14 @@ pub trait PodNetwork: Send + Sync + 'static {
     /// name of the cluster, an empty list if it is one that has no address.
     fn resolve(&self, pod: &PodRef, name: &str) -> Option<Vec<IpAddr>>;
 
-    /// Where a connection to `destination` goes: a ClusterIP's port becomes one of its ready endpoints;
+    /// Where a connection or a datagram to `destination` goes: a ClusterIP's port becomes one of its ready endpoints;
     /// anything else stays as it is. `None` refuses: the Service has no ready endpoint or no such port.
-    fn route(&self, pod: &PodRef, destination: SocketAddr) -> Option<SocketAddr>;
+    fn route(
+        &self,
+        pod: &PodRef,
+        destination: SocketAddr,
+        protocol: Protocol,
+    ) -> Option<SocketAddr>;
 
     /// Whether the NetworkPolicies let a pod take part in that traffic. Asked when a connection is
     /// made or accepted, and for datagrams; answers to what was let through are not asked about.

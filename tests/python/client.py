@@ -337,7 +337,9 @@ def check_openapi_v2(api):
 
 
 def running_pod(core, name, source, *arguments):
-    container = client.V1Container(name="main", image=f"file://{SOURCE / source}", args=list(arguments))
+    port = client.V1ContainerPort(container_port=8080)
+    image = f"file://{SOURCE / source}"
+    container = client.V1Container(name="main", image=image, args=list(arguments), ports=[port])
     spec = client.V1PodSpec(containers=[container], termination_grace_period_seconds=0)
     pod = client.V1Pod(metadata=client.V1ObjectMeta(name=name), spec=spec)
     core.create_namespaced_pod(NAMESPACE, pod)

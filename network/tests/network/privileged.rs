@@ -14,7 +14,7 @@ use nix::{
     mount::{MsFlags, mount},
     unistd::geteuid,
 };
-use runtimes::PodNetwork;
+use runtimes::{PodNetwork, Protocol};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -234,7 +234,7 @@ fn pods_reach_each_other_the_host_and_services() {
         }
         let routed = running
             .handle
-            .route(&pod("a"), address("10.43.0.9:80"))
+            .route(&pod("a"), address("10.43.0.9:80"), Protocol::Tcp)
             .unwrap();
         assert_eq!(
             from(&routed.to_string()),

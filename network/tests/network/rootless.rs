@@ -7,7 +7,7 @@ use std::{
 };
 
 use network::{Config, Handle, Mode, Network};
-use runtimes::PodNetwork;
+use runtimes::{PodNetwork, Protocol};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -98,7 +98,7 @@ async fn a_service_is_served_by_its_ready_endpoints_in_turn() {
         .put_service("web", &running.service(), 8000, "TCP");
     let address = running.host_address("web", 8000).await;
     assert_eq!(address.to_string(), format!("{}:8000", running.service()));
-    let both = || async { running.handle.route(&pod("a"), address) };
+    let both = || async { running.handle.route(&pod("a"), address, Protocol::Tcp) };
     eventually(both, Option::is_some).await;
     let mut seen = [ask(address).await.unwrap(), ask(address).await.unwrap()];
     seen.sort();
@@ -113,7 +113,7 @@ async fn a_service_is_served_by_its_ready_endpoints_in_turn() {
         [(); 2].map(|()| {
             running
                 .handle
-                .route(&pod("a"), address)
+                .route(&pod("a"), address, Protocol::Tcp)
                 .unwrap()
                 .to_string()
         })
@@ -138,7 +138,10 @@ async fn a_service_without_ready_endpoints_resets_connections() {
         ask(address).await.unwrap_err().kind(),
         ErrorKind::ConnectionReset
     );
-    assert_eq!(running.handle.route(&pod("a"), address), None);
+    assert_eq!(
+        running.handle.route(&pod("a"), address, Protocol::Tcp),
+        None
+    );
 }
 
 #[tokio::test]

@@ -27,14 +27,8 @@ const MOST_OF_LOG: usize = 2048;
 
 /// What the nodelet keeps of one attempt of a container.
 pub(crate) fn directory(pods_dir: &Path, uid: &str, container: &str, attempt: u32) -> PathBuf {
-    containers_directory(pods_dir, uid)
-        .join(container)
-        .join(attempt.to_string())
-}
-
-/// What the nodelet keeps of a pod's containers.
-pub(crate) fn containers_directory(pods_dir: &Path, uid: &str) -> PathBuf {
-    pods_dir.join(uid).join("containers")
+    let containers = pods_dir.join(uid).join("containers");
+    containers.join(container).join(attempt.to_string())
 }
 
 /// Makes the file, and says where the container finds it. `None` if the path is no path in a container.
@@ -140,6 +134,8 @@ async fn end_of_log(path: &Path) -> String {
     };
     match read.await {
         Ok(text) => text_of(&text),
+        // It has written nothing at all.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => format!("Error reading termination message from logs: {error}"),
     }
 }
@@ -206,6 +202,11 @@ mod tests {
     fn only_the_end_of_a_long_file_is_kept() {
         let long = "a".repeat(100) + &"b".repeat(4096);
         check(exit(0, ""), Some(&long), None, &"b".repeat(4096));
+    }
+
+    #[tokio::test]
+    async fn a_log_that_was_never_written_says_nothing() {
+        assert_eq!(end_of_log(Path::new("/nonexistent/0.log")).await, "");
     }
 
     #[test]

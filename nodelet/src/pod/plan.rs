@@ -91,19 +91,20 @@ pub(crate) fn ending(state: &PodState) -> Option<Duration> {
         let given = state.pod.metadata.deletion_grace_period_seconds;
         return Some(seconds(given).unwrap_or_else(|| grace(state)));
     }
-    let reason = state.over.as_ref().and_then(|over| over.reason.as_deref());
-    if reason == Some(EVICTED) {
-        return Some(grace(state).min(EVICTION_GRACE));
-    }
     (state.over.is_some() || complete(state)).then(|| grace(state))
 }
 
-/// The pod's `terminationGracePeriodSeconds`.
+/// The pod's `terminationGracePeriodSeconds`, or less if it was evicted.
 fn grace(state: &PodState) -> Duration {
     let given = state
         .spec()
         .and_then(|spec| spec.termination_grace_period_seconds);
-    seconds(given).unwrap_or(DEFAULT_GRACE)
+    let given = seconds(given).unwrap_or(DEFAULT_GRACE);
+    let over = state.over.as_ref();
+    match over.and_then(|over| over.reason.as_deref()) {
+        Some(EVICTED) => given.min(EVICTION_GRACE),
+        _ => given,
+    }
 }
 
 fn seconds(seconds: Option<i64>) -> Option<Duration> {

@@ -332,3 +332,159 @@ fn failure(reason: &str) -> StartFailure {
         message: "because".into(),
     }
 }
+
+/// What must hold however a life goes.
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pod::{
+        container::Container,
+        plan::{Plan, ending},
+        state::Sandbox,
+    };
+
+    /// Something that happens, to which container.
+    type Event = (u8, usize);
+
+    fn lived() -> Pod {
+        let hook =
+            json!({"postStart": {"sleep": {"seconds": 1}}, "preStop": {"sleep": {"seconds": 1}}});
+        let probe = json!({"tcpSocket": {"port": 1}});
+        let sidecar = json!({"name": "s", "image": "img", "restartPolicy": "Always", "startupProbe": probe, "lifecycle": hook});
+        let containers = json!([
+            {"name": "a", "image": "img", "livenessProbe": probe, "readinessProbe": probe, "lifecycle": hook},
+            {"name": "b", "image": "img", "restartPolicy": "Never"},
+        ]);
+        let init = json!([{"name": "i", "image": "img"}, sidecar]);
+        pod(
+            &[],
+            json!({"initContainers": init, "containers": containers}),
+        )
+    }
+
+    /// What can happen to a container where it is.
+    fn happens(state: &PodState, place: usize, which: u8) -> Option<Observation> {
+        let started = || Started {
+            image_id: "img@sha256:0".into(),
+            container_id: "wasm://c".into(),
+        };
+        let attempt = state.containers[place].attempt;
+        let probed = |kind, passed| Observation::Probed {
+            place,
+            attempt,
+            kind,
+            passed,
+        };
+        Some(match (&state.containers[place].state, which % 8) {
+            (State::Starting { .. }, 0..=3) => Observation::Started(place, started()),
+            (State::Starting { .. }, 4) => Observation::StartFailed(place, failure("ErrImagePull")),
+            (State::Starting { .. }, 5) => {
+                Observation::StartFailed(place, failure("RunContainerError"))
+            }
+            (State::PostStart { begun: true, .. }, 0..=3) => {
+                Observation::PostStarted(place, Ok(()))
+            }
+            (State::PostStart { begun: true, .. }, 4) => {
+                Observation::PostStarted(place, Err("no".into()))
+            }
+            (State::Running { .. }, 0) => probed(Kind::Startup, true),
+            (State::Running { .. }, 1) => probed(Kind::Startup, false),
+            (State::Running { .. }, 2) => probed(Kind::Liveness, false),
+            (State::Running { .. }, 3) => probed(Kind::Readiness, true),
+            (State::Running { .. } | State::PostStart { .. }, 5) => {
+                Observation::Exited(place, exit(1))
+            }
+            (State::Running { .. } | State::PostStart { .. }, 6) => {
+                Observation::Exited(place, exit(0))
+            }
+            (State::Stopping(stopping), 0..=3) if stopping.step == Step::PreStop => {
+                Observation::PreStopped(place)
+            }
+            (State::Stopping(_), 5) => Observation::Exited(place, exit(143)),
+            _ => return None,
+        })
+    }
+
+    fn sandbox(state: &PodState) -> Option<Observation> {
+        match state.sandbox {
+            Sandbox::SettingUp => Some(Observation::SandboxReady(PodAddress {
+                ip: [10, 64, 0, 5].into(),
+                loopback: [127, 65, 0, 5].into(),
+            })),
+            Sandbox::TearingDown => Some(Observation::TornDown),
+            _ => None,
+        }
+    }
+
+    /// Takes every action; none may start what runs, or take the pod away from under it.
+    fn settle(state: &mut PodState, now: Timestamp) -> Plan {
+        for _ in 0..100 {
+            let plan = plan(state, now);
+            if plan.actions.is_empty() || plan.actions.contains(&Action::Forget) {
+                return plan;
+            }
+            for action in &plan.actions {
+                let alive = state.containers.iter().any(Container::alive);
+                match action {
+                    Action::Start(place) | Action::Resume(place) => {
+                        assert!(!state.containers[*place].alive(), "{action:?}");
+                        assert!(ending(state).is_none(), "{action:?}");
+                    }
+                    Action::TearDown | Action::Remove => assert!(!alive, "{action:?}"),
+                    _ => {}
+                }
+                state.begin(action, now);
+            }
+            let at = &[[192, 0, 2, 1].into()];
+            status(state, at, &mut Transitions::new(), now);
+        }
+        panic!("the plan never comes to rest: {state:#?}");
+    }
+
+    proptest! {
+        /// A pod comes to rest whatever happens, and one that is deleted ends whatever had happened before.
+        #[test]
+        fn a_deleted_pod_ends_whatever_had_happened(
+            events in prop::collection::vec((any::<u8>(), 0..4_usize), 0..80),
+            policy in prop::sample::select(vec!["Always", "OnFailure", "Never"]),
+            grace in 0..40_i64,
+        ) {
+            let begin = Timestamp::from_second(1_000_000_000).expect("a time");
+            let mut pod = lived();
+            pod.spec.as_mut().expect("a spec").restart_policy = Some(policy.to_owned());
+            let mut state = PodState::new(Arc::new(pod), |_| None, begin);
+            let mut now = begin;
+            settle(&mut state, now);
+            let mut live = |state: &mut PodState, (which, place): Event| {
+                now += Duration::from_secs(u64::from(which / 8));
+                let seen = happens(state, place, which).or_else(|| sandbox(state));
+                if let Some(seen) = seen {
+                    state.observe(seen, now);
+                }
+                settle(state, now)
+            };
+            for event in events {
+                live(&mut state, event);
+            }
+            let mut deleted = (*state.pod).clone();
+            let at = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(begin);
+            deleted.metadata.deletion_timestamp = Some(at);
+            deleted.metadata.deletion_grace_period_seconds = Some(grace);
+            state.update(Arc::new(deleted), begin);
+            // Everything that is told to end does, each in its time.
+            for _ in 0..20 {
+                for place in 0..4 {
+                    live(&mut state, (5, place));
+                    live(&mut state, (8 * 10, place));
+                }
+            }
+            prop_assert_eq!(state.sandbox, Sandbox::TornDown);
+            prop_assert!(!state.containers.iter().any(Container::alive));
+            state.observe(Observation::Removed, begin);
+            state.gone = true;
+            let plan = settle(&mut state, begin);
+            prop_assert_eq!(plan.actions, vec![Action::Forget]);
+        }
+    }
+}

@@ -28,7 +28,6 @@ use tracing::{error, warn};
 
 use super::{
     container::Container,
-    message,
     plan::{Action, ending, plan},
     start::Start,
     state::{Observation, Over, PodState, Sandbox},
@@ -72,7 +71,7 @@ pub(crate) struct Context {
 impl Context {
     /// The node's allocatable resources, by name.
     pub(crate) fn allocatable(&self) -> BTreeMap<String, String> {
-        let resources = crate::node::object::resources(&self.config);
+        let resources = crate::node::object::allocatable(&self.config);
         resources
             .into_iter()
             .map(|(name, quantity)| (name, quantity.0))
@@ -459,16 +458,11 @@ impl Worker {
         }.boxed());
     }
 
-    /// Removes the logs and what was kept for containers: nothing else is left of the pod.
+    /// Removes the logs and the pod's directory: nothing else is left of the pod.
     fn forget(&self) {
-        let Config {
-            log_dir, pods_dir, ..
-        } = &*self.context.config;
-        remove_directory(&logs::pod_directory(log_dir, &self.pod_ref));
-        let uid = &self.pod_ref.uid;
-        remove_directory(&message::containers_directory(pods_dir, uid));
-        // Volumes that could not be removed keep it.
-        let _ = std::fs::remove_dir(pods_dir.join(uid));
+        let config = &self.context.config;
+        remove_directory(&logs::pod_directory(&config.log_dir, &self.pod_ref));
+        remove_directory(&config.pods_dir.join(&self.pod_ref.uid));
     }
 }
 

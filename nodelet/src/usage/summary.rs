@@ -1,7 +1,7 @@
 //! `/stats/summary`: what is used, as the kubelet's Summary (`stats/v1alpha1`) has it. Pure.
 //!
-//! What is on disk is told of every pod, the rest of those that run. What the node does not measure is left out. Beside Kubernetes' fields, `cpu.windowSeconds` says over how long
-//! `usageNanoCores` is.
+//! What is on disk is told of every pod, the rest of those that run. What the node does not measure is left out. Beside
+//! Kubernetes' fields, `cpu.windowSeconds` says over how long `usageNanoCores` is.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,55 @@ use super::{
     ContainerUsage, NodeUsage, Used,
     disk::{DiskUsage, PodDisk, Space, Taken},
 };
+use crate::host::Room;
+
+/// What the host has beside what is sampled.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Host {
+    pub(crate) now: Timestamp,
+    pub(crate) started: Option<Timestamp>,
+    pub(crate) available_bytes: u64,
+    pub(crate) disk: Room,
+    /// Threads, and how many there may be.
+    pub(crate) threads: (u64, u64),
+    /// Swap space, and how much of it is free.
+    pub(crate) swap: (u64, u64),
+}
 
 /// The Summary of a node.
-pub(crate) fn of(
-    node_name: &str,
-    available_bytes: u64,
-    usage: &NodeUsage,
-    disk: &DiskUsage,
-) -> Value {
-    let mut node = json!({"nodeName": node_name});
-    let used =
-        disk.space.capacity_bytes - disk.space.available_bytes.min(disk.space.capacity_bytes);
-    node["fs"] = file_system(disk.time, disk.space);
-    node["fs"]["usedBytes"] = used.into();
+pub(crate) fn of(node_name: &str, host: Host, usage: &NodeUsage, disks: &DiskUsage) -> Value {
+    let Host {
+        available_bytes,
+        now,
+        disk,
+        threads: (threads, most),
+        swap: (swap, free_swap),
+        ..
+    } = host;
+    let room = json!({
+        "time": now,
+        "capacityBytes": disk.bytes,
+        "availableBytes": disk.free_bytes,
+        "usedBytes": disk.bytes.saturating_sub(disk.free_bytes),
+        "inodes": disk.inodes,
+        "inodesFree": disk.free_inodes,
+        "inodesUsed": disk.inodes.saturating_sub(disk.free_inodes),
+    });
+    let mut node = json!({
+        "nodeName": node_name,
+        // Logs, volumes and images share a file system.
+        "fs": room,
+        "runtime": {"imageFs": room, "containerFs": room},
+        "rlimit": {"time": now, "maxpid": most, "curproc": threads},
+        "swap": {
+            "time": now,
+            "swapAvailableBytes": free_swap,
+            "swapUsageBytes": swap.saturating_sub(free_swap),
+        },
+    });
+    if let Some(started) = host.started {
+        node["startTime"] = json!(started);
+    }
     if let Some(used) = &usage.node {
         node["cpu"] = cpu(&[used]);
         node["memory"] = memory(&[used]);
@@ -40,13 +76,13 @@ pub(crate) fn of(
             )
         })
         .collect();
-    for used in &disk.pods {
+    for used in &disks.pods {
         let key = (&*used.pod.namespace, &*used.pod.name, &*used.pod.uid);
         let pod = pods.entry(key).or_insert_with(|| {
             let (namespace, name, uid) = key;
             json!({"podRef": {"name": name, "namespace": namespace, "uid": uid}, "containers": []})
         });
-        add_disk(pod, used, disk);
+        add_disk(pod, used, disks);
     }
     let pods: Vec<Value> = pods.into_values().collect();
     json!({"node": node, "pods": pods})
@@ -152,7 +188,6 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use expect_test::expect;
-    use jiff::Timestamp;
 
     use super::*;
     use crate::usage::{Place, disk::VolumeUse, series::Rate};
@@ -218,7 +253,7 @@ pub(crate) mod tests {
             space: Space::default(),
             pods: vec![pod_disk()],
         };
-        let summary = of("n1", 8192, &NodeUsage::default(), &disk);
+        let summary = of("n1", Host::default(), &NodeUsage::default(), &disk);
         expect![[r#"{"containers":[],"ephemeral-storage":{"availableBytes":0,"capacityBytes":0,"inodesUsed":3,"time":"1970-01-01T00:00:00Z","usedBytes":57},"podRef":{"name":"z","namespace":"ns","uid":"z-uid"},"volume":[{"availableBytes":0,"capacityBytes":0,"inodesUsed":2,"name":"scratch","time":"1970-01-01T00:00:00Z","usedBytes":50},{"availableBytes":0,"capacityBytes":0,"inodesUsed":2,"name":"data","pvcRef":{"name":"claim","namespace":"ns"},"time":"1970-01-01T00:00:00Z","usedBytes":50}]}"#]].assert_eq(&summary["pods"][0].to_string());
     }
 
@@ -232,7 +267,18 @@ pub(crate) mod tests {
                 container("b", "c", used(30, 300, None)),
             ],
         };
-        let disk = DiskUsage {
+        let host = Host {
+            available_bytes: 8192,
+            disk: Room {
+                bytes: 100,
+                free_bytes: 40,
+                inodes: 10,
+                free_inodes: 4,
+            },
+            threads: (7, 900),
+            ..Host::default()
+        };
+        let disks = DiskUsage {
             time: Timestamp::UNIX_EPOCH,
             space: Space {
                 capacity_bytes: 1000,
@@ -240,8 +286,8 @@ pub(crate) mod tests {
             },
             pods: vec![pod_disk()],
         };
-        let summary = of("n1", 8192, &usage, &disk);
-        expect![[r#"{"cpu":{"time":"1970-01-01T00:00:00Z","usageCoreNanoSeconds":9000000000,"usageNanoCores":700,"windowSeconds":15.25},"fs":{"availableBytes":400,"capacityBytes":1000,"time":"1970-01-01T00:00:00Z","usedBytes":600},"memory":{"availableBytes":8192,"time":"1970-01-01T00:00:00Z","usageBytes":4096,"workingSetBytes":4096},"nodeName":"n1"}"#]]
+        let summary = of("n1", host, &usage, &disks);
+        expect![[r#"{"cpu":{"time":"1970-01-01T00:00:00Z","usageCoreNanoSeconds":9000000000,"usageNanoCores":700,"windowSeconds":15.25},"fs":{"availableBytes":40,"capacityBytes":100,"inodes":10,"inodesFree":4,"inodesUsed":6,"time":"1970-01-01T00:00:00Z","usedBytes":60},"memory":{"availableBytes":8192,"time":"1970-01-01T00:00:00Z","usageBytes":4096,"workingSetBytes":4096},"nodeName":"n1","rlimit":{"curproc":7,"maxpid":900,"time":"1970-01-01T00:00:00Z"},"runtime":{"containerFs":{"availableBytes":40,"capacityBytes":100,"inodes":10,"inodesFree":4,"inodesUsed":6,"time":"1970-01-01T00:00:00Z","usedBytes":60},"imageFs":{"availableBytes":40,"capacityBytes":100,"inodes":10,"inodesFree":4,"inodesUsed":6,"time":"1970-01-01T00:00:00Z","usedBytes":60}},"swap":{"swapAvailableBytes":0,"swapUsageBytes":0,"time":"1970-01-01T00:00:00Z"}}"#]]
         .assert_eq(&summary["node"].to_string());
         let pods: String = summary["pods"]
             .as_array()

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::net::TcpStream;
 
-use crate::{NetworkError, PodAddress, PodNetwork, PodRef, Traffic};
+use crate::{NetworkError, PodAddress, PodNetwork, PodRef, Protocol, Traffic};
 
 /// Addresses of one /16 handed out in order; names and Services are what the test set.
 ///
@@ -142,7 +142,12 @@ impl PodNetwork for FakeNetwork {
         self.state().names.get(name).cloned()
     }
 
-    fn route(&self, _pod: &PodRef, destination: SocketAddr) -> Option<SocketAddr> {
+    fn route(
+        &self,
+        _pod: &PodRef,
+        destination: SocketAddr,
+        _protocol: Protocol,
+    ) -> Option<SocketAddr> {
         let mut state = self.state();
         state.routed += 1;
         let turn = state.routed;

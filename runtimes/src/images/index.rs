@@ -16,6 +16,9 @@ pub(super) struct Entry {
     /// `sha256:…` of the module's bytes.
     pub(super) digest: String,
     pub(super) size_bytes: u64,
+    /// For a module that was packed in a container image: `sha256:…` of that image's manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) manifest: Option<String>,
     /// For a reference to a file: the file as it was, to see whether it was edited since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) file: Option<FileStamp>,

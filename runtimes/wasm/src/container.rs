@@ -22,7 +22,7 @@ use crate::{
 
 /// A container in any state.
 pub(crate) struct Container {
-    pub(crate) spec: ContainerSpec,
+    pub(crate) spec: Arc<ContainerSpec>,
     pub(crate) code: Arc<Code>,
     pub(crate) pod: Arc<Pod>,
     pub(crate) mounts: Arc<Mounts>,

@@ -5,14 +5,18 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use runtimes::log::Stream;
+use runtimes::{ContainerSpec, log::Stream};
 use wasmtime::{Engine, ResourceLimiter, Store, UpdateDeadline};
-use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{
+    ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, cli::StdoutStream as _,
+    p2::OutputStream,
+};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
     bounds::{Held, MAX_RESOURCES},
     container::Container,
+    datagrams::Flows,
     engine,
     filesystem::Files,
     gate::Gate,
@@ -30,6 +34,10 @@ pub(crate) struct Guest {
     memory: Memory,
     sockets_held: Held,
     pub(crate) files: Files,
+    pub(crate) flows: Flows,
+    /// Its stderr, for messages that come by `wasi:logging`.
+    pub(crate) errors: Option<Box<dyn OutputStream>>,
+    pub(crate) spec: Arc<ContainerSpec>,
     pub(crate) pod: Arc<Pod>,
 }
 
@@ -163,14 +171,19 @@ impl ResourceLimiter for Memory {
     }
 }
 
-/// A store for one instance of a container; `streams` gives it its streams and arguments.
+/// A store for one instance of a container; `streams` gives it its streams and arguments, and answers its
+/// stderr.
 pub(crate) fn new_store(
     engine: &Engine,
     container: &Container,
-    streams: impl FnOnce(&mut WasiCtxBuilder),
+    streams: impl FnOnce(&mut WasiCtxBuilder) -> Option<Box<dyn OutputStream>>,
 ) -> Store<Guest> {
+    let mut wasi = wasi(container);
+    let errors = streams(&mut wasi);
     let guest = Guest {
-        wasi: wasi(container, streams),
+        wasi: wasi.build(),
+        errors,
+        spec: container.spec.clone(),
         http: WasiHttpCtx::new(),
         table: {
             let mut table = ResourceTable::new();
@@ -185,6 +198,7 @@ pub(crate) fn new_store(
         },
         sockets_held: Held::new(container.sockets.clone()),
         files: Files::new(container.mounts.clone()),
+        flows: Flows::default(),
         pod: container.pod.clone(),
     };
     let mut store = Store::new(engine, guest);
@@ -202,27 +216,30 @@ pub(crate) fn new_store(
 }
 
 /// The container's own streams and arguments: output goes to its log and to those attached.
-pub(crate) fn own_streams(container: &Container, wasi: &mut WasiCtxBuilder) {
+pub(crate) fn own_streams(
+    container: &Container,
+    wasi: &mut WasiCtxBuilder,
+) -> Option<Box<dyn OutputStream>> {
     let output = |stream| Output::new(container.log.clone(), container.audience.clone(), stream);
-    wasi.stdout(output(Stream::Stdout))
-        .stderr(output(Stream::Stderr));
+    let errors = output(Stream::Stderr);
+    wasi.stdout(output(Stream::Stdout)).stderr(errors.clone());
     if let Some((_, input)) = &container.stdin {
         wasi.stdin(input.clone());
     }
     // A component has no entry point to replace: what would is its first arguments.
     wasi.args(&container.spec.command)
         .args(&container.spec.args);
+    Some(errors.p2_stream())
 }
 
-fn wasi(container: &Container, streams: impl FnOnce(&mut WasiCtxBuilder)) -> WasiCtx {
+fn wasi(container: &Container) -> WasiCtxBuilder {
     let spec = &container.spec;
     let mut wasi = WasiCtx::builder();
     wasi.envs(&spec.env)
         .arg(&spec.name)
         .allow_ip_name_lookup(true)
         .allow_tcp(true)
-        .allow_udp(false);
-    streams(&mut wasi);
+        .allow_udp(true);
     if let Some(dir) = &spec.working_dir {
         wasi.initial_cwd(dir);
     }
@@ -231,5 +248,5 @@ fn wasi(container: &Container, streams: impl FnOnce(&mut WasiCtxBuilder)) -> Was
         let admitted = gate.admits(address, usage);
         Box::pin(async move { admitted })
     });
-    wasi.build()
+    wasi
 }

@@ -7,8 +7,9 @@
 //! - `guest`: what one instance holds: its WASI state, its limits.
 //! - `program`: a `wasi:cli/run` component as a process. `server`: a `wasi:http/incoming-handler` one as a server.
 //! - `mounts`, `filesystem`: what a container sees of the host's files.
-//! - `sockets`, `outgoing`: a pod's own addresses, names and Services under the component's sockets and requests.
+//! - `sockets`, `datagrams`, `outgoing`: a pod's own addresses, names and Services under the component's sockets and requests.
 //! - `egress`: where a pod says that it connects to. `gate`, `bounds`: who may reach whom, and by how many sockets.
+//! - `config`, `logging`: the environment as configuration, messages as lines of stderr.
 //! - `output`: stdout and stderr into the container's log. `audience`: those attached to them.
 //! - `tools`, `tree`: the `tar` that `kubectl cp` asks for, over a container's mounts.
 //! - `process`: exec and attach. `pipe`, `terminal`: their streams.
@@ -24,7 +25,9 @@ mod audience;
 mod bounds;
 mod clock;
 mod code;
+mod config;
 mod container;
+mod datagrams;
 mod egress;
 mod engine;
 mod executor;
@@ -32,6 +35,7 @@ mod filesystem;
 mod gate;
 mod guest;
 mod imports;
+mod logging;
 mod measure;
 mod meter;
 mod mounts;

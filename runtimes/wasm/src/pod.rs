@@ -129,22 +129,22 @@ impl Pod {
         (ip.is_ipv4() == wanted.is_ipv4()).then(|| SocketAddr::new(ip, wanted.port()))
     }
 
-    /// Where a connection or a datagram really goes: the loopback becomes the pod's own, a Service one
-    /// of its endpoints.
+    /// Where a connection or a datagram really goes: the loopback becomes the pod's own (its IP if
+    /// nothing is on the loopback), a Service one of its endpoints.
     pub(crate) fn destination(
         &self,
         wanted: SocketAddr,
         protocol: Protocol,
     ) -> Result<SocketAddr, Refused> {
         if is_localhost(wanted.ip()) {
-            return Ok(SocketAddr::new(self.address.loopback, wanted.port()));
+            return Ok(self.local(wanted.port(), protocol));
         }
         if !self.permits(wanted) {
             return Err(Refused::Denied);
         }
         let routed = self
             .network
-            .route(&self.pod, wanted)
+            .route(&self.pod, wanted, protocol)
             .ok_or(Refused::Unreachable)?;
         if routed.ip().is_loopback() && !self.is_of_pods(routed.ip()) {
             return Err(Refused::Unreachable);
@@ -158,6 +158,25 @@ impl Pod {
             return Err(Refused::Denied);
         }
         Ok(routed)
+    }
+
+    /// What `localhost` is to the pod: its loopback address where something has that port, otherwise its
+    /// IP, which wildcard binds became.
+    fn local(&self, port: u16, protocol: Protocol) -> SocketAddr {
+        let loopback = SocketAddr::new(self.address.loopback, port);
+        // Only a socket that has the port keeps another from having it.
+        let taken = match protocol {
+            Protocol::Tcp => TcpSocket::new_v4().and_then(|socket| {
+                // Past what the last connections have left.
+                socket.set_reuseaddr(true)?;
+                socket.bind(loopback)
+            }),
+            Protocol::Udp => std::net::UdpSocket::bind(loopback).map(drop),
+        };
+        match taken {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => loopback,
+            _ => SocketAddr::new(self.address.ip, port),
+        }
     }
 
     /// From where a connection to `destination` is made.
@@ -375,7 +394,7 @@ mod tests {
                 "1.2.3.4:5",
             ],
             expect![[r#"
-                127.0.0.1:80 -> 127.43.0.1:80
+                127.0.0.1:80 -> 127.42.0.1:80
                 10.43.0.9:80 -> 127.42.0.7:8080
                 10.43.0.8:80 -> Unreachable
                 127.42.0.2:80 -> 127.42.0.2:80

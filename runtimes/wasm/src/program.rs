@@ -6,7 +6,11 @@ use std::sync::Arc;
 
 use runtimes::log::Stream;
 use wasmtime::{Engine, Store};
-use wasmtime_wasi::{I32Exit, cli::IsTerminal as _, p2::bindings::CommandPre};
+use wasmtime_wasi::{
+    I32Exit,
+    cli::{IsTerminal as _, StdoutStream as _},
+    p2::bindings::CommandPre,
+};
 
 use crate::{
     container::{Container, End},
@@ -58,9 +62,9 @@ pub(crate) async fn exec(
         if let Some(stdout) = streams.stdout {
             wasi.stdout(stdout);
         }
-        if let Some(stderr) = streams.stderr {
-            wasi.stderr(stderr);
-        }
+        let stderr = streams.stderr?;
+        wasi.stderr(stderr.clone());
+        Some(stderr.p2_stream())
     });
     let (end, note) = execute(store, &program).await;
     let note = note.unwrap_or_else(|| end.message.clone() + "\n");

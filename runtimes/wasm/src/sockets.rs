@@ -1,7 +1,7 @@
 //! The linker: everything a component may import, with sockets that are its pod's.
 //!
 //! wasmtime's own implementation stands below; what opens a socket or resolves a name is replaced by a
-//! function that changes the address first. UDP is refused.
+//! function that changes the address first.
 
 use runtimes::Protocol;
 use wasmtime::{
@@ -20,7 +20,7 @@ use wasmtime_wasi::{
     sockets::WasiSocketsView as _,
 };
 
-use crate::{bounds, filesystem, guest::Guest, pod::Refused};
+use crate::{bounds, config, datagrams, filesystem, guest::Guest, logging, pod::Refused};
 
 const TCP: &str = "wasi:sockets/tcp@0.2.12";
 const NAMES: &str = "wasi:sockets/ip-name-lookup@0.2.12";
@@ -36,6 +36,8 @@ pub(crate) fn linker(engine: &Engine) -> Result<Linker<Guest>> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     linker.allow_shadowing(true);
     filesystem::add_to_linker(&mut linker)?;
+    config::add_to_linker(&mut linker)?;
+    logging::add_to_linker(&mut linker)?;
     let mut tcp = linker.instance(TCP)?;
     tcp.func_wrap_async("[method]tcp-socket.start-bind", |store, params: Bind| {
         Box::new(async move { Ok((answer(start_bind(store, params).await)?,)) })
@@ -44,6 +46,7 @@ pub(crate) fn linker(engine: &Engine) -> Result<Linker<Guest>> {
         Box::new(async move { Ok((answer(start_connect(store, params).await)?,)) })
     })?;
     bounds::add_to_linker(&mut linker)?;
+    datagrams::add_to_linker(&mut linker)?;
     let mut names = linker.instance(NAMES)?;
     names.func_wrap_async("resolve-addresses", |store, params: Lookup| {
         Box::new(async move { Ok((answer(resolve_addresses(store, params).await)?,)) })
@@ -56,6 +59,14 @@ pub(crate) fn answer<T>(result: std::result::Result<T, SocketError>) -> Result<A
     match result {
         Ok(value) => Ok(Ok(value)),
         Err(error) => Ok(Err(error.downcast()?)),
+    }
+}
+
+/// What the guest is told of a destination that it may not or cannot reach.
+pub(crate) fn refusal(refused: Refused) -> ErrorCode {
+    match refused {
+        Refused::Unreachable => ErrorCode::ConnectionRefused,
+        Refused::Denied => ErrorCode::AccessDenied,
     }
 }
 
@@ -78,10 +89,7 @@ async fn start_connect(
 ) -> std::result::Result<(), SocketError> {
     let guest = store.data_mut();
     let destination = guest.pod.destination(wanted.into(), Protocol::Tcp);
-    let destination = destination.map_err(|refused| match refused {
-        Refused::Unreachable => ErrorCode::ConnectionRefused,
-        Refused::Denied => ErrorCode::AccessDenied,
-    })?;
+    let destination = destination.map_err(refusal)?;
     let source = guest.pod.source_address(destination);
     let again = |rep: u32| Resource::new_borrow(rep);
     let (socket, network) = (socket.rep(), network.rep());

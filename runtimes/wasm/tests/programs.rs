@@ -180,3 +180,52 @@ async fn code_is_compiled_once_and_found_again_after_a_restart() {
     again.prepare(&image).await.unwrap();
     assert_eq!(files(), before);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environment_is_the_configuration_and_messages_are_lines_of_stderr() {
+    let node = Node::new(184);
+    let mut spec = node.spec("greets", &fixture("configured.wat")).await;
+    spec.env = vec![
+        ("GREETING".to_owned(), "hidden".to_owned()),
+        ("GREETING".to_owned(), "hello\nworld".to_owned()),
+    ];
+    let exit = node.run(&spec).await;
+    assert_eq!((exit.code, exit.message.as_str()), (0, ""));
+    assert_eq!(
+        node.log(&spec),
+        "stderr F INFO main: hello\nstderr F world\n"
+    );
+    let mut bare = node.spec("bare", &fixture("configured.wat")).await;
+    bare.env.clear();
+    assert_eq!(node.run(&bare).await.code, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_1_module_takes_a_large_environment() {
+    let node = Node::new(186);
+    for (count, size) in [(1000, 100), (1, 20_000)] {
+        let name = format!("variables-{count}");
+        let mut spec = node.spec(&name, &fixture("toolbox.wat")).await;
+        spec.args = vec!["variables".to_owned()];
+        let value = "x".repeat(size);
+        spec.env = (0..count)
+            .map(|number| (format!("VARIABLE_{number}"), value.clone()))
+            .collect();
+        let exit = node.run(&spec).await;
+        assert_eq!(
+            (exit.code, exit.message.as_str()),
+            (0, ""),
+            "{count} of {size}"
+        );
+        let log = node
+            .log(&spec)
+            .replace("stdout P ", "")
+            .replace("stdout F ", "");
+        let bytes = spec
+            .env
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 2);
+        let parts = node.log(&spec).matches("stdout P ").count();
+        assert_eq!(log.len() - parts, bytes.sum::<usize>(), "{count} of {size}");
+    }
+}

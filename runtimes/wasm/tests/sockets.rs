@@ -229,3 +229,65 @@ async fn a_pods_own_names_come_first() {
     });
     assert_eq!(node.run(&spec).await.code, 0);
 }
+
+/// The fixture as a client.
+fn datagram_client(node: &Node) -> std::path::PathBuf {
+    let text = std::fs::read_to_string(fixture("datagrams.wat")).unwrap();
+    let server = "(global $client i32 (i32.const 0))";
+    assert!(text.contains(server));
+    let path = node.dir.path().join("client.wat");
+    std::fs::write(
+        &path,
+        text.replace(server, "(global $client i32 (i32.const 1))"),
+    )
+    .unwrap();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn datagrams_go_to_a_service_and_come_back_from_it() {
+    let node = Node::new(180);
+    let server = node.spec("server", &fixture("datagrams.wat")).await;
+    let service: SocketAddr = "10.43.0.9:53".parse().unwrap();
+    let endpoint = SocketAddr::new(server.address.ip, 7777);
+    node.network.set_service(service, vec![endpoint]);
+    node.start(&server).await.unwrap();
+    // It has its port once nobody else can have it.
+    let bound = async {
+        while std::net::UdpSocket::bind(endpoint).is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, bound).await.expect("it binds");
+    let client = node.spec("client", &datagram_client(&node)).await;
+    let exit = node.run(&client).await;
+    assert_eq!((exit.code, exit.message.as_str()), (0, ""));
+    let exit = tokio::time::timeout(SOON, node.runtime.wait(&server.id)).await;
+    assert_eq!(exit.unwrap().unwrap().code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn localhost_is_what_listens_in_the_pod_on_either_of_its_addresses() {
+    let node = Node::new(182);
+    let server = node.spec("server", &example("hello.wat")).await;
+    node.start(&server).await.unwrap();
+    let mut client = node.spec("client", &fixture("fetch.wat")).await;
+    client.pod = server.pod.clone();
+    client.address = server.address;
+    client.env = vec![("UPSTREAM".to_owned(), "localhost:8080".to_owned())];
+    let exit = node.run(&client).await;
+    let log = node.log(&client);
+    assert_eq!(
+        (exit.code, log.as_str()),
+        (0, "stdout F Hello from server\n")
+    );
+    // What is on the loopback itself goes first.
+    let own = SocketAddr::new(server.address.loopback, 8080);
+    let listener = tokio::net::TcpListener::bind(own).await.unwrap();
+    let mut again = client.clone();
+    again.id = runtimes::ContainerId("uid-client/main/1".into());
+    node.start(&again).await.unwrap();
+    let accepted = tokio::time::timeout(SOON, listener.accept()).await;
+    accepted.expect("it calls").unwrap();
+    node.runtime.stop(&again.id, SOON).await.unwrap();
+}

@@ -195,6 +195,7 @@ async fn many_pods_with_one_config_map_cost_one_watch_and_an_immutable_one_is_le
     for name in &names {
         bench.pod_with(name, &volumes);
     }
+    bench.runtime.script("img-plain", Script::serves());
     bench.pod("plain", json!({}));
     for name in &names {
         bench.ready(name).await;
