@@ -21,17 +21,28 @@ pub(crate) struct Cluster {
     pub(crate) starting: Arc<AtomicBool>,
     /// Whether pods that are asked to end do.
     pub(crate) ending: Arc<AtomicBool>,
+    node_grace: Duration,
     stop: CancellationToken,
     controllers: JoinSet<anyhow::Result<()>>,
     _nodelet: JoinSet<()>,
 }
 
 impl Cluster {
+    /// The nodelet sends no heartbeats, so its node may be silent for as long as it likes.
     pub(crate) fn new(seed: u64) -> Self {
+        Self::with_node_grace(seed, Duration::from_secs(1 << 30))
+    }
+
+    pub(crate) fn with_node_grace(seed: u64, node_grace: Duration) -> Self {
         let api = FakeApi::new(seed);
         let (starting, ending) = (
             Arc::new(AtomicBool::new(true)),
             Arc::new(AtomicBool::new(true)),
+        );
+        let ready = json!([{"type": "Ready", "status": "True"}]);
+        api.create(
+            "nodes",
+            json!({"metadata": {"name": "n"}, "status": {"conditions": ready}}),
         );
         let mut nodelet = JoinSet::new();
         nodelet.spawn(run_pods(api.clone(), starting.clone(), ending.clone()));
@@ -39,6 +50,7 @@ impl Cluster {
             api,
             starting,
             ending,
+            node_grace,
             stop: CancellationToken::new(),
             controllers: JoinSet::new(),
             _nodelet: nodelet,
@@ -49,7 +61,11 @@ impl Cluster {
 
     fn start(&mut self) {
         self.stop = CancellationToken::new();
-        let controllers = Controllers::new(self.api.client(), Config::default());
+        let config = Config {
+            node_grace: self.node_grace,
+            ..Config::default()
+        };
+        let controllers = Controllers::new(self.api.client(), config);
         self.controllers.spawn(controllers.run(self.stop.clone()));
     }
 

@@ -24,6 +24,7 @@ mod namespace;
 mod node_ipam;
 mod node_lifecycle;
 mod pod;
+mod pod_gc;
 mod quantity;
 mod queue;
 mod replicaset;
@@ -64,6 +65,8 @@ pub struct Config {
     pub node_grace: Duration,
     /// Signs tokens and certificates. `None`: no controller of identities runs.
     pub authority: Option<Arc<dyn authority::Authority>>,
+    /// Pods that have ended and are kept; beyond that the oldest are deleted. 0 keeps all.
+    pub ended_pods: usize,
     /// How many objects a controller works on at a time.
     pub workers: usize,
 }
@@ -76,6 +79,7 @@ impl Default for Config {
             node_prefix: 18,
             node_grace: Duration::from_secs(40),
             authority: None,
+            ended_pods: 12_500,
             workers: 8,
         }
     }
@@ -130,6 +134,7 @@ struct Queues {
     budgets: queue::Queue<Key>,
     ipam: queue::Queue<Key>,
     nodes: queue::Queue<Key>,
+    pod_gc: queue::Queue<Key>,
     namespaces: queue::Queue<Key>,
     garbage: queue::Queue<String>,
     claims: queue::Queue<Key>,
@@ -149,6 +154,7 @@ impl Default for Queues {
             budgets: queue::Queue::new("disruption"),
             ipam: queue::Queue::new("node-ipam"),
             nodes: queue::Queue::new("node-lifecycle"),
+            pod_gc: queue::Queue::new("pod-garbage-collector"),
             namespaces: queue::Queue::new("namespace"),
             garbage: queue::Queue::new("garbage-collector"),
             claims: queue::Queue::new("claims"),
@@ -168,6 +174,7 @@ impl Queues {
             replicaset::on_pod(context, &self.replicasets),
             endpointslice::on_pod(context, &self.services),
             disruption::on_pod(context, &self.budgets),
+            pod_gc::on_pod(&self.pod_gc),
             volume::binding::on_pod(context, &self.claims),
             volume::protection::on_pod(&self.claim_protection),
             volume::ephemeral::on_pod(&self.ephemeral),
@@ -194,6 +201,7 @@ impl Queues {
         context.nodes.listen(vec![
             node_ipam::on_node(&self.ipam),
             node_lifecycle::on_node(&self.nodes),
+            pod_gc::on_node(&self.pod_gc),
         ]);
         context
             .leases
@@ -311,6 +319,13 @@ fn start_all(
     ));
     work!(nodes, workers, |context, _, key| node_lifecycle::reconcile(
         context, key
+    ));
+    queues.pod_gc.add(pod_gc::all());
+    let missing = Arc::<pod_gc::Missing>::default();
+    work!(pod_gc, 1, |context, _, key| pod_gc::reconcile(
+        context,
+        missing.clone(),
+        key
     ));
     work!(namespaces, workers, namespace::reconcile);
     work!(garbage, workers, |_, inventory, uid| {

@@ -1,4 +1,4 @@
-//! What the controllers' queues count: `workqueue_*`, as in Kubernetes. One set for the process.
+//! What the controllers count: `workqueue_*` and `pod_gc_*`, as in Kubernetes. One set for the process.
 
 use std::sync::LazyLock;
 
@@ -32,6 +32,19 @@ static FAMILIES: LazyLock<Families> = LazyLock::new(Families::default);
 static DURATIONS: LazyLock<Durations> =
     LazyLock::new(|| Family::new_with_constructor(|| Histogram::new(SECONDS)));
 
+/// Why a pod was deleted that nobody looked after.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+static POD_GC: LazyLock<Family<Reason, Counter>> = LazyLock::new(Family::default);
+
+/// Counts a pod that the pod garbage collector has deleted.
+pub(crate) fn pod_deleted(reason: &'static str) {
+    POD_GC.get_or_create(&Reason { reason }).inc();
+}
+
 /// Puts the metrics of all controllers of this process into a registry.
 pub fn register(registry: &mut Registry) {
     let families = &*FAMILIES;
@@ -59,6 +72,11 @@ pub fn register(registry: &mut Registry) {
         "wk_workqueue_working",
         "How many items of the workqueue are worked on",
         families.working.clone(),
+    );
+    registry.register(
+        "pod_gc_collector_force_delete_pods",
+        "Number of pods that are being forcefully deleted since the Pod GC Controller started",
+        POD_GC.clone(),
     );
 }
 

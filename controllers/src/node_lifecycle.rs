@@ -1,7 +1,8 @@
 //! Notices nodes that fell silent, taints them, and evicts their pods.
 //!
 //! Reads `Node`, `Lease` and `Pod`; writes the `Ready` condition of silent nodes and their pods,
-//! and the taints that follow from conditions; deletes pods that tolerate no longer. Compares
+//! and the taints that follow from conditions; deletes pods that tolerate no longer, and says so on
+//! them. Compares
 //! leases by this process's clock only, so that nodes' clocks need not agree with it.
 
 use std::collections::BTreeMap;
@@ -59,7 +60,7 @@ pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action,
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&key.name);
-        return collect_pods(&context, &key.name).await;
+        return Ok(Action::AwaitChange);
     };
     let silent_for = silence(&context, &key.name);
     let grace = context.config.node_grace;
@@ -265,7 +266,8 @@ async fn evict(context: &Context, node: &Node) -> Result<Option<Duration>, Error
                     "TaintManagerEviction",
                     message,
                 );
-                delete(context, &pod, DeleteParams::default()).await?;
+                disrupt(context, &pod).await?;
+                delete(context, &pod).await?;
             }
             Some(left) => next = Some(next.map_or(left, |next: Duration| next.min(left))),
         }
@@ -314,18 +316,29 @@ fn plan_eviction(pod: &Pod, taints: &[Taint], now: Timestamp) -> Option<Duration
     left.min()
 }
 
-/// Deletes the pods of a node that does not exist any more: nobody else will.
-async fn collect_pods(context: &Context, node: &str) -> Result<Action, Error> {
-    for pod in context.pods.by("node", node) {
-        delete(context, &pod, DeleteParams::default().grace_period(0)).await?;
-    }
-    Ok(Action::AwaitChange)
-}
-
-async fn delete(context: &Context, pod: &Pod, params: DeleteParams) -> Result<(), Error> {
+/// Says on the pod why it ends.
+async fn disrupt(context: &Context, pod: &Pod) -> Result<(), Error> {
     let api: Api<Pod> =
         Api::namespaced(context.client.clone(), &pod.namespace().unwrap_or_default());
-    let params = params.preconditions(Preconditions {
+    let condition = json!({
+        "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+        "message": "Taint manager: deleting due to NoExecute taint",
+        "lastTransitionTime": Timestamp::now(),
+    });
+    let patch = json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": [condition]}});
+    within_opt(api.patch_status(
+        &pod.name_any(),
+        &PatchParams::default(),
+        &Patch::Strategic(patch),
+    ))
+    .await?;
+    Ok(())
+}
+
+async fn delete(context: &Context, pod: &Pod) -> Result<(), Error> {
+    let api: Api<Pod> =
+        Api::namespaced(context.client.clone(), &pod.namespace().unwrap_or_default());
+    let params = DeleteParams::default().preconditions(Preconditions {
         uid: pod.uid(),
         resource_version: None,
     });

@@ -337,14 +337,12 @@ async fn a_namespace_goes_when_it_is_empty() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_node_is_tainted_and_a_beat_in_its_status_counts() {
-    let cluster = Cluster::new(0);
+    let cluster = Cluster::with_node_grace(0, Duration::from_secs(40));
     let status = |second: u32| {
         json!({"status": {"conditions": [{"type": "Ready", "status": "True",
             "lastHeartbeatTime": format!("2026-01-01T00:00:{second:02}Z")}]}})
     };
-    let mut node = status(0);
-    node["metadata"] = json!({"name": "n"});
-    cluster.api.create("nodes", node);
+    cluster.api.patch("nodes", "n", status(0));
     let ranged = |api: &FakeApi| api.all("nodes")[0]["spec"]["podCIDR"] == "10.64.0.0/18";
     cluster.wait("a pod range", ranged).await;
     for second in 1..6 {
@@ -494,4 +492,26 @@ async fn a_disruption_budget_counts_the_pods_of_its_deployment() {
         condition(api, "poddisruptionbudgets", "b", "DisruptionAllowed") == "True SufficientPods"
     };
     cluster.wait("the condition says so", allowed).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_of_a_node_that_is_gone_are_failed_and_deleted_and_come_back_elsewhere() {
+    let cluster = Cluster::new(0);
+    cluster.deploy(2, json!({}));
+    cluster.rolled_out("one", 2).await;
+    let begun = tokio::time::Instant::now();
+    cluster.starting.store(false, Ordering::SeqCst);
+    cluster.ending.store(false, Ordering::SeqCst);
+    let old: Vec<Value> = cluster.api.all("pods");
+    cluster.api.purge("nodes", "n");
+    let gone = |api: &FakeApi| {
+        let pods = api.all("pods");
+        pods.len() == 2
+            && pods.iter().all(|pod| {
+                old.iter()
+                    .all(|old| old["metadata"]["uid"] != pod["metadata"]["uid"])
+            })
+    };
+    cluster.wait("two other pods", gone).await;
+    assert!(begun.elapsed() >= Duration::from_secs(40));
 }

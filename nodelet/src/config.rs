@@ -36,7 +36,7 @@ pub struct Config {
     pub pod_range: PodRange,
     /// Holds `<namespace>_<pod>_<uid>/<container>/<attempt>.log`.
     pub log_dir: PathBuf,
-    /// Holds `<uid>/volumes/<kind>/<name>`; a pod's directory goes with the pod.
+    /// Holds `<uid>/volumes/<kind>/<name>` and `<uid>/containers/<name>/<attempt>`; a pod's directory goes with the pod.
     pub pods_dir: PathBuf,
     /// Where one file system in memory holds Secrets and tokens, if this process may mount; `None` keeps them in
     /// `pods_dir`, and mounts nothing for volumes.
@@ -69,6 +69,16 @@ pub struct Config {
     pub min_free_memory_bytes: u64,
     /// Below this the node has `DiskPressure`.
     pub min_free_disk_bytes: u64,
+    /// Images that no pod uses are removed when the disk is fuller than this, in percent …
+    pub image_gc_high_percent: u8,
+    /// … until it is no fuller than this.
+    pub image_gc_low_percent: u8,
+    /// An image stays for so long, used or not.
+    pub image_min_age: Duration,
+    /// How long a pressure lasts at least: pods are not sent away and back.
+    pub pressure_period: Duration,
+    /// Images that the Node's status names; the largest come first.
+    pub max_images: usize,
     /// Where its metrics go, and what its server's `/metrics` tells.
     pub metrics: Metrics,
 }
@@ -94,7 +104,8 @@ impl Config {
             state_dir: data_dir,
             static_pods: None,
             capacity: Capacity::default(),
-            max_pods: 10_000,
+            // What the node's part of the pod range has addresses for, and 10,000 and more beside.
+            max_pods: 16_000,
             version: concat!("v1.36.0+wk", env!("CARGO_PKG_VERSION")).to_owned(),
             labels: BTreeMap::new(),
             lease_period: Duration::from_secs(10),
@@ -105,6 +116,11 @@ impl Config {
             streaming_idle_timeout: Duration::from_secs(4 * 60 * 60),
             min_free_memory_bytes: 100 << 20,
             min_free_disk_bytes: 256 << 20,
+            image_gc_high_percent: 85,
+            image_gc_low_percent: 80,
+            image_min_age: Duration::from_secs(120),
+            pressure_period: Duration::from_secs(300),
+            max_images: 50,
             metrics: Metrics::new(),
         }
     }
@@ -128,6 +144,11 @@ impl Config {
         anyhow::ensure!(
             self.concurrent_starts > 0,
             "concurrent starts must be at least 1"
+        );
+        anyhow::ensure!(
+            self.image_gc_low_percent < self.image_gc_high_percent
+                && self.image_gc_high_percent <= 100,
+            "the low threshold of image garbage collection must be below the high one, both in percent"
         );
         anyhow::ensure!(
             self.lease_period < self.lease_duration,

@@ -5,21 +5,28 @@ use std::{fs, path::Path, time::Duration};
 /// Total and available memory in bytes.
 pub(crate) fn memory() -> (u64, u64) {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        let kilobytes: u64 = line
-            .trim_start_matches(':')
-            .trim()
-            .trim_end_matches("kB")
-            .trim()
-            .parse()
-            .ok()?;
-        Some(kilobytes << 10)
-    };
     (
-        field("MemTotal").unwrap_or(0),
-        field("MemAvailable").unwrap_or(0),
+        memory_field(&text, "MemTotal"),
+        memory_field(&text, "MemAvailable"),
     )
+}
+
+/// Total and free swap space in bytes.
+pub(crate) fn swap() -> (u64, u64) {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    (
+        memory_field(&text, "SwapTotal"),
+        memory_field(&text, "SwapFree"),
+    )
+}
+
+/// A line of `/proc/meminfo`, in bytes; 0 if it is not there.
+fn memory_field(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|line| line.strip_prefix(':'));
+    let kilobytes =
+        number.and_then(|number| number.trim().trim_end_matches("kB").trim().parse().ok());
+    kilobytes.unwrap_or(0_u64) << 10
 }
 
 /// CPU time that the host has spent on anything but waiting, all cores together, since it started.
@@ -43,8 +50,8 @@ fn busy(stat: &str) -> Option<Duration> {
     ))
 }
 
-/// Total and available bytes of the file system that holds `path`.
-pub(crate) fn disk(path: &Path) -> (u64, u64) {
+/// The room of the file system that holds `path`; none if that cannot be told.
+pub(crate) fn disk(path: &Path) -> Room {
     let existing = path
         .ancestors()
         .find(|ancestor| ancestor.exists())
@@ -52,10 +59,32 @@ pub(crate) fn disk(path: &Path) -> (u64, u64) {
     match nix::sys::statvfs::statvfs(existing) {
         Ok(stat) => {
             let unit = stat.fragment_size();
-            (stat.blocks() * unit, stat.blocks_available() * unit)
+            Room {
+                bytes: stat.blocks() * unit,
+                free_bytes: stat.blocks_available() * unit,
+                inodes: stat.files(),
+                free_inodes: stat.files_available(),
+            }
         }
-        Err(_) => (0, 0),
+        Err(_) => Room::default(),
     }
+}
+
+/// When the host started, in seconds since 1970.
+pub(crate) fn started() -> Option<i64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
+    line.trim().parse().ok()
+}
+
+/// A file system's room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Room {
+    pub(crate) bytes: u64,
+    pub(crate) free_bytes: u64,
+    /// 0 where the file system does not count them.
+    pub(crate) inodes: u64,
+    pub(crate) free_inodes: u64,
 }
 
 /// Threads that run and that the kernel allows.

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use axum::Router;
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
-use runtimes::{Images, PodNetwork, Runtime};
+use runtimes::{Images, Notice, PodNetwork, Runtime};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
@@ -17,6 +17,7 @@ use crate::{
     clock::Clock,
     config::Config,
     events::{self, Note, Sink},
+    image_gc::ImageGc,
     inotify::Changes,
     metrics::Running,
     node::report::Reporter,
@@ -28,7 +29,7 @@ use crate::{
     services::Services,
     sessions::Sessions,
     static_pods::{Mirrors, StaticPods},
-    usage::{Sampler, Usage},
+    usage::{Sampler, Usage, disk::Disk},
     volume::{self, Volumes},
 };
 
@@ -37,6 +38,7 @@ pub struct Nodelet {
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    disk: Disk,
     sessions: Sessions,
     node: watch::Sender<Option<Arc<Node>>>,
     notes: mpsc::Receiver<Note>,
@@ -49,6 +51,7 @@ pub struct Handle {
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    disk: Disk,
     sessions: Sessions,
     probes: probe::counts::Counts,
     changes: Changes,
@@ -64,6 +67,7 @@ impl Handle {
             self.context.clone(),
             self.pods.clone(),
             self.usage.clone(),
+            self.disk.clone(),
             self.probes.clone(),
             self.changes.clone(),
             self.sessions.clone(),
@@ -110,11 +114,11 @@ impl Nodelet {
             }));
         });
         let usage = Usage::default();
+        let volumes = Volumes::new(client.clone(), node.subscribe());
         let sessions = Sessions::new(&config.metrics);
         let probes = Probes::new(clock.now());
         let changes = Changes::new();
         let services = Services::new();
-        let volumes = Volumes::new(client.clone(), node.subscribe());
         let context = Context {
             client,
             config,
@@ -130,11 +134,13 @@ impl Nodelet {
             mirrors: Mirrors::default(),
         };
         let context = Arc::new(context);
+        let disk = Disk::new(context.clone(), pods.clone());
         let handle = Handle {
             probes: context.probes.counts.clone(),
             context: context.clone(),
             pods: pods.clone(),
             usage: usage.clone(),
+            disk: disk.clone(),
             sessions: sessions.clone(),
             changes: changes.clone(),
             node: node.subscribe(),
@@ -144,6 +150,7 @@ impl Nodelet {
                 context,
                 pods,
                 usage,
+                disk,
                 sessions,
                 node,
                 notes,
@@ -169,6 +176,7 @@ impl Nodelet {
             context,
             pods,
             usage,
+            disk,
             sessions,
             node,
             notes,
@@ -189,6 +197,7 @@ impl Nodelet {
         volume::open(&context).with_context(|| {
             format!("create the directory of pods {}", config.pods_dir.display())
         })?;
+        let node_seen = node.subscribe();
         let reporter = Reporter {
             config: config.clone(),
             client: context.client.clone(),
@@ -197,10 +206,12 @@ impl Nodelet {
                 .iter()
                 .map(|runtime| runtime.version())
                 .collect(),
+            images: context.images.clone(),
             events: context.events.clone(),
             clock: context.clock,
             node,
         };
+        let pods_loop = Loop::new(context.clone(), pods.clone(), static_pods, node_seen);
         let mut helpers = JoinSet::new();
         helpers.spawn(changes.clone().run());
         helpers.spawn(context.services.clone().run(context.client.clone()));
@@ -217,16 +228,23 @@ impl Nodelet {
             clock: context.clock,
         };
         helpers.spawn(sampler.run());
+        helpers.spawn(ImageGc::new(context.clone(), pods.clone()).run());
+        for runtime in &context.runtimes {
+            if let Some(notices) = runtime.notices() {
+                helpers.spawn(tell(notices, context.clone()));
+            }
+        }
         let provisioner = Provisioner::new(
             context.client.clone(),
             config.clone(),
             context.events.clone(),
         )?;
         helpers.spawn(volume::live::run(context.clone()));
+        helpers.spawn(disk.hold_to_limits());
         let mut parts = JoinSet::new();
         parts.spawn(provisioner.run(stop.clone()));
         parts.spawn(reporter.run(stop.clone()));
-        parts.spawn(Loop::new(context.clone(), pods, static_pods).run(stop.clone()));
+        parts.spawn(pods_loop.run(stop.clone()));
         // The first part that fails stops the other; helpers end with this function.
         let mut outcome = Ok(());
         while let Some(ended) = parts.join_next().await {
@@ -247,3 +265,11 @@ impl Nodelet {
 
 #[cfg(test)]
 mod tests;
+
+/// Makes Events of what runtimes say of containers.
+async fn tell(mut notices: mpsc::Receiver<Notice>, context: Arc<Context>) {
+    while let Some(notice) = notices.recv().await {
+        let container = Some((notice.container.as_str(), false));
+        context.note(&notice.pod, container, true, notice.reason, notice.message);
+    }
+}

@@ -4,7 +4,9 @@
 //! OCI registries, contents by their sha256, an index of which reference is which content.
 
 mod file;
+mod hosts;
 mod index;
+mod packed;
 mod registry;
 mod store;
 
@@ -63,6 +65,9 @@ pub enum ImageError {
     /// `ErrImagePull`: the source does not have it, refuses, or gave something that is no image.
     #[error("failed to pull image {reference:?}: {message}")]
     Pull { reference: String, message: String },
+    /// The node's disk refuses.
+    #[error("failed to remove image {reference:?}: {message}")]
+    Remove { reference: String, message: String },
 }
 
 /// The images of a node.
@@ -79,6 +84,9 @@ pub trait Images: Send + Sync + 'static {
 
     /// Every image that is here.
     async fn list(&self) -> Result<Vec<Image>, ImageError>;
+
+    /// Forgets a reference, and its content if no other reference has it; the bytes freed.
+    async fn remove(&self, reference: &str) -> Result<u64, ImageError>;
 }
 
 /// `sha256:…` of these bytes.

@@ -19,6 +19,6 @@ pub mod runtime;
 pub use images::{Credentials, Image, ImageError, ImageKind, Images, PullPolicy};
 pub use network::{Direction, NetworkError, PodAddress, PodNetwork, Traffic};
 pub use runtime::{
-    ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Limits, Mount, PodRef, Port,
-    Process, Protocol, Resolver, Runtime, RuntimeError, Stats, Stdio, TerminalSize,
+    ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Limits, Mount, Notice,
+    PodRef, Port, Process, Protocol, Resolver, Runtime, RuntimeError, Stats, Stdio, TerminalSize,
 };

@@ -176,6 +176,17 @@ pub struct ContainerStatus {
     pub state: ContainerState,
 }
 
+/// Something that happened inside a container and that its pod's Events are to tell, as a warning.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Notice {
+    pub pod: PodRef,
+    /// The container's name in its pod.
+    pub container: String,
+    /// An Event's reason: `WasmTrap`.
+    pub reason: &'static str,
+    pub message: String,
+}
+
 /// What a container has used so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
@@ -214,6 +225,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// start waits for it. Done at once if it is ready.
     async fn prepare(&self, image: &Image) -> Result<(), RuntimeError>;
 
+    /// Whether containers of a prepared image hold no state of their own, so that one that ended with this
+    /// process and is started again is the same container: servers that answer each request anew.
+    async fn stateless(&self, image: &Image) -> bool {
+        let _ = image;
+        false
+    }
+
     /// Makes a container without starting it. A container of this id that exists is left as it is.
     async fn create(&self, spec: ContainerSpec) -> Result<(), RuntimeError>;
 
@@ -250,4 +268,15 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// What the container has used since it started.
     async fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError>;
+
+    /// What happens inside containers, from now on. There is one receiver: who asks again gets none.
+    fn notices(&self) -> Option<mpsc::Receiver<Notice>> {
+        None
+    }
+
+    /// Removes what was made of images that are not among these and that nobody runs; the bytes freed.
+    async fn keep_only(&self, images: &[Image]) -> Result<u64, RuntimeError> {
+        let _ = images;
+        Ok(0)
+    }
 }

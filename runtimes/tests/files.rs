@@ -141,3 +141,32 @@ async fn never_means_what_is_here() {
 fn check(got: &str, want: Expect) {
     want.assert_eq(got);
 }
+
+#[tokio::test]
+async fn a_content_goes_with_the_last_reference_to_it() {
+    let files = Files::new();
+    files.write(ONE);
+    std::fs::copy(
+        files.dir.path().join("a.wat"),
+        files.dir.path().join("b.wat"),
+    )
+    .unwrap();
+    let other = files.reference().replace("a.wat", "b.wat");
+    files.digest(PullPolicy::Always).await.unwrap();
+    let image = files
+        .store
+        .ensure(&other, PullPolicy::Always, &[])
+        .await
+        .unwrap();
+    assert_eq!(files.store.remove(&files.reference()).await.unwrap(), 0);
+    assert!(image.path.exists());
+    assert_eq!(files.store.remove(&other).await.unwrap(), ONE.len() as u64);
+    assert!(!image.path.exists());
+    assert_eq!(files.store.remove(&other).await.unwrap(), 0);
+    assert_eq!(
+        files.digest(PullPolicy::Never).await.unwrap_err(),
+        ImageError::NeverPull {
+            reference: files.reference(),
+        }
+    );
+}

@@ -328,3 +328,165 @@ async fn a_registry_that_does_not_answer_is_given_up() {
     let error = error.unwrap_err().to_string();
     assert!(error.contains("took longer than"), "{error}");
 }
+
+#[tokio::test]
+async fn a_mirror_is_asked_before_the_registry_that_is_away() {
+    let mirror = Registry::start(None);
+    mirror
+        .push("team/hello:v1", WASM_CONFIG, WASM_LAYER, MODULE)
+        .await;
+    let hosts = mirror.dir.path().join("certs.d");
+    // A name that leads nowhere, as RFC 2606 has it.
+    let registry = hosts.join("registry.invalid");
+    std::fs::create_dir_all(&registry).unwrap();
+    let text = format!("[host.\"http://{}\"]\n", mirror.host);
+    std::fs::write(registry.join("hosts.toml"), text).unwrap();
+    let store = mirror.store(StoreConfig {
+        hosts_dir: Some(hosts),
+        ..StoreConfig::default()
+    });
+    let pull = |reference| store.ensure(reference, PullPolicy::Always, &[]);
+    let image = pull("registry.invalid/team/hello:v1").await.unwrap();
+    assert_eq!(image.digest, runtimes::images::digest_of(MODULE));
+    pull("registry.invalid/team/absent:v1").await.unwrap_err();
+    std::fs::write(registry.join("hosts.toml"), "mirror = true").unwrap();
+    let error = pull("registry.invalid/team/hello:v1").await.unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("\"mirror\" is not supported"), "{error}");
+}
+
+#[tokio::test]
+async fn a_container_image_that_starts_a_module_is_that_module() {
+    let registry = Registry::start(None);
+    let archive = |path: &str, bytes: &[u8]| {
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_cksum();
+        archive.append_data(&mut header, path, bytes).unwrap();
+        archive.into_inner().unwrap()
+    };
+    let config_type = "application/vnd.oci.image.config.v1+json";
+    let layer_type = "application/vnd.oci.image.layer.v1.tar";
+    let client = Client::new(ClientConfig {
+        protocol: ClientProtocol::Http,
+        ..ClientConfig::default()
+    });
+    for (name, entry_point) in [("packed:v1", "/main.wasm"), ("lost:v1", "/other.wasm")] {
+        let reference = Reference::from_str(&registry.reference(name)).unwrap();
+        let layers = [
+            archive("etc/motd", b"hello"),
+            archive("main.wasm", MODULE),
+            archive("x", b"y"),
+        ];
+        let layers = layers.map(|layer| ImageLayer::new(layer, layer_type.to_owned(), None));
+        let config = format!(r#"{{"config": {{"Entrypoint": ["{entry_point}"]}}}}"#);
+        let config = Config::new(config.into_bytes(), config_type.to_owned(), None);
+        let pushed = client
+            .push(&reference, &layers, config, &RegistryAuth::Anonymous, None)
+            .await;
+        pushed.unwrap();
+    }
+    let store = registry.store(StoreConfig::default());
+    let pull = async |name: &str| {
+        let reference = registry.reference(name);
+        store.ensure(&reference, PullPolicy::Always, &[]).await
+    };
+    for _ in 0..2 {
+        let image = pull("packed:v1").await.unwrap();
+        assert_eq!(image.digest, runtimes::images::digest_of(MODULE));
+        assert_eq!(std::fs::read(&image.path).unwrap(), MODULE);
+    }
+    let error = pull("lost:v1").await.unwrap_err().to_string();
+    assert!(
+        error.ends_with("its entry point /other.wasm is in none of its layers"),
+        "{error}"
+    );
+}
+
+/// Serves one artifact, whose blob breaks off halfway the first times; counts the requests for it.
+async fn serve_breaking(listener: tokio::net::TcpListener, module: Vec<u8>, breaks: usize) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let digest = runtimes::images::digest_of(&module);
+    let size = module.len();
+    let manifest = format!(
+        r#"{{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {{"mediaType": "{WASM_CONFIG}", "digest": "{digest}", "size": {size}}},
+        "layers": [{{"mediaType": "{WASM_LAYER}", "digest": "{digest}", "size": {size}}}]}}"#
+    );
+    let mut blobs = 0;
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) => head.push(byte),
+                Err(_) => break,
+            }
+        }
+        let head = String::from_utf8_lossy(&head).to_lowercase();
+        let (status, kind, body, sent) = if head.contains("/manifests/") {
+            let body = manifest.clone().into_bytes();
+            (
+                "200 OK",
+                "application/vnd.oci.image.manifest.v1+json",
+                body.clone(),
+                body.len(),
+            )
+        } else if head.contains("/blobs/") {
+            let from = head
+                .lines()
+                .find_map(|line| line.strip_prefix("range: bytes="));
+            let from = from
+                .and_then(|range| range.split('-').next()?.parse().ok())
+                .unwrap_or(0);
+            let body = module[from..].to_vec();
+            blobs += 1;
+            let sent = if blobs <= breaks {
+                body.len() / 2
+            } else {
+                body.len()
+            };
+            let status = if from == 0 {
+                "200 OK"
+            } else {
+                "206 Partial Content"
+            };
+            (status, "application/octet-stream", body, sent)
+        } else {
+            ("200 OK", "text/plain", Vec::new(), 0)
+        };
+        let answer = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
+        // A client that has left is no matter.
+        let _ = stream.write_all(answer.as_bytes()).await;
+        let _ = stream.write_all(&body[..sent]).await;
+        let _ = stream.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_transfer_that_breaks_is_taken_up_where_it_broke_and_given_up_in_the_end() {
+    let module = [MODULE, &[0; 4096][..]].concat();
+    for (breaks, whole) in [(2, true), (100, false)] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let reference = format!("{}/hello:v1", listener.local_addr().unwrap());
+        let mut server = tokio::task::JoinSet::new();
+        server.spawn(serve_breaking(listener, module.clone(), breaks));
+        let dir = tempfile::tempdir().unwrap();
+        let store = ImageStore::open(dir.path(), StoreConfig::default()).unwrap();
+        let pulled = store.ensure(&reference, PullPolicy::Always, &[]).await;
+        match pulled {
+            Ok(image) => {
+                assert!(whole);
+                assert_eq!(std::fs::read(&image.path).unwrap(), module);
+            }
+            Err(error) => {
+                assert!(!whole, "{error}");
+                assert!(error.to_string().contains("download of sha256:"), "{error}");
+            }
+        }
+    }
+}

@@ -179,7 +179,7 @@ impl Waiting {
                             claim.volume, &*self.node
                         ));
                     }
-                    Some(volume) if volume.is_for(claim) => {}
+                    Some(volume) if volume.is_for(claim) && claim.is_ready() => {}
                     _ => progress = Progress::Under,
                 }
                 continue;
@@ -224,6 +224,7 @@ mod tests {
                     claim["spec"]["volumeName"] = volume.into();
                     claim["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"] =
                         "yes".into();
+                    claim["status"]["phase"] = "Bound".into();
                 }
                 None => claim["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into(),
             }

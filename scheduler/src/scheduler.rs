@@ -273,11 +273,11 @@ impl State {
     fn place(&mut self, pod: Arc<Pod>, node: Arc<str>, now: Instant) {
         let fates = self.snapshot.fates(&pod, &node);
         self.snapshot.assume(&pod, &node);
-        let bound = |claim: &crate::pod::PodClaim| {
+        let ready = |claim: &crate::pod::PodClaim| {
             let claim = self.snapshot.storage.claim(&claim.key);
-            claim.is_some_and(Claim::is_bound)
+            claim.is_some_and(Claim::is_ready)
         };
-        if pod.claims.iter().all(bound) {
+        if pod.claims.iter().all(ready) {
             self.bind(pod, node);
             return;
         }

@@ -39,6 +39,8 @@ pub(crate) struct Claim {
     pub(crate) volume: String,
     /// Whether it was bound for good.
     pub(crate) bound: bool,
+    /// Whether its status says so, which is written last and asked for by the nodelet.
+    pub(crate) told: bool,
     pub(crate) lost: bool,
     pub(crate) deleting: bool,
     /// In bytes.
@@ -210,6 +212,11 @@ impl Claim {
         self.bound && !self.volume.is_empty()
     }
 
+    /// Whether a pod can mount it.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_bound() && self.told
+    }
+
     /// Whether one pod alone may use it.
     pub(crate) fn is_exclusive(&self) -> bool {
         self.modes.iter().any(|mode| mode == "ReadWriteOncePod")
@@ -249,7 +256,10 @@ impl From<&core::PersistentVolumeClaim> for Claim {
         let spec = claim.spec.as_ref().unwrap_or(&none);
         let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
         let resources = spec.resources.as_ref();
-        let status = claim.status.as_ref();
+        let phase = claim
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
         let selected = claim.annotations().get(SELECTED_NODE);
         let owners = claim.owner_references().iter();
         let mut owners = owners.filter(|owner| owner.controller == Some(true));
@@ -259,7 +269,8 @@ impl From<&core::PersistentVolumeClaim> for Claim {
             class: named_class(claim.annotations(), spec.storage_class_name.as_ref()),
             volume: spec.volume_name.clone().unwrap_or_default(),
             bound: claim.annotations().contains_key(BIND_COMPLETED),
-            lost: status.and_then(|status| status.phase.as_deref()) == Some("Lost"),
+            told: phase == Some("Bound"),
+            lost: phase == Some("Lost"),
             deleting: claim.metadata.deletion_timestamp.is_some(),
             request: storage(resources.and_then(|resources| resources.requests.as_ref())),
             modes: spec.access_modes.clone().unwrap_or_default(),

@@ -344,6 +344,8 @@ async fn a_pod_asks_for_its_volume_and_is_bound_once_it_is_there_and_nobody_else
         let done = json!({SELECTED: "only", "pv.kubernetes.io/bind-completed": "yes"});
         let mut claim = claim(&done);
         claim["spec"]["volumeName"] = "v".into();
+        provisioner.put("persistentvolumeclaims", "c", claim.clone());
+        claim["status"]["phase"] = "Bound".into();
         provisioner.put("persistentvolumeclaims", "c", claim);
     };
     let placed = fake.run_until(|fake| fake.bound() == 101);

@@ -6,6 +6,7 @@ Every function that begins with `check_` is one check, in the order of the file.
 import functools
 import io
 import json
+import pathlib
 import ssl
 import sys
 import threading
@@ -16,8 +17,10 @@ import urllib.request
 import urllib3
 from kubernetes import client, config, dynamic, watch
 from kubernetes.client.exceptions import ApiException
+from kubernetes.stream import portforward, stream
 
 NAMESPACE = "python"
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
 
 
 def status_of(call, *arguments, **keywords):
@@ -275,6 +278,55 @@ def check_server_side_apply(api):
     assert core.patch_namespaced_config_map("applied", NAMESPACE, body, force=True, **apply).data["a"] == "3"
 
 
+def running_pod(core, name, image, **of_container):
+    container = client.V1Container(name="main", image=f"file://{image}", **of_container)
+    spec = client.V1PodSpec(containers=[container], termination_grace_period_seconds=1)
+    core.create_namespaced_pod(NAMESPACE, client.V1Pod(metadata=client.V1ObjectMeta(name=name), spec=spec))
+    for event in watch.Watch().stream(
+        core.list_namespaced_pod, NAMESPACE, field_selector=f"metadata.name={name}", timeout_seconds=60
+    ):
+        conditions = event["object"].status.conditions or []
+        if any(one.type == "Ready" and one.status == "True" for one in conditions):
+            return
+    raise AssertionError(f"{name} does not become ready")
+
+
+def check_exec(api):
+    core = client.CoreV1Api(api)
+    running_pod(core, "box", "runtimes/wasm/tests/fixtures/toolbox.wat", args=["zombie"])
+
+    def run(*command, **streams):
+        return stream(
+            core.connect_get_namespaced_pod_exec, "box", NAMESPACE, command=list(command),
+            stdout=True, stderr=True, tty=False, **{"stdin": False, **streams},
+        )
+
+    assert run("echo", "one", "two") == "one\ntwo\n"
+    shell = run("pipe", stdin=True, _preload_content=False)
+    shell.write_stdin("there and back\n")
+    assert shell.readline_stdout(timeout=30) == "there and back"
+    shell.close()
+    failing = run("quit", _preload_content=False)
+    failing.run_forever(timeout=30)
+    assert failing.returncode == 1, failing.returncode
+    assert status_of(stream, core.connect_get_namespaced_pod_exec, "none", NAMESPACE, command="x") == 0
+
+
+def check_port_forward(api):
+    core = client.CoreV1Api(api)
+    port = [client.V1ContainerPort(container_port=8080)]
+    running_pod(core, "hello", "examples/hello.wat", ports=port)
+    forward = portforward(core.connect_get_namespaced_pod_portforward, "hello", NAMESPACE, ports="8080")
+    connection = forward.socket(8080)
+    connection.settimeout(30)
+    connection.sendall(b"GET / HTTP/1.1\r\nhost: hello\r\nconnection: close\r\n\r\n")
+    answer = b""
+    while part := connection.recv(4096):
+        answer += part
+    assert b"Hello from hello" in answer, answer
+    assert forward.error(8080) is None
+
+
 def check_openapi_v2(api):
     settings = api.configuration
     context = ssl.create_default_context(cafile=settings.ssl_ca_cert)
@@ -282,6 +334,62 @@ def check_openapi_v2(api):
     document = json.load(urllib.request.urlopen(f"{settings.host}/openapi/v2", context=context))
     assert document["swagger"] == "2.0"
     assert "io.k8s.api.core.v1.Pod" in document["definitions"]
+
+
+def running_pod(core, name, source, *arguments):
+    port = client.V1ContainerPort(container_port=8080)
+    image = f"file://{SOURCE / source}"
+    container = client.V1Container(name="main", image=image, args=list(arguments), ports=[port])
+    spec = client.V1PodSpec(containers=[container], termination_grace_period_seconds=0)
+    pod = client.V1Pod(metadata=client.V1ObjectMeta(name=name), spec=spec)
+    core.create_namespaced_pod(NAMESPACE, pod)
+    deadline = time.monotonic() + 60
+    while True:
+        status = core.read_namespaced_pod(name, NAMESPACE).status
+        if any(condition.type == "Ready" and condition.status == "True" for condition in status.conditions or []):
+            return
+        assert time.monotonic() < deadline, status
+        time.sleep(0.1)
+
+
+def check_exec(_):
+    # A client of its own: `stream` changes the one that it is given while it runs.
+    core = client.CoreV1Api(client.ApiClient())
+    running_pod(core, "tools", "runtimes/wasm/tests/fixtures/toolbox.wat", "zombie")
+    execute = functools.partial(
+        stream, core.connect_get_namespaced_pod_exec, "tools", NAMESPACE, stdout=True, stderr=True, tty=False
+    )
+    assert execute(command=["echo", "a", "b"], stdin=False) == "a\nb\n"
+    failed = execute(command=["cat", "/none"], stdin=False, _preload_content=False)
+    failed.run_forever(timeout=30)
+    assert failed.returncode == 1, failed.returncode
+    text = "hello\n" * 10_000
+    pipe = execute(command=["pipe"], stdin=True, _preload_content=False)
+    pipe.write_stdin(text)
+    seen = ""
+    deadline = time.monotonic() + 30
+    while len(seen) < len(text) and time.monotonic() < deadline:
+        seen += pipe.read_stdout(timeout=1) or ""
+    pipe.close()
+    assert seen == text, len(seen)
+
+
+def check_port_forward(_):
+    core = client.CoreV1Api(client.ApiClient())
+    running_pod(core, "hello", "examples/hello.wat")
+    connect = functools.partial(portforward, core.connect_get_namespaced_pod_portforward, "hello", NAMESPACE)
+    forward = connect(ports="8080")
+    http = forward.socket(8080)
+    http.settimeout(30)
+    http.sendall(b"GET / HTTP/1.1\r\nHost: hello\r\nConnection: close\r\n\r\n")
+    answer = b"".join(iter(lambda: http.recv(4096), b""))
+    assert b"Hello from hello" in answer, answer
+    assert forward.error(8080) is None, forward.error(8080)
+    refused = connect(ports="9")
+    nothing = refused.socket(9)
+    nothing.settimeout(30)
+    assert nothing.recv(1) == b""
+    assert "connection refused" in refused.error(9), refused.error(9)
 
 
 def check_the_end(api):

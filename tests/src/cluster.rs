@@ -260,13 +260,8 @@ impl Cluster {
     }
 
     fn client(&self, program: &Path, arguments: &[&str]) -> Output {
-        let kubeconfig = format!("--kubeconfig={}", self.kubeconfig().display());
         let output = self
-            .sandbox
-            .command(program)
-            .arg(kubeconfig)
-            .args(arguments)
-            .env("HOME", self.dir.path())
+            .client_command(program, arguments)
             .output()
             .expect("nsenter (util-linux) runs");
         Output {
@@ -274,6 +269,16 @@ impl Cluster {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
             code: output.status.code().unwrap_or(-1),
         }
+    }
+
+    /// The command that runs a client, `kubectl` or `wkctl` of any version, as the administrator.
+    pub fn client_command(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = self.sandbox.command(program);
+        command
+            .arg(format!("--kubeconfig={}", self.kubeconfig().display()))
+            .args(arguments)
+            .env("HOME", self.dir.path());
+        command
     }
 
     /// Runs `curl` quietly, with a deadline.

@@ -3,9 +3,11 @@
 //!
 //! - [`Sandbox`]: a network (and mount) namespace, so that tests run in parallel and never touch the host's network.
 //! - [`Cluster`]: a `wk up` in a sandbox.
+//! - [`Kubectl`]: the kubectl of a version.
 //! - [`eventually`]: waits for a value with a deadline and says what was last seen.
 
 mod cluster;
+mod kubectl;
 mod sandbox;
 
 use std::{
@@ -14,6 +16,7 @@ use std::{
 };
 
 pub use cluster::{Cluster, Options, example};
+pub use kubectl::Kubectl;
 pub use sandbox::{Output, Sandbox};
 
 /// Tries until `attempt` gives a value; after `deadline`, fails with the last reason.

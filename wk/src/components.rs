@@ -205,6 +205,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         certificates: &certificates,
         metrics: &metrics,
         static_pods: up.pod_manifest_path.clone(),
+        max_pods: up.max_pods,
     };
     start_nodelet(tasks, data, node, &nodelets, network.clone(), node_client()).await?;
 
@@ -268,6 +269,7 @@ struct Node<'a> {
     certificates: &'a Certificates,
     metrics: &'a metrics::Metrics,
     static_pods: Option<PathBuf>,
+    max_pods: Option<u32>,
 }
 
 /// Starts the runtimes, the nodelet and the nodelet's server; the apiserver of this process asks it directly.
@@ -287,10 +289,17 @@ async fn start_nodelet(
     .context("start the WebAssembly runtime")?;
     let runtimes: Vec<Arc<dyn Runtime>> = vec![Arc::new(wasm)];
     let images: Arc<dyn Images> = Arc::new(
-        ImageStore::open(data.path("images"), runtimes::images::Config::default())
-            .context("open the image store")?,
+        ImageStore::open(
+            data.path("images"),
+            runtimes::images::Config {
+                hosts_dir: Some(data.path("certs.d")),
+                ..runtimes::images::Config::default()
+            },
+        )
+        .context("open the image store")?,
     );
     let listener = nodelet_listener(node.ip).await?;
+    let usual = nodelet::Config::new(node.name, vec![node.ip], data.root());
     let config = nodelet::Config {
         port: listener
             .local_addr()
@@ -302,7 +311,8 @@ async fn start_nodelet(
         },
         metrics: node.metrics.clone(),
         static_pods: node.static_pods,
-        ..nodelet::Config::new(node.name, vec![node.ip], data.root())
+        max_pods: node.max_pods.unwrap_or(usual.max_pods),
+        ..usual
     };
     let (nodelet, handle) = nodelet::Nodelet::new(client, config, runtimes, images, network)?;
     nodelets.set_own(handle.router());

@@ -36,6 +36,9 @@ pub(crate) struct Up {
     /// This node's name [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
+    /// How many pods this node takes [default: 16000]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_pods: Option<u32>,
     /// Run the pods whose manifests this directory holds on this node, whatever the API says (static pods)
     #[arg(long, value_name = "DIR")]
     pub(crate) pod_manifest_path: Option<PathBuf>,

@@ -1,18 +1,20 @@
 //! What the Node object says.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
-        DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec,
-        NodeStatus, NodeSystemInfo,
+        ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
+        NodeSpec, NodeStatus, NodeSwapStatus, NodeSystemInfo,
     },
     apimachinery::pkg::{
         api::resource::Quantity,
         apis::meta::v1::{ObjectMeta, Time},
     },
 };
+use runtimes::Image;
+use tokio::time::Instant;
 
 use crate::{
     config::{Config, PodRange},
@@ -29,10 +31,16 @@ pub(crate) struct Health {
     pub(crate) pid_pressure: bool,
 }
 
+/// Below this part of its inodes a file system is full.
+const MIN_FREE_INODES: f64 = 0.05;
+/// Names of one image that the status has room for.
+const NAMES: usize = 5;
+
 /// Looks at the host. `range` is `spec.podCIDR` as the API has it.
 pub(crate) fn health(config: &Config, range: Option<&str>) -> Health {
     let (_, free_memory) = host::memory();
-    let (_, free_disk) = host::disk(&config.state_dir);
+    let disk = host::disk(&config.state_dir);
+    let few_inodes = (disk.free_inodes as f64) < disk.inodes as f64 * MIN_FREE_INODES;
     let (threads, limit) = host::threads();
     let waits = config.pod_range == PodRange::Assigned && range.is_none_or(str::is_empty);
     Health {
@@ -40,9 +48,62 @@ pub(crate) fn health(config: &Config, range: Option<&str>) -> Health {
             "the node has no pod range yet: the node controller assigns spec.podCIDR".to_owned()
         }),
         memory_pressure: free_memory < config.min_free_memory_bytes,
-        disk_pressure: free_disk < config.min_free_disk_bytes,
+        disk_pressure: disk.free_bytes < config.min_free_disk_bytes || few_inodes,
         pid_pressure: threads > limit / 10 * 9,
     }
+}
+
+/// When each pressure was last seen.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Pressures {
+    memory: Option<Instant>,
+    disk: Option<Instant>,
+    pid: Option<Instant>,
+}
+
+impl Pressures {
+    /// Keeps a pressure up for `period` after it was last seen.
+    pub(crate) fn hold(&mut self, mut health: Health, period: Duration, now: Instant) -> Health {
+        let hold = |seen: &mut Option<Instant>, holds: &mut bool| {
+            if *holds {
+                *seen = Some(now);
+            }
+            *holds = seen.is_some_and(|seen| now - seen < period);
+        };
+        hold(&mut self.memory, &mut health.memory_pressure);
+        hold(&mut self.disk, &mut health.disk_pressure);
+        hold(&mut self.pid, &mut health.pid_pressure);
+        health
+    }
+}
+
+/// The largest images of the node, as the status names them: contents once, by all their names.
+pub(crate) fn images(images: &[Image], most: usize) -> Vec<ContainerImage> {
+    let mut contents: BTreeMap<&str, (u64, Vec<String>)> = BTreeMap::new();
+    for image in images {
+        let (_, names) = contents
+            .entry(&image.digest)
+            .or_insert((image.size_bytes, Vec::new()));
+        let repository = image.reference.split('@').next().unwrap_or_default();
+        names.extend([
+            format!("{repository}@{}", image.digest),
+            image.reference.clone(),
+        ]);
+    }
+    let mut list: Vec<_> = contents.into_values().collect();
+    list.sort_by(|(a, _), (b, _)| b.cmp(a));
+    list.truncate(most);
+    list.into_iter()
+        .map(|(size, mut names)| {
+            names.sort();
+            names.dedup();
+            names.truncate(NAMES);
+            ContainerImage {
+                names: Some(names),
+                size_bytes: i64::try_from(size).ok(),
+            }
+        })
+        .collect()
 }
 
 /// The Node's labels.
@@ -80,8 +141,21 @@ pub(crate) fn node(config: &Config, status: NodeStatus) -> Node {
     }
 }
 
-/// What the node offers: capacity and allocatable alike.
-pub(crate) fn resources(config: &Config) -> BTreeMap<String, Quantity> {
+/// What the node has.
+pub(crate) fn capacity(config: &Config) -> BTreeMap<String, Quantity> {
+    resources(config, 0, 0)
+}
+
+/// What of it pods may have: all but what keeps the node out of pressure.
+pub(crate) fn allocatable(config: &Config) -> BTreeMap<String, Quantity> {
+    resources(
+        config,
+        config.min_free_memory_bytes,
+        config.min_free_disk_bytes,
+    )
+}
+
+fn resources(config: &Config, less_memory: u64, less_disk: u64) -> BTreeMap<String, Quantity> {
     let capacity = config.capacity;
     let cpu = match capacity.cpu_millis {
         Some(millis) if millis % 1_000 != 0 => format!("{millis}m"),
@@ -91,11 +165,12 @@ pub(crate) fn resources(config: &Config) -> BTreeMap<String, Quantity> {
     let memory = capacity.memory_bytes.unwrap_or_else(|| host::memory().0);
     let disk = capacity
         .ephemeral_storage_bytes
-        .unwrap_or_else(|| host::disk(&config.state_dir).0);
+        .unwrap_or_else(|| host::disk(&config.state_dir).bytes);
+    let kibibytes = |bytes: u64, less: u64| format!("{}Ki", bytes.saturating_sub(less) >> 10);
     [
         ("cpu", cpu),
-        ("memory", format!("{}Ki", memory >> 10)),
-        ("ephemeral-storage", format!("{}Ki", disk >> 10)),
+        ("memory", kibibytes(memory, less_memory)),
+        ("ephemeral-storage", kibibytes(disk, less_disk)),
         ("pods", config.max_pods.to_string()),
     ]
     .into_iter()
@@ -107,11 +182,11 @@ pub(crate) fn resources(config: &Config) -> BTreeMap<String, Quantity> {
 pub(crate) fn status(
     config: &Config,
     runtimes: &[String],
+    images: Vec<ContainerImage>,
     health: &Health,
     before: Option<&NodeStatus>,
     now: Timestamp,
 ) -> NodeStatus {
-    let resources = resources(config);
     let address = |type_: &str, address: String| NodeAddress {
         type_: type_.to_owned(),
         address,
@@ -123,9 +198,10 @@ pub(crate) fn status(
         .collect();
     addresses.push(address("Hostname", config.hostname.clone()));
     NodeStatus {
-        capacity: Some(resources.clone()),
-        allocatable: Some(resources),
+        capacity: Some(capacity(config)),
+        allocatable: Some(allocatable(config)),
         addresses: Some(addresses),
+        images: Some(images),
         conditions: Some(conditions(health, before, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint {
@@ -142,8 +218,16 @@ pub(crate) fn status(
             machine_id: host::line("/etc/machine-id"),
             operating_system: "linux".to_owned(),
             os_image: host::os_image(),
-            swap: None,
-            system_uuid: host::line("/sys/class/dmi/id/product_uuid"),
+            swap: i64::try_from(host::swap().0)
+                .ok()
+                .filter(|capacity| *capacity > 0)
+                .map(|capacity| NodeSwapStatus {
+                    capacity: Some(capacity),
+                }),
+            system_uuid: match host::line("/sys/class/dmi/id/product_uuid") {
+                uuid if uuid.is_empty() => host::line("/etc/machine-id"),
+                uuid => uuid,
+            },
         }),
         ..NodeStatus::default()
     }
@@ -212,4 +296,87 @@ fn conditions(health: &Health, before: Option<&NodeStatus>, now: Timestamp) -> V
             Some(why) => condition("Ready", false, "KubeletNotReady", why),
         },
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use runtimes::fake::FakeImages;
+
+    use super::*;
+
+    #[test]
+    fn an_image_is_named_once_by_all_its_names_and_the_largest_come_first() {
+        let image = |reference: &str, digest: &str, size_bytes| Image {
+            digest: digest.to_owned(),
+            size_bytes,
+            ..FakeImages::image(reference)
+        };
+        let all = [
+            image("r/a:1", "sha256:a", 10),
+            image("r/b@sha256:b", "sha256:b", 30),
+            image("r/a:2", "sha256:a", 10),
+            image("r/c", "sha256:c", 5),
+        ];
+        let listed = images(&all, 2);
+        let listed: Vec<String> = listed
+            .iter()
+            .map(|image| {
+                let names = image.names.clone().unwrap_or_default();
+                format!("{} {:?}", names.join(" "), image.size_bytes)
+            })
+            .collect();
+        assert_eq!(
+            listed,
+            [
+                "r/b@sha256:b Some(30)",
+                "r/a:1 r/a:1@sha256:a r/a:2 r/a:2@sha256:a Some(10)"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_pressure_lasts_for_a_while() {
+        let mut pressures = Pressures::default();
+        let (start, period) = (Instant::now(), Duration::from_secs(300));
+        let mut at = |seconds, memory_pressure| {
+            let health = Health {
+                not_ready: None,
+                memory_pressure,
+                disk_pressure: false,
+                pid_pressure: false,
+            };
+            let now = start + Duration::from_secs(seconds);
+            pressures.hold(health, period, now).memory_pressure
+        };
+        let seen = [
+            at(0, false),
+            at(10, true),
+            at(20, false),
+            at(309, false),
+            at(310, false),
+        ];
+        assert_eq!(seen, [false, true, true, true, false]);
+    }
+
+    #[test]
+    fn pods_get_what_keeps_the_node_out_of_pressure() {
+        let mut config = Config::new("n1", Vec::new(), "/");
+        config.capacity.memory_bytes = Some(1 << 30);
+        config.capacity.ephemeral_storage_bytes = Some(10 << 30);
+        config.capacity.cpu_millis = Some(1_500);
+        let text = |resources: BTreeMap<String, Quantity>| {
+            let parts = resources
+                .iter()
+                .map(|(name, quantity)| format!("{name}={}", quantity.0));
+            parts.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            text(capacity(&config)),
+            "cpu=1500m ephemeral-storage=10485760Ki memory=1048576Ki pods=16000"
+        );
+        assert_eq!(
+            text(allocatable(&config)),
+            "cpu=1500m ephemeral-storage=10223616Ki memory=946176Ki pods=16000"
+        );
+    }
 }

@@ -19,12 +19,13 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt, watcher},
 };
+use runtimes::Images;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::object::{self, Health};
+use super::object::{self, Health, Pressures};
 use crate::{
     clock::Clock,
     config::Config,
@@ -43,6 +44,7 @@ pub(crate) struct Reporter {
     pub(crate) client: Client,
     /// `containerRuntimeVersion` of each runtime.
     pub(crate) runtimes: Vec<String>,
+    pub(crate) images: Arc<dyn Images>,
     pub(crate) events: Sink,
     pub(crate) clock: Clock,
     /// The Node as the API last gave it.
@@ -73,6 +75,7 @@ impl Reporter {
             watcher(nodes.clone(), watcher::Config::default().fields(&selector)).default_backoff();
         let mut events = std::pin::pin!(events);
         let mut reported: Option<Reported> = None;
+        let mut pressures = Pressures::default();
         let mut look = tokio::time::interval(self.config.status_period);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut listed = None;
@@ -95,7 +98,7 @@ impl Reporter {
             }
             tokio::select! {
                 () = stop.cancelled() => break,
-                outcome = self.update(&nodes, &mut reported) => if let Err(error) = outcome {
+                outcome = self.update(&nodes, &mut reported, &mut pressures) => if let Err(error) = outcome {
                     warn!(error = format!("{error:#}"), node = self.config.node_name, "report the node");
                     look.reset_after(RETRY);
                 }
@@ -113,6 +116,7 @@ impl Reporter {
         &self,
         nodes: &Api<Node>,
         reported: &mut Option<Reported>,
+        pressures: &mut Pressures,
     ) -> anyhow::Result<()> {
         let now = self.clock.now();
         let node = self.node.borrow().clone();
@@ -121,15 +125,32 @@ impl Reporter {
             .and_then(|node| node.spec.as_ref())
             .and_then(|spec| spec.pod_cidr.clone());
         let health = object::health(&self.config, range.as_deref());
+        let health = pressures.hold(health, self.config.pressure_period, Instant::now());
+        let before = reported.as_ref().map(|last| last.status.clone());
+        let images = match tokio::time::timeout(API_DEADLINE, self.images.list()).await {
+            Ok(Ok(images)) => object::images(&images, self.config.max_images),
+            // The next look will tell.
+            _ => before
+                .as_ref()
+                .and_then(|status| status.images.clone())
+                .unwrap_or_default(),
+        };
         if let Some(last) = reported
             && last.health == health
+            && last.status.images.as_ref() == Some(&images)
             && last.at.elapsed() < self.config.report_period
         {
             return Ok(());
         }
-        let before = reported.as_ref().map(|last| last.status.clone());
         let before = before.or_else(|| node.as_ref().and_then(|node| node.status.clone()));
-        let status = object::status(&self.config, &self.runtimes, &health, before.as_ref(), now);
+        let status = object::status(
+            &self.config,
+            &self.runtimes,
+            images,
+            &health,
+            before.as_ref(),
+            now,
+        );
         if reported.is_none() {
             self.register(nodes, &status).await?;
         }
@@ -209,6 +230,7 @@ impl Reporter {
         let status = object::status(
             &self.config,
             &self.runtimes,
+            status.images.clone().unwrap_or_default(),
             &health,
             Some(&status),
             self.clock.now(),

@@ -1,5 +1,6 @@
 //! The nodelet against an API, a runtime, images and a network that are all in memory, under paused time.
 
+mod images;
 mod static_pods;
 
 use std::{net::Ipv4Addr, path::Path, time::Duration};
@@ -19,6 +20,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::{config::PodRange, fake_api::FakeApi};
 
+mod life;
 #[path = "tests/streams.rs"]
 mod streams;
 mod volumes;
@@ -417,7 +419,7 @@ async fn after_a_restart_lost_containers_start_again_at_their_address_and_strang
     let last = &after["containerStatuses"][0]["lastState"]["terminated"];
     assert_eq!(
         (&last["reason"], &last["exitCode"]),
-        (&json!("Unknown"), &json!(137))
+        (&json!("ContainerStatusUnknown"), &json!(137))
     );
     gone(&stranger).await;
     gone(&bench.dir.path().join("logs/ns_other_other-uid")).await;

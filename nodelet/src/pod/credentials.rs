@@ -25,43 +25,80 @@ pub(crate) async fn credentials(client: &Client, pod: &Pod, image: &str) -> Vec<
         };
         let data = secret.data.unwrap_or_default();
         if let Some(config) = data.get(".dockerconfigjson") {
-            found.extend(accounts(&config.0, registry(image)));
+            let config: Value = serde_json::from_slice(&config.0).unwrap_or_default();
+            found.extend(accounts(&config["auths"], image));
+        }
+        // The older form has the servers at its root.
+        if let Some(config) = data.get(".dockercfg") {
+            let config: Value = serde_json::from_slice(&config.0).unwrap_or_default();
+            found.extend(accounts(&config, image));
         }
     }
-    found
+    // The most particular server first.
+    found.sort_by_key(|(server, _)| std::cmp::Reverse(server.len()));
+    found.into_iter().map(|(_, account)| account).collect()
 }
 
-/// The registry that a reference names; `docker.io` if it names none.
-fn registry(image: &str) -> &str {
+/// A reference's registry and repository; the registry is `docker.io` if it names none.
+fn parts(image: &str) -> (&str, &str) {
     match image.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
-        _ => "docker.io",
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path),
+        _ => ("docker.io", image),
     }
 }
 
-/// The accounts for `registry` in a Docker client's configuration.
-fn accounts(config: &[u8], registry: &str) -> Vec<Credentials> {
-    let config: Value = serde_json::from_slice(config).unwrap_or_default();
-    let auths = config.get("auths").and_then(Value::as_object);
-    auths
-        .into_iter()
-        .flatten()
-        .filter(|(server, _)| host(server) == registry)
-        .filter_map(|(_, account)| account_of(account))
+/// The accounts for an image among `servers`, with the server that each is for.
+fn accounts(servers: &Value, image: &str) -> Vec<(String, Credentials)> {
+    let servers = servers.as_object().into_iter().flatten();
+    servers
+        .filter(|(server, _)| is_for(server, image))
+        .filter_map(|(server, account)| Some((server.clone(), account_of(account)?)))
         .collect()
 }
 
-/// The host of a server as Docker's configuration names it.
-fn host(server: &str) -> &str {
+/// Whether a server, as Docker's configuration names it, has the image: its host, in which `*` stands for
+/// part of a label, and the beginning of its path.
+fn is_for(server: &str, image: &str) -> bool {
     let bare = server
         .trim_start_matches("https://")
-        .trim_start_matches("http://");
-    let host = bare.split('/').next().unwrap_or(bare);
-    if host == "index.docker.io" {
+        .trim_start_matches("http://")
+        .trim_end_matches('/');
+    let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
+    let path = if matches!(path, "v1" | "v2") {
+        ""
+    } else {
+        path
+    };
+    let host = if host == "index.docker.io" {
         "docker.io"
     } else {
         host
-    }
+    };
+    let (registry, repository) = parts(image);
+    let under = repository.strip_prefix(path);
+    let in_path = under.is_some_and(|rest| path.is_empty() || rest.starts_with(['/', ':', '@']));
+    in_path && matches_host(host, registry)
+}
+
+fn matches_host(pattern: &str, host: &str) -> bool {
+    let with_port = |host: &str| {
+        let (name, port) = host.split_once(':').unwrap_or((host, ""));
+        (name.to_owned(), port.to_owned())
+    };
+    let ((pattern, wanted), (name, port)) = (with_port(pattern), with_port(host));
+    let (patterns, labels) = (pattern.split('.'), name.split('.'));
+    wanted == port
+        && patterns.clone().count() == labels.clone().count()
+        && patterns
+            .zip(labels)
+            .all(|(pattern, label)| match pattern.split_once('*') {
+                None => pattern == label,
+                Some((start, end)) => {
+                    label.len() >= start.len() + end.len()
+                        && label.starts_with(start)
+                        && label.ends_with(end)
+                }
+            })
 }
 
 fn account_of(account: &Value) -> Option<Credentials> {
@@ -83,18 +120,31 @@ mod tests {
 
     #[track_caller]
     fn check(image: &str, expected: &[&str]) {
-        let config = br#"{"auths": {
+        let servers = serde_json::json!({
             "https://index.docker.io/v1/": {"auth": "YW5uOnNlY3JldA=="},
-            "registry.example.org:5000": {"username": "bob", "password": "p"}
-        }}"#;
-        let found: Vec<String> = accounts(config, registry(image))
+            "registry.example.org:5000": {"username": "bob", "password": "p"},
+            "*.example.com": {"username": "carl", "password": "q"},
+            "a.example.com/team": {"username": "dora", "password": "r"},
+        });
+        let mut found = accounts(&servers, image);
+        found.sort_by_key(|(server, _)| std::cmp::Reverse(server.len()));
+        let found: Vec<String> = found
             .into_iter()
-            .map(|account| match account {
+            .map(|(_, account)| match account {
                 Credentials::Basic { username, password } => format!("{username}:{password}"),
                 Credentials::Anonymous => "anonymous".to_owned(),
             })
             .collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_server_may_be_a_pattern_and_have_a_path() {
+        check("b.example.com/app", &["carl:q"]);
+        check("a.example.com/team/app:1", &["dora:r", "carl:q"]);
+        check("a.example.com/teamwork/app:1", &["carl:q"]);
+        check("a.b.example.com/app", &[]);
+        check("b.example.com:5000/app", &[]);
     }
 
     #[test]

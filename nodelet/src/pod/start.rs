@@ -6,23 +6,30 @@ use std::{future::Future, net::IpAddr, path::PathBuf, sync::Arc, time::Duration}
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use runtimes::{
-    ContainerId, ContainerSpec, Image, ImageError, ImageKind, Limits, PodAddress, PodRef, Port,
-    Protocol, PullPolicy, Runtime, RuntimeError,
+    ContainerId, ContainerSpec, Image, ImageError, ImageKind, Limits, Mount, PodAddress, PodRef,
+    Port, Protocol, PullPolicy, Runtime, RuntimeError,
 };
+use tracing::debug;
 
 use super::{
+    container::{Reason, Role, StartFailure},
     credentials::credentials,
     environment::{Surroundings, environment, expand, took},
+    message,
     names::resolver,
     security,
-    state::{Reason, StartFailure, Started},
+    state::Started,
     worker::Context,
 };
 use crate::{events::Note, logs, quantity, volume};
 
 /// How long a pull may take.
 const PULL_DEADLINE: Duration = Duration::from_secs(600);
-/// How long making an image ready, creating or starting a container may each take.
+/// How long making an image ready may take, others' turns included.
+const PREPARE_DEADLINE: Duration = Duration::from_secs(600);
+/// From when on it is told.
+const PREPARE_UNSEEN: Duration = Duration::from_secs(1);
+/// How long creating or starting a container may each take.
 const RUNTIME_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Everything that one start needs to know.
@@ -30,10 +37,12 @@ pub(crate) struct Start {
     pub(crate) pod: Arc<Pod>,
     pub(crate) pod_ref: PodRef,
     pub(crate) container: Container,
-    pub(crate) init: bool,
+    pub(crate) role: Role,
     pub(crate) id: ContainerId,
     pub(crate) attempt: u32,
     pub(crate) address: PodAddress,
+    /// The container that this one is there to look at, if there is no such container yet.
+    pub(crate) missing_target: Option<String>,
 }
 
 impl Start {
@@ -42,6 +51,10 @@ impl Start {
     /// Dropped halfway, it may leave a container behind: whoever drops it stops and removes the id.
     pub(crate) async fn run(self, context: &Context) -> Result<Started, StartFailure> {
         let image = self.image(context).await?;
+        if let Some(target) = &self.missing_target {
+            let message = format!("unable to find target container {target}");
+            return Err(self.failed(context, Reason::CreateContainerConfigError, message));
+        }
         if image.kind == ImageKind::Wasm
             && let Some(message) =
                 security::refusal(&self.pod, &self.container, nix::unistd::geteuid().as_raw())
@@ -49,50 +62,148 @@ impl Start {
             return Err(self.failed(context, Reason::CreateContainerConfigError, message));
         }
         let spec = self.spec(context, image).await?;
-        // A pull may take minutes, so it is not counted among the starts.
-        let _permit = context.starts.acquire().await;
         let runtime = self.runtime(context, &spec.image)?;
-        let container_id = format!("{}://{}", runtime.name(), self.id);
-        let image_id = format!(
-            "{}@{}",
-            self.container.image.as_deref().unwrap_or_default(),
-            spec.image.digest
-        );
-        self.prepare_log(context, &spec.log)
+        self.prepare(context, runtime.as_ref(), &spec.image).await?;
+        // A pull and a compilation may take minutes, so they are not counted among the starts.
+        let _permit = context.starts.acquire().await;
+        let started = self.started(runtime.name(), &spec.image);
+        self.create(context, &*runtime, spec)
             .await
-            .map_err(|error| {
-                self.failed(
-                    context,
-                    Reason::CreateContainerError,
-                    format!("create the log directory: {error}"),
-                )
-            })?;
-        let create = |error| self.runtime_failed(context, Reason::CreateContainerError, error);
-        within("prepare the image", runtime.prepare(&spec.image))
-            .await
-            .map_err(create)?;
-        within("create the container", runtime.create(spec))
-            .await
-            .map_err(create)?;
+            .map_err(|error| self.runtime_failed(context, Reason::CreateContainerError, error))?;
         self.note(
             context,
             false,
             "Created",
             format!("Created container: {}", self.container.name),
         );
-        within("start the container", runtime.start(&self.id))
-            .await
-            .map_err(|error| self.runtime_failed(context, Reason::RunContainerError, error))?;
+        within(
+            "start the container",
+            RUNTIME_DEADLINE,
+            runtime.start(&self.id),
+        )
+        .await
+        .map_err(|error| self.runtime_failed(context, Reason::RunContainerError, error))?;
         self.note(
             context,
             false,
             "Started",
             format!("Started container {}", self.container.name),
         );
-        Ok(Started {
-            image_id,
-            container_id,
-        })
+        Ok(started)
+    }
+
+    /// Brings a container back that ended with an earlier process, as the same container: only if it holds no state
+    /// and its image is the one that it ran, by `image_id`. `None` if it is not, or cannot be started now.
+    pub(crate) async fn resume(self, context: &Context, image_id: &str) -> Option<Started> {
+        let reference = self.container.image.as_deref().unwrap_or_default();
+        let ensure = context.images.ensure(reference, PullPolicy::Never, &[]);
+        let image = tokio::time::timeout(RUNTIME_DEADLINE, ensure).await;
+        let image = image.ok()?.ok()?;
+        let _permit = context.starts.acquire().await;
+        let runtime = self.runtime(context, &image).ok()?;
+        let started = self.started(runtime.name(), &image);
+        let prepared = within(
+            "prepare the image",
+            PREPARE_DEADLINE,
+            runtime.prepare(&image),
+        );
+        let prepared = prepared.await;
+        if started.image_id != image_id || prepared.is_err() || !runtime.stateless(&image).await {
+            return None;
+        }
+        let spec = self.spec(context, image).await.ok()?;
+        let run = async {
+            self.create(context, &*runtime, spec).await?;
+            let start = runtime.start(&self.id);
+            within("start the container", RUNTIME_DEADLINE, start).await
+        };
+        match run.await {
+            Ok(()) => Some(started),
+            Err(error) => {
+                debug!(%error, container = %self.id, "resume a container");
+                None
+            }
+        }
+    }
+
+    fn started(&self, runtime: &str, image: &Image) -> Started {
+        let reference = self.container.image.as_deref().unwrap_or_default();
+        Started {
+            image_id: format!("{}@{}", repository(reference), image.digest),
+            container_id: format!("{runtime}://{}", self.id),
+        }
+    }
+
+    /// Makes the files that the container needs, and the container; its image is ready.
+    async fn create(
+        &self,
+        context: &Context,
+        runtime: &dyn Runtime,
+        mut spec: ContainerSpec,
+    ) -> Result<(), RuntimeError> {
+        let unavailable = |what: &str, source: std::io::Error| RuntimeError::Unavailable {
+            message: what.to_owned(),
+            source: Some(source.into()),
+        };
+        self.prepare_log(context, &spec.log)
+            .await
+            .map_err(|error| unavailable("create the log directory", error))?;
+        // A server that holds no state has no end of its own to tell of.
+        if !runtime.stateless(&spec.image).await {
+            let (pods_dir, name) = (&context.config.pods_dir, &self.container.name);
+            let directory = message::directory(pods_dir, &self.pod_ref.uid, name, self.attempt);
+            let mount = message::prepare(&directory, &self.container)
+                .await
+                .map_err(|error| unavailable("create the termination message file", error))?;
+            // A volume that the user has put there stays.
+            let taken = |mount: &Mount| {
+                let mut mounts = spec.mounts.iter();
+                mounts.any(|other| other.destination == mount.destination)
+            };
+            let free = mount.filter(|mount| !taken(mount));
+            spec.mounts.extend(free);
+        }
+        let create = runtime.create(spec);
+        within("create the container", RUNTIME_DEADLINE, create).await
+    }
+
+    /// Makes the image ready; tells of it if that takes long.
+    async fn prepare(
+        &self,
+        context: &Context,
+        runtime: &dyn Runtime,
+        image: &Image,
+    ) -> Result<(), StartFailure> {
+        let began = context.clock.now();
+        let prepare = within(
+            "prepare the image",
+            PREPARE_DEADLINE,
+            runtime.prepare(image),
+        );
+        let mut prepare = std::pin::pin!(prepare);
+        let soon = tokio::time::timeout(PREPARE_UNSEEN, prepare.as_mut()).await;
+        let prepared = match soon {
+            Ok(prepared) => prepared,
+            Err(_) => {
+                let reference = &image.reference;
+                self.note(
+                    context,
+                    false,
+                    "Compiling",
+                    format!("Compiling image {reference:?}"),
+                );
+                let prepared = prepare.await;
+                if prepared.is_ok() {
+                    let took = took(began, context.clock.now());
+                    let message = format!(
+                        "Compiled image {reference:?} in {took} (including waiting for others)"
+                    );
+                    self.note(context, false, "Compiled", message);
+                }
+                prepared
+            }
+        };
+        prepared.map_err(|error| self.runtime_failed(context, Reason::CreateContainerError, error))
     }
 
     async fn image(&self, context: &Context) -> Result<Image, StartFailure> {
@@ -160,7 +271,7 @@ impl Start {
                 self.note(context, true, "ErrImageNeverPull", message.clone());
                 (Reason::ErrImageNeverPull, String::new())
             }
-            ImageError::Pull { message, .. } => (
+            ImageError::Pull { message, .. } | ImageError::Remove { message, .. } => (
                 Reason::ErrImagePull,
                 format!("Failed to pull image {reference:?}: {message}"),
             ),
@@ -330,9 +441,10 @@ impl Start {
     }
 
     fn note(&self, context: &Context, warning: bool, reason: &'static str, message: String) {
-        context.note(
+        context.note_container(
             &self.pod_ref,
-            Some((&self.container.name, self.init)),
+            &self.container.name,
+            self.role,
             warning,
             reason,
             message,
@@ -340,18 +452,29 @@ impl Start {
     }
 }
 
+/// A reference without its tag and digest; a file's is kept as it is.
+fn repository(reference: &str) -> &str {
+    if reference.contains("://") {
+        return reference;
+    }
+    let (name, _digest) = reference.split_once('@').unwrap_or((reference, ""));
+    match name.rsplit_once(':') {
+        // Otherwise it is a registry's port.
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => name,
+    }
+}
+
 /// One call to a runtime, under its deadline.
 async fn within<T>(
     what: &str,
+    deadline: Duration,
     call: impl Future<Output = Result<T, RuntimeError>>,
 ) -> Result<T, RuntimeError> {
-    tokio::time::timeout(RUNTIME_DEADLINE, call)
+    tokio::time::timeout(deadline, call)
         .await
         .unwrap_or_else(|_| {
-            let message = format!(
-                "{what}: it took longer than {} s",
-                RUNTIME_DEADLINE.as_secs()
-            );
+            let message = format!("{what}: it took longer than {} s", deadline.as_secs());
             Err(RuntimeError::Unavailable {
                 message,
                 source: None,
@@ -359,7 +482,8 @@ async fn within<T>(
         })
 }
 
-fn ports(container: &Container) -> Vec<Port> {
+/// The ports that a container says it serves.
+pub(crate) fn ports(container: &Container) -> Vec<Port> {
     let ports = container.ports.iter().flatten();
     ports
         .filter_map(|port| {
@@ -403,13 +527,8 @@ impl Context {
         reason: &'static str,
         message: String,
     ) {
-        let field = container.map(|(name, init)| {
-            if init {
-                format!("spec.initContainers{{{name}}}")
-            } else {
-                format!("spec.containers{{{name}}}")
-            }
-        });
+        let role = |init| if init { Role::Init } else { Role::Main };
+        let field = container.map(|(name, init)| field(name, role(init)));
         self.events.send(Note {
             kind: "Pod",
             namespace: pod.namespace.clone(),
@@ -421,4 +540,36 @@ impl Context {
             message,
         });
     }
+
+    /// Writes an Event about a container.
+    pub(crate) fn note_container(
+        &self,
+        pod: &PodRef,
+        name: &str,
+        role: Role,
+        warning: bool,
+        reason: &'static str,
+        message: String,
+    ) {
+        self.events.send(Note {
+            kind: "Pod",
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            field: Some(field(name, role)),
+            warning,
+            reason,
+            message,
+        });
+    }
+}
+
+/// Where in a pod's spec a container stands, as Events name it.
+fn field(name: &str, role: Role) -> String {
+    let list = match role {
+        Role::Init | Role::Sidecar => "initContainers",
+        Role::Main => "containers",
+        Role::Ephemeral => "ephemeralContainers",
+    };
+    format!("spec.{list}{{{name}}}")
 }

@@ -90,6 +90,11 @@ pub(crate) fn text(usage: &NodeUsage) -> String {
         "Current working set of the pod in bytes",
         &pods(memory),
     );
+    text.push_str(
+        "# HELP resource_scrape_error 1 if there was an error while getting container metrics, 0 otherwise\n\
+         # TYPE resource_scrape_error gauge\n\
+         resource_scrape_error 0\n",
+    );
     text
 }
 
@@ -140,7 +145,9 @@ mod tests {
             # TYPE pod_cpu_usage_seconds_total counter
             pod_cpu_usage_seconds_total{namespace="ns",pod="a"} 0.03 0
             # TYPE pod_memory_working_set_bytes gauge
-            pod_memory_working_set_bytes{namespace="ns",pod="a"} 300 0"#]]
+            pod_memory_working_set_bytes{namespace="ns",pod="a"} 300 0
+            # TYPE resource_scrape_error gauge
+            resource_scrape_error 0"#]]
         .assert_eq(&lines.join("\n"));
     }
 }

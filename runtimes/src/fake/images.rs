@@ -101,4 +101,9 @@ impl Images for FakeImages {
     async fn list(&self) -> Result<Vec<Image>, ImageError> {
         Ok(self.state().present.values().cloned().collect())
     }
+
+    async fn remove(&self, reference: &str) -> Result<u64, ImageError> {
+        let removed = self.state().present.remove(reference);
+        Ok(removed.map_or(0, |image| image.size_bytes))
+    }
 }

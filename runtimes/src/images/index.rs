@@ -16,6 +16,9 @@ pub(super) struct Entry {
     /// `sha256:…` of the module's bytes.
     pub(super) digest: String,
     pub(super) size_bytes: u64,
+    /// For a module that was packed in a container image: `sha256:…` of that image's manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) manifest: Option<String>,
     /// For a reference to a file: the file as it was, to see whether it was edited since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) file: Option<FileStamp>,
@@ -64,6 +67,23 @@ impl Index {
             return Ok(());
         }
         self.entries.insert(reference.to_owned(), entry);
+        self.write()
+    }
+
+    /// Removes a reference and writes the file; what it was, and whether no other is the same content.
+    pub(super) fn remove(&mut self, reference: &str) -> std::io::Result<Option<(Entry, bool)>> {
+        let Some(entry) = self.entries.remove(reference) else {
+            return Ok(None);
+        };
+        let last = !self
+            .entries
+            .values()
+            .any(|other| other.digest == entry.digest);
+        self.write()?;
+        Ok(Some((entry, last)))
+    }
+
+    fn write(&self) -> std::io::Result<()> {
         let dir = self.path.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
         serde_json::to_writer(&mut file, &self.entries)?;

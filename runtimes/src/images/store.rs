@@ -18,11 +18,12 @@ use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared, WeakShared},
 };
+use tokio::sync::Semaphore;
 
 use super::{
     Credentials, Image, ImageError, ImageKind, Images, PullPolicy, digest_of, file,
     index::{Entry, Index},
-    registry,
+    packed, registry,
 };
 
 /// How the store pulls.
@@ -32,14 +33,20 @@ pub struct Config {
     pub max_bytes: u64,
     /// How long one pull may take in all.
     pub pull_deadline: Duration,
+    /// Pulls from registries at once; further ones wait.
+    pub concurrent_pulls: usize,
+    /// Holds `<registry>/hosts.toml`: mirrors, certificates; see `hosts`.
+    pub hosts_dir: Option<PathBuf>,
 }
 
 impl Default for Config {
-    /// 256 MiB, five minutes.
+    /// 256 MiB, five minutes, four at once, no mirrors.
     fn default() -> Self {
         Config {
             max_bytes: 256 << 20,
             pull_deadline: Duration::from_secs(300),
+            concurrent_pulls: 4,
+            hosts_dir: None,
         }
     }
 }
@@ -54,6 +61,7 @@ struct Inner {
     dir: PathBuf,
     config: Config,
     index: Mutex<Index>,
+    turns: Semaphore,
     /// Pulls under way; a dead entry is replaced by the next pull of its reference.
     pulls: Mutex<HashMap<PullKey, WeakShared<Pull>>>,
 }
@@ -77,6 +85,7 @@ impl ImageStore {
         Ok(ImageStore {
             inner: Arc::new(Inner {
                 dir,
+                turns: Semaphore::new(config.concurrent_pulls.max(1)),
                 config,
                 index: Mutex::new(index),
                 pulls: Mutex::default(),
@@ -136,6 +145,24 @@ impl Images for ImageStore {
         let images = images.map(|(reference, entry)| self.inner.image(reference, entry));
         Ok(images.collect())
     }
+
+    async fn remove(&self, reference: &str) -> Result<u64, ImageError> {
+        let removed = || {
+            let mut index = lock(&self.inner.index);
+            match index.remove(reference)? {
+                // Under the lock: a pull that names the same content comes before or after.
+                Some((entry, true)) => match std::fs::remove_file(self.inner.blob(&entry.digest)) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+                    removed => removed.map(|()| entry.size_bytes),
+                },
+                _ => Ok(0),
+            }
+        };
+        removed().map_err(|error: std::io::Error| ImageError::Remove {
+            reference: reference.to_owned(),
+            message: error.to_string(),
+        })
+    }
 }
 
 impl Inner {
@@ -190,8 +217,10 @@ impl Inner {
                         reference: reference.to_owned(),
                         message,
                     })?;
+                // A turn is waited for before the deadline begins.
+                let _turn = self.turns.acquire().await;
                 let deadline = self.config.pull_deadline;
-                let pull = self.pull_registry(&source, credentials);
+                let pull = self.pull_registry(reference, &source, credentials);
                 let entry = tokio::time::timeout(deadline, pull).await;
                 entry
                     .unwrap_or_else(|_| Err(format!("took longer than {} s", deadline.as_secs())))
@@ -218,6 +247,7 @@ impl Inner {
             Ok(Entry {
                 digest,
                 size_bytes: bytes.len() as u64,
+                manifest: None,
                 file: Some(stamp),
             })
         };
@@ -226,39 +256,110 @@ impl Inner {
     }
 
     async fn pull_registry(
-        &self,
+        self: &Arc<Self>,
+        reference: &str,
         source: &oci_client::Reference,
         credentials: &[Credentials],
     ) -> Result<Entry, String> {
-        let found = registry::find(source, credentials).await?;
-        check_digest(found.digest())?;
+        let hosts_dir = self.config.hosts_dir.as_deref();
+        let found = registry::find(source, credentials, hosts_dir).await?;
+        match found.digest() {
+            Some(digest) => self.pull_module(&found, digest).await,
+            None => self.pull_packed(reference, &found).await,
+        }
+    }
+
+    /// A module that is a layer by itself.
+    async fn pull_module(&self, found: &registry::Found, digest: &str) -> Result<Entry, String> {
+        check_digest(digest)?;
         let entry = |size_bytes| Entry {
-            digest: found.digest().to_owned(),
+            digest: digest.to_owned(),
             size_bytes,
+            manifest: None,
             file: None,
         };
-        let blob = self.blob(found.digest());
+        let blob = self.blob(digest);
         if let Ok(metadata) = std::fs::metadata(&blob) {
             return Ok(entry(metadata.len()));
         }
-        let max_bytes = self.config.max_bytes;
-        if found.size_bytes() > max_bytes {
-            return Err(registry::too_big(found.size_bytes(), max_bytes));
-        }
         let store = |error: std::io::Error| format!("write to the content store: {error}");
-        let temporary = tempfile::NamedTempFile::new_in(&self.dir).map_err(store)?;
-        let mut file = tokio::fs::File::from_std(temporary.reopen().map_err(store)?);
-        let size = found.download(&mut file, max_bytes).await?;
-        file.sync_all().await.map_err(store)?;
+        let [layer] = found.layers() else {
+            return Err("holds more than one layer".to_owned());
+        };
+        let temporary = self.download(found, layer).await?;
         let bytes = tokio::fs::read(temporary.path()).await.map_err(store)?;
-        if digest_of(&bytes) != found.digest() {
-            return Err(format!("content is not what {} names", found.digest()));
-        }
         check_module(&bytes)?;
         temporary
             .persist(&blob)
             .map_err(|error| store(error.error))?;
-        Ok(entry(size))
+        Ok(entry(bytes.len() as u64))
+    }
+
+    /// A module that is a file in a container image: only it is kept.
+    async fn pull_packed(
+        self: &Arc<Self>,
+        reference: &str,
+        found: &registry::Found,
+    ) -> Result<Entry, String> {
+        let known = lock(&self.index).find(reference).cloned();
+        if let Some(known) = known
+            && known.manifest.as_deref() == Some(&found.manifest)
+            && self.blob(&known.digest).exists()
+        {
+            return Ok(known);
+        }
+        let path = found.entry_point().unwrap_or_default().to_owned();
+        for layer in found.layers() {
+            check_digest(&layer.digest)?;
+            let temporary = self.download(found, layer).await?;
+            let (inner, path, manifest) = (self.clone(), path.clone(), found.manifest.clone());
+            let unpack = move || -> Result<Option<Entry>, String> {
+                let mut file = temporary.reopen().map_err(|error| error.to_string())?;
+                let Some(bytes) = packed::find(&mut file, &path, inner.config.max_bytes)? else {
+                    return Ok(None);
+                };
+                check_module(&bytes)?;
+                let digest = digest_of(&bytes);
+                write_atomically(&inner.blob(&digest), &bytes)
+                    .map_err(|error| format!("write to the content store: {error}"))?;
+                Ok(Some(Entry {
+                    digest,
+                    size_bytes: bytes.len() as u64,
+                    manifest: Some(manifest),
+                    file: None,
+                }))
+            };
+            let unpacked = tokio::task::spawn_blocking(unpack).await;
+            let unpacked =
+                unpacked.unwrap_or_else(|error| Err(format!("unpacking was interrupted: {error}")));
+            if let Some(entry) = unpacked? {
+                return Ok(entry);
+            }
+        }
+        Err(format!("its entry point {path} is in none of its layers"))
+    }
+
+    /// Downloads a layer into a file of the store's own, and checks that it is what its digest says.
+    async fn download(
+        &self,
+        found: &registry::Found,
+        layer: &oci_client::manifest::OciDescriptor,
+    ) -> Result<tempfile::NamedTempFile, String> {
+        let max_bytes = self.config.max_bytes;
+        let size = u64::try_from(layer.size).unwrap_or(0);
+        if size > max_bytes {
+            return Err(registry::too_big(size, max_bytes));
+        }
+        let store = |error: std::io::Error| format!("write to the content store: {error}");
+        let temporary = tempfile::NamedTempFile::new_in(&self.dir).map_err(store)?;
+        let mut file = tokio::fs::File::from_std(temporary.reopen().map_err(store)?);
+        found.download(layer, &mut file, max_bytes).await?;
+        file.sync_all().await.map_err(store)?;
+        let bytes = tokio::fs::read(temporary.path()).await.map_err(store)?;
+        if digest_of(&bytes) != layer.digest {
+            return Err(format!("content is not what {} names", layer.digest));
+        }
+        Ok(temporary)
     }
 }
 

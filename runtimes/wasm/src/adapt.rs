@@ -12,13 +12,25 @@ const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
 /// The binary component that `bytes` are or can be made into; else why not.
 pub(crate) fn to_component(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    let binary = wat::parse_bytes(bytes).map_err(|error| error.to_string())?;
+    let binary = wat::parse_bytes(bytes).map_err(|error| text_error(&error.to_string()))?;
     if !binary.starts_with(CORE_MODULE) {
         return Ok(binary.into_owned());
     }
     encode(&binary).map_err(|reason| {
         format!("{reason} (it is a core module, which must be of WASI preview 1 and export _start)")
     })
+}
+
+/// A syntax error on one line: the parser's own has the place on the second of several.
+fn text_error(error: &str) -> String {
+    let mut lines = error.lines();
+    let what = lines.next().unwrap_or_default();
+    let place = lines.find_map(|line| line.trim_start().strip_prefix("--> "));
+    let mut place = place.unwrap_or_default().rsplitn(3, ':');
+    match (place.next(), place.next()) {
+        (Some(column), Some(line)) => format!("line {line}, column {column}: {what}"),
+        _ => what.to_owned(),
+    }
 }
 
 fn encode(module: &[u8]) -> Result<Vec<u8>, String> {

@@ -13,9 +13,11 @@ use crate::{
     guest::{MemoryUse, OutOfMemory},
     meter::Meter,
     mounts::Mounts,
+    notices::Notices,
     output::Log,
     pipe::{Reader, Writer},
     pod::Pod,
+    trap,
 };
 
 /// A container in any state.
@@ -31,6 +33,7 @@ pub(crate) struct Container {
     pub(crate) meter: Arc<Meter>,
     pub(crate) memory: Arc<MemoryUse>,
     pub(crate) sockets: Arc<SocketUse>,
+    pub(crate) notices: Notices,
     pub(crate) state: watch::Sender<ContainerState>,
     /// Asks it to end; a server finishes its requests first.
     pub(crate) stop: CancellationToken,
@@ -73,6 +76,22 @@ impl Container {
         })
     }
 
+    /// Says why a request was not answered: in an Event, and with its backtrace in the log; in the log
+    /// alone, and shorter, if something was said a moment ago.
+    pub(crate) fn request_failed(&self, error: &wasmtime::Error) {
+        let end = End::error(error);
+        let message = format!("a request failed: {}", end.message);
+        let told = match end.event() {
+            Some(reason) => self.notices.tell(&self.spec, reason, message.clone()),
+            None => true,
+        };
+        if told {
+            self.log.note(&format!("{error:?}"));
+        } else {
+            self.log.note(&message);
+        }
+    }
+
     /// To exited, for good: the first end stands.
     pub(crate) fn set_exited(&self, end: End) {
         if let Some((input, _)) = &self.stdin {
@@ -98,6 +117,9 @@ impl Container {
     }
 }
 
+/// The exit code of a trap: 128 + SIGABRT.
+const TRAPPED: i32 = 134;
+
 /// How a container ended, before it is told when.
 pub(crate) struct End {
     pub(crate) code: i32,
@@ -112,6 +134,15 @@ impl End {
             code,
             reason: if code == 0 { "Completed" } else { "Error" },
             message: String::new(),
+        }
+    }
+
+    /// The reason of the Event that tells of such an end; `None` for what users see anyway.
+    pub(crate) fn event(&self) -> Option<&'static str> {
+        match (self.reason, self.code) {
+            ("OOMKilled", _) => Some("OOMKilling"),
+            (_, TRAPPED) if !self.message.is_empty() => Some("WasmTrap"),
+            _ => None,
         }
     }
 
@@ -141,9 +172,9 @@ impl End {
             };
         }
         End {
-            code: 134,
+            code: TRAPPED,
             reason: "Error",
-            message: error.root_cause().to_string(),
+            message: trap::in_words(error),
         }
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! A runtime of its own: its threads have entered the pods' network before they run anything, so no
 //! socket of a pod can be opened elsewhere.
+//!
+//! They give way to the process' other threads (the API's, the nodelet's) where there is not enough CPU for
+//! all, and there are more of them than cores: so a guest that takes its whole turn, time and again,
+//! competes with others before the kernel, which shares fairly, and not in one thread's queue.
 
 use std::{
     future::Future,
@@ -13,6 +17,11 @@ use std::{
 
 use runtimes::PodNetwork;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::priority;
+
+/// How far guests' threads stand back behind others: about a third of their share.
+const NICE: i32 = 5;
 
 /// Owns the threads; dropping it ends whatever they run.
 pub(crate) struct Executor {
@@ -31,6 +40,7 @@ impl Executor {
         let astray = Arc::new(AtomicBool::new(false));
         let (network, flag) = (network.clone(), astray.clone());
         let enter = move || {
+            priority::lower(NICE);
             if let Err(error) = network.enter() {
                 flag.store(true, Ordering::Relaxed);
                 tracing::error!(%error, "a thread cannot enter the pod network");
@@ -38,6 +48,7 @@ impl Executor {
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("wasm")
+            .worker_threads(threads())
             .on_thread_start(enter)
             .enable_all()
             .build()?;
@@ -61,6 +72,12 @@ impl Executor {
         let runtime = runtime.expect("it is there until the executor is dropped");
         AbortOnDropHandle::new(runtime.spawn(task))
     }
+}
+
+/// Two for each core, and at least four.
+fn threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cores * 2).max(4)
 }
 
 impl Drop for Executor {

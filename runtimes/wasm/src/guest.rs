@@ -80,22 +80,52 @@ impl MemoryUse {
 /// A container went over its memory limit.
 #[derive(Debug)]
 pub(crate) struct OutOfMemory {
-    limit: u64,
+    bytes: u64,
+    /// It is the limit of a container that sets none itself.
+    default: bool,
 }
 
 impl std::fmt::Display for OutOfMemory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "out of memory: the limit is {} bytes", self.limit)
+        write!(f, "out of memory: the limit is {} bytes", self.bytes)?;
+        if self.default {
+            f.write_str(" an instance without resources.limits.memory")?;
+        }
+        Ok(())
     }
 }
 
 impl std::error::Error for OutOfMemory {}
 
+/// Bytes that an element of a table takes.
+const TABLE_ELEMENT: u64 = 16;
+
+/// The most elements of a table outside of the pool, where a slot bounds it.
+const MAX_TABLE: usize = 1_000_000;
+
 /// Counts an instance's memory against its container's limit.
 struct Memory {
-    limit: u64,
+    limit: Option<u64>,
     held: u64,
     total: Arc<MemoryUse>,
+}
+
+impl Memory {
+    /// Going over the limit ends the instance, as a kernel would end the process.
+    fn take(&mut self, more: u64) -> wasmtime::Result<()> {
+        let before = self.total.0.fetch_add(more, Ordering::Relaxed);
+        self.held += more;
+        // Of a container without a limit, each instance has one; of others, all of them together.
+        let (used, bytes) = match self.limit {
+            Some(limit) => (before + more, limit),
+            None => (self.held, engine::MAX_MEMORY),
+        };
+        if used > bytes {
+            let default = self.limit.is_none();
+            return Err(OutOfMemory { bytes, default }.into());
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Memory {
@@ -105,32 +135,39 @@ impl Drop for Memory {
 }
 
 impl ResourceLimiter for Memory {
-    /// Asked only for linear memories; going over the limit ends the instance, as a kernel would end
-    /// the process.
     fn memory_growing(
         &mut self,
         current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let more = desired.saturating_sub(current) as u64;
-        let before = self.total.0.fetch_add(more, Ordering::Relaxed);
-        self.held += more;
-        if before + more > self.limit || desired > engine::MAX_MEMORY {
-            let limit = self.limit.min(engine::MAX_MEMORY as u64);
-            return Err(OutOfMemory { limit }.into());
-        }
+        self.take(desired.saturating_sub(current) as u64)?;
         Ok(true)
     }
 
     fn table_growing(
         &mut self,
-        _current: usize,
-        _desired: usize,
+        current: usize,
+        desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // A table is bounded by its slot in the pool.
+        if desired > MAX_TABLE {
+            return Ok(false);
+        }
+        self.take(desired.saturating_sub(current) as u64 * TABLE_ELEMENT)?;
         Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        1_000
+    }
+
+    fn tables(&self) -> usize {
+        1_000
+    }
+
+    fn memories(&self) -> usize {
+        100
     }
 }
 
@@ -155,7 +192,7 @@ pub(crate) fn new_store(
         },
         outgoing: Outgoing::new(container.pod.clone()),
         memory: Memory {
-            limit: container.spec.limits.memory_bytes.unwrap_or(u64::MAX),
+            limit: container.spec.limits.memory_bytes,
             held: 0,
             total: container.memory.clone(),
         },
@@ -170,7 +207,8 @@ pub(crate) fn new_store(
     let meter = container.meter.clone();
     store.epoch_deadline_callback(move |_| {
         Ok(match meter.debt() {
-            None => UpdateDeadline::Yield(1),
+            // Behind whatever else is ready, sockets too.
+            None => UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())),
             Some(rest) => UpdateDeadline::YieldCustom(1, Box::pin(tokio::time::sleep(rest))),
         })
     });

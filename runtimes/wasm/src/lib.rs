@@ -1,7 +1,7 @@
 //! Runs WebAssembly components in this process, each pod as if it had a machine of its own.
 //!
 //! - [`WasmRuntime`]: the [`runtimes::Runtime`] that the nodelet calls.
-//! - `engine`: the wasmtime engine, its pool of instances, and the epoch clock.
+//! - `engine`: the wasmtime engines, with and without a pool of instances. `clock`: their epochs.
 //! - `code`: compiled components, shared by the pods that run them; the code cache.
 //! - `adapt`: text and preview-1 modules made into components.
 //! - `guest`: what one instance holds: its WASI state, its limits.
@@ -13,15 +13,17 @@
 //! - `output`: stdout and stderr into the container's log. `audience`: those attached to them.
 //! - `tools`, `tree`: the `tar` that `kubectl cp` asks for, over a container's mounts.
 //! - `process`: exec and attach. `pipe`, `terminal`: their streams.
-//! - `meter`: CPU time used and allowed. `executor`: the threads that all of this runs on.
+//! - `meter`: CPU time used and allowed. `executor`: the threads that all of this runs on. `priority`: theirs.
+//! - `trap`, `imports`: what is wrong with a component, in words. `notices`: what its pod's Events tell.
 //!
 //! Reads module files and its code cache; writes the code cache and containers' logs; opens what is
-//! mounted. Never opens a
-//! socket outside the pods' network, and never runs code that it has not compiled itself.
+//! mounted. Never opens a socket outside the pods' network, and never runs code that it has not compiled
+//! itself.
 
 mod adapt;
 mod audience;
 mod bounds;
+mod clock;
 mod code;
 mod config;
 mod container;
@@ -32,14 +34,17 @@ mod executor;
 mod filesystem;
 mod gate;
 mod guest;
+mod imports;
 mod logging;
 mod measure;
 mod meter;
 mod mounts;
+mod notices;
 mod outgoing;
 mod output;
 mod pipe;
 mod pod;
+mod priority;
 mod process;
 mod program;
 mod runtime;
@@ -47,6 +52,7 @@ mod server;
 mod sockets;
 mod terminal;
 mod tools;
+mod trap;
 mod tree;
 
 pub use runtime::{Config, WasmRuntime};

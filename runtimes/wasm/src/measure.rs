@@ -18,7 +18,7 @@ impl WasmRuntime {
         times: usize,
     ) -> Result<Vec<Duration>, RuntimeError> {
         let container = self.get(id)?;
-        let engine = self.code.engine().clone();
+        let engine = container.code.engine().clone();
         let measured = self.executor.spawn(async move {
             let mut measured = Vec::with_capacity(times);
             for _ in 0..times {

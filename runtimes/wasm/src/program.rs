@@ -31,7 +31,12 @@ pub(crate) async fn run(container: Arc<Container>, engine: Engine, program: Comm
         end
     };
     let end = tokio::select! {
-        end = container.meter.measure(run) => end,
+        end = container.meter.measure(run) => {
+            if let Some(reason) = end.event() {
+                container.notices.tell(&container.spec, reason, end.message.clone());
+            }
+            end
+        }
         () = container.kill.cancelled() => End::killed("killed"),
         () = container.stop.cancelled() => End::stopped(),
         // 128 + SIGINT

@@ -10,24 +10,26 @@ use std::{
 
 use async_trait::async_trait;
 use runtimes::{
-    ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Image, PodNetwork, Process,
-    Protocol, Runtime, RuntimeError, Stats, Stdio,
+    ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Image, Notice, PodNetwork,
+    Process, Protocol, Runtime, RuntimeError, Stats, Stdio,
 };
 use tokio::{
     net::TcpListener,
-    sync::{OnceCell, watch},
+    sync::{OnceCell, mpsc, watch},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     audience::Audience,
+    clock::Clock,
     code::{Code, CodeCache},
     container::{Container, End},
-    engine,
+    engine::{self, Engines},
     executor::Executor,
     guest::MemoryUse,
     meter::Meter,
     mounts::Mounts,
+    notices::{self, Notices},
     output::Log,
     pipe::pipe,
     pod::Pod,
@@ -51,11 +53,15 @@ pub struct Config {
 
 /// Runs WebAssembly components in this process. Dropping it ends them.
 pub struct WasmRuntime {
-    pub(crate) code: Arc<CodeCache>,
+    code: Arc<CodeCache>,
+    clock: Arc<Clock>,
     pub(crate) executor: Executor,
     network: Arc<dyn PodNetwork>,
     host: tokio::runtime::Handle,
     containers: Mutex<BTreeMap<ContainerId, Arc<Container>>>,
+    notices: mpsc::Sender<Notice>,
+    /// Until somebody asks for it.
+    noticed: Mutex<Option<mpsc::Receiver<Notice>>>,
 }
 
 impl WasmRuntime {
@@ -73,18 +79,24 @@ impl WasmRuntime {
         };
         let host = tokio::runtime::Handle::try_current()
             .map_err(|error| unavailable("no tokio runtime to resolve names in", error.into()))?;
-        let engine = engine::new()
-            .map_err(|error| unavailable("make the WebAssembly engine", error.into()))?;
-        let code = CodeCache::open(config.code_cache, engine)
+        let engines = Engines::new()
+            .map_err(|error| unavailable("make the WebAssembly engines", error.into()))?;
+        let clock = Clock::start(vec![engines.pool.weak(), engines.on_demand.weak()])
+            .map_err(|error| unavailable("start the epoch clock", error.into()))?;
+        let code = CodeCache::open(config.code_cache, engines)
             .map_err(|error| unavailable("open the code cache", error.into()))?;
         let executor = Executor::new(&config.network)
             .map_err(|error| unavailable("enter the pod network", error.into()))?;
+        let (notices, noticed) = mpsc::channel(notices::QUEUE);
         Ok(WasmRuntime {
             code: Arc::new(code),
+            clock,
             executor,
             network: config.network,
             host,
             containers: Mutex::default(),
+            notices,
+            noticed: Mutex::new(Some(noticed)),
         })
     }
 
@@ -127,7 +139,7 @@ impl WasmRuntime {
         &self,
         container: &Arc<Container>,
     ) -> Result<AbortOnDropHandle<()>, RuntimeError> {
-        let engine = self.code.engine().clone();
+        let engine = container.code.engine().clone();
         let running = container.clone();
         match &*container.code {
             Code::Program(component) => {
@@ -202,14 +214,21 @@ impl Runtime for WasmRuntime {
     }
 
     async fn prepare(&self, image: &Image) -> Result<(), RuntimeError> {
-        self.code.get(image).await.map(drop)
+        self.code.get(image, false).await.map(drop)
+    }
+
+    async fn stateless(&self, image: &Image) -> bool {
+        let code = self.code.get(image, false).await;
+        matches!(code.as_deref(), Ok(Code::Server(..)))
     }
 
     async fn create(&self, spec: ContainerSpec) -> Result<(), RuntimeError> {
         if self.containers().contains_key(&spec.id) {
             return Ok(());
         }
-        let code = self.code.get(&spec.image).await?;
+        let limit = spec.limits.memory_bytes;
+        let roomy = limit.is_some_and(|limit| limit > engine::MAX_MEMORY);
+        let code = self.code.get(&spec.image, roomy).await?;
         if matches!(*code, Code::Server(..)) {
             serving_addresses(&spec)?;
             server::pooled(&spec)?;
@@ -221,12 +240,13 @@ impl Runtime for WasmRuntime {
             pod: Arc::new(Pod::new(&spec, self.network.clone(), self.host.clone())?),
             mounts: Arc::new(mounts),
             log: Arc::new(Log::new(spec.log.clone())),
-            meter: Arc::new(Meter::new(spec.limits.cpu_millis)),
+            meter: Arc::new(Meter::new(spec.limits.cpu_millis, self.clock.clone())),
             memory: Arc::new(MemoryUse::default()),
+            sockets: Arc::default(),
+            notices: Notices::new(self.notices.clone()),
             audience: Arc::new(Audience::new(spec.tty)),
             stdin: stdin.then(|| pipe(spec.tty)),
             interrupt: CancellationToken::new(),
-            sockets: Arc::default(),
             state: watch::Sender::new(ContainerState::Created),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
@@ -326,7 +346,7 @@ impl Runtime for WasmRuntime {
                 container.spec.name
             )));
         };
-        let (engine, program) = (self.code.engine().clone(), program.clone());
+        let (engine, program) = (container.code.engine().clone(), program.clone());
         let run = |streams| program::exec(container.clone(), engine, program, command, streams);
         Ok(process::start(&self.executor, &container, stdio, run))
     }
@@ -340,6 +360,21 @@ impl Runtime for WasmRuntime {
         Ok(Stats {
             cpu: container.meter.used(),
             memory_bytes: container.memory.bytes(),
+        })
+    }
+
+    fn notices(&self) -> Option<mpsc::Receiver<Notice>> {
+        let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
+        noticed.take()
+    }
+
+    async fn keep_only(&self, images: &[Image]) -> Result<u64, RuntimeError> {
+        let (code, images) = (self.code.clone(), images.to_vec());
+        let removed = tokio::task::spawn_blocking(move || code.keep_only(&images)).await;
+        let removed = removed.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        removed.map_err(|source| RuntimeError::Unavailable {
+            message: "remove compiled code".to_owned(),
+            source: Some(source.into()),
         })
     }
 }

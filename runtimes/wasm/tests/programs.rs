@@ -64,7 +64,7 @@ async fn a_trap_is_exit_code_134_with_its_words() {
     let spec = node.spec("trap", &fixture("trap.wat")).await;
     let exit = node.run(&spec).await;
     expect![[r#"
-        134 Error "wasm trap: wasm `unreachable` instruction executed"
+        134 Error "wasm trap: wasm `unreachable` instruction executed in main-module!divide, called by main-module!run"
     "#]]
     .assert_eq(&format!(
         "{} {} {:?}\n",
@@ -150,7 +150,7 @@ async fn what_cannot_run_says_what_it_is_and_what_is_needed() {
     expect![[r#"
         image X exports add; a component must export wasi:http/incoming-handler@0.2.x (a server) or wasi:cli/run@0.2.x (a program)
         image X cannot be compiled: failed to decode world from module: module was not valid: failed to resolve import `env::f`: module requires an import interface named `env` (it is a core module, which must be of WASI preview 1 and export _start)
-        image X cannot be compiled: expected a string
+        image X cannot be compiled: line 1, column 19: expected a string
     "#]]
     .assert_eq(&got);
 }

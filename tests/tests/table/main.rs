@@ -2,12 +2,10 @@
 //!
 //! - [`transcript`]: reads a file into steps.
 //! - [`pattern`]: compares what was printed with what a step expects.
-//! - [`kubectl`]: the kubectl to try it with, of one or of every minor version.
 //! - [`run`]: plays a file against a cluster of its own.
 //!
 //! `tests/kubectl/README.md` tells how the files are written.
 
-mod kubectl;
 mod pattern;
 mod run;
 mod transcript;
@@ -17,7 +15,7 @@ macro_rules! files {
     ($($name:ident)*) => {
         $(#[test]
         fn $name() {
-            for kubectl in kubectl::Kubectl::wanted() {
+            for kubectl in e2e::Kubectl::wanted() {
                 run::file(concat!(stringify!($name), ".md"), &kubectl);
             }
         })*
@@ -48,6 +46,7 @@ files! {
     get
     rollout
     server_side
+    storage
 }
 
 /// A test for each older kubectl, with the file that all of them play.
@@ -55,7 +54,7 @@ macro_rules! versions {
     ($($name:ident $minor:literal)*) => {
         $(#[test]
         fn $name() {
-            if let Some(kubectl) = kubectl::Kubectl::find($minor) {
+            if let Some(kubectl) = e2e::Kubectl::find($minor) {
                 run::file("every_version.md", &kubectl);
             }
         })*

@@ -6,10 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{Cluster, Options};
+use e2e::{Cluster, Kubectl, Options};
 
 use crate::{
-    kubectl::Kubectl,
     pattern,
     transcript::{self, Command, Step},
 };

@@ -99,6 +99,8 @@ impl Instances {
         let Ok(_turn) = self.turns.acquire().await else {
             return;
         };
+        // A short request may never meet the epoch clock: so a limit holds here too.
+        self.container.meter.rest().await;
         let served = async {
             let mut instance = match self.take() {
                 Some(instance) => instance,
@@ -110,7 +112,7 @@ impl Instances {
         match served.await {
             Ok(instance) if self.pooled => self.keep(instance),
             Ok(_) => {}
-            Err(error) => self.container.log.note(&format!("{error:?}")),
+            Err(error) => self.container.request_failed(&error),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The kubectl binaries that transcripts are played with.
+//! The kubectl binaries that tests are made with.
 //!
 //! `cargo xtask test` puts one of each minor version into a directory, `kubectl-1.29` and so on, and names
 //! it in `WK_KUBECTL`. Without it there are the kubectl on PATH and those beside it that bear their
@@ -11,15 +11,18 @@ const MINORS: std::ops::RangeInclusive<u32> = 29..=33;
 
 /// One kubectl.
 #[derive(Clone, Debug)]
-pub(crate) struct Kubectl {
-    pub(crate) path: PathBuf,
+pub struct Kubectl {
+    pub path: PathBuf,
     /// 29 for 1.29.
-    pub(crate) minor: u32,
+    pub minor: u32,
 }
 
 impl Kubectl {
     /// The newest; every one if `WK_KUBECTL_ALL` is set.
-    pub(crate) fn wanted() -> Vec<Self> {
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn wanted() -> Vec<Self> {
         let found: Vec<_> = MINORS.rev().filter_map(Self::find).collect();
         let count = match std::env::var_os("WK_KUBECTL_ALL") {
             Some(_) => found.len(),
@@ -33,7 +36,7 @@ impl Kubectl {
     }
 
     /// The kubectl of a minor version; `None`, said aloud, if it is not installed.
-    pub(crate) fn find(minor: u32) -> Option<Self> {
+    pub fn find(minor: u32) -> Option<Self> {
         let kubectl = match std::env::var_os("WK_KUBECTL") {
             Some(dir) => Some(Self {
                 path: PathBuf::from(dir).join(format!("kubectl-1.{minor}")),
