@@ -2,6 +2,7 @@
 //!
 //! - [`terms`]: what a claim asks for and what a volume offers. Pure.
 //! - [`matching`]: which volume suits a claim best. Pure.
+//! - [`plan`]: what to do about a claim. Pure.
 //! - [`binding`]: the claims' side of binding. Asks for a volume to be made where none is there.
 //! - [`release`]: the volumes' side: phases, and what becomes of one that its claim left.
 //! - [`protection`]: finalizers, while a claim or a volume is used.
@@ -17,6 +18,7 @@ pub(crate) mod binding;
 pub(crate) mod ephemeral;
 pub(crate) mod expansion;
 mod matching;
+mod plan;
 pub(crate) mod protection;
 pub(crate) mod release;
 pub(crate) mod terms;

@@ -8,7 +8,7 @@ use expect_test::{Expect, expect};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use serde_json::{Value, json};
 
-use super::binding::{self, View};
+use super::plan::{self, View};
 use super::release;
 use crate::cluster::Cluster;
 use crate::fake_api::{FakeApi, Faults};
@@ -76,12 +76,12 @@ fn check_claim(extra: Value, named: Option<Value>, class: Value, expect: Expect)
         default_class: None,
         waiting: vec![],
     };
-    let shown = match binding::plan(&view) {
-        binding::Step::Wait(Some(note)) => {
+    let shown = match plan::plan(&view) {
+        plan::Step::Wait(Some(note)) => {
             format!("wait: {:?} {} {}", note.severity, note.reason, note.message)
         }
-        binding::Step::Lose(note) => format!("lose: {} {}", note.reason, note.message),
-        binding::Step::Bind(volume) => format!("bind {}", volume.metadata.name.clone().unwrap()),
+        plan::Step::Lose(note) => format!("lose: {} {}", note.reason, note.message),
+        plan::Step::Bind(volume) => format!("bind {}", volume.metadata.name.clone().unwrap()),
         step => format!("{step:?}"),
     };
     expect.assert_eq(&shown);

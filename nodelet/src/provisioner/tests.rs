@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::fake_api::FakeApi;
+use crate::{events::Note, fake_api::FakeApi};
 
 struct Bench {
     api: FakeApi,
