@@ -36,7 +36,7 @@ pub struct Config {
     pub pod_range: PodRange,
     /// Holds `<namespace>_<pod>_<uid>/<container>/<attempt>.log`.
     pub log_dir: PathBuf,
-    /// Holds `<uid>/volumes/<kind>/<name>`; a pod's directory goes with the pod.
+    /// Holds `<uid>/volumes/<kind>/<name>` and `<uid>/containers/<name>/<attempt>`; a pod's directory goes with the pod.
     pub pods_dir: PathBuf,
     /// Where one file system in memory holds Secrets and tokens, if this process may mount; `None` keeps them in
     /// `pods_dir`, and mounts nothing for volumes.

@@ -114,6 +114,20 @@ impl FakeApi {
         self.write(&key, "ADDED", object)
     }
 
+    /// Changes an object that is there.
+    pub(crate) fn edit(
+        &self,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+        change: impl FnOnce(&mut Value),
+    ) {
+        let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
+        let mut object = self.get(resource, namespace, name).expect("an object");
+        change(&mut object);
+        self.write(&key, "MODIFIED", object);
+    }
+
     /// Deletes an object as a user would: a pod gracefully, unless `grace` is 0.
     pub(crate) fn delete(&self, resource: &str, namespace: &str, name: &str, grace: u64) {
         let key = (resource.to_owned(), namespace.to_owned(), name.to_owned());
@@ -411,11 +425,9 @@ fn watch_from(
             loop {
                 let next = {
                     let inner = api.inner();
-                    let mut news = inner.log.iter().filter(|(at, kind, _, object)| {
-                        *at > seen
-                            && *kind == resource
-                            && within(object, &namespace)
-                            && selected(object, &query)
+                    let from = inner.log.partition_point(|(at, ..)| *at <= seen);
+                    let mut news = inner.log[from..].iter().filter(|(_, kind, _, object)| {
+                        *kind == resource && within(object, &namespace) && selected(object, &query)
                     });
                     news.next().map(|(at, _, kind, object)| {
                         (

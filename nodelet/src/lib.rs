@@ -5,7 +5,7 @@
 //! - [`config`]: what a nodelet is told.
 //! - [`nodelet`](mod@nodelet): wires the parts below and runs them.
 //! - [`node`]: the Node object, its conditions and its Lease.
-//! - [`pods`]: the pod watch; starts one worker a pod.
+//! - [`pods`]: the pod watch; starts one worker a pod. [`admission`]: what the node does not take; pure.
 //! - [`static_pods`]: pods from a directory of manifests, and their mirrors in the API.
 //! - [`pod`]: what a worker knows (`state`), decides (`plan`), reports (`status`) and does (`worker`, `start`).
 //! - [`volume`]: what pods find in their files.
@@ -25,13 +25,13 @@
 //! ended. Never sets `spec.nodeName`, never touches another node's pods,
 //! and never owns taints: the node lifecycle controller does.
 
+mod admission;
 mod clock;
 pub mod config;
 mod deadline;
 mod events;
 #[cfg(test)]
 mod fake_api;
-#[cfg_attr(not(test), expect(dead_code, reason = "the pod worker calls it next"))]
 mod handler;
 mod host;
 mod image_gc;
@@ -42,7 +42,6 @@ mod node;
 pub mod nodelet;
 mod pod;
 mod pods;
-#[cfg_attr(not(test), expect(dead_code, reason = "the pod worker calls it next"))]
 mod probe;
 mod provisioner;
 mod quantity;

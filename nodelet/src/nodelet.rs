@@ -29,7 +29,7 @@ use crate::{
     services::Services,
     sessions::Sessions,
     static_pods::{Mirrors, StaticPods},
-    usage::{Sampler, Usage},
+    usage::{Sampler, Usage, disk::Disk},
     volume::{self, Volumes},
 };
 
@@ -38,6 +38,7 @@ pub struct Nodelet {
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    disk: Disk,
     sessions: Sessions,
     node: watch::Sender<Option<Arc<Node>>>,
     notes: mpsc::Receiver<Note>,
@@ -50,6 +51,7 @@ pub struct Handle {
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    disk: Disk,
     sessions: Sessions,
     probes: probe::counts::Counts,
     changes: Changes,
@@ -65,6 +67,7 @@ impl Handle {
             self.context.clone(),
             self.pods.clone(),
             self.usage.clone(),
+            self.disk.clone(),
             self.probes.clone(),
             self.changes.clone(),
             self.sessions.clone(),
@@ -111,11 +114,11 @@ impl Nodelet {
             }));
         });
         let usage = Usage::default();
+        let volumes = Volumes::new(client.clone(), node.subscribe());
         let sessions = Sessions::new(&config.metrics);
         let probes = Probes::new(clock.now());
         let changes = Changes::new();
         let services = Services::new();
-        let volumes = Volumes::new(client.clone(), node.subscribe());
         let context = Context {
             client,
             config,
@@ -131,11 +134,13 @@ impl Nodelet {
             mirrors: Mirrors::default(),
         };
         let context = Arc::new(context);
+        let disk = Disk::new(context.clone(), pods.clone());
         let handle = Handle {
             probes: context.probes.counts.clone(),
             context: context.clone(),
             pods: pods.clone(),
             usage: usage.clone(),
+            disk: disk.clone(),
             sessions: sessions.clone(),
             changes: changes.clone(),
             node: node.subscribe(),
@@ -145,6 +150,7 @@ impl Nodelet {
                 context,
                 pods,
                 usage,
+                disk,
                 sessions,
                 node,
                 notes,
@@ -170,6 +176,7 @@ impl Nodelet {
             context,
             pods,
             usage,
+            disk,
             sessions,
             node,
             notes,
@@ -190,6 +197,7 @@ impl Nodelet {
         volume::open(&context).with_context(|| {
             format!("create the directory of pods {}", config.pods_dir.display())
         })?;
+        let node_seen = node.subscribe();
         let reporter = Reporter {
             config: config.clone(),
             client: context.client.clone(),
@@ -202,6 +210,7 @@ impl Nodelet {
             clock: context.clock,
             node,
         };
+        let pods_loop = Loop::new(context.clone(), pods.clone(), static_pods, node_seen);
         let mut helpers = JoinSet::new();
         helpers.spawn(changes.clone().run());
         helpers.spawn(context.services.clone().run(context.client.clone()));
@@ -230,10 +239,11 @@ impl Nodelet {
             context.events.clone(),
         )?;
         helpers.spawn(volume::live::run(context.clone()));
+        helpers.spawn(disk.hold_to_limits());
         let mut parts = JoinSet::new();
         parts.spawn(provisioner.run(stop.clone()));
         parts.spawn(reporter.run(stop.clone()));
-        parts.spawn(Loop::new(context.clone(), pods, static_pods).run(stop.clone()));
+        parts.spawn(pods_loop.run(stop.clone()));
         // The first part that fails stops the other; helpers end with this function.
         let mut outcome = Ok(());
         while let Some(ended) = parts.join_next().await {

@@ -1,20 +1,24 @@
 //! One pod on this node.
 //!
-//! - [`state`]: what the worker knows.
+//! - [`container`]: what is known of one container.
+//! - [`state`]: what the worker knows of them all; [`restart`]: whether one starts again.
 //! - [`plan`]: what to do next; pure.
 //! - [`status`]: what the API is told; pure.
 //! - [`environment`]: a container's environment. [`env_file`]: files that hold some of it; pure.
 //! - [`names`]: what it is called, and how it looks names up; pure.
 //! - [`security`]: what a component cannot be given; pure.
 //! - [`credentials`]: registry accounts from `imagePullSecrets`.
-//! - [`start`]: from a container's spec to a running container.
+//! - [`start`]: from a container's spec to a running container; [`message`]: what it leaves behind at its end.
 //! - [`worker`]: the task that does it.
 
+pub(crate) mod container;
 pub(crate) mod credentials;
 mod env_file;
 pub(crate) mod environment;
+pub(crate) mod message;
 pub(crate) mod names;
 pub(crate) mod plan;
+mod restart;
 pub(crate) mod security;
 pub(crate) mod start;
 pub(crate) mod state;

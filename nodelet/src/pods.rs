@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api,
     runtime::{WatchStreamExt, watcher},
@@ -22,7 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    pod::worker::{ContainerView, Context, Wanted, Worker, remove_container, remove_directory},
+    admission::{Amounts, Place, Refusal, admit},
+    node::object,
+    pod::{
+        state::Over,
+        worker::{ContainerView, Context, Wanted, Worker, remove_container, remove_directory},
+    },
     static_pods::{StaticPods, first_seen},
     volume,
 };
@@ -33,6 +38,7 @@ struct Entry {
     name: String,
     wanted: watch::Sender<Wanted>,
     views: watch::Receiver<Vec<ContainerView>>,
+    requested: Amounts,
 }
 
 /// The pods of this node, by uid; shared with the server.
@@ -88,6 +94,15 @@ impl Pods {
             .collect()
     }
 
+    /// What the pods take that have not ended.
+    fn in_use(&self) -> Amounts {
+        let entries = self.lock();
+        let running = entries
+            .values()
+            .filter(|entry| !ended(pod_of(&entry.wanted.borrow())));
+        running.fold(Amounts::default(), |sum, entry| sum + entry.requested)
+    }
+
     /// Every container that runs: its pod, its name and its id.
     pub(crate) fn running(&self) -> Vec<(PodRef, Arc<str>, ContainerId)> {
         let mut running = Vec::new();
@@ -141,6 +156,13 @@ impl Pods {
     }
 }
 
+/// Whether the API's status says that nothing of the pod runs any more.
+fn ended(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let phase = status.and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
 fn pod_of(wanted: &Wanted) -> &Arc<Pod> {
     match wanted {
         Wanted::Pod(pod) | Wanted::Gone(pod) => pod,
@@ -157,11 +179,23 @@ pub(crate) struct Loop {
     adopted: BTreeMap<String, Vec<(String, u32)>>,
     /// Whether everything that no pod owns has been removed.
     swept: bool,
+    node: watch::Receiver<Option<Arc<Node>>>,
+    allocatable: Amounts,
+    /// What the pods take that have a worker: at least what those take that still may run.
+    committed: Amounts,
 }
 
 impl Loop {
-    pub(crate) fn new(context: Arc<Context>, pods: Pods, static_pods: StaticPods) -> Loop {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        pods: Pods,
+        static_pods: StaticPods,
+        node: watch::Receiver<Option<Arc<Node>>>,
+    ) -> Loop {
         Loop {
+            allocatable: Amounts::of(&object::resources(&context.config)),
+            committed: Amounts::default(),
+            node,
             context,
             pods,
             static_pods,
@@ -189,7 +223,9 @@ impl Loop {
                 () = self.static_pods.changed() => {}
                 Some(ended) = self.workers.join_next(), if !self.workers.is_empty() => {
                     let uid = ended.context("a pod's worker panicked")?;
-                    self.pods.lock().remove(&uid);
+                    if let Some(entry) = self.pods.lock().remove(&uid) {
+                        self.committed = self.committed - entry.requested;
+                    }
                     self.static_pods.forget(&uid);
                 }
                 Some(event) = events.next() => match event {
@@ -267,15 +303,20 @@ impl Loop {
             name,
             uid,
         } = pod_ref;
-        let mut entries = self.pods.lock();
-        if let Some(entry) = entries.get(&uid) {
+        if let Some(entry) = self.pods.lock().get(&uid) {
             entry.wanted.send_replace(Wanted::Pod(pod));
             return;
         }
+        let (over, requested) = match self.admit(&pod) {
+            Ok(()) => (None, Amounts::requested(&pod)),
+            Err(refusal) => (Some(self.refused(&pod, refusal)), Amounts::default()),
+        };
+        self.committed = self.committed + requested;
+        let mut entries = self.pods.lock();
         let (wanted, mailbox) = watch::channel(Wanted::Pod(pod.clone()));
         let (views, seen) = watch::channel(Vec::new());
         let adopted = self.adopted.remove(&uid).unwrap_or_default();
-        let worker = Worker::new(self.context.clone(), pod, &adopted, mailbox, views);
+        let worker = Worker::new(self.context.clone(), pod, &adopted, over, mailbox, views);
         let stop = stop.clone();
         entries.insert(
             uid.clone(),
@@ -284,6 +325,7 @@ impl Loop {
                 name,
                 wanted,
                 views: seen,
+                requested,
             },
         );
         self.workers.spawn(async move {
@@ -342,6 +384,51 @@ impl Loop {
         }
     }
 
+    /// Whether the node takes a pod. One that it has taken before stays.
+    fn admit(&self, pod: &Pod) -> Result<(), Refusal> {
+        let status = pod.status.as_ref();
+        let known = status.is_some_and(|status| status.start_time.is_some() || ended(pod));
+        if known || pod.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        let node = self.node.borrow().clone();
+        let object = node.as_deref();
+        let own = object::labels(&self.context.config);
+        let labels = object.and_then(|node| node.metadata.labels.as_ref());
+        let spec = object.and_then(|node| node.spec.as_ref());
+        let mut place = Place {
+            name: &self.context.config.node_name,
+            labels: labels.unwrap_or(&own),
+            taints: spec
+                .and_then(|spec| spec.taints.as_deref())
+                .unwrap_or_default(),
+            allocatable: self.allocatable,
+            used: self.committed,
+        };
+        admit(pod, &place).or_else(|_| {
+            // Some of those counted may have ended since.
+            place.used = self.pods.in_use();
+            admit(pod, &place)
+        })
+    }
+
+    fn refused(&self, pod: &Pod, refusal: Refusal) -> Over {
+        let Refusal { reason, message } = refusal;
+        let name = |name: &Option<String>| name.clone().unwrap_or_default();
+        let pod = PodRef {
+            namespace: name(&pod.metadata.namespace),
+            name: name(&pod.metadata.name),
+            uid: name(&pod.metadata.uid),
+        };
+        self.context.note(&pod, None, true, reason, message.clone());
+        Over {
+            phase: "Failed",
+            reason: Some(reason.to_owned()),
+            message: Some(format!("Pod was rejected: {message}")),
+            rejected: true,
+        }
+    }
+
     fn gone(&mut self, pod: Pod) {
         if self.static_pods.loses(&pod) {
             return;
@@ -381,7 +468,7 @@ impl Loop {
                 remove_container(&self.context, &container.id).await;
             }
         }
-        volume::sweep(&self.context, listed);
+        volume::sweep(&self.context, &owned);
         let directories = std::fs::read_dir(&self.context.config.log_dir)
             .into_iter()
             .flatten()

@@ -70,6 +70,18 @@ pub(crate) fn divided(text: &str, divisor: &str) -> Option<u64> {
     u64::try_from((value + divisor - 1) / divisor).ok()
 }
 
+/// Bytes as Kubernetes writes them: in the largest binary unit that they are whole in.
+pub(crate) fn binary(bytes: u64) -> String {
+    let units = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let mut rest = bytes;
+    let mut unit = 0;
+    while rest != 0 && rest.is_multiple_of(1024) && unit + 1 < units.len() {
+        rest /= 1024;
+        unit += 1;
+    }
+    format!("{rest}{}", units[unit])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +100,11 @@ mod tests {
         assert_eq!(read("-1"), (None, None));
         assert_eq!(read("ten"), (None, None));
         assert_eq!(read(""), (None, None));
+        assert_eq!(binary(3 << 29), "1536Mi");
+        assert_eq!(
+            (binary(0), binary(1025)),
+            ("0".to_owned(), "1025".to_owned())
+        );
         assert_eq!(divided("1500m", "1"), Some(2));
         assert_eq!(divided("64Mi", "1Ki"), Some(64 << 10));
         assert_eq!(divided("1", "0"), None);

@@ -33,7 +33,7 @@ use crate::{
     pods::Pods,
     probe::counts::Counts,
     sessions::Sessions,
-    usage::{Usage, resource, summary},
+    usage::{Usage, disk::Disk, resource, summary},
 };
 pub use listener::{API_SERVER, serve, tls};
 
@@ -42,6 +42,7 @@ struct Shared {
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    disk: Disk,
     probes: Counts,
     changes: Changes,
     sessions: Sessions,
@@ -51,6 +52,7 @@ pub(crate) fn router(
     context: Arc<Context>,
     pods: Pods,
     usage: Usage,
+    disk: Disk,
     probes: Counts,
     changes: Changes,
     sessions: Sessions,
@@ -71,6 +73,7 @@ pub(crate) fn router(
             context,
             pods,
             usage,
+            disk,
             probes,
             changes,
             sessions,
@@ -95,7 +98,14 @@ async fn tell_probe_metrics(State(shared): State<Shared>) -> Response {
 async fn tell_summary(State(shared): State<Shared>) -> Response {
     let (_, available) = host::memory();
     let node_name = &shared.context.config.node_name;
-    Json(summary::of(node_name, available, &shared.usage.now())).into_response()
+    let disk = shared.disk.now().await;
+    Json(summary::of(
+        node_name,
+        available,
+        &shared.usage.now(),
+        &disk,
+    ))
+    .into_response()
 }
 
 async fn list_pods(State(shared): State<Shared>) -> Response {

@@ -94,10 +94,10 @@ impl Sessions {
 
     /// Runs a session to its end, or the nodelet's.
     pub(crate) fn run(&self, slot: Slot, session: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.lock();
         if self.free.is_closed() {
             return;
         }
-        let mut tasks = self.lock();
         while let Some(ended) = tasks.try_join_next() {
             if let Err(error) = ended {
                 error!(%error, "a session panicked");

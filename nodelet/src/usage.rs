@@ -2,11 +2,14 @@
 //! tell whenever somebody asks.
 //!
 //! - [`series`]: a few samples, and the rate between them. Pure.
+//! - [`disk`]: what pods keep on disk. [`limits`]: which of them keep more than they may; pure.
 //! - [`summary`]: `/stats/summary`. [`resource`]: `/metrics/resource`. Pure.
 //!
 //! A container's figures are its runtime's ([`runtimes::Stats`]); the node's are the host's, from `/proc`.
 //! Nothing is kept beyond the window, and nothing of a container that has ended.
 
+pub(crate) mod disk;
+mod limits;
 pub(crate) mod resource;
 mod series;
 pub(crate) mod summary;

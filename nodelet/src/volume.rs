@@ -154,9 +154,9 @@ async fn refresh(context: &Context, entry: &Arc<PodVolumes>) {
     };
     let mut renew_at = None;
     let (mut prepared, mut messages) = (Vec::new(), Vec::new());
-    for volume in volumes(&pod).filter(|volume| {
-        files::is_made_of_objects(volume) && made.iter().any(|name| *name == volume.name)
-    }) {
+    for volume in volumes(&pod)
+        .filter(|volume| files::is_made_of_objects(volume) && made.contains(&volume.name))
+    {
         match prepare(context, entry, &pod, volume).await {
             Ok((one, renewal)) => {
                 prepared.push(one);
@@ -595,14 +595,14 @@ pub(crate) fn open(context: &Context) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Removes what is left of pods that are not among `owned`, by uid: an earlier process may have been killed.
-pub(crate) fn sweep(context: &Context, owned: &HashSet<String>) {
+/// Removes what is left of pods that nobody owns, by uid: an earlier process may have been killed.
+pub(crate) fn sweep(context: &Context, owned: &dyn Fn(&str) -> bool) {
     let config = &context.config;
     let directories = [Some(&config.pods_dir), config.memory_dir.as_ref()];
     for directory in directories.into_iter().flatten() {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            if name.to_str().is_some_and(|uid| owned.contains(uid)) {
+            if name.to_str().is_some_and(owned) {
                 continue;
             }
             for mounted in memory::mounts_below(&entry.path()) {

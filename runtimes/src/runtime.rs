@@ -225,6 +225,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// start waits for it. Done at once if it is ready.
     async fn prepare(&self, image: &Image) -> Result<(), RuntimeError>;
 
+    /// Whether containers of a prepared image hold no state of their own, so that one that ended with this
+    /// process and is started again is the same container: servers that answer each request anew.
+    async fn stateless(&self, image: &Image) -> bool {
+        let _ = image;
+        false
+    }
+
     /// Makes a container without starting it. A container of this id that exists is left as it is.
     async fn create(&self, spec: ContainerSpec) -> Result<(), RuntimeError>;
 

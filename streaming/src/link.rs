@@ -23,11 +23,11 @@ use crate::spdy::FrameError;
 pub(crate) const OUTGOING: usize = 8;
 /// Pieces that wait to be read from one stream; then the connection is not read, as SPDY's clients expect whose
 /// windows nobody keeps.
-pub(crate) const INCOMING: usize = 8;
+pub(crate) const INCOMING: usize = 4;
 /// Bytes that are taken at once from a process or a pod.
 const READ: usize = 16 * 1024;
-/// Between signs of life to a client: one that is gone is noticed though nothing is read from it.
-pub(crate) const PING_PERIOD: Duration = Duration::from_secs(30);
+/// Between signs of life to a client: one that is gone is noticed after two, though nothing is read from it.
+pub(crate) const PING_PERIOD: Duration = Duration::from_secs(10);
 /// How long a client may take to close once everything is said. Closing first could lose what it has not read yet.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
 

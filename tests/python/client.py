@@ -6,6 +6,7 @@ Every function that begins with `check_` is one check, in the order of the file.
 import functools
 import io
 import json
+import pathlib
 import ssl
 import sys
 import threading
@@ -16,8 +17,10 @@ import urllib.request
 import urllib3
 from kubernetes import client, config, dynamic, watch
 from kubernetes.client.exceptions import ApiException
+from kubernetes.stream import portforward, stream
 
 NAMESPACE = "python"
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
 
 
 def status_of(call, *arguments, **keywords):
@@ -282,6 +285,60 @@ def check_openapi_v2(api):
     document = json.load(urllib.request.urlopen(f"{settings.host}/openapi/v2", context=context))
     assert document["swagger"] == "2.0"
     assert "io.k8s.api.core.v1.Pod" in document["definitions"]
+
+
+def running_pod(core, name, source, *arguments):
+    container = client.V1Container(name="main", image=f"file://{SOURCE / source}", args=list(arguments))
+    spec = client.V1PodSpec(containers=[container], termination_grace_period_seconds=0)
+    pod = client.V1Pod(metadata=client.V1ObjectMeta(name=name), spec=spec)
+    core.create_namespaced_pod(NAMESPACE, pod)
+    deadline = time.monotonic() + 60
+    while True:
+        status = core.read_namespaced_pod(name, NAMESPACE).status
+        if any(condition.type == "Ready" and condition.status == "True" for condition in status.conditions or []):
+            return
+        assert time.monotonic() < deadline, status
+        time.sleep(0.1)
+
+
+def check_exec(_):
+    # A client of its own: `stream` changes the one that it is given while it runs.
+    core = client.CoreV1Api(client.ApiClient())
+    running_pod(core, "tools", "runtimes/wasm/tests/fixtures/toolbox.wat", "zombie")
+    execute = functools.partial(
+        stream, core.connect_get_namespaced_pod_exec, "tools", NAMESPACE, stdout=True, stderr=True, tty=False
+    )
+    assert execute(command=["echo", "a", "b"], stdin=False) == "a\nb\n"
+    failed = execute(command=["cat", "/none"], stdin=False, _preload_content=False)
+    failed.run_forever(timeout=30)
+    assert failed.returncode == 1, failed.returncode
+    text = "hello\n" * 10_000
+    pipe = execute(command=["pipe"], stdin=True, _preload_content=False)
+    pipe.write_stdin(text)
+    seen = ""
+    deadline = time.monotonic() + 30
+    while len(seen) < len(text) and time.monotonic() < deadline:
+        seen += pipe.read_stdout(timeout=1) or ""
+    pipe.close()
+    assert seen == text, len(seen)
+
+
+def check_port_forward(_):
+    core = client.CoreV1Api(client.ApiClient())
+    running_pod(core, "hello", "examples/hello.wat")
+    connect = functools.partial(portforward, core.connect_get_namespaced_pod_portforward, "hello", NAMESPACE)
+    forward = connect(ports="8080")
+    http = forward.socket(8080)
+    http.settimeout(30)
+    http.sendall(b"GET / HTTP/1.1\r\nHost: hello\r\nConnection: close\r\n\r\n")
+    answer = b"".join(iter(lambda: http.recv(4096), b""))
+    assert b"Hello from hello" in answer, answer
+    assert forward.error(8080) is None, forward.error(8080)
+    refused = connect(ports="9")
+    nothing = refused.socket(9)
+    nothing.settimeout(30)
+    assert nothing.recv(1) == b""
+    assert "connection refused" in refused.error(9), refused.error(9)
 
 
 def check_the_end(api):

@@ -10,30 +10,15 @@ use super::Names;
 /// A path below the object, with `[]` for each item of a list, and the values that mean nothing.
 pub(crate) type Field = (&'static str, &'static [&'static str]);
 
-/// Of a pod's spec, or a template's. What is said of `containers[]` is so of `initContainers[]` too, but
-/// for `restartPolicy`, which makes a sidecar of one.
+/// Of a pod's spec, or a template's. What is said of `containers[]` is so of `initContainers[]` too.
 pub(crate) const POD_SPEC: &[Field] = &[
     ("affinity.podAffinity", &[]),
     ("affinity.podAntiAffinity", &[]),
-    ("containers[].lifecycle", &[]),
-    ("containers[].livenessProbe", &[]),
+    ("containers[].lifecycle.stopSignal", &[]),
     ("containers[].ports[].hostIP", &[]),
     ("containers[].ports[].hostPort", &[]),
-    ("containers[].readinessProbe", &[]),
     ("containers[].resizePolicy", &[]),
-    ("containers[].restartPolicy", &[]),
-    ("containers[].restartPolicyRules", &[]),
-    ("containers[].startupProbe", &[]),
-    ("containers[].stdin", &[]),
-    ("containers[].stdinOnce", &[]),
-    (
-        "containers[].terminationMessagePath",
-        &["/dev/termination-log"],
-    ),
-    ("containers[].terminationMessagePolicy", &["File"]),
-    ("containers[].tty", &[]),
     ("containers[].volumeDevices", &[]),
-    ("ephemeralContainers", &[]),
     ("preemptionPolicy", &["PreemptLowerPriority"]),
     ("resources", &[]),
     ("topologySpreadConstraints", &[]),
@@ -143,9 +128,7 @@ pub(crate) fn warnings(prefix: &str, object: &Value, table: &[Field]) -> Vec<Str
     for (path, silent) in table {
         let steps: Vec<_> = path.split('.').collect();
         walk(prefix.to_owned(), object, &steps, silent, &mut found);
-        if let ["containers[]", field, ..] = steps[..]
-            && field != "restartPolicy"
-        {
+        if steps[0] == "containers[]" {
             let steps = [&["initContainers[]"], &steps[1..]].concat();
             walk(prefix.to_owned(), object, &steps, silent, &mut found);
         }
@@ -212,12 +195,12 @@ mod tests {
         let pod = json!({
             "securityContext": {},
             "dnsPolicy": "ClusterFirst",
-            "hostAliases": [{}],
-            "containers": [{ "tty": false }, { "livenessProbe": { "periodSeconds": 1 } }],
+            "topologySpreadConstraints": [{}],
+            "containers": [{ "tty": false }, { "resizePolicy": [{}] }],
         });
         expect![[r#"
-            spec.containers[1].livenessProbe: not acted on yet
-            spec.hostAliases: not acted on yet"#]]
+            spec.containers[1].resizePolicy: not acted on yet
+            spec.topologySpreadConstraints: not acted on yet"#]]
         .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
     }
 

@@ -44,8 +44,7 @@ impl Query {
         match self.first(name) {
             None => Ok(None),
             // As Kubernetes reads them: whatever is not false is true.
-            Some("false" | "0") => Ok(Some(false)),
-            Some(_) => Ok(Some(true)),
+            Some(value) => Ok(Some(value != "0" && !value.eq_ignore_ascii_case("false"))),
         }
     }
 
@@ -116,6 +115,18 @@ mod tests {
         assert_eq!(query.text("labelSelector"), Some("a=b,c"));
         assert_eq!(query.text("fieldSelector"), None);
         assert_eq!(query.integer("limit").expect("an integer"), Some(5));
+    }
+
+    #[test]
+    fn whatever_is_not_false_is_true() {
+        let flag = |text: &str| query(text).flag("tty").expect("a flag");
+        for text in ["tty=false", "tty=False", "tty=0"] {
+            assert_eq!(flag(text), Some(false), "{text}");
+        }
+        for text in ["tty=true", "tty=1", "tty"] {
+            assert_eq!(flag(text), Some(true), "{text}");
+        }
+        assert_eq!(flag(""), None);
     }
 
     #[test]

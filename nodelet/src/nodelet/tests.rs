@@ -20,6 +20,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::{config::PodRange, fake_api::FakeApi};
 
+mod life;
 #[path = "tests/streams.rs"]
 mod streams;
 mod volumes;
@@ -418,7 +419,7 @@ async fn after_a_restart_lost_containers_start_again_at_their_address_and_strang
     let last = &after["containerStatuses"][0]["lastState"]["terminated"];
     assert_eq!(
         (&last["reason"], &last["exitCode"]),
-        (&json!("Unknown"), &json!(137))
+        (&json!("ContainerStatusUnknown"), &json!(137))
     );
     gone(&stranger).await;
     gone(&bench.dir.path().join("logs/ns_other_other-uid")).await;

@@ -8,15 +8,17 @@ use std::{
 
 use expect_test::Expect;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use runtimes::{Exit, PodAddress};
 use serde_json::{Value, json};
 
 use super::{
-    plan::{Action, plan},
-    state::{Observation, PodState, Reason, StartFailure, Started},
+    container::{Reason, StartFailure, State, Step, Why},
+    plan::{Action, plan, probes},
+    state::{Observation, PodState, Started},
     status::{Transitions, status},
 };
+use crate::probe::Kind;
 
 /// A pod with containers `a`, `b`, …; `extra` is merged into its spec.
 pub(crate) fn pod(names: &[&str], extra: Value) -> Pod {
@@ -35,7 +37,9 @@ pub(crate) fn pod(names: &[&str], extra: Value) -> Pod {
 
 /// Plays `script` and compares every step's actions and the status at the end.
 ///
-/// Steps: `up`, `run a`, `exit a 1`, `fail a ErrImagePull`, `lost a`, `down`, `+10s`, `delete 30`, `gone`, `removed`.
+/// Steps: `up`, `refused`, `run a`, `exit a 1`, `fail a ErrImagePull`, `lost a`, `hooked a`, `hook-failed a`,
+/// `stop-hooked a`, `startup a ok`, `live a no`, `ready a ok`, `down`, `+10s`, `delete 30`, `gone`, `removed`,
+/// `image a img:2`, `debug d`, `deadline 5`, `status` (shown there and then).
 #[track_caller]
 pub(crate) fn check(pod: Pod, script: &str, expected: Expect) {
     let begin = Timestamp::from_second(1_000_000_000).expect("a time");
@@ -96,17 +100,34 @@ impl Player {
             }
             ["fail", name, reason] => Observation::StartFailed(place(name), failure(reason)),
             ["lost", name] => Observation::Lost(place(name)),
+            ["hooked", name] => Observation::PostStarted(place(name), Ok(())),
+            ["hook-failed", name] => {
+                Observation::PostStarted(place(name), Err("it did not work".into()))
+            }
+            ["stop-hooked", name] => Observation::PreStopped(place(name)),
+            [probed @ ("startup" | "live" | "ready"), name, verdict] => Observation::Probed {
+                place: place(name),
+                attempt: self.state.containers[place(name)].attempt,
+                kind: match *probed {
+                    "startup" => Kind::Startup,
+                    "live" => Kind::Liveness,
+                    _ => Kind::Readiness,
+                },
+                passed: *verdict == "ok",
+            },
             ["removed"] => Observation::Removed,
             ["gone"] => {
                 self.state.gone = true;
                 return;
             }
-            ["delete", grace] => {
+            ["status"] => {
+                self.summarise();
+                return;
+            }
+            [change, rest @ ..] if ["delete", "image", "debug", "deadline"].contains(change) => {
                 let mut pod = (*self.state.pod).clone();
-                let at = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.now);
-                pod.metadata.deletion_timestamp = Some(at);
-                pod.metadata.deletion_grace_period_seconds = grace.parse().ok();
-                self.state.update(Arc::new(pod));
+                self.edit(&mut pod, change, rest);
+                self.state.update(Arc::new(pod), self.now);
                 return;
             }
             [wait] => {
@@ -117,6 +138,33 @@ impl Player {
             _ => panic!("no such step: {step}"),
         };
         self.state.observe(seen, self.now);
+    }
+
+    /// A change that a user makes.
+    fn edit(&self, pod: &mut Pod, change: &str, words: &[&str]) {
+        let spec = pod.spec.as_mut().expect("a spec");
+        match (change, words) {
+            ("delete", [grace]) => {
+                let at = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.now);
+                pod.metadata.deletion_timestamp = Some(at);
+                pod.metadata.deletion_grace_period_seconds = grace.parse().ok();
+            }
+            ("image", [name, image]) => {
+                let all = spec.init_containers.iter_mut().flatten();
+                let mut all = all.chain(&mut spec.containers);
+                let container = all.find(|container| container.name == *name);
+                container.expect("a container").image = Some((*image).to_owned());
+            }
+            ("debug", [name]) => {
+                let fields = json!({"name": name, "image": "debug", "targetContainerName": "a"});
+                let fields = serde_json::from_value(fields).expect("a container");
+                spec.ephemeral_containers
+                    .get_or_insert_default()
+                    .push(fields);
+            }
+            ("deadline", [seconds]) => spec.active_deadline_seconds = seconds.parse().ok(),
+            _ => panic!("no such change: {change} {words:?}"),
+        }
     }
 
     /// Takes every action and notes them after the step.
@@ -139,7 +187,25 @@ impl Player {
                 line.push_str(&self.name(&action));
             }
         }
+        let probes = self.probes();
+        if !probes.is_empty() {
+            write!(line, " [{}]", probes.join(" ")).expect("write");
+        }
         writeln!(self.out, "{}", line.trim_start()).expect("write");
+    }
+
+    /// The probes that run.
+    fn probes(&self) -> Vec<String> {
+        let name = |(place, _, probed): (usize, u32, Kind)| {
+            let container: &str = &self.state.containers[place].name;
+            let probed = match probed {
+                Kind::Startup => "startup",
+                Kind::Liveness => "live",
+                Kind::Readiness => "ready",
+            };
+            format!("{container} {probed}?")
+        };
+        probes(&self.state).into_iter().map(name).collect()
     }
 
     fn name(&self, action: &Action) -> String {
@@ -150,7 +216,26 @@ impl Player {
         match action {
             Action::SetUp => " set-up".to_owned(),
             Action::Start(place) => format!(" start {}", named(place)),
-            Action::Stop(place, grace) => format!(" stop {} {}s", named(place), grace.as_secs()),
+            Action::Resume(place) => format!(" resume {}", named(place)),
+            Action::PostStart(place) => format!(" post-start {}", named(place)),
+            Action::Stop(place, why, grace) => {
+                let (state, mut more) = (&self.state.containers[*place].state, String::new());
+                if *why != Why::PodEnds {
+                    more = format!(" ({})", self.state.killing(*place, *why));
+                }
+                if let State::Stopping(stopping) = state
+                    && stopping.step == Step::PreStop
+                {
+                    more.push_str(" pre-stop");
+                }
+                format!(" stop {} {}s{more}", named(place), grace.as_secs())
+            }
+            Action::Hasten(place, grace) => {
+                format!(" hasten {} {}s", named(place), grace.as_secs())
+            }
+            Action::Signal(place, grace) => {
+                format!(" signal {} {}s", named(place), grace.as_secs())
+            }
             Action::BackOffRestart(place, at) => {
                 format!(
                     " back-off {} {}s",
@@ -177,28 +262,43 @@ impl Player {
             .reason
             .map(|reason| format!(" {reason}"))
             .unwrap_or_default();
-        writeln!(self.out, "{}{why}", status.phase.unwrap_or_default()).expect("write");
-        for condition in status.conditions.into_iter().flatten() {
-            let why = [condition.reason, condition.message]
-                .into_iter()
-                .flatten()
-                .collect::<Vec<_>>()
-                .join(": ");
-            writeln!(self.out, "  {}={} {why}", condition.type_, condition.status).expect("write");
+        write!(self.out, "{}{why}:", status.phase.unwrap_or_default()).expect("write");
+        let shown = |condition: &&PodCondition| condition.type_ != "PodScheduled";
+        for condition in status.conditions.iter().flatten().filter(shown) {
+            let why = [&condition.reason, &condition.message];
+            let why = why.into_iter().flatten().cloned().collect::<Vec<_>>();
+            let holds = if condition.status == "True" {
+                ""
+            } else {
+                "not "
+            };
+            write!(self.out, " {holds}{}", condition.type_).expect("write");
+            if !why.is_empty() {
+                write!(self.out, " ({})", why.join(": ")).expect("write");
+            }
+            self.out.push(',');
         }
+        self.out.pop();
+        self.out.push('\n');
         let containers = status
             .init_container_statuses
             .into_iter()
             .chain(status.container_statuses)
+            .chain(status.ephemeral_container_statuses)
             .flatten();
         for container in containers {
             let state =
                 serde_json::to_string(&[&container.state, &container.last_state]).expect("JSON");
-            let state = state.replace(&self.begin.to_string(), "T0");
+            let state = state
+                .replace(&self.begin.to_string(), "T0")
+                .replace("1970-01-01T00:00:00Z", "0");
             writeln!(
                 self.out,
-                "  {} ready={} restarts={} {state}",
-                container.name, container.ready, container.restart_count
+                "  {} started={} ready={} restarts={} {state}",
+                container.name,
+                container.started.unwrap_or(false),
+                container.ready,
+                container.restart_count
             )
             .expect("write");
         }

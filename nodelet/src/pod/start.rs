@@ -6,16 +6,19 @@ use std::{future::Future, net::IpAddr, path::PathBuf, sync::Arc, time::Duration}
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use runtimes::{
-    ContainerId, ContainerSpec, Image, ImageError, ImageKind, Limits, PodAddress, PodRef, Port,
-    Protocol, PullPolicy, Runtime, RuntimeError,
+    ContainerId, ContainerSpec, Image, ImageError, ImageKind, Limits, Mount, PodAddress, PodRef,
+    Port, Protocol, PullPolicy, Runtime, RuntimeError,
 };
+use tracing::debug;
 
 use super::{
+    container::{Reason, Role, StartFailure},
     credentials::credentials,
     environment::{Surroundings, environment, expand, took},
+    message,
     names::resolver,
     security,
-    state::{Reason, StartFailure, Started},
+    state::Started,
     worker::Context,
 };
 use crate::{events::Note, logs, quantity, volume};
@@ -34,10 +37,12 @@ pub(crate) struct Start {
     pub(crate) pod: Arc<Pod>,
     pub(crate) pod_ref: PodRef,
     pub(crate) container: Container,
-    pub(crate) init: bool,
+    pub(crate) role: Role,
     pub(crate) id: ContainerId,
     pub(crate) attempt: u32,
     pub(crate) address: PodAddress,
+    /// The container that this one is there to look at, if there is no such container yet.
+    pub(crate) missing_target: Option<String>,
 }
 
 impl Start {
@@ -46,6 +51,10 @@ impl Start {
     /// Dropped halfway, it may leave a container behind: whoever drops it stops and removes the id.
     pub(crate) async fn run(self, context: &Context) -> Result<Started, StartFailure> {
         let image = self.image(context).await?;
+        if let Some(target) = &self.missing_target {
+            let message = format!("unable to find target container {target}");
+            return Err(self.failed(context, Reason::CreateContainerConfigError, message));
+        }
         if image.kind == ImageKind::Wasm
             && let Some(message) =
                 security::refusal(&self.pod, &self.container, nix::unistd::geteuid().as_raw())
@@ -57,29 +66,10 @@ impl Start {
         self.prepare(context, runtime.as_ref(), &spec.image).await?;
         // A pull and a compilation may take minutes, so they are not counted among the starts.
         let _permit = context.starts.acquire().await;
-        let container_id = format!("{}://{}", runtime.name(), self.id);
-        let image_id = format!(
-            "{}@{}",
-            self.container.image.as_deref().unwrap_or_default(),
-            spec.image.digest
-        );
-        self.prepare_log(context, &spec.log)
+        let started = self.started(runtime.name(), &spec.image);
+        self.create(context, &*runtime, spec)
             .await
-            .map_err(|error| {
-                self.failed(
-                    context,
-                    Reason::CreateContainerError,
-                    format!("create the log directory: {error}"),
-                )
-            })?;
-        let create = |error| self.runtime_failed(context, Reason::CreateContainerError, error);
-        within(
-            "create the container",
-            RUNTIME_DEADLINE,
-            runtime.create(spec),
-        )
-        .await
-        .map_err(create)?;
+            .map_err(|error| self.runtime_failed(context, Reason::CreateContainerError, error))?;
         self.note(
             context,
             false,
@@ -99,10 +89,82 @@ impl Start {
             "Started",
             format!("Started container {}", self.container.name),
         );
-        Ok(Started {
-            image_id,
-            container_id,
-        })
+        Ok(started)
+    }
+
+    /// Brings a container back that ended with an earlier process, as the same container: only if it holds no state
+    /// and its image is the one that it ran, by `image_id`. `None` if it is not, or cannot be started now.
+    pub(crate) async fn resume(self, context: &Context, image_id: &str) -> Option<Started> {
+        let reference = self.container.image.as_deref().unwrap_or_default();
+        let ensure = context.images.ensure(reference, PullPolicy::Never, &[]);
+        let image = tokio::time::timeout(RUNTIME_DEADLINE, ensure).await;
+        let image = image.ok()?.ok()?;
+        let _permit = context.starts.acquire().await;
+        let runtime = self.runtime(context, &image).ok()?;
+        let started = self.started(runtime.name(), &image);
+        let prepared = within(
+            "prepare the image",
+            PREPARE_DEADLINE,
+            runtime.prepare(&image),
+        );
+        let prepared = prepared.await;
+        if started.image_id != image_id || prepared.is_err() || !runtime.stateless(&image).await {
+            return None;
+        }
+        let spec = self.spec(context, image).await.ok()?;
+        let run = async {
+            self.create(context, &*runtime, spec).await?;
+            let start = runtime.start(&self.id);
+            within("start the container", RUNTIME_DEADLINE, start).await
+        };
+        match run.await {
+            Ok(()) => Some(started),
+            Err(error) => {
+                debug!(%error, container = %self.id, "resume a container");
+                None
+            }
+        }
+    }
+
+    fn started(&self, runtime: &str, image: &Image) -> Started {
+        let reference = self.container.image.as_deref().unwrap_or_default();
+        Started {
+            image_id: format!("{}@{}", repository(reference), image.digest),
+            container_id: format!("{runtime}://{}", self.id),
+        }
+    }
+
+    /// Makes the files that the container needs, and the container; its image is ready.
+    async fn create(
+        &self,
+        context: &Context,
+        runtime: &dyn Runtime,
+        mut spec: ContainerSpec,
+    ) -> Result<(), RuntimeError> {
+        let unavailable = |what: &str, source: std::io::Error| RuntimeError::Unavailable {
+            message: what.to_owned(),
+            source: Some(source.into()),
+        };
+        self.prepare_log(context, &spec.log)
+            .await
+            .map_err(|error| unavailable("create the log directory", error))?;
+        // A server that holds no state has no end of its own to tell of.
+        if !runtime.stateless(&spec.image).await {
+            let (pods_dir, name) = (&context.config.pods_dir, &self.container.name);
+            let directory = message::directory(pods_dir, &self.pod_ref.uid, name, self.attempt);
+            let mount = message::prepare(&directory, &self.container)
+                .await
+                .map_err(|error| unavailable("create the termination message file", error))?;
+            // A volume that the user has put there stays.
+            let taken = |mount: &Mount| {
+                let mut mounts = spec.mounts.iter();
+                mounts.any(|other| other.destination == mount.destination)
+            };
+            let free = mount.filter(|mount| !taken(mount));
+            spec.mounts.extend(free);
+        }
+        let create = runtime.create(spec);
+        within("create the container", RUNTIME_DEADLINE, create).await
     }
 
     /// Makes the image ready; tells of it if that takes long.
@@ -379,13 +441,27 @@ impl Start {
     }
 
     fn note(&self, context: &Context, warning: bool, reason: &'static str, message: String) {
-        context.note(
+        context.note_container(
             &self.pod_ref,
-            Some((&self.container.name, self.init)),
+            &self.container.name,
+            self.role,
             warning,
             reason,
             message,
         );
+    }
+}
+
+/// A reference without its tag and digest; a file's is kept as it is.
+fn repository(reference: &str) -> &str {
+    if reference.contains("://") {
+        return reference;
+    }
+    let (name, _digest) = reference.split_once('@').unwrap_or((reference, ""));
+    match name.rsplit_once(':') {
+        // Otherwise it is a registry's port.
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => name,
     }
 }
 
@@ -406,7 +482,8 @@ async fn within<T>(
         })
 }
 
-fn ports(container: &Container) -> Vec<Port> {
+/// The ports that a container says it serves.
+pub(crate) fn ports(container: &Container) -> Vec<Port> {
     let ports = container.ports.iter().flatten();
     ports
         .filter_map(|port| {
@@ -450,13 +527,8 @@ impl Context {
         reason: &'static str,
         message: String,
     ) {
-        let field = container.map(|(name, init)| {
-            if init {
-                format!("spec.initContainers{{{name}}}")
-            } else {
-                format!("spec.containers{{{name}}}")
-            }
-        });
+        let role = |init| if init { Role::Init } else { Role::Main };
+        let field = container.map(|(name, init)| field(name, role(init)));
         self.events.send(Note {
             kind: "Pod",
             namespace: pod.namespace.clone(),
@@ -468,4 +540,36 @@ impl Context {
             message,
         });
     }
+
+    /// Writes an Event about a container.
+    pub(crate) fn note_container(
+        &self,
+        pod: &PodRef,
+        name: &str,
+        role: Role,
+        warning: bool,
+        reason: &'static str,
+        message: String,
+    ) {
+        self.events.send(Note {
+            kind: "Pod",
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            field: Some(field(name, role)),
+            warning,
+            reason,
+            message,
+        });
+    }
+}
+
+/// Where in a pod's spec a container stands, as Events name it.
+fn field(name: &str, role: Role) -> String {
+    let list = match role {
+        Role::Init | Role::Sidecar => "initContainers",
+        Role::Main => "containers",
+        Role::Ephemeral => "ephemeralContainers",
+    };
+    format!("spec.{list}{{{name}}}")
 }

@@ -3,7 +3,12 @@
 //! Takes the pod's newest version from a mailbox that holds one, asks [`plan`] what to do, has it done by futures that
 //! it owns, and writes the status whenever that changed. Never waits for anything but the next thing to happen.
 
-use std::{collections::BTreeMap, path::Path, pin::Pin, sync::Arc, time::Duration};
+mod ending;
+mod hooks;
+mod probing;
+mod writing;
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use futures::{
     FutureExt, StreamExt,
@@ -14,24 +19,24 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, Preconditions},
 };
 use runtimes::{ContainerId, Images, PodNetwork, PodRef, Runtime, RuntimeError};
-use serde_json::{Map, Value, json};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 use super::{
+    container::Container,
+    message,
     plan::{Action, ending, plan},
     start::Start,
-    state::{Observation, PodState, Sandbox, State},
-    status::{Transitions, Written, status, to_map, transitions},
+    state::{Observation, Over, PodState, Sandbox},
 };
 use crate::{
     clock::Clock,
     config::Config,
-    deadline::{CallError, call},
+    deadline::call,
     events::Sink,
     logs,
     probe::Probes,
@@ -39,15 +44,12 @@ use crate::{
     static_pods::Mirrors,
     volume::{self, Volumes},
 };
+use probing::Probing;
+use writing::Writing;
 
-/// How long `ContainerCreating` waits to be written: most starts are over by then, and one write is saved.
-const START_UNSEEN: Duration = Duration::from_millis(100);
 /// Between tries to set a pod up, and to end it.
 const SETUP_RETRY: Duration = Duration::from_secs(5);
 const REMOVAL_RETRY: Duration = Duration::from_secs(1);
-/// Delays between tries to write a status.
-const FIRST_WRITE_DELAY: Duration = Duration::from_millis(100);
-const LONGEST_WRITE_DELAY: Duration = Duration::from_secs(10);
 /// Beyond the grace period, what a runtime may take to end a container.
 const STOP_SLACK: Duration = Duration::from_secs(10);
 
@@ -99,11 +101,8 @@ pub(crate) struct ContainerView {
     pub(crate) ended: Option<u32>,
 }
 
-type Views = Vec<ContainerView>;
+pub(crate) type Views = Vec<ContainerView>;
 type Work = BoxFuture<'static, Option<Observation>>;
-
-/// A status on its way to the API, and how writing it went.
-type Write = Pin<Box<dyn Future<Output = (Map<String, Value>, Result<(), CallError>)> + Send>>;
 
 /// One pod's worker.
 pub(crate) struct Worker {
@@ -111,30 +110,24 @@ pub(crate) struct Worker {
     state: PodState,
     pod_ref: PodRef,
     wanted: watch::Receiver<Wanted>,
-    views: watch::Sender<Views>,
     work: FuturesUnordered<Work>,
-    /// Cancels the start under way of each container.
-    starts: BTreeMap<usize, AbortHandle>,
-    /// The uid that the API knows the pod by; what was written to another is not written.
-    api_uid: Option<String>,
-    written: Written,
-    transitions: Transitions,
-    /// A status on its way to the API, and the outcome's use.
-    write: Option<Write>,
-    write_delay: Duration,
-    /// No status is written before.
-    quiet_until: Option<Timestamp>,
+    /// Cancels the start or the hook under way of each container.
+    under_way: BTreeMap<usize, AbortHandle>,
+    probing: Probing,
+    writing: Writing,
     refused: Option<String>,
     /// Ends the set-up under way, which may wait for long.
     set_up: CancellationToken,
 }
 
 impl Worker {
-    /// A worker for a pod; `adopted` are its containers that still run, as (name, attempt).
+    /// A worker for a pod; `adopted` are its containers that still run, as (name, attempt). One that the node does not
+    /// take is `over` before it begins.
     pub(crate) fn new(
         context: Arc<Context>,
         pod: Arc<Pod>,
         adopted: &[(String, u32)],
+        over: Option<Over>,
         wanted: watch::Receiver<Wanted>,
         views: watch::Sender<Views>,
     ) -> Worker {
@@ -146,29 +139,23 @@ impl Worker {
                 .max()
         };
         let now = context.clock.now();
-        let state = PodState::new(pod.clone(), attempt, now);
+        let mut state = PodState::new(pod, attempt, now);
+        state.over = state.over.or(over);
         let worker = Worker {
             pod_ref: state.pod_ref(),
-            api_uid: None,
-            written: Written::from_status(pod.status.as_ref()),
-            transitions: transitions(&pod),
+            writing: Writing::new(&state, views, now),
             work: FuturesUnordered::new(),
-            starts: BTreeMap::new(),
-            write: None,
-            write_delay: FIRST_WRITE_DELAY,
-            quiet_until: Some(now + START_UNSEEN),
+            under_way: BTreeMap::new(),
+            probing: Probing::default(),
             refused: None,
             set_up: CancellationToken::new(),
             context,
             state,
             wanted,
-            views,
         };
         for (place, container) in worker.state.containers.iter().enumerate() {
             if container.running() {
-                worker
-                    .work
-                    .push(wait(worker.context.clone(), place, worker.state.id(place)));
+                worker.work.push(worker.wait(place));
             }
         }
         worker
@@ -179,8 +166,9 @@ impl Worker {
         loop {
             let now = self.context.clock.now();
             let Some(wake_at) = self.act(now) else { return };
+            self.probe();
             self.publish(now);
-            let wake = wake_at.into_iter().chain(self.quiet_until).min();
+            let wake = wake_at.into_iter().chain(self.writing.quiet_until()).min();
             let sleep = async {
                 match wake {
                     Some(at) => {
@@ -204,7 +192,11 @@ impl Worker {
                         self.observe(observation);
                     }
                 }
-                (status, outcome) = poll_write(&mut self.write) => self.write_done(&status, outcome),
+                verdict = self.probing.next() => self.observe(verdict),
+                written = self.writing.done() => {
+                    let now = self.context.clock.now();
+                    self.writing.learn(written, &self.pod_ref, now);
+                }
                 () = sleep => {}
             }
         }
@@ -219,23 +211,25 @@ impl Worker {
             }
         };
         self.context.volumes.update(&self.pod_ref.uid, &pod);
-        self.state.update(pod);
+        self.state.update(pod, self.context.clock.now());
     }
 
     fn observe(&mut self, observation: Observation) {
-        let place = match &observation {
+        let ended = match &observation {
             Observation::Started(place, _)
             | Observation::StartFailed(place, _)
+            | Observation::PostStarted(place, _)
+            | Observation::PreStopped(place)
             | Observation::Exited(place, _)
             | Observation::Lost(place) => Some(*place),
             _ => None,
         };
         if let Observation::Started(place, _) = &observation {
-            self.work
-                .push(wait(self.context.clone(), *place, self.state.id(*place)));
+            self.work.push(self.wait(*place));
         }
-        if let Some(place) = place {
-            self.starts.remove(&place);
+        // What is still under way for it has no use any more.
+        if let Some(handle) = ended.and_then(|place| self.under_way.remove(&place)) {
+            handle.abort();
         }
         self.state.observe(observation, self.context.clock.now());
     }
@@ -254,8 +248,7 @@ impl Worker {
                     return None;
                 }
                 // The final status comes first: the pod cannot be told anything once it is deleted.
-                if action == Action::Remove && (self.write.is_some() || self.patch(now).is_some()) {
-                    self.quiet_until = None;
+                if action == Action::Remove && self.unwritten(now) {
                     continue;
                 }
                 self.state.begin(&action, now);
@@ -271,8 +264,12 @@ impl Worker {
     fn take(&mut self, action: Action) {
         match action {
             Action::SetUp => self.set_up(),
-            Action::Start(place) => self.start(place),
-            Action::Stop(place, grace) => self.stop(place, grace),
+            Action::Start(place) => self.start(place, false),
+            Action::Resume(place) => self.start(place, true),
+            Action::PostStart(place) => self.post_start(place),
+            Action::Stop(place, why, _) => self.stop(place, why),
+            Action::Hasten(place, grace) => self.hasten(place, grace),
+            Action::Signal(place, grace) => self.signal(place, grace),
             Action::BackOffRestart(place, _) => {
                 let PodRef {
                     namespace,
@@ -286,11 +283,7 @@ impl Worker {
                 self.note(place, true, "BackOff", message);
             }
             Action::BackOffPull(place) => {
-                let image = self
-                    .state
-                    .fields(place)
-                    .and_then(|fields| fields.image.clone())
-                    .unwrap_or_default();
+                let image = self.state.containers[place].image.clone();
                 self.note(
                     place,
                     false,
@@ -339,15 +332,9 @@ impl Worker {
     }
 
     fn note(&self, place: usize, warning: bool, reason: &'static str, message: String) {
-        let container = &self.state.containers[place];
-        let init = container.role != super::state::Role::Main;
-        self.context.note(
-            &self.pod_ref,
-            Some((&container.name, init)),
-            warning,
-            reason,
-            message,
-        );
+        let Container { name, role, .. } = &self.state.containers[place];
+        self.context
+            .note_container(&self.pod_ref, name, *role, warning, reason, message);
     }
 
     fn set_up(&mut self) {
@@ -395,33 +382,49 @@ impl Worker {
         );
     }
 
-    fn start(&mut self, place: usize) {
+    /// Starts a container; one that is resumed keeps its attempt, and says nothing of it.
+    fn start(&mut self, place: usize, resume: bool) {
         let (Sandbox::Ready(address), Some(container)) =
             (self.state.sandbox, self.state.fields(place))
         else {
             return;
         };
         let known = &self.state.containers[place];
+        let missing = self.state.target(place).filter(|target| {
+            let mut containers = self.state.containers.iter();
+            !containers.any(|other| *other.name == **target && other.ran())
+        });
         let start = Start {
             pod: self.state.pod.clone(),
             pod_ref: self.pod_ref.clone(),
-            container: container.clone(),
-            init: known.role != super::state::Role::Main,
+            container: container.into_owned(),
+            role: known.role,
             id: self.state.id(place),
             attempt: known.attempt,
             address,
+            missing_target: missing.map(str::to_owned),
         };
         let context = self.context.clone();
+        let image_id = known.image_id.clone();
         let before = known.attempt.checked_sub(1).map(|attempt| {
             ContainerId(format!("{}/{}/{attempt}", self.pod_ref.uid, known.name).into())
         });
         let (handle, registration) = AbortHandle::new_pair();
-        self.starts.insert(place, handle);
+        self.under_way.insert(place, handle);
         let run = async move {
+            let id = start.id.clone();
+            if resume {
+                return match start.resume(&context, &image_id).await {
+                    Some(started) => Observation::Started(place, started),
+                    None => {
+                        remove_container(&context, &id).await;
+                        Observation::Lost(place)
+                    }
+                };
+            }
             if let Some(before) = before {
                 remove_container(&context, &before).await;
             }
-            let id = start.id.clone();
             match start.run(&context).await {
                 Ok(started) => Observation::Started(place, started),
                 Err(failure) => {
@@ -433,44 +436,6 @@ impl Worker {
         };
         self.work
             .push(Abortable::new(run, registration).map(Result::ok).boxed());
-    }
-
-    fn stop(&mut self, place: usize, grace: Duration) {
-        let cancelled = self
-            .starts
-            .remove(&place)
-            .inspect(AbortHandle::abort)
-            .is_some();
-        let container = self.state.containers[place].name.clone();
-        self.note(
-            place,
-            false,
-            "Killing",
-            format!("Stopping container {container}"),
-        );
-        let (context, id) = (self.context.clone(), self.state.id(place));
-        self.work.push(
-            async move {
-                let mut found = false;
-                for runtime in &context.runtimes {
-                    match tokio::time::timeout(grace + STOP_SLACK, runtime.stop(&id, grace)).await {
-                        Ok(Ok(())) => found = true,
-                        Ok(Err(RuntimeError::NotFound(_))) => {}
-                        Ok(Err(error)) => warn!(%error, container = %id, "stop a container"),
-                        Err(_) => {
-                            error!(container = %id, "a runtime did not end a container in time");
-                        }
-                    }
-                }
-                // A container that ran is waited for already; one that was on its way is not.
-                match (found, cancelled) {
-                    (true, false) => None,
-                    (true, true) => exit(&context, place, &id).await,
-                    (false, _) => Some(Observation::Lost(place)),
-                }
-            }
-            .boxed(),
-        );
     }
 
     fn remove(&mut self) {
@@ -494,149 +459,16 @@ impl Worker {
         }.boxed());
     }
 
-    /// Removes the logs and the pod's directory: nothing else is left of the pod.
+    /// Removes the logs and what was kept for containers: nothing else is left of the pod.
     fn forget(&self) {
-        let config = &self.context.config;
-        remove_directory(&logs::pod_directory(&config.log_dir, &self.pod_ref));
-        remove_directory(&config.pods_dir.join(&self.pod_ref.uid));
-    }
-
-    /// Starts writing the status if it changed, and tells the server how the containers are.
-    fn publish(&mut self, now: Timestamp) {
-        let views = self.state.containers.iter().map(view).collect::<Views>();
-        self.views.send_if_modified(|old| {
-            let changed = *old != views;
-            *old = views;
-            changed
-        });
-        let quiet = self.starting() || self.write_delay > FIRST_WRITE_DELAY;
-        if self.quiet_until.is_some_and(|until| until <= now || !quiet) {
-            self.quiet_until = None;
-        }
-        if self.quiet_until.is_some() || self.write.is_some() || self.state.gone {
-            return;
-        }
-        // A static pod's mirror may be missing, or have come anew.
-        let Some(uid) = self.context.mirrors.api_uid(&self.pod_ref.uid) else {
-            return;
-        };
-        if uid != self.pod_ref.uid && self.api_uid.as_ref() != Some(&uid) {
-            self.api_uid = Some(uid.clone());
-            self.written = Written::from_status(None);
-        }
-        let Some((status, patch)) = self.patch(now) else {
-            return;
-        };
-        let (client, pod) = (self.context.client.clone(), self.pod_ref.clone());
-        self.write = Some(Box::pin(async move {
-            let pods: Api<Pod> = Api::namespaced(client, &pod.namespace);
-            // The uid keeps this off another pod that has taken the name.
-            let body = json!({"metadata": {"uid": uid}, "status": patch});
-            let outcome = call(pods.patch_status(
-                &pod.name,
-                &PatchParams::default(),
-                &Patch::Strategic(body),
-            ))
-            .await;
-            (status, outcome.map(drop))
-        }));
-    }
-
-    /// Whether what would be written is soon to be overtaken: a first start is under way.
-    fn starting(&self) -> bool {
-        let quiet = |state: &State| {
-            matches!(
-                state,
-                State::Starting { .. }
-                    | State::Waiting { retry_at: None, .. }
-                    | State::Running { .. }
-            )
-        };
-        matches!(
-            self.state.sandbox,
-            Sandbox::SettingUp | Sandbox::Wanted | Sandbox::Ready(_)
-        ) && self.state.pod.metadata.deletion_timestamp.is_none()
-            && self
-                .state
-                .containers
-                .iter()
-                .all(|container| container.last.is_none() && quiet(&container.state))
-            && self
-                .state
-                .containers
-                .iter()
-                .any(|container| !container.running())
-    }
-
-    fn patch(&mut self, now: Timestamp) -> Option<(Map<String, Value>, Value)> {
-        let status = status(
-            &self.state,
-            &self.context.config.addresses,
-            &mut self.transitions,
-            now,
-        );
-        let status = to_map(&status);
-        let patch = self.written.patch(&status)?;
-        Some((status, patch))
-    }
-
-    fn write_done(&mut self, status: &Map<String, Value>, outcome: Result<(), CallError>) {
-        self.write = None;
-        match outcome {
-            Ok(()) => {
-                self.written.learn(status);
-                self.write_delay = FIRST_WRITE_DELAY;
-            }
-            // Gone, or another pod of that name: the watch will say so.
-            Err(error) if matches!(error.code(), Some(404 | 409)) => self.written.learn(status),
-            Err(error) => {
-                let PodRef {
-                    namespace, name, ..
-                } = &self.pod_ref;
-                warn!(%error, namespace, name, "write the status of a pod");
-                self.write_delay = (self.write_delay * 2).min(LONGEST_WRITE_DELAY);
-                self.quiet_until = Some(self.context.clock.now() + self.write_delay);
-            }
-        }
-    }
-}
-
-async fn poll_write<T>(write: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
-    match write {
-        Some(write) => write.await,
-        None => std::future::pending().await,
-    }
-}
-
-fn view(container: &super::state::Container) -> ContainerView {
-    let ran = container.used || container.alive();
-    let newest = if ran {
-        Some(container.attempt)
-    } else {
-        container.attempt.checked_sub(1)
-    };
-    let ended = match &container.state {
-        State::Exited { .. } => Some(container.attempt),
-        State::Waiting { .. } if container.used && container.last.is_some() => {
-            Some(container.attempt)
-        }
-        _ => container.attempt.checked_sub(1),
-    };
-    let waiting = match &container.state {
-        State::Waiting { reason, .. } | State::Starting { reason } => Some(reason.as_str()),
-        _ => None,
-    };
-    let attempt = if matches!(container.state, State::Starting { .. }) {
-        container.attempt.checked_sub(1)
-    } else {
-        newest
-    };
-    ContainerView {
-        name: container.name.clone(),
-        attempt,
-        running: container.alive(),
-        waiting,
-        ended,
+        let Config {
+            log_dir, pods_dir, ..
+        } = &*self.context.config;
+        remove_directory(&logs::pod_directory(log_dir, &self.pod_ref));
+        let uid = &self.pod_ref.uid;
+        remove_directory(&message::containers_directory(pods_dir, uid));
+        // Volumes that could not be removed keep it.
+        let _ = std::fs::remove_dir(pods_dir.join(uid));
     }
 }
 
@@ -664,31 +496,6 @@ fn refusal(pod: &Pod) -> Option<(&'static str, String)> {
         }
     }
     None
-}
-
-/// Waits for a container's end.
-fn wait(context: Arc<Context>, place: usize, id: ContainerId) -> Work {
-    async move { exit(&context, place, &id).await }.boxed()
-}
-
-async fn exit(context: &Context, place: usize, id: &ContainerId) -> Option<Observation> {
-    loop {
-        let mut trouble = false;
-        for runtime in &context.runtimes {
-            match runtime.wait(id).await {
-                Ok(exit) => return Some(Observation::Exited(place, exit)),
-                Err(RuntimeError::NotFound(_)) => {}
-                Err(error) => {
-                    debug!(%error, container = %id, "wait for a container");
-                    trouble = true;
-                }
-            }
-        }
-        if !trouble {
-            return Some(Observation::Lost(place));
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
 }
 
 /// Ends and removes one container from whichever runtime holds it.

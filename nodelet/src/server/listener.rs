@@ -84,6 +84,8 @@ pub async fn serve(
                         continue;
                     }
                 };
+                // What is typed in a session is passed on at once; a socket that refuses the option still works.
+                let _ = socket.set_nodelay(true);
                 let (acceptor, router, watcher) = (acceptor.clone(), router.clone(), graceful.watcher());
                 connections.spawn(async move {
                     let stream = match tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(socket)).await {

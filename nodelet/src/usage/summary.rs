@@ -1,23 +1,97 @@
 //! `/stats/summary`: what is used, as the kubelet's Summary (`stats/v1alpha1`) has it. Pure.
 //!
-//! What the node does not measure is left out. Beside Kubernetes' fields, `cpu.windowSeconds` says over how long
+//! What is on disk is told of every pod, the rest of those that run. What the node does not measure is left out. Beside Kubernetes' fields, `cpu.windowSeconds` says over how long
 //! `usageNanoCores` is.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{ContainerUsage, NodeUsage, Used};
+use super::{
+    ContainerUsage, NodeUsage, Used,
+    disk::{DiskUsage, PodDisk, Space, Taken},
+};
 
 /// The Summary of a node.
-pub(crate) fn of(node_name: &str, available_bytes: u64, usage: &NodeUsage) -> Value {
+pub(crate) fn of(
+    node_name: &str,
+    available_bytes: u64,
+    usage: &NodeUsage,
+    disk: &DiskUsage,
+) -> Value {
     let mut node = json!({"nodeName": node_name});
+    let used =
+        disk.space.capacity_bytes - disk.space.available_bytes.min(disk.space.capacity_bytes);
+    node["fs"] = file_system(disk.time, disk.space);
+    node["fs"]["usedBytes"] = used.into();
     if let Some(used) = &usage.node {
         node["cpu"] = cpu(&[used]);
         node["memory"] = memory(&[used]);
         node["memory"]["availableBytes"] = available_bytes.into();
     }
-    let pods = usage.containers.chunk_by(|a, b| a.place.uid == b.place.uid);
-    let pods: Vec<Value> = pods.map(pod).collect();
+    let running = usage.containers.chunk_by(|a, b| a.place.uid == b.place.uid);
+    let mut pods: BTreeMap<(&str, &str, &str), Value> = running
+        .map(|containers| {
+            let place = &containers[0].place;
+            (
+                (&*place.namespace, &*place.pod, &*place.uid),
+                pod(containers),
+            )
+        })
+        .collect();
+    for used in &disk.pods {
+        let key = (&*used.pod.namespace, &*used.pod.name, &*used.pod.uid);
+        let pod = pods.entry(key).or_insert_with(|| {
+            let (namespace, name, uid) = key;
+            json!({"podRef": {"name": name, "namespace": namespace, "uid": uid}, "containers": []})
+        });
+        add_disk(pod, used, disk);
+    }
+    let pods: Vec<Value> = pods.into_values().collect();
     json!({"node": node, "pods": pods})
+}
+
+/// What a pod takes of the disk, and each of its containers and volumes.
+fn add_disk(pod: &mut Value, used: &PodDisk, disk: &DiskUsage) {
+    for container in pod["containers"].as_array_mut().into_iter().flatten() {
+        let logs = container["name"]
+            .as_str()
+            .and_then(|name| used.logs.get(name));
+        container["logs"] = taken(disk.time, logs.copied().unwrap_or_default(), disk.space);
+        container["rootfs"] = taken(disk.time, Taken::default(), disk.space);
+    }
+    pod["ephemeral-storage"] = taken(disk.time, used.ephemeral(), disk.space);
+    let volumes: Vec<Value> = used
+        .volumes
+        .iter()
+        .map(|volume| {
+            let mut stats = taken(disk.time, volume.taken, volume.space);
+            stats["name"] = volume.name.as_str().into();
+            if let Some(claim) = &volume.claim {
+                stats["pvcRef"] = json!({"name": claim, "namespace": used.pod.namespace});
+            }
+            stats
+        })
+        .collect();
+    if !volumes.is_empty() {
+        pod["volume"] = volumes.into();
+    }
+}
+
+fn taken(time: Timestamp, taken: Taken, space: Space) -> Value {
+    let mut stats = file_system(time, space);
+    stats["usedBytes"] = taken.bytes.into();
+    stats["inodesUsed"] = taken.inodes.into();
+    stats
+}
+
+fn file_system(time: Timestamp, space: Space) -> Value {
+    json!({
+        "time": time,
+        "availableBytes": space.available_bytes,
+        "capacityBytes": space.capacity_bytes,
+    })
 }
 
 fn pod(containers: &[ContainerUsage]) -> Value {
@@ -81,7 +155,7 @@ pub(crate) mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::usage::{Place, series::Rate};
+    use crate::usage::{Place, disk::VolumeUse, series::Rate};
 
     pub(crate) fn used(millis: u64, memory_bytes: u64, nano_cores: Option<u64>) -> Used {
         Used {
@@ -108,6 +182,46 @@ pub(crate) mod tests {
         }
     }
 
+    /// A pod that runs nothing, with two kinds of volumes.
+    fn pod_disk() -> PodDisk {
+        let volume = |name: &str, claim: Option<&str>| VolumeUse {
+            name: name.to_owned(),
+            claim: claim.map(str::to_owned),
+            taken: Taken {
+                bytes: 50,
+                inodes: 2,
+            },
+            space: Space::default(),
+            ephemeral: claim.is_none(),
+        };
+        PodDisk {
+            pod: runtimes::PodRef {
+                namespace: "ns".to_owned(),
+                name: "z".to_owned(),
+                uid: "z-uid".to_owned(),
+            },
+            logs: BTreeMap::from([(
+                "c".to_owned(),
+                Taken {
+                    bytes: 7,
+                    inodes: 1,
+                },
+            )]),
+            volumes: vec![volume("scratch", None), volume("data", Some("claim"))],
+        }
+    }
+
+    #[test]
+    fn what_is_on_disk_is_told_of_pods_that_do_not_run_too() {
+        let disk = DiskUsage {
+            time: Timestamp::UNIX_EPOCH,
+            space: Space::default(),
+            pods: vec![pod_disk()],
+        };
+        let summary = of("n1", 8192, &NodeUsage::default(), &disk);
+        expect![[r#"{"containers":[],"ephemeral-storage":{"availableBytes":0,"capacityBytes":0,"inodesUsed":3,"time":"1970-01-01T00:00:00Z","usedBytes":57},"podRef":{"name":"z","namespace":"ns","uid":"z-uid"},"volume":[{"availableBytes":0,"capacityBytes":0,"inodesUsed":2,"name":"scratch","time":"1970-01-01T00:00:00Z","usedBytes":50},{"availableBytes":0,"capacityBytes":0,"inodesUsed":2,"name":"data","pvcRef":{"name":"claim","namespace":"ns"},"time":"1970-01-01T00:00:00Z","usedBytes":50}]}"#]].assert_eq(&summary["pods"][0].to_string());
+    }
+
     #[test]
     fn a_pod_is_the_sum_of_its_containers_and_has_a_rate_when_all_of_them_do() {
         let usage = NodeUsage {
@@ -118,8 +232,16 @@ pub(crate) mod tests {
                 container("b", "c", used(30, 300, None)),
             ],
         };
-        let summary = of("n1", 8192, &usage);
-        expect![[r#"{"cpu":{"time":"1970-01-01T00:00:00Z","usageCoreNanoSeconds":9000000000,"usageNanoCores":700,"windowSeconds":15.25},"memory":{"availableBytes":8192,"time":"1970-01-01T00:00:00Z","usageBytes":4096,"workingSetBytes":4096},"nodeName":"n1"}"#]]
+        let disk = DiskUsage {
+            time: Timestamp::UNIX_EPOCH,
+            space: Space {
+                capacity_bytes: 1000,
+                available_bytes: 400,
+            },
+            pods: vec![pod_disk()],
+        };
+        let summary = of("n1", 8192, &usage, &disk);
+        expect![[r#"{"cpu":{"time":"1970-01-01T00:00:00Z","usageCoreNanoSeconds":9000000000,"usageNanoCores":700,"windowSeconds":15.25},"fs":{"availableBytes":400,"capacityBytes":1000,"time":"1970-01-01T00:00:00Z","usedBytes":600},"memory":{"availableBytes":8192,"time":"1970-01-01T00:00:00Z","usageBytes":4096,"workingSetBytes":4096},"nodeName":"n1"}"#]]
         .assert_eq(&summary["node"].to_string());
         let pods: String = summary["pods"]
             .as_array()
@@ -138,6 +260,7 @@ pub(crate) mod tests {
         expect![[r#"
             {"name":"a","namespace":"ns","uid":"a-uid"} {"time":"1970-01-01T00:00:00Z","usageCoreNanoSeconds":30000000,"usageNanoCores":3,"windowSeconds":15.25} 300 2
             {"name":"b","namespace":"ns","uid":"b-uid"} {"time":"1970-01-01T00:00:00Z","usageCoreNanoSeconds":30000000} 300 1
+            {"name":"z","namespace":"ns","uid":"z-uid"} null null 0
         "#]]
         .assert_eq(&pods);
     }

@@ -1,7 +1,7 @@
 //! A pod network without a network.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -102,7 +102,8 @@ impl PodNetwork for FakeNetwork {
         if let Some(number) = state.pods.get(&pod.uid) {
             return Ok(self.address(*number));
         }
-        let free = |number: &u16| !state.pods.values().any(|used| used == number);
+        let used: HashSet<u16> = state.pods.values().copied().collect();
+        let free = |number: &u16| !used.contains(number);
         let number = wanted
             .and_then(|ip| self.number(ip))
             .filter(free)

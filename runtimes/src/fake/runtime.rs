@@ -28,12 +28,22 @@ pub struct Script {
     pub ignores_stop: bool,
     /// `create` refuses the image with this message.
     pub invalid: Option<String>,
+    /// It holds no state.
+    pub stateless: bool,
 }
 
 impl Script {
     /// Runs until it is stopped.
     pub fn runs() -> Self {
         Script::default()
+    }
+
+    /// Runs until it is stopped, and holds no state.
+    pub fn serves() -> Self {
+        Script {
+            stateless: true,
+            ..Script::default()
+        }
     }
 
     /// Ends by itself at once.
@@ -227,6 +237,12 @@ impl Runtime for FakeRuntime {
     async fn prepare(&self, image: &Image) -> Result<(), RuntimeError> {
         let line = format!("prepare {}", image.reference);
         self.state().called(Call::Prepare, line)
+    }
+
+    async fn stateless(&self, image: &Image) -> bool {
+        let state = self.state();
+        let script = state.scripts.get(&image.reference);
+        script.is_some_and(|script| script.stateless)
     }
 
     async fn create(&self, spec: ContainerSpec) -> Result<(), RuntimeError> {

@@ -1,7 +1,7 @@
 //! The [`Runtime`] over components: containers by id, and the calls that move them through their life.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -149,32 +149,39 @@ impl WasmRuntime {
                     .spawn(program::run(running, engine, component.clone())))
             }
             Code::Server(component, _) => {
-                let address = serving_address(&container.spec)?;
-                let listener = self.executor.spawn(TcpListener::bind(address)).await;
-                let listener = listener.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-                let listener = listener.map_err(|source| RuntimeError::Unavailable {
-                    message: format!("listen on {address}: {source}"),
-                    source: Some(source.into()),
-                })?;
+                let mut listeners = Vec::new();
+                for address in serving_addresses(&container.spec)? {
+                    let listener = self.executor.spawn(TcpListener::bind(address)).await;
+                    let listener =
+                        listener.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+                    listeners.push(listener.map_err(|source| RuntimeError::Unavailable {
+                        message: format!("listen on {address}: {source}"),
+                        source: Some(source.into()),
+                    })?);
+                }
                 container.set_running();
-                let task = server::run(running, engine, component.clone(), listener);
+                let task = server::run(running, engine, component.clone(), listeners);
                 Ok(self.executor.spawn(task))
             }
         }
     }
 }
 
-/// A server serves on its pod's IP, at its first TCP port.
-fn serving_address(spec: &ContainerSpec) -> Result<SocketAddr, RuntimeError> {
-    let mut ports = spec.ports.iter();
-    let port = ports.find(|port| port.protocol == Protocol::Tcp).ok_or_else(|| {
-        RuntimeError::Invalid(format!(
+/// A server serves on its pod's IP, at each of its TCP ports.
+fn serving_addresses(spec: &ContainerSpec) -> Result<BTreeSet<SocketAddr>, RuntimeError> {
+    let ports = spec.ports.iter();
+    let ports = ports.filter(|port| port.protocol == Protocol::Tcp);
+    let addresses: BTreeSet<SocketAddr> = ports
+        .map(|port| SocketAddr::new(spec.address.ip, port.number))
+        .collect();
+    if addresses.is_empty() {
+        return Err(RuntimeError::Invalid(format!(
             "container {} is an HTTP server (it exports wasi:http/incoming-handler) and declares no TCP \
              port: say which to serve on in ports[].containerPort",
             spec.name
-        ))
-    })?;
-    Ok(SocketAddr::new(spec.address.ip, port.number))
+        )));
+    }
+    Ok(addresses)
 }
 
 /// Looks at the sources of a container's mounts, which may be on slow file systems.
@@ -210,6 +217,11 @@ impl Runtime for WasmRuntime {
         self.code.get(image, false).await.map(drop)
     }
 
+    async fn stateless(&self, image: &Image) -> bool {
+        let code = self.code.get(image, false).await;
+        matches!(code.as_deref(), Ok(Code::Server(..)))
+    }
+
     async fn create(&self, spec: ContainerSpec) -> Result<(), RuntimeError> {
         if self.containers().contains_key(&spec.id) {
             return Ok(());
@@ -218,7 +230,8 @@ impl Runtime for WasmRuntime {
         let roomy = limit.is_some_and(|limit| limit > engine::MAX_MEMORY);
         let code = self.code.get(&spec.image, roomy).await?;
         if matches!(*code, Code::Server(..)) {
-            serving_address(&spec)?;
+            serving_addresses(&spec)?;
+            server::pooled(&spec)?;
         }
         let (spec, mounts) = plan_mounts(spec).await?;
         let stdin = spec.stdin && matches!(*code, Code::Program(_));

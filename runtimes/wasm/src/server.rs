@@ -1,8 +1,13 @@
-//! A `wasi:http/incoming-handler` component as a server on its pod's address.
+//! A `wasi:http/incoming-handler` component as a server on its pod's address, at each TCP port that its
+//! container declares.
 //!
-//! HTTP/1.1 and HTTP/2 in the clear. Every request has an instance of its own, dropped when the response
-//! has been sent: at rest a server is a socket and a task. A request that traps is answered 500 and noted
-//! in the log; the server goes on.
+//! HTTP/1.1 and HTTP/2 in the clear, bodies streamed both ways, trailers. An instance serves one request
+//! and is dropped when the response has been sent (see `instances`): at rest a server is its sockets and
+//! a task. A request that traps is answered 500 and noted in the log; the server goes on.
+//! Never anything that leaves HTTP: upgrades (WebSocket) and CONNECT are answered 501.
+
+mod connection;
+mod instances;
 
 use std::{
     convert::Infallible,
@@ -14,17 +19,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Body, Frame, Incoming};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-};
+use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
 use runtimes::{Direction, Protocol};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, oneshot},
+    sync::oneshot,
     task::JoinSet,
 };
 use tokio_util::{
@@ -32,30 +34,23 @@ use tokio_util::{
     task::TaskTracker,
 };
 use wasmtime::Engine;
-use wasmtime_wasi_http::{
-    WasiHttpView as _,
-    p2::{
-        bindings::{
-            ProxyPre,
-            http::types::{ErrorCode, Scheme},
-        },
-        body::HyperOutgoingBody,
-    },
+use wasmtime_wasi_http::p2::{
+    bindings::{ProxyPre, http::types::ErrorCode},
+    body::HyperOutgoingBody,
 };
 
+pub(crate) use self::instances::pooled;
+use self::{
+    connection::{Patient, protocols},
+    instances::{IDLE, Instances},
+};
 use crate::{
     container::{Container, End},
-    guest::{Guest, new_store, own_streams},
+    guest::Guest,
 };
 
 /// Connections of one container at once; more wait in the socket's backlog.
 const MAX_CONNECTIONS: usize = 1024;
-
-/// Requests of one container at once; more wait, at most as long as a request may take.
-const MAX_REQUESTS: usize = 256;
-
-/// How long a client may take to send a request's head.
-const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long a component may take to begin its answer. What it does after the answer has been sent is
 /// bounded by the container's life and `MAX_REQUESTS` alone.
@@ -64,12 +59,9 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
 /// What serves a container's requests.
 struct Server {
     container: Arc<Container>,
-    engine: Engine,
-    component: ProxyPre<Guest>,
-    port: u16,
-    requests: Semaphore,
-    /// Instances that run; they may outlive their connection by a little.
-    instances: TaskTracker,
+    instances: Instances,
+    /// Requests that are served; they may outlive their connection by a little.
+    tasks: TaskTracker,
 }
 
 /// Serves until the container is stopped, and records how it ended.
@@ -77,35 +69,34 @@ pub(crate) async fn run(
     container: Arc<Container>,
     engine: Engine,
     component: ProxyPre<Guest>,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
 ) {
     let server = Arc::new(Server {
         container: container.clone(),
-        engine,
-        component,
-        port: listener.local_addr().map_or(0, |address| address.port()),
-        requests: Semaphore::new(MAX_REQUESTS),
-        instances: TaskTracker::new(),
+        instances: Instances::new(container.clone(), engine, component),
+        tasks: TaskTracker::new(),
     });
     let end = tokio::select! {
-        () = serve(server, listener) => End::code(0),
+        () = serve(server, listeners) => End::code(0),
         () = container.kill.cancelled() => End::killed("killed with requests under way"),
     };
     container.set_exited(end);
 }
 
 /// Accepts connections until asked to stop, then waits for those that are open.
-async fn serve(server: Arc<Server>, listener: TcpListener) {
+async fn serve(server: Arc<Server>, listeners: Vec<TcpListener>) {
     let stop = server.container.stop.clone();
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
+    let mut retire = tokio::time::interval(IDLE);
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, peer)) => {
-                    if server.admits(peer) {
+            _ = retire.tick(), if server.instances.keeps() => server.instances.retire(),
+            accepted = accept(&listeners), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok((stream, peer, port)) => {
+                    if server.admits(peer, port) {
                         connections.spawn(connection(server.clone(), &graceful, stream));
                     }
                 }
@@ -117,11 +108,25 @@ async fn serve(server: Arc<Server>, listener: TcpListener) {
             },
         }
     }
-    drop(listener);
+    drop(listeners);
     graceful.shutdown().await;
     while connections.join_next().await.is_some() {}
-    server.instances.close();
-    server.instances.wait().await;
+    server.tasks.close();
+    server.tasks.wait().await;
+}
+
+/// The next connection to any of the ports, and which.
+async fn accept(listeners: &[TcpListener]) -> std::io::Result<(TcpStream, SocketAddr, u16)> {
+    std::future::poll_fn(|context| {
+        for listener in listeners {
+            if let Poll::Ready(accepted) = listener.poll_accept(context) {
+                let port = listener.local_addr()?.port();
+                return Poll::Ready(accepted.map(|(stream, peer)| (stream, peer, port)));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// The future that serves one connection.
@@ -135,14 +140,9 @@ fn connection(
         let server = server.clone();
         async move { Ok::<_, Infallible>(server.answer(request).await) }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE);
-    builder.http2().timer(TokioTimer::new());
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let connection = graceful.watch(connection.into_owned());
+    let stream = TokioIo::new(Patient::new(stream));
+    let connection = protocols().serve_connection(stream, service).into_owned();
+    let connection = graceful.watch(connection);
     async move {
         if let Err(error) = connection.await {
             tracing::debug!(error, "connection to a component");
@@ -155,26 +155,36 @@ type Answered = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
 impl Server {
     /// Whether the NetworkPolicies let a client reach this server; if not, the connection is closed.
-    fn admits(&self, peer: SocketAddr) -> bool {
+    fn admits(&self, peer: SocketAddr, port: u16) -> bool {
         let pod = &self.container.pod;
-        pod.allows(Direction::Ingress, peer.ip(), self.port, Protocol::Tcp)
+        pod.allows(Direction::Ingress, peer.ip(), port, Protocol::Tcp)
     }
 
-    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<ResponseBody> {
+    async fn answer(self: &Arc<Self>, mut request: Request<Incoming>) -> Response<ResponseBody> {
+        if let Err((status, text)) = self.check(&mut request) {
+            return failed(status, text);
+        }
+        let head = request.method() == Method::HEAD;
         // Dropped when the client goes away, or with the response's body: the instance ends with it.
         let gone = CancellationToken::new();
         let guard = gone.clone().drop_guard();
         let (sender, answer) = oneshot::channel();
         let server = self.clone();
-        self.instances.spawn(async move {
+        self.tasks.spawn(async move {
             let container = server.container.clone();
             tokio::select! {
-                () = container.meter.measure(server.instance(request, sender)) => {}
+                () = container.meter.measure(server.instances.serve(request, sender)) => {}
                 () = gone.cancelled() => {}
                 () = container.kill.cancelled() => {}
             }
         });
         match tokio::time::timeout(REQUEST_DEADLINE, answer).await {
+            Ok(Ok(Ok(response))) if head => {
+                guard.disarm();
+                let (parts, body) = response.into_parts();
+                self.drain(body);
+                Response::from_parts(parts, empty())
+            }
             Ok(Ok(Ok(response))) => response.map(|body| {
                 Sent {
                     body,
@@ -198,30 +208,49 @@ impl Server {
         }
     }
 
-    /// Runs one instance for one request; `answer` is dropped unanswered if it fails.
-    async fn instance(&self, request: Request<Incoming>, answer: oneshot::Sender<Answered>) {
-        let Ok(_turn) = self.requests.acquire().await else {
-            return;
-        };
-        // A short request may never meet the epoch clock: so a limit holds here too.
-        self.container.meter.rest().await;
-        let mut store = new_store(&self.engine, &self.container, |wasi| {
-            own_streams(&self.container, wasi);
-        });
-        let handle = async {
-            let component = self.component.instantiate_async(&mut store).await?;
-            let mut http = store.data_mut().http();
-            let request = http.new_incoming_request(Scheme::Http, request)?;
-            let out = http.new_response_outparam(answer)?;
-            component
-                .wasi_http_incoming_handler()
-                .call_handle(&mut store, request, out)
-                .await
-        };
-        if let Err(error) = handle.await {
-            self.container.request_failed(&error);
+    /// Refuses what no component can answer, and gives an HTTP/1.0 request the host it need not name.
+    fn check(&self, request: &mut Request<Incoming>) -> Result<(), (StatusCode, &'static str)> {
+        if request.method() == Method::CONNECT {
+            let text =
+                "CONNECT is not offered: this server is a WebAssembly component, not a proxy";
+            return Err((StatusCode::NOT_IMPLEMENTED, text));
         }
+        // HTTP/2 is spoken to those who begin with it; an offer to change to it may be ignored.
+        let upgrade = request.headers().get(header::UPGRADE);
+        if upgrade.is_some_and(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c")) {
+            let text = "upgrades (WebSocket among them) are not offered: this server is a WebAssembly \
+                        component, and wasi:http has none";
+            return Err((StatusCode::NOT_IMPLEMENTED, text));
+        }
+        let named =
+            request.uri().authority().is_some() || request.headers().contains_key(header::HOST);
+        if !named && request.version() == Version::HTTP_10 {
+            let host = self.container.pod.address.ip.to_string();
+            if let Ok(host) = HeaderValue::from_str(&host) {
+                request.headers_mut().insert(header::HOST, host);
+            }
+        } else if !named {
+            return Err((StatusCode::BAD_REQUEST, "a request must name its host"));
+        }
+        Ok(())
     }
+
+    /// Takes a body that nobody is sent, so that the component can end as usual.
+    fn drain(&self, mut body: HyperOutgoingBody) {
+        let kill = self.container.kill.clone();
+        self.tasks.spawn(async move {
+            let drained = async { while let Some(Ok(_)) = body.frame().await {} };
+            tokio::select! {
+                () = drained => {}
+                () = kill.cancelled() => {}
+            }
+        });
+    }
+}
+
+fn empty() -> ResponseBody {
+    let body = Empty::new().map_err(|never: Infallible| match never {});
+    body.boxed_unsync()
 }
 
 fn failed(status: StatusCode, text: &str) -> Response<ResponseBody> {

@@ -36,6 +36,10 @@ const END: u8 = 255;
 /// Bytes of one piece of what a client sends.
 const PIECE: usize = 32 * 1024;
 
+/// Between the last message and the closing. Clients that wait for their socket and then read one message of what
+/// TLS has decrypted (Python's) would not see the last ones if they came together with the closing.
+const LAST_WORDS: Duration = Duration::from_millis(20);
+
 /// Carries the channels while it runs.
 pub(crate) struct Channels<Io> {
     io: Io,
@@ -208,13 +212,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Writer<Io> {
                         self.activity.touch();
                         self.sink.feed(frame(self.codec, stream, &bytes)).await?;
                     }
-                    Message::Close => {
-                        let close = CloseFrame {
-                            code: CloseCode::Normal,
-                            reason: "".into(),
-                        };
-                        return self.sink.send(Frame::Close(Some(close))).await;
-                    }
+                    Message::Close => return self.close().await,
                     // There are no words for these.
                     Message::Accept { .. } | Message::End { .. } | Message::Reset { .. } => {}
                 }
@@ -222,6 +220,16 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Writer<Io> {
             }
             self.sink.flush().await?;
         }
+    }
+
+    async fn close(&mut self) -> Result<(), Error> {
+        self.sink.flush().await?;
+        tokio::time::sleep(LAST_WORDS).await;
+        let close = CloseFrame {
+            code: CloseCode::Normal,
+            reason: "".into(),
+        };
+        self.sink.send(Frame::Close(Some(close))).await
     }
 }
 

@@ -115,6 +115,8 @@ impl<Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Spdy<Io> {
                 Frame::RstStream { stream, status } => {
                     lines.push(format!("{stream} reset {status}"));
                 }
+                // Its own signs of life come when they come.
+                Frame::Ping(id) if id.is_multiple_of(2) && !done => {}
                 Frame::GoAway { status, .. } => lines.push(format!("goodbye {status}")),
                 frame => lines.push(format!("{frame:?}")),
             }

@@ -147,7 +147,6 @@ async fn streams_that_say_no_port_or_kind_are_refused_and_half_a_pair_is_ended()
         7 accepted
         9 accepted
         9 reset 1
-        Ping(2)
         7 "error processing stream for request 1: error stream already assigned(stream=7) timed out waiting for streams"."#]]
     .assert_eq(&seen);
 }

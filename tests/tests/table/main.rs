@@ -48,6 +48,7 @@ files! {
     get
     rollout
     server_side
+    storage
 }
 
 /// A test for each older kubectl, with the file that all of them play.

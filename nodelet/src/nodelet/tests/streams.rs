@@ -9,18 +9,20 @@ use expect_test::{Expect, expect};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, AttachParams, AttachedProcess};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 use streaming::spdy::{Decoder, Encoder, Frame, Headers};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    net::TcpListener,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
+    net::{TcpListener, TcpStream},
 };
 use tower::util::MapRequest;
 
 use super::*;
 
 /// A connection to the nodelet's server that was upgraded to SPDY/3.1.
-struct Spdy {
-    io: DuplexStream,
+struct Spdy<Io = DuplexStream> {
+    io: Io,
     encoder: Encoder,
     decoder: Decoder,
     input: BytesMut,
@@ -29,7 +31,7 @@ struct Spdy {
 impl Spdy {
     /// Asks for `path`; the answer if the connection is not upgraded.
     async fn open(nodelet: &mut Running, path: &str, protocol: &str) -> Result<Spdy, String> {
-        let (mut io, server) = duplex(64 * 1024);
+        let (io, server) = duplex(64 * 1024);
         let service = TowerToHyperService::new(nodelet.handle.router());
         nodelet.connections.spawn(async move {
             let builder = hyper::server::conn::http1::Builder::new();
@@ -37,6 +39,13 @@ impl Spdy {
             // The client is the one to say what it sees.
             let _ = connection.with_upgrades().await;
         });
+        Spdy::over(io, path, protocol).await
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Spdy<Io> {
+    /// Asks for `path`; the answer if the connection is not upgraded.
+    async fn over(mut io: Io, path: &str, protocol: &str) -> Result<Spdy<Io>, String> {
         let request = format!(
             "POST {path} HTTP/1.1\r\nHost: n1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\
              X-Stream-Protocol-Version: {protocol}\r\nContent-Length: 0\r\n\r\n"
@@ -427,5 +436,75 @@ async fn kubes_client_reaches_a_pods_port() {
     stream.read_exact(&mut text).await.expect("read");
     assert_eq!(&text, b"HELLO");
     drop((stream, forwarder));
+    nodelet.stop().await;
+}
+
+/// A certificate of `authority` for a name, and its key.
+fn certificate(
+    authority: &CertifiedIssuer<'_, KeyPair>,
+    name: &str,
+) -> (
+    Vec<rustls::pki_types::CertificateDer<'static>>,
+    rustls::pki_types::PrivateKeyDer<'static>,
+) {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    params.distinguished_name.push(DnType::CommonName, name);
+    let certificate = params.signed_by(&key, authority).expect("a certificate");
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    (vec![certificate.der().clone()], key.into())
+}
+
+#[tokio::test]
+async fn sessions_go_over_the_nodelets_own_listener() {
+    let bench = Bench::new();
+    let mut nodelet = bench.run();
+    bench.pod("web", json!({}));
+    bench.ready("web").await;
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    let authority = CertifiedIssuer::self_signed(params, key).expect("an authority");
+    let root = authority.der().clone();
+    let (chain, key) = certificate(&authority, "system:node:n1");
+    let config = crate::server::tls(chain, key, [root.clone()]).expect("a configuration");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let (router, stop) = (nodelet.handle.router(), CancellationToken::new());
+    let served = crate::serve(listener, config, router, stop.clone());
+    nodelet
+        .connections
+        .spawn(async move { served.await.expect("a server") });
+
+    let (chain, key) = certificate(&authority, crate::server::API_SERVER);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(root).expect("a root");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .expect("a certificate");
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let socket = TcpStream::connect(address).await.expect("a connection");
+    let name = ServerName::try_from("localhost").expect("a name");
+    let io = connector.connect(name, socket).await.expect("TLS");
+    let path = "/exec/ns/web/c?command=cat&input=1&output=1";
+    let client = Spdy::over(io, path, "v4.channel.k8s.io").await;
+    let mut client = client.expect("an upgrade");
+    for (stream, kind) in [(1, "error"), (3, "stdin"), (5, "stdout")] {
+        client.stream(stream, &[("streamtype", kind)]).await;
+    }
+    // The listener waits for requests, not for sessions: those end with the nodelet.
+    stop.cancel();
+    nodelet.connections.join_next().await;
+    client.data(3, "hello", true).await;
+    check(
+        &client.rest().await,
+        expect![[r#"
+            1 {"metadata":{},"status":"Success"}
+            5 hello"#]],
+    );
     nodelet.stop().await;
 }

@@ -202,7 +202,7 @@ async fn many_pods_with_one_config_map_cost_one_watch_and_an_immutable_one_is_le
     bench.ready("plain").await;
     assert_eq!(bench.api.watches("configmaps", "shared"), 1);
     assert_eq!(bench.api.watches("configmaps", ""), 1);
-    assert!(!bench.dir.path().join("pods/plain-uid").exists());
+    assert!(!bench.dir.path().join("pods/plain-uid/volumes").exists());
     let patch = json!({"data": {"a": "2"}});
     bench.api.change("configmaps", "ns", "shared", &patch);
     for name in &names {
@@ -503,6 +503,39 @@ async fn a_variable_is_read_from_a_file_that_an_init_container_wrote() {
         .expect("a container");
     assert!(spec.env.contains(&("COLOUR".to_owned(), "red".to_owned())));
     assert!(!spec.env.iter().any(|(name, _)| name == "NONE"));
-    assert!(spec.mounts.is_empty());
+    let mounted: Vec<_> = spec.mounts.iter().map(|mount| &mount.destination).collect();
+    assert_eq!(mounted, [Path::new("/dev/termination-log")]);
+    nodelet.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_takes_more_disk_than_it_may_is_evicted_and_what_it_takes_is_told() {
+    let bench = Bench::new();
+    let nodelet = bench.run();
+    bench.pod_with(
+        "web",
+        &json!([{"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}}]),
+    );
+    bench.ready("web").await;
+    let scratch = bench.mounted("web", "/scratch").source;
+    fs::write(scratch.join("small"), vec![1; 1 << 19]).expect("a file");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let status = bench.api.get("pods", "ns", "web").expect("a pod");
+    assert_eq!(status["status"]["phase"], "Running");
+    let (_, summary) = get(&nodelet.handle, "/stats/summary").await;
+    let summary: Value = serde_json::from_str(&summary).expect("JSON");
+    let volume = &summary["pods"][0]["volume"][0];
+    assert_eq!(volume["name"], "scratch");
+    assert!(volume["usedBytes"].as_u64() >= Some(1 << 19), "{volume}");
+    fs::write(scratch.join("large"), vec![1; 1 << 20]).expect("a file");
+    let failed = |status: &Value| status["phase"] == "Failed";
+    let status = bench.status("web", "to be evicted", failed).await;
+    assert_eq!(status["reason"], "Evicted");
+    let message = "Usage of EmptyDir volume \"scratch\" exceeds the limit \"1Mi\". ";
+    assert_eq!(status["message"], message);
+    assert_eq!(condition(&status, "DisruptionTarget"), "True");
+    assert_eq!(bench.event("Evicted").await["message"], message);
+    gone(&scratch).await;
+    assert!(bench.runtime.list().await.expect("a list").is_empty());
     nodelet.stop().await;
 }
