@@ -300,15 +300,17 @@ impl CodeCache {
                 image.reference
             ))
         };
-        let missing = imports::missing(&home.engine, component);
-        if !missing.is_empty() {
-            return Err(RuntimeError::Invalid(format!(
+        let pre = home.linker.instantiate_pre(component).map_err(|error| {
+            let missing = imports::missing(&home.engine, component);
+            if missing.is_empty() {
+                return invalid(error);
+            }
+            RuntimeError::Invalid(format!(
                 "image {} imports what this node does not offer: {}",
                 image.reference,
                 missing.join("; ")
-            )));
-        }
-        let pre = home.linker.instantiate_pre(component).map_err(invalid)?;
+            ))
+        })?;
         if server {
             let program = has("wasi:cli/run@0.2.").then(|| CommandPre::new(pre.clone()));
             let program = program.transpose().map_err(invalid)?;

@@ -46,9 +46,8 @@ const OFFERED: &[&str] = &[
 /// The version of all of them; every 0.2 before it is served too.
 const VERSION: &str = "0.2.12";
 
-/// Imports that cannot be met, one phrase each.
-///
-/// `accepts` says whether the linker has what an instance of that name must have.
+/// What a component that could not be linked imports and is not offered, one phrase each; empty if it is
+/// something else that was wrong.
 pub(crate) fn missing(engine: &Engine, component: &Component) -> Vec<String> {
     let ty = component.component_type();
     let imports = ty.imports(engine);

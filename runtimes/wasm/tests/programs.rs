@@ -133,10 +133,15 @@ async fn what_cannot_run_says_what_it_is_and_what_is_needed() {
     let node = Node::new(76);
     let module = node.dir.path().join("module.wat");
     std::fs::write(&module, r#"(module (import "env" "f" (func)))"#).unwrap();
+    let strange = node.dir.path().join("strange.wat");
+    let import =
+        r#"(component (import "wasi:keyvalue/store@0.2.0" (instance (export "f" (func))))"#;
+    let plain = std::fs::read_to_string(fixture("fails.wat")).unwrap();
+    std::fs::write(&strange, plain.replacen("(component", import, 1)).unwrap();
     let broken = node.dir.path().join("broken.wat");
     std::fs::write(&broken, "(component (export").unwrap();
     let mut got = String::new();
-    for path in [fixture("neither.wat"), module, broken] {
+    for path in [fixture("neither.wat"), module, strange, broken] {
         let image = node.image(&path).await;
         match node.runtime.prepare(&image).await {
             Err(RuntimeError::Invalid(message)) => {
@@ -150,6 +155,7 @@ async fn what_cannot_run_says_what_it_is_and_what_is_needed() {
     expect![[r#"
         image X exports add; a component must export wasi:http/incoming-handler@0.2.x (a server) or wasi:cli/run@0.2.x (a program)
         image X cannot be compiled: failed to decode world from module: module was not valid: failed to resolve import `env::f`: module requires an import interface named `env` (it is a core module, which must be of WASI preview 1 and export _start)
+        image X imports what this node does not offer: wasi:keyvalue/store@0.2.0: not offered, nor anything like it
         image X cannot be compiled: line 1, column 19: expected a string
     "#]]
     .assert_eq(&got);
