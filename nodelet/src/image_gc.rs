@@ -48,7 +48,7 @@ impl ImageGc {
         loop {
             tokio::time::sleep(PERIOD).await;
             let disk = host::disk(&self.context.config.state_dir);
-            let outcome = self.collect(disk).await;
+            let outcome = self.collect((disk.bytes, disk.free_bytes)).await;
             // Once may be bad luck.
             if let Err(message) = &outcome {
                 tracing::warn!(message, "free the space of images");

@@ -132,7 +132,11 @@ impl Disk {
             return usage.clone();
         }
         let (time, config) = (self.context.clock.now(), &self.context.config);
-        let (capacity_bytes, available_bytes) = host::disk(&config.state_dir);
+        let host::Room {
+            bytes: capacity_bytes,
+            free_bytes: available_bytes,
+            ..
+        } = host::disk(&config.state_dir);
         let usage = Arc::new(DiskUsage {
             time,
             space: Space {
@@ -251,7 +255,11 @@ fn volume_use(pod: &PodRef, volume: &Volume, path: &Path) -> Option<VolumeUse> {
         (None, Some(_)) => Some(format!("{}-{}", pod.name, volume.name)),
         (None, None) => None,
     };
-    let (capacity_bytes, available_bytes) = host::disk(path);
+    let host::Room {
+        bytes: capacity_bytes,
+        free_bytes: available_bytes,
+        ..
+    } = host::disk(path);
     let empty = volume.empty_dir.as_ref();
     let taken = match &claim {
         // Of any size: what its file system says is known at once.
