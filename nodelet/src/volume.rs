@@ -251,10 +251,12 @@ async fn prepare(
     let own = |kind: &str, read_only: bool| Source {
         path: directory(&context.config, &entry.uid, kind, name),
         read_only,
+        replaced: false,
     };
     if let Some(kind) = files_kind(volume) {
         let memory = context.volumes.memory();
         let mut source = own(kind, true);
+        source.replaced = true;
         if let Some(memory) = memory.filter(|_| files::is_confidential(volume)) {
             source.path = memory.join(&*entry.uid).join(name);
         }
@@ -288,6 +290,7 @@ async fn prepare(
         let source = Source {
             path: PathBuf::from(&host.path),
             read_only: false,
+            replaced: false,
         };
         let kind = host.type_.clone().unwrap_or_default();
         return Ok((prepared(source, Work::Check(kind)), None));
@@ -330,6 +333,7 @@ async fn prepare(
     let source = Source {
         path: found.path,
         read_only,
+        replaced: false,
     };
     let mut prepared = prepared(source, Work::Check(found.kind));
     prepared.shown = found.volume;
@@ -448,7 +452,7 @@ pub(crate) fn mounts(
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     let entry = context.volumes.find(uid);
     let mut mounts = Vec::with_capacity(asked.len());
-    for mount in asked {
+    for (place, mount) in asked.iter().enumerate() {
         let source = entry
             .as_ref()
             .and_then(|entry| entry.known().sources.get(&mount.name).cloned());
@@ -460,12 +464,14 @@ pub(crate) fn mounts(
         };
         let path = match sub_path(mount, env)? {
             None => source.path,
-            Some(sub_path) => sub_path::find(&source.path, &sub_path).map_err(|error| {
-                format!(
-                    "failed to prepare subPath for volumeMount {:?} of container {:?}: {error}",
-                    mount.name, container.name
-                )
-            })?,
+            Some(sub_path) => {
+                part(&source, &sub_path, &container.name, place).map_err(|error| {
+                    format!(
+                        "failed to prepare subPath for volumeMount {:?} of container {:?}: {error}",
+                        mount.name, container.name
+                    )
+                })?
+            }
         };
         mounts.push(Mount {
             source: path,
@@ -474,6 +480,44 @@ pub(crate) fn mounts(
         });
     }
     Ok(mounts)
+}
+
+/// Where a part of a volume is. Of one whose files are replaced, the part as it is now is kept for the container, which
+/// sees it for as long as it runs, as in Kubernetes.
+fn part(source: &Source, path: &str, container: &str, place: usize) -> std::io::Result<PathBuf> {
+    let found = sub_path::find(&source.path, path)?;
+    if !source.replaced {
+        return Ok(found);
+    }
+    // No volume's name has a dot.
+    let kept = source.path.with_extension("parts").join(container);
+    let kept = kept.join(place.to_string());
+    if kept
+        .symlink_metadata()
+        .is_ok_and(|metadata| metadata.is_dir())
+    {
+        fs::remove_dir_all(&kept)?;
+    } else if kept.exists() {
+        fs::remove_file(&kept)?;
+    }
+    if let Some(above) = kept.parent() {
+        memory::make_private(above)?;
+    }
+    keep(&found, &kept)?;
+    Ok(kept)
+}
+
+/// Gives a file another name, and a directory's files others below a new directory.
+fn keep(from: &Path, to: &Path) -> std::io::Result<()> {
+    if !from.is_dir() {
+        return fs::hard_link(from, to);
+    }
+    memory::make(to, 0o755)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        keep(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    Ok(())
 }
 
 /// A small file of a volume, and of nothing outside it.

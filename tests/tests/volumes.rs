@@ -88,7 +88,7 @@ impl Bench {
 
     /// What a second instance of a pod's component prints.
     fn run(&self, pod: &str, arguments: &[&str]) -> Result<String, String> {
-        let exec = ["exec", pod, "--", "toolbox"];
+        let exec = ["exec", pod, "--"];
         let output = self.cluster.kubectl(&[&exec, arguments].concat());
         if output.code == 0 {
             Ok(output.stdout)

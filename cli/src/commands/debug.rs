@@ -9,8 +9,8 @@ use rand::RngExt as _;
 use serde_json::{Value, json};
 
 use super::{
-    attach::{self, How},
-    run::{has_ended, print_log, wait_started},
+    attach::How,
+    run::{attach_or_print, wait_started},
 };
 use crate::{pods, query, session::Session};
 
@@ -104,15 +104,12 @@ impl Debug {
         }
         let name = pods::name(&pod);
         let started = wait_started(session, &collection, name, &container, START).await?;
-        if has_ended(&started, &container) {
-            return print_log(session, &collection, name, &container).await;
-        }
         let how = How {
             stdin: self.stdin,
             tty: self.tty,
             quiet: self.quiet,
         };
-        attach::to(session, &namespace, &started, &container, how).await
+        attach_or_print(session, &namespace, &started, &container, how).await
     }
 
     /// Adds an ephemeral container to a pod.

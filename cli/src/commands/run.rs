@@ -192,20 +192,7 @@ impl Run {
             tty: self.tty,
             quiet: self.quiet,
         };
-        let attached = match has_ended(&started, container) {
-            true => Err(anyhow!("it has ended")),
-            false => attach::to(session, namespace, &started, container, how).await,
-        };
-        if let Err(error) = attached {
-            // What it printed is there even if it ended before anybody came.
-            if !self.quiet && !has_ended(&started, container) {
-                session.note(format_args!(
-                    "warning: couldn't attach to pod/{}, falling back to streaming logs: {error:#}",
-                    self.name
-                ));
-            }
-            print_log(session, collection, &self.name, container).await?;
-        }
+        attach_or_print(session, namespace, &started, container, how).await?;
         if self.restart == Restart::Always || self.leave_stdin_open {
             return Ok(());
         }
@@ -310,7 +297,7 @@ fn status<'a>(pod: &'a Value, container: &str) -> &'a Value {
 }
 
 /// True if there is nothing to attach to any more.
-pub(super) fn has_ended(pod: &Value, container: &str) -> bool {
+fn has_ended(pod: &Value, container: &str) -> bool {
     pods::has_ended(pod) || status(pod, container)["state"]["terminated"].is_object()
 }
 
@@ -345,13 +332,34 @@ pub(super) async fn wait_started(
     }
 }
 
-/// Prints what a container has printed, and goes on until its end.
-pub(super) async fn print_log(
+/// Attaches to a container that has started; of one that has ended meanwhile, prints what it said.
+pub(super) async fn attach_or_print(
     session: &Session,
-    collection: &str,
-    name: &str,
+    namespace: &str,
+    pod: &Value,
     container: &str,
+    how: How,
 ) -> Result<()> {
+    let ended = has_ended(pod, container);
+    let attached = match ended {
+        true => Err(anyhow!("it has ended")),
+        false => attach::to(session, namespace, pod, container, how).await,
+    };
+    let Err(error) = attached else {
+        return Ok(());
+    };
+    if !how.quiet && !ended {
+        session.note(format_args!(
+            "warning: couldn't attach to pod/{}, falling back to streaming logs: {error:#}",
+            pods::name(pod)
+        ));
+    }
+    let collection = format!("/api/v1/namespaces/{namespace}/pods");
+    print_log(session, &collection, pods::name(pod), container).await
+}
+
+/// Prints what a container has printed, and goes on until its end.
+async fn print_log(session: &Session, collection: &str, name: &str, container: &str) -> Result<()> {
     use futures::StreamExt as _;
     let path = query::with(
         &format!("{collection}/{name}/log"),

@@ -31,7 +31,8 @@ use tracing::warn;
 use super::limits;
 use crate::{
     deadline::call,
-    host, logs,
+    host::{self, Room},
+    logs,
     pod::{state::EVICTED, worker::Context},
     pods::Pods,
 };
@@ -132,7 +133,7 @@ impl Disk {
             return usage.clone();
         }
         let (time, config) = (self.context.clock.now(), &self.context.config);
-        let host::Room {
+        let Room {
             bytes: capacity_bytes,
             free_bytes: available_bytes,
             ..
@@ -255,7 +256,7 @@ fn volume_use(pod: &PodRef, volume: &Volume, path: &Path) -> Option<VolumeUse> {
         (None, Some(_)) => Some(format!("{}-{}", pod.name, volume.name)),
         (None, None) => None,
     };
-    let host::Room {
+    let Room {
         bytes: capacity_bytes,
         free_bytes: available_bytes,
         ..

@@ -7,6 +7,11 @@ use wasi_preview1_component_adapter_provider::{
 };
 use wit_component::ComponentEncoder;
 
+use crate::go;
+
+/// Counted up when the same file becomes another component: code in caches is then made anew.
+pub(crate) const VERSION: u32 = 2;
+
 /// The first eight bytes of a core module: the magic word and version 1.
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
@@ -16,7 +21,8 @@ pub(crate) fn to_component(bytes: &[u8]) -> Result<Vec<u8>, String> {
     if !binary.starts_with(CORE_MODULE) {
         return Ok(binary.into_owned());
     }
-    encode(&binary).map_err(|reason| {
+    let roomy = go::make_room(&binary);
+    encode(roomy.as_deref().unwrap_or(&binary)).map_err(|reason| {
         format!("{reason} (it is a core module, which must be of WASI preview 1 and export _start)")
     })
 }

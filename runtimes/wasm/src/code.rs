@@ -74,6 +74,7 @@ impl Home {
     fn new(engine: Engine) -> wasmtime::Result<Home> {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
+        adapt::VERSION.hash(&mut hasher);
         Ok(Home {
             linker: sockets::linker(&engine)?,
             hash: hasher.finish(),

@@ -12,7 +12,7 @@ use wasmtime::{
 use crate::guest::Guest;
 
 /// Every name that the interface has had.
-const INTERFACES: &[&str] = &[
+pub(crate) const INTERFACES: &[&str] = &[
     "wasi:config/store@0.2.0-rc.1",
     "wasi:config/store@0.2.0-draft",
     "wasi:config/store@0.2.0-draft-2024-09-27",

@@ -26,6 +26,8 @@ pub(crate) struct Container {
     pub(crate) code: Arc<Code>,
     pub(crate) pod: Arc<Pod>,
     pub(crate) mounts: Arc<Mounts>,
+    /// Memory of each instance that is not the container's to pay for, in bytes.
+    pub(crate) uncounted: u64,
     pub(crate) log: Arc<Log>,
     pub(crate) audience: Arc<Audience>,
     /// Both ends of a program's input, if it has one that stays open.

@@ -107,6 +107,8 @@ const MAX_TABLE: usize = 1_000_000;
 struct Memory {
     limit: Option<u64>,
     held: u64,
+    /// What is not counted of a linear memory: see `go`.
+    uncounted: u64,
     total: Arc<MemoryUse>,
 }
 
@@ -141,7 +143,10 @@ impl ResourceLimiter for Memory {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        self.take(desired.saturating_sub(current) as u64)?;
+        let more = desired.saturating_sub(current) as u64;
+        let free = more.min(self.uncounted);
+        self.uncounted -= free;
+        self.take(more - free)?;
         Ok(true)
     }
 
@@ -194,6 +199,7 @@ pub(crate) fn new_store(
         memory: Memory {
             limit: container.spec.limits.memory_bytes,
             held: 0,
+            uncounted: container.uncounted,
             total: container.memory.clone(),
         },
         sockets_held: Held::new(container.sockets.clone()),

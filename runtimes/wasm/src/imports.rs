@@ -8,6 +8,8 @@ use wasmtime::{
     },
 };
 
+use crate::{config, logging};
+
 /// The interfaces that the linker offers, without their versions.
 const OFFERED: &[&str] = &[
     "wasi:cli/environment",
@@ -68,6 +70,15 @@ fn of_instance(engine: &Engine, import: &str, instance: &ComponentInstance) -> O
         .exports(engine)
         .any(|(_, item)| !matches!(item.ty, ComponentItem::Type(_)));
     let (name, version) = import.split_once('@').unwrap_or((import, ""));
+    let drafts = || config::INTERFACES.iter().chain(logging::INTERFACES);
+    if drafts().any(|offered| *offered == import) {
+        return None;
+    }
+    let same = drafts().filter(|offered| offered.split('@').next() == Some(name));
+    let same: Vec<&str> = same.copied().collect();
+    if needs && !same.is_empty() {
+        return Some(format!("{import}: offered is {}", same.join(" and ")));
+    }
     if !needs || (OFFERED.contains(&name) && is_served(version)) {
         return None;
     }
@@ -156,6 +167,8 @@ mod tests {
                 "wasi:http/types@0.3.0",
                 "wasi:keyvalue/store@0.2.0",
                 "wasi:sockets/tls@0.2.0",
+                "wasi:logging/logging@0.1.0-draft",
+                "wasi:logging/logging@1.0.0",
                 "acme:db/query@1.0.0",
             ],
             expect![[r#"
@@ -163,6 +176,7 @@ mod tests {
                 wasi:http/types@0.3.0: offered is wasi:http/types@0.2.12, and every 0.2 before it
                 wasi:keyvalue/store@0.2.0: not offered, nor anything like it
                 wasi:sockets/tls@0.2.0: not offered; the nearest is wasi:sockets/tcp@0.2.12
+                wasi:logging/logging@1.0.0: offered is wasi:logging/logging and wasi:logging/logging@0.1.0-draft
                 acme:db/query@1.0.0: not offered, nor anything like it
             "#]],
         );

@@ -9,7 +9,8 @@ use wasmtime_wasi::p2::StreamError;
 use crate::guest::Guest;
 
 /// Every name that the interface has had.
-const INTERFACES: &[&str] = &["wasi:logging/logging", "wasi:logging/logging@0.1.0-draft"];
+pub(crate) const INTERFACES: &[&str] =
+    &["wasi:logging/logging", "wasi:logging/logging@0.1.0-draft"];
 
 /// How much a message matters.
 #[expect(dead_code, reason = "they are made of what guests send")]

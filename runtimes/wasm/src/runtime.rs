@@ -26,6 +26,7 @@ use crate::{
     container::{Container, End},
     engine::{self, Engines},
     executor::Executor,
+    go,
     guest::MemoryUse,
     meter::Meter,
     mounts::Mounts,
@@ -184,14 +185,19 @@ fn serving_addresses(spec: &ContainerSpec) -> Result<BTreeSet<SocketAddr>, Runti
     Ok(addresses)
 }
 
-/// Looks at the sources of a container's mounts, which may be on slow file systems.
-async fn plan_mounts(spec: ContainerSpec) -> Result<(ContainerSpec, Mounts), RuntimeError> {
-    let plan = tokio::task::spawn_blocking(move || (Mounts::plan(&spec), spec)).await;
-    let (mounts, spec) = plan.map_err(|source| RuntimeError::Unavailable {
+/// Looks at the files that a container is made of, which may be on slow file systems: the sources of its
+/// mounts, and how much memory of its module is not counted.
+async fn look(spec: ContainerSpec) -> Result<(ContainerSpec, Mounts, u64), RuntimeError> {
+    let look = move || {
+        let uncounted = go::uncounted(&spec.image.path);
+        (Mounts::plan(&spec), spec, uncounted)
+    };
+    let looked = tokio::task::spawn_blocking(look).await;
+    let (mounts, spec, uncounted) = looked.map_err(|source| RuntimeError::Unavailable {
         message: "looking at mounts was interrupted".to_owned(),
         source: Some(source.into()),
     })?;
-    Ok((spec, mounts?))
+    Ok((spec, mounts?, uncounted))
 }
 
 /// Waits until a container has exited.
@@ -233,12 +239,13 @@ impl Runtime for WasmRuntime {
             serving_addresses(&spec)?;
             server::pooled(&spec)?;
         }
-        let (spec, mounts) = plan_mounts(spec).await?;
+        let (spec, mounts, uncounted) = look(spec).await?;
         let stdin = spec.stdin && matches!(*code, Code::Program(_));
         let container = Container {
             code,
             pod: Arc::new(Pod::new(&spec, self.network.clone(), self.host.clone())?),
             mounts: Arc::new(mounts),
+            uncounted,
             log: Arc::new(Log::new(spec.log.clone())),
             meter: Arc::new(Meter::new(spec.limits.cpu_millis, self.clock.clone())),
             memory: Arc::new(MemoryUse::default()),

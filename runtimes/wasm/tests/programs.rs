@@ -229,3 +229,32 @@ async fn a_preview_1_module_takes_a_large_environment() {
         assert_eq!(log.len() - parts, bytes.sum::<usize>(), "{count} of {size}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_grows_its_memory_as_go_does_leaves_the_adapter_alone() {
+    let node = Node::new(188);
+    let module = wat::parse_file(fixture("like-go.wat")).unwrap();
+    let path = node.dir.path().join("like-go.wasm");
+    std::fs::write(&path, module).unwrap();
+    let mut spec = node.spec("like-go", &path).await;
+    spec.limits.memory_bytes = Some(32 << 20);
+    let exit = node.run(&spec).await;
+    assert_eq!((exit.code, exit.message.as_str()), (0, ""));
+    assert_eq!(
+        node.log(&spec),
+        "stdout F one\nstdout F two\nstdout F three\n"
+    );
+    // Its own memory counts.
+    let mut small = node.spec("small", &path).await;
+    small.limits.memory_bytes = Some(8 << 20);
+    assert_eq!(node.run(&small).await.reason, "OOMKilled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_composed_component_is_one() {
+    let want = expect![[r#"
+        0 Completed ""
+
+    "#]];
+    check(190, fixture("composed.wat"), Limits::default(), want).await;
+}

@@ -162,6 +162,16 @@ async fn files_follow_their_objects_and_the_pods_labels() {
             {"name": "info", "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
         ]),
     );
+    let part = |name: &str, path: &str| json!({"name": "config", "mountPath": format!("/{name}"), "subPath": path});
+    bench.pod(
+        "part",
+        json!({
+            "containers": [{"name": "c", "image": "img", "volumeMounts": [part("f", "colour"), part("d", "d")]}],
+            "volumes": [{"name": "config", "configMap": {"name": "settings", "items": [
+                {"key": "colour", "path": "colour"}, {"key": "colour", "path": "d/e"}]}}],
+        }),
+    );
+    bench.ready("part").await;
     bench.ready("web").await;
     let config = bench.mounted("web", "/config").source;
     reads(config.join("colour"), "red").await;
@@ -169,6 +179,14 @@ async fn files_follow_their_objects_and_the_pods_labels() {
     bench.api.change("configmaps", "ns", "settings", &patch);
     reads(config.join("colour"), "blue").await;
     assert!(!config.join("old").exists());
+    // A part of a volume stays as it was when the container started.
+    let whole = bench
+        .dir
+        .path()
+        .join("pods/part-uid/volumes/configmap/config/d/e");
+    reads(whole, "blue").await;
+    reads(bench.mounted("part", "/f").source, "red").await;
+    reads(bench.mounted("part", "/d").source.join("e"), "red").await;
     let labels = json!({"metadata": {"labels": {"tier": "front"}}});
     bench.api.change("pods", "ns", "web", &labels);
     let info = bench.mounted("web", "/info").source;
