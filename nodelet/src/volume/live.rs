@@ -269,8 +269,8 @@ mod tests {
         stale.add_later(&a, Duration::from_secs(60));
         stale.add_later(&a, Duration::from_secs(30));
         stale.add([b.clone(), b.clone()]);
-        assert_eq!(stale.next().await, [b.clone()]);
-        assert_eq!(stale.next().await, [a.clone()]);
+        assert_eq!(stale.next().await, std::slice::from_ref(&b));
+        assert_eq!(stale.next().await, std::slice::from_ref(&a));
         assert_eq!(start.elapsed().as_secs(), 30);
         stale.add_later(&a, Duration::from_secs(10));
         stale.add_later(&b, Duration::from_secs(20));
