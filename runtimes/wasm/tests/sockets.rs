@@ -234,7 +234,7 @@ async fn a_pods_own_names_come_first() {
 
 /// The fixture as a client.
 fn datagram_client(node: &Node) -> std::path::PathBuf {
-    let text = std::fs::read_to_string(fixture("datagrams.wat")).unwrap();
+    let text = std::fs::read_to_string(fixture("datagrams.wat")).expect("the fixture");
     let server = "(global $client i32 (i32.const 0))";
     assert!(text.contains(server));
     let path = node.dir.path().join("client.wat");
@@ -242,7 +242,7 @@ fn datagram_client(node: &Node) -> std::path::PathBuf {
         &path,
         text.replace(server, "(global $client i32 (i32.const 1))"),
     )
-    .unwrap();
+    .expect("a file can be written");
     path
 }
 
