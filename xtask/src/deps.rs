@@ -28,6 +28,8 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "api",
             "metrics",
+            "runtime-wasm",
+            "runtimes",
             "store",
             "store-sqlite",
             "store-postgres",
