@@ -74,7 +74,7 @@ fn wasmtime() -> Result<PathBuf> {
     let program = root.join("bin/wasmtime");
     if !program.is_file() {
         let root = root.display().to_string();
-        let features = "--features=serve,run,cranelift,component-model,pooling-allocator,parallel-compilation,wat";
+        let features = "--features=serve,run,cranelift,component-model,component-model-async,pooling-allocator,parallel-compilation,wat";
         cargo(&[
             "install",
             "wasmtime-cli",

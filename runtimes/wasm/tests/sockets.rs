@@ -1,7 +1,5 @@
 //! A pod's sockets: its own addresses, the cluster's names, Services.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where its scenery does")]
-
 mod node;
 
 use std::{
