@@ -3,7 +3,7 @@
 //! - [`files`]: configMap, secret, downwardAPI and projected volumes, gathered by way of [`objects`], [`token`] and
 //!   [`downward`] into a [`payload`], which [`writer`] puts where readers see all or nothing of it.
 //! - [`memory`]: file systems in memory. [`host_path`], [`claim`]: what is there already.
-//! - [`sub_path`]: a part of a volume, and no way out of it.
+//! - [`mounts`](mod@mounts): what a container sees. [`sub_path`]: a part of a volume, and no way out of it.
 //! - [`live`]: what is kept of each pod, and the task that renews files.
 //!
 //! Layout: `<pods_dir>/<uid>/volumes/<kind>/<name>`, and `<memory_dir>/<uid>/<name>` for what is confidential, in one
@@ -17,6 +17,7 @@ pub(crate) mod files;
 mod host_path;
 pub(crate) mod live;
 pub(crate) mod memory;
+mod mounts;
 mod objects;
 mod payload;
 mod sub_path;
@@ -24,20 +25,21 @@ mod token;
 mod writer;
 
 use std::{
-    collections::{BTreeSet, HashSet, hash_map::DefaultHasher},
+    collections::{HashSet, hash_map::DefaultHasher},
     fs,
     hash::{Hash, Hasher},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
-use runtimes::{Mount, PodRef};
+use runtimes::PodRef;
 use tracing::warn;
 
 pub(crate) use live::Volumes;
 use live::{PodVolumes, Source, lock};
+pub(crate) use mounts::mounts;
 
 use crate::{config::Config, pod::worker::Context, quantity};
 use files::{Gather, Gathered};
@@ -435,91 +437,6 @@ impl Prepared {
     }
 }
 
-/// What a container sees of its pod's volumes. `env` answers the container's variables, for `subPathExpr`.
-///
-/// # Errors
-/// A path that leads out of its volume, a variable that is not there, a volume that is not set up.
-pub(crate) fn mounts(
-    context: &Context,
-    pod: &Pod,
-    container: &Container,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Vec<Mount>, String> {
-    let asked = container.volume_mounts.as_deref().unwrap_or_default();
-    if asked.is_empty() {
-        return Ok(Vec::new());
-    }
-    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-    let entry = context.volumes.find(uid);
-    let mut mounts = Vec::with_capacity(asked.len());
-    for (place, mount) in asked.iter().enumerate() {
-        let source = entry
-            .as_ref()
-            .and_then(|entry| entry.known().sources.get(&mount.name).cloned());
-        let Some(source) = source else {
-            return Err(format!(
-                "cannot find volume {:?} to mount into container {:?}",
-                mount.name, container.name
-            ));
-        };
-        let path = match sub_path(mount, env)? {
-            None => source.path,
-            Some(sub_path) => {
-                part(&source, &sub_path, &container.name, place).map_err(|error| {
-                    format!(
-                        "failed to prepare subPath for volumeMount {:?} of container {:?}: {error}",
-                        mount.name, container.name
-                    )
-                })?
-            }
-        };
-        mounts.push(Mount {
-            source: path,
-            destination: destination(&mount.mount_path),
-            read_only: source.read_only || mount.read_only == Some(true),
-        });
-    }
-    Ok(mounts)
-}
-
-/// Where a part of a volume is. Of one whose files are replaced, the part as it is now is kept for the container, which
-/// sees it for as long as it runs, as in Kubernetes.
-fn part(source: &Source, path: &str, container: &str, place: usize) -> std::io::Result<PathBuf> {
-    let found = sub_path::find(&source.path, path)?;
-    if !source.replaced {
-        return Ok(found);
-    }
-    // No volume's name has a dot.
-    let kept = source.path.with_extension("parts").join(container);
-    let kept = kept.join(place.to_string());
-    if kept
-        .symlink_metadata()
-        .is_ok_and(|metadata| metadata.is_dir())
-    {
-        fs::remove_dir_all(&kept)?;
-    } else if kept.exists() {
-        fs::remove_file(&kept)?;
-    }
-    if let Some(above) = kept.parent() {
-        memory::make_private(above)?;
-    }
-    keep(&found, &kept)?;
-    Ok(kept)
-}
-
-/// Gives a file another name, and a directory's files others below a new directory.
-fn keep(from: &Path, to: &Path) -> std::io::Result<()> {
-    if !from.is_dir() {
-        return fs::hard_link(from, to);
-    }
-    memory::make(to, 0o755)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        keep(&entry.path(), &to.join(entry.file_name()))?;
-    }
-    Ok(())
-}
-
 /// A small file of a volume, and of nothing outside it.
 ///
 /// # Errors
@@ -538,58 +455,6 @@ pub(crate) fn is_set_up_for(context: &Context, pod_ref: &PodRef, container: &Con
     }
     let entry = context.volumes.find(&pod_ref.uid);
     entry.is_some_and(|entry| used.all(|name| entry.known().sources.contains_key(name)))
-}
-
-/// The file or directory of a volume that is mounted, if not the whole.
-fn sub_path(
-    mount: &VolumeMount,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Option<String>, String> {
-    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let path = match (given(&mount.sub_path_expr), given(&mount.sub_path)) {
-        (Some(expression), _) => {
-            let missing = std::cell::RefCell::new(BTreeSet::new());
-            let path = crate::pod::environment::expand(&expression, |name| {
-                let value = env(name);
-                if value.is_none() {
-                    missing.borrow_mut().insert(name.to_owned());
-                }
-                value
-            });
-            if let Some(name) = missing.into_inner().first() {
-                return Err(format!("missing value for {name:?}"));
-            }
-            path
-        }
-        (None, Some(path)) => path,
-        (None, None) => return Ok(None),
-    };
-    if path.starts_with('/') {
-        return Err(format!(
-            "error SubPath `{path}` must not be an absolute path"
-        ));
-    }
-    if path.split('/').any(|step| step == "..") {
-        return Err(format!(
-            "unable to provision SubPath `{path}`: must not contain '..'"
-        ));
-    }
-    Ok(Some(path))
-}
-
-/// An absolute path in normal form.
-fn destination(path: &str) -> PathBuf {
-    let mut out = PathBuf::from("/");
-    for component in Path::new(path).components() {
-        match component {
-            Component::Normal(name) => out.push(name),
-            Component::ParentDir => {
-                out.pop();
-            }
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    out
 }
 
 /// Removes a pod's volumes from this node, but for what was there before it.
