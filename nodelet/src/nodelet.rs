@@ -33,6 +33,9 @@ use crate::{
     volume::{self, Volumes},
 };
 
+/// Statuses of pods that are written at once.
+const STATUS_WRITES: usize = 64;
+
 /// Runs the pods of one node.
 pub struct Nodelet {
     context: Arc<Context>,
@@ -130,6 +133,7 @@ impl Nodelet {
             events,
             clock,
             starts,
+            writes: Semaphore::new(STATUS_WRITES),
             probes,
             mirrors: Mirrors::default(),
         };

@@ -64,6 +64,8 @@ pub(crate) struct Context {
     pub(crate) events: Sink,
     pub(crate) clock: Clock,
     pub(crate) starts: Semaphore,
+    /// Statuses of pods on their way at once: the apiserver has others to answer.
+    pub(crate) writes: Semaphore,
     pub(crate) probes: Probes,
     pub(crate) mirrors: Mirrors,
 }

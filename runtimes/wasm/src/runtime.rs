@@ -156,7 +156,7 @@ impl WasmRuntime {
                     let listener =
                         listener.unwrap_or_else(|error| Err(std::io::Error::other(error)));
                     listeners.push(listener.map_err(|source| RuntimeError::Unavailable {
-                        message: format!("listen on {address}: {source}"),
+                        message: format!("listen on {address}"),
                         source: Some(source.into()),
                     })?);
                 }

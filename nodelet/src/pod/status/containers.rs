@@ -47,7 +47,7 @@ fn container_status(state: &PodState, place: usize, container: &Container) -> Co
         started: (container.role != Role::Ephemeral).then(|| container.is_started()),
         restart_count: i32::try_from(container.restart_count()).unwrap_or(i32::MAX),
         state: Some(container_state(state, container, most)),
-        last_state: Some(last_state(container, most)),
+        last_state: Some(last_state(state, container, most)),
         allocated_resources: made
             .then(|| fields.resources.as_ref()?.requests.clone())
             .flatten(),
@@ -60,9 +60,10 @@ fn container_status(state: &PodState, place: usize, container: &Container) -> Co
 fn container_state(pod: &PodState, container: &Container, most: usize) -> ContainerState {
     match &container.state {
         // Nothing is going to start it any more.
-        State::Waiting { .. } if never_starts(pod, container) => {
-            terminated(&lost(String::new(), None), most)
-        }
+        State::Waiting { .. } if never_starts(pod, container) => match &container.last {
+            Some(ended) => terminated(ended, most),
+            None => terminated(&lost(String::new(), None), most),
+        },
         State::Waiting {
             reason, message, ..
         } => waiting(reason.as_str(), message),
@@ -94,9 +95,10 @@ fn container_state(pod: &PodState, container: &Container, most: usize) -> Contai
 }
 
 /// How the attempt before the one that `state` tells of ended.
-fn last_state(container: &Container, most: usize) -> ContainerState {
+fn last_state(pod: &PodState, container: &Container, most: usize) -> ContainerState {
     match (&container.state, &container.last) {
         (State::Starting { shown: None }, _) | (_, None) => ContainerState::default(),
+        (State::Waiting { .. }, _) if never_starts(pod, container) => ContainerState::default(),
         (_, Some(ended)) => terminated(ended, most),
     }
 }
@@ -111,7 +113,7 @@ fn waiting(reason: &str, message: &str) -> ContainerState {
     }
 }
 
-/// A pod that was deleted has no container that may still start, if it came as far as starting any.
+/// A pod that was deleted, or has been ended, has no container that may still start, if it came as far as starting any.
 fn never_starts(pod: &PodState, container: &Container) -> bool {
     let initialized = pod.begun()
         || pod
@@ -119,7 +121,8 @@ fn never_starts(pod: &PodState, container: &Container) -> bool {
             .iter()
             .filter(|container| matches!(container.role, Role::Init | Role::Sidecar))
             .all(|init| init.exit_code() == Some(0));
-    pod.deleted() && pod.sandbox == Sandbox::TornDown && container.role == Role::Main && initialized
+    let ended = pod.deleted() || pod.over.is_some();
+    ended && pod.sandbox == Sandbox::TornDown && container.role == Role::Main && initialized
 }
 
 fn terminated(ended: &Ended, most: usize) -> ContainerState {

@@ -133,9 +133,10 @@ impl Worker {
         let Some((status, patch)) = self.patch(now) else {
             return;
         };
-        let (client, pod) = (self.context.client.clone(), self.pod_ref.clone());
+        let (context, pod) = (self.context.clone(), self.pod_ref.clone());
         self.writing.write = Some(Box::pin(async move {
-            let pods: Api<Pod> = Api::namespaced(client, &pod.namespace);
+            let _permit = context.writes.acquire().await;
+            let pods: Api<Pod> = Api::namespaced(context.client.clone(), &pod.namespace);
             // The uid keeps this off another pod that has taken the name.
             let body = json!({"metadata": {"uid": uid}, "status": patch});
             let outcome = call(pods.patch_status(
@@ -198,7 +199,6 @@ fn view(container: &Container) -> ContainerView {
         container.attempt.checked_sub(1)
     };
     let ended = match &container.state {
-        State::Exited { .. } => Some(container.attempt),
         State::Waiting { .. } if container.used && container.last.is_some() => {
             Some(container.attempt)
         }

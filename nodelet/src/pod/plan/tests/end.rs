@@ -230,3 +230,25 @@ fn a_container_that_was_to_restart_does_not_when_the_pod_ends() {
         "#]],
     );
 }
+
+#[test]
+fn a_pod_that_has_failed_shows_how_its_containers_ended_and_nothing_that_waits() {
+    check(
+        pod(&["a", "b"], json!({"activeDeadlineSeconds": 4})),
+        "up, run a, exit a 1, run a, exit a 1, +4s, exit b 137, down",
+        expect![[r#"
+            => set-up (wake in 4s)
+            up => start a#0 start b#0 (wake in 4s)
+            run a => (wake in 4s)
+            exit a 1 => start a#1 (wake in 4s)
+            run a => (wake in 4s)
+            exit a 1 => back-off a#1 10s (wake in 4s)
+            +4s => expire stop b#0 30s signal b#0 30s
+            exit b 137 => tear-down
+            down =>
+            Failed DeadlineExceeded: not PodReadyToStartContainers, Initialized, not Ready (PodFailed), not ContainersReady (PodFailed)
+              a started=false ready=false restarts=1 [{"terminated":{"containerID":"wasm://a","exitCode":1,"finishedAt":"0","reason":"Error","startedAt":"0"}},{}]
+              b started=false ready=false restarts=0 [{"terminated":{"exitCode":137,"finishedAt":"0","reason":"Error","startedAt":"0"}},{}]
+        "#]],
+    );
+}
