@@ -10,7 +10,9 @@ use std::{
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
-use runtimes::{Direction, NetworkError, PodAddress, PodNetwork, PodRef, Protocol, Traffic};
+use runtimes::{
+    Direction, Isolated, NetworkError, PodAddress, PodNetwork, PodRef, Protocol, Traffic,
+};
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 
 use crate::{
@@ -304,6 +306,20 @@ impl PodNetwork for Handle {
             ip: ip.into(),
             loopback: self.0.loopback(ip).into(),
         })
+    }
+
+    async fn isolate(&self, _uid: &str) -> Result<Isolated, NetworkError> {
+        Err(NetworkError::Unsupported(
+            "this network gives no pod a namespace of its own".to_owned(),
+        ))
+    }
+
+    fn isolated(&self, _uid: &str) -> Option<Isolated> {
+        None
+    }
+
+    fn held(&self) -> Vec<String> {
+        Vec::new()
     }
 
     async fn remove(&self, uid: &str) -> Result<(), NetworkError> {

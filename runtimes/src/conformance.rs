@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    ContainerId, ContainerSpec, ContainerState, Exit, Image, Limits, PodAddress, PodRef, Runtime,
+    ContainerId, ContainerSpec, ContainerState, Exit, Image, PodAddress, PodRef, Runtime,
     RuntimeError,
 };
 
@@ -224,29 +224,21 @@ fn spec(subject: &Subject, image: &Image) -> ContainerSpec {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let uid = format!("uid-{number}");
+    let id = ContainerId(format!("{uid}/main/0").into());
+    let pod = PodRef {
+        namespace: "default".to_owned(),
+        name: format!("pod-{number}"),
+        uid,
+    };
     ContainerSpec {
-        id: ContainerId(format!("{uid}/main/0").into()),
-        pod: PodRef {
-            namespace: "default".to_owned(),
-            name: format!("pod-{number}"),
-            uid,
-        },
-        name: "main".to_owned(),
-        image: image.clone(),
-        command: Vec::new(),
-        args: Vec::new(),
-        env: vec![("HOSTNAME".to_owned(), format!("pod-{number}"))],
-        working_dir: None,
-        ports: Vec::new(),
-        limits: Limits::default(),
-        mounts: Vec::new(),
-        stdin: false,
-        stdin_once: false,
-        tty: false,
-        annotations: Arc::default(),
-        resolver: Arc::default(),
-        address: subject.address,
-        log: subject.dir.join(format!("{number}.log")),
+        env: vec![("HOSTNAME".to_owned(), pod.name.clone())],
+        ..ContainerSpec::new(
+            id,
+            pod,
+            image.clone(),
+            subject.address,
+            subject.dir.join(format!("{number}.log")),
+        )
     }
 }
 

@@ -3,6 +3,7 @@
 //! The contract is [`Images`]; [`ImageStore`] keeps it over a directory: references to files and to
 //! OCI registries, contents by their sha256, an index of which reference is which content.
 
+mod container;
 mod file;
 mod hosts;
 mod index;
@@ -10,6 +11,7 @@ mod packed;
 mod registry;
 mod store;
 
+pub use container::{ContainerImage, Layer};
 pub use store::{Config, ImageStore};
 
 use std::path::PathBuf;
@@ -30,11 +32,13 @@ pub enum ImageKind {
 pub struct Image {
     /// As the pod's spec names it.
     pub reference: String,
-    /// `sha256:…` of the content that runs (for Wasm, of the module's bytes).
+    /// `sha256:…` of the content that runs: of a module's bytes, of a container image's manifest.
     pub digest: String,
     pub kind: ImageKind,
-    /// For Wasm, the module's file in the content store.
+    /// In the content store: the module's file, or the container image's manifest, beside which are its other
+    /// blobs, named by their digests ([`ContainerImage`]).
     pub path: PathBuf,
+    /// Of the module; of a container image, its blobs together.
     pub size_bytes: u64,
 }
 

@@ -17,8 +17,9 @@ pub mod network;
 pub mod runtime;
 
 pub use images::{Credentials, Image, ImageError, ImageKind, Images, PullPolicy};
-pub use network::{Direction, NetworkError, PodAddress, PodNetwork, Traffic};
+pub use network::{Direction, Isolated, NetworkError, PodAddress, PodNetwork, Traffic};
 pub use runtime::{
-    ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Limits, Mount, Notice,
-    PodRef, Port, Process, Protocol, Resolver, Runtime, RuntimeError, Stats, Stdio, TerminalSize,
+    ContainerId, ContainerSpec, ContainerState, ContainerStatus, Device, Exit, Limits, Mount,
+    Namespaces, Notice, PodRef, PodResources, Port, Process, Propagation, Protocol, Qos, Resolver,
+    Runtime, RuntimeError, Seccomp, Security, Stats, Stdio, TerminalSize,
 };

@@ -1,6 +1,9 @@
 //! The pod network contract: addresses, and what a pod's sockets see.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use async_trait::async_trait;
 use tokio::net::TcpStream;
@@ -14,6 +17,15 @@ pub struct PodAddress {
     pub ip: IpAddr,
     /// The pod's own loopback address: loopback binds and connects become this one.
     pub loopback: IpAddr,
+}
+
+/// A pod that has a network namespace of its own.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Isolated {
+    /// The pod's IP, as before; its loopback is the namespace's own, 127.0.0.1.
+    pub address: PodAddress,
+    /// What holds the namespace: a file to enter it by.
+    pub namespace: PathBuf,
 }
 
 /// Which way a connection or a datagram goes, as its pod sees it.
@@ -42,6 +54,9 @@ pub enum NetworkError {
     /// No address is free.
     #[error("no free pod address in {range}")]
     Exhausted { range: String },
+    /// This host cannot give it: trying again will not help.
+    #[error("{0}")]
+    Unsupported(String),
     /// The host refused: try again.
     #[error("{message}")]
     Unavailable {
@@ -61,7 +76,18 @@ pub trait PodNetwork: Send + Sync + 'static {
     /// The address that a pod has.
     fn find(&self, uid: &str) -> Option<PodAddress>;
 
-    /// Frees a pod's address. `Ok` if it had none.
+    /// Gives a pod that has an address a network namespace of its own, where its containers' sockets live
+    /// from then on, and its components' that are started later. Asked again it answers the same, also after
+    /// a restart of this process. Containers need it; components do well without.
+    async fn isolate(&self, uid: &str) -> Result<Isolated, NetworkError>;
+
+    /// The namespace that a pod was given, if it was.
+    fn isolated(&self, uid: &str) -> Option<Isolated>;
+
+    /// The uids of pods that have something on this host, also from before a restart of this process.
+    fn held(&self) -> Vec<String>;
+
+    /// Frees a pod's address, and its namespace. `Ok` if it had none.
     async fn remove(&self, uid: &str) -> Result<(), NetworkError>;
 
     /// Moves the calling thread to where Wasm pods' sockets are made (their network namespace), for

@@ -59,6 +59,36 @@ pub struct Limits {
     pub cpu_millis: Option<u64>,
 }
 
+/// The class of a pod's quality of service, which decides where its processes stand when a host runs short.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Qos {
+    Guaranteed,
+    Burstable,
+    #[default]
+    BestEffort,
+}
+
+/// What a pod as a whole is promised and may use: the sums of its containers', and its overhead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PodResources {
+    pub qos: Qos,
+    pub requests: Limits,
+    /// A limit that not every container has is no limit of the pod.
+    pub limits: Limits,
+}
+
+/// Which mounts made later show up on the other side of a [`Mount`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Propagation {
+    /// None (`rprivate`).
+    #[default]
+    Private,
+    /// The host's show up in the container (`rslave`).
+    HostToContainer,
+    /// Both sides' (`rshared`).
+    Bidirectional,
+}
+
 /// A file or directory of the host that a container sees.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mount {
@@ -68,6 +98,90 @@ pub struct Mount {
     /// In the container; absolute, without `.` and `..`.
     pub destination: PathBuf,
     pub read_only: bool,
+    /// Components see files, not mounts: for them it means nothing.
+    pub propagation: Propagation,
+}
+
+impl Mount {
+    /// A mount that other mounts do not reach.
+    pub fn new(
+        source: impl Into<PathBuf>,
+        destination: impl Into<PathBuf>,
+        read_only: bool,
+    ) -> Mount {
+        Mount {
+            source: source.into(),
+            destination: destination.into(),
+            read_only,
+            propagation: Propagation::Private,
+        }
+    }
+}
+
+/// A device of the host that a container may use.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Device {
+    /// On the host.
+    pub source: PathBuf,
+    /// In the container; absolute.
+    pub destination: PathBuf,
+    pub read_only: bool,
+}
+
+/// Which system calls a process may make.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Seccomp {
+    #[default]
+    Unconfined,
+    /// The runtime's own profile.
+    RuntimeDefault,
+    /// A profile in a file of the node, as JSON.
+    Localhost(PathBuf),
+}
+
+/// As whom a container's processes run, and what of the host they may do: a `securityContext`, the pod's and
+/// the container's merged. For runtimes whose containers are processes; the nodelet refuses components what
+/// they cannot be held to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Security {
+    /// `None`: the image's.
+    pub user: Option<u32>,
+    /// `None`: the primary group that the image gives the user; 0 if it gives none.
+    pub group: Option<u32>,
+    /// `supplementalGroups` and `fsGroup`.
+    pub groups: Vec<u32>,
+    /// `supplementalGroupsPolicy: Strict`: the groups that the image gives the user are not added.
+    pub only_these_groups: bool,
+    /// The container is not started if it would run as root ([`RuntimeError::Config`]).
+    pub non_root: bool,
+    pub privileged: bool,
+    /// Names without `CAP_`, or `ALL`.
+    pub added_capabilities: Vec<String>,
+    pub dropped_capabilities: Vec<String>,
+    pub read_only_root: bool,
+    /// `allowPrivilegeEscalation: false`.
+    pub no_new_privileges: bool,
+    pub seccomp: Seccomp,
+    /// `procMount: Unmasked`.
+    pub unmasked_proc: bool,
+    /// The pod's, in order.
+    pub sysctls: Vec<(String, String)>,
+}
+
+/// Which of its pod's and the host's namespaces a container is in.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Namespaces {
+    /// The pod's own network namespace. `None`: for a component the one of all components, for a container
+    /// the host's (`hostNetwork`).
+    pub network: Option<PathBuf>,
+    /// The host's processes (`hostPID`).
+    pub host_pid: bool,
+    /// The host's interprocess communication (`hostIPC`).
+    pub host_ipc: bool,
+    /// One process namespace for all containers of the pod (`shareProcessNamespace`).
+    pub shared_pid: bool,
+    /// For an ephemeral container: the one whose process namespace it joins.
+    pub target: Option<ContainerId>,
 }
 
 /// Which streams of a process somebody holds the other end of.
@@ -129,6 +243,17 @@ pub struct ContainerSpec {
     pub working_dir: Option<String>,
     pub ports: Vec<Port>,
     pub limits: Limits,
+    pub requests: Limits,
+    pub pod_resources: PodResources,
+    /// −1000 (never killed) to 1000 (first), where the host runs out of memory.
+    pub oom_score_adj: i32,
+    /// What `uname -n` says; with the host's network, the host's.
+    pub hostname: String,
+    pub security: Security,
+    pub namespaces: Namespaces,
+    pub devices: Vec<Device>,
+    /// A signal's name (`SIGTERM`). `None`: the image's, otherwise `SIGTERM`.
+    pub stop_signal: Option<String>,
     /// In any order; a destination may lie within another's.
     pub mounts: Vec<Mount>,
     /// Its input stays open for those who attach; otherwise it is at its end from the start.
@@ -144,6 +269,47 @@ pub struct ContainerSpec {
     /// Where the runtime appends stdout and stderr, in CRI format
     /// (`<RFC 3339 time with nanoseconds> stdout F <line>`). Its directory exists.
     pub log: PathBuf,
+}
+
+impl ContainerSpec {
+    /// A container of an image with nothing else asked for.
+    pub fn new(
+        id: ContainerId,
+        pod: PodRef,
+        image: Image,
+        address: PodAddress,
+        log: PathBuf,
+    ) -> ContainerSpec {
+        let name = id.0.split('/').nth(1).unwrap_or_default().to_owned();
+        ContainerSpec {
+            hostname: pod.name.clone(),
+            id,
+            pod,
+            name,
+            image,
+            command: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+            working_dir: None,
+            ports: Vec::new(),
+            limits: Limits::default(),
+            requests: Limits::default(),
+            pod_resources: PodResources::default(),
+            oom_score_adj: 0,
+            security: Security::default(),
+            namespaces: Namespaces::default(),
+            devices: Vec::new(),
+            stop_signal: None,
+            mounts: Vec::new(),
+            stdin: false,
+            stdin_once: false,
+            tty: false,
+            annotations: Arc::default(),
+            address,
+            resolver: Arc::default(),
+            log,
+        }
+    }
 }
 
 /// Where a container is in its life.
@@ -203,6 +369,10 @@ pub enum RuntimeError {
     /// The image or the spec cannot run, and will not by trying again: tell the user (`CreateContainerError`).
     #[error("{0}")]
     Invalid(String),
+    /// What the spec asks for does not fit this image (`CreateContainerConfigError`): a root user where none is
+    /// allowed.
+    #[error("{0}")]
+    Config(String),
     /// Something on the node is in the way: try again with back-off (`RunContainerError`).
     #[error("{message}")]
     Unavailable {

@@ -16,6 +16,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("api", &["store", "metrics"]),
     ("runtimes", &[]),
     ("runtime-wasm", &["runtimes"]),
+    ("runtime-oci", &["runtimes"]),
+    ("wk-shim", &[]),
     ("controllers", &["metrics"]),
     ("scheduler", &["metrics"]),
     ("streaming", &["runtimes"]),

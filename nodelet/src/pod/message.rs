@@ -51,11 +51,7 @@ pub(crate) async fn prepare(
     // Containers of any user write it.
     let permissions = std::fs::Permissions::from_mode(0o666);
     tokio::fs::set_permissions(&source, permissions).await?;
-    Ok(Some(Mount {
-        source,
-        destination,
-        read_only: false,
-    }))
+    Ok(Some(Mount::new(source, destination, false)))
 }
 
 fn file(directory: &Path) -> PathBuf {

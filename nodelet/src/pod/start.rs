@@ -341,10 +341,6 @@ impl Start {
         let mounts = volume::mounts(context, &self.pod, &self.container, &lookup)
             .map_err(|message| self.failed(context, Reason::CreateContainerConfigError, message))?;
         Ok(ContainerSpec {
-            id: self.id.clone(),
-            pod: self.pod_ref.clone(),
-            name: self.container.name.clone(),
-            image,
             command,
             args,
             env,
@@ -356,9 +352,14 @@ impl Start {
             stdin_once: self.container.stdin_once.unwrap_or(false),
             tty: self.container.tty.unwrap_or(false),
             annotations: Arc::new(self.pod.metadata.annotations.clone().unwrap_or_default()),
-            address: self.address,
             resolver: Arc::new(resolver(&self.pod, self.address.ip)),
-            log: self.log(context),
+            ..ContainerSpec::new(
+                self.id.clone(),
+                self.pod_ref.clone(),
+                image,
+                self.address,
+                self.log(context),
+            )
         })
     }
 

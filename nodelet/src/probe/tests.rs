@@ -41,24 +41,14 @@ async fn target(port: u16) -> Target {
         ports,
     };
     let spec = ContainerSpec {
-        id: target.id.clone(),
-        pod: target.pod.clone(),
-        name: "c".to_owned(),
-        image: FakeImages::image("img"),
-        command: Vec::new(),
-        args: Vec::new(),
-        env: Vec::new(),
-        working_dir: None,
         ports: target.ports.clone(),
-        limits: Limits::default(),
-        mounts: Vec::new(),
-        stdin: false,
-        stdin_once: false,
-        tty: false,
-        annotations: Arc::default(),
-        resolver: Arc::default(),
-        address: target.address,
-        log: PathBuf::from(log.path()),
+        ..ContainerSpec::new(
+            target.id.clone(),
+            target.pod.clone(),
+            FakeImages::image("img"),
+            target.address,
+            PathBuf::from(log.path()),
+        )
     };
     target.runtime.create(spec).await.expect("create");
     target.runtime.start(&target.id).await.expect("start");

@@ -51,11 +51,8 @@ pub(crate) fn mounts(
                 })?
             }
         };
-        mounts.push(Mount {
-            source: path,
-            destination: destination(&mount.mount_path),
-            read_only: source.read_only || mount.read_only == Some(true),
-        });
+        let read_only = source.read_only || mount.read_only == Some(true);
+        mounts.push(Mount::new(path, destination(&mount.mount_path), read_only));
     }
     Ok(mounts)
 }

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::net::TcpStream;
 
-use crate::{NetworkError, PodAddress, PodNetwork, PodRef, Protocol, Traffic};
+use crate::{Isolated, NetworkError, PodAddress, PodNetwork, PodRef, Protocol, Traffic};
 
 /// Addresses of one /16 handed out in order; names and Services are what the test set.
 ///
@@ -28,6 +28,8 @@ struct State {
     names: HashMap<String, Vec<IpAddr>>,
     services: HashMap<SocketAddr, Vec<SocketAddr>>,
     denied: Vec<(String, Traffic)>,
+    /// Uids of the pods with a namespace of their own.
+    isolated: HashSet<String>,
     routed: usize,
 }
 
@@ -116,12 +118,46 @@ impl PodNetwork for FakeNetwork {
     }
 
     fn find(&self, uid: &str) -> Option<PodAddress> {
+        if let Some(isolated) = self.isolated(uid) {
+            return Some(isolated.address);
+        }
         let number = *self.state().pods.get(uid)?;
         Some(self.address(number))
     }
 
+    async fn isolate(&self, uid: &str) -> Result<Isolated, NetworkError> {
+        let mut state = self.state();
+        if !state.pods.contains_key(uid) {
+            return Err(NetworkError::Unavailable {
+                message: format!("pod {uid} has no address"),
+                source: None,
+            });
+        }
+        state.isolated.insert(uid.to_owned());
+        drop(state);
+        Ok(self.isolated(uid).expect("it was just made"))
+    }
+
+    fn isolated(&self, uid: &str) -> Option<Isolated> {
+        let state = self.state();
+        let number = *state.pods.get(uid)?;
+        state.isolated.contains(uid).then(|| Isolated {
+            address: PodAddress {
+                loopback: Ipv4Addr::LOCALHOST.into(),
+                ..self.address(number)
+            },
+            namespace: format!("/run/fake/{uid}").into(),
+        })
+    }
+
+    fn held(&self) -> Vec<String> {
+        self.state().pods.keys().cloned().collect()
+    }
+
     async fn remove(&self, uid: &str) -> Result<(), NetworkError> {
-        self.state().pods.remove(uid);
+        let mut state = self.state();
+        state.pods.remove(uid);
+        state.isolated.remove(uid);
         Ok(())
     }
 

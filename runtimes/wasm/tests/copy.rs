@@ -32,10 +32,8 @@ impl Pod {
         fs::write(host.join("file"), "conf").unwrap();
         fs::write(host.join("outside/secret"), "secret").unwrap();
         let mut spec = node.spec("files", &example("hello.wat")).await;
-        let mount = |source: &str, destination: &str, read_only| Mount {
-            source: host.join(source),
-            destination: destination.into(),
-            read_only,
+        let mount = |source: &str, destination: &str, read_only| {
+            Mount::new(host.join(source), destination, read_only)
         };
         spec.mounts = vec![
             mount("rw", "/data", false),

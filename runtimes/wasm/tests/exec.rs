@@ -71,11 +71,7 @@ async fn exec_runs_the_component_with_the_command_as_its_arguments() {
     let host = node.dir.path().canonicalize().unwrap();
     std::fs::write(host.join("file"), "mounted").unwrap();
     let spec = container(&node, |spec| {
-        spec.mounts = vec![Mount {
-            source: host.join("file"),
-            destination: "/etc/file".into(),
-            read_only: true,
-        }];
+        spec.mounts = vec![Mount::new(host.join("file"), "/etc/file", true)];
     })
     .await;
     check(

@@ -25,11 +25,9 @@ impl Host {
         make(&root);
         let mount = |text: &&str| {
             let mut parts = text.split(':');
-            Mount {
-                source: root.join(parts.next().unwrap()),
-                destination: parts.next().unwrap().into(),
-                read_only: parts.next().is_some(),
-            }
+            let source = root.join(parts.next().unwrap());
+            let destination = parts.next().unwrap();
+            Mount::new(source, destination, parts.next().is_some())
         };
         Host {
             mounts: mounts.iter().map(mount).collect(),
@@ -309,11 +307,7 @@ async fn mounts_that_cannot_be_say_why() {
         let mut spec = host.node.spec("never", &fixture("toolbox.wat")).await;
         spec.mounts = sources
             .iter()
-            .map(|source| Mount {
-                source: root.join(source),
-                destination: "/x/file".into(),
-                read_only: false,
-            })
+            .map(|source| Mount::new(root.join(source), "/x/file", false))
             .collect();
         let error = host.node.runtime.create(spec).await.unwrap_err();
         let kind = match &error {

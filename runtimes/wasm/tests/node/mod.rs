@@ -19,8 +19,8 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
 use runtime_wasm::{Config, WasmRuntime};
 use runtimes::{
-    ContainerId, ContainerSpec, Exit, Image, Images as _, Limits, PodAddress, PodNetwork as _,
-    PodRef, Port, Protocol, PullPolicy, Runtime, RuntimeError,
+    ContainerId, ContainerSpec, Exit, Image, Images as _, PodAddress, PodNetwork as _, PodRef,
+    Port, Protocol, PullPolicy, Runtime, RuntimeError,
     fake::FakeNetwork,
     images::{Config as StoreConfig, ImageStore},
 };
@@ -65,29 +65,17 @@ impl Node {
             name: name.to_owned(),
             uid: format!("uid-{name}"),
         };
+        let id = ContainerId(format!("{}/main/0", pod.uid).into());
+        let address = self.network.add(&pod, None).await.unwrap();
+        let log = self.dir.path().join(format!("{name}.log"));
         ContainerSpec {
-            id: ContainerId(format!("{}/main/0", pod.uid).into()),
-            name: "main".to_owned(),
-            image: self.image(path).await,
-            command: Vec::new(),
-            args: Vec::new(),
             env: vec![("HOSTNAME".to_owned(), name.to_owned())],
-            working_dir: None,
             ports: vec![Port {
                 name: None,
                 number: 8080,
                 protocol: Protocol::Tcp,
             }],
-            limits: Limits::default(),
-            mounts: Vec::new(),
-            stdin: false,
-            stdin_once: false,
-            tty: false,
-            annotations: Arc::default(),
-            resolver: Arc::default(),
-            address: self.network.add(&pod, None).await.unwrap(),
-            log: self.dir.path().join(format!("{name}.log")),
-            pod,
+            ..ContainerSpec::new(id, pod, self.image(path).await, address, log)
         }
     }
 

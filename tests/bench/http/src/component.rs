@@ -49,13 +49,7 @@ async fn serve(component: &Path) -> Result<()> {
     let address = network.add(&pod, None).await?;
     let id = ContainerId("hello/main/0".into());
     let spec = ContainerSpec {
-        id: id.clone(),
-        name: "main".to_owned(),
-        image: image.await?,
-        command: Vec::new(),
-        args: Vec::new(),
         env: vec![("HOSTNAME".to_owned(), pod.name.clone())],
-        working_dir: None,
         ports: vec![Port {
             name: None,
             number: PORT,
@@ -65,15 +59,13 @@ async fn serve(component: &Path) -> Result<()> {
             memory_bytes: Some(1 << 30),
             cpu_millis: Some(64_000),
         },
-        mounts: Vec::new(),
-        stdin: false,
-        stdin_once: false,
-        tty: false,
-        annotations: Arc::default(),
-        resolver: Arc::default(),
-        address,
-        log: directory.path().join("log"),
-        pod,
+        ..ContainerSpec::new(
+            id.clone(),
+            pod,
+            image.await?,
+            address,
+            directory.path().join("log"),
+        )
     };
     runtime.create(spec).await?;
     runtime.start(&id).await?;

@@ -1,0 +1,3 @@
+//! The process that stays with a container: holds its streams, and tells how it ended.
+
+fn main() {}
