@@ -9,6 +9,7 @@
 //! - `program`: a `wasi:cli/run` component as a process. `server`: a `wasi:http/incoming-handler` one as a server.
 //! - `mounts`, `filesystem`: what a container sees of the host's files.
 //! - `sockets`, `datagrams`, `outgoing`: a pod's own addresses, names and Services under the component's sockets and requests.
+//! - `pod`: those addresses, names and Services. `namespace`: where the sockets of a pod with containers are made.
 //! - `egress`: where a pod says that it connects to. `gate`, `bounds`: who may reach whom, and by how many sockets.
 //! - `config`, `logging`: the environment as configuration, messages as lines of stderr.
 //! - `output`: stdout and stderr into the container's log. `audience`: those attached to them.
@@ -41,6 +42,7 @@ mod logging;
 mod measure;
 mod meter;
 mod mounts;
+mod namespace;
 mod notices;
 mod outgoing;
 mod output;
