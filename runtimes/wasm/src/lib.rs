@@ -4,7 +4,8 @@
 //! - `engine`: the wasmtime engines, with and without a pool of instances. `clock`: their epochs.
 //! - `code`: compiled components, shared by the pods that run them; the code cache.
 //! - `adapt`: text and preview-1 modules made into components.
-//! - `go`: what modules of Go's compiler need to be made into components.
+//! - `go`: what modules of Go's compiler need to be made into components. `exit_code`: what modules that exit need.
+//! - `module`: a core module's sections.
 //! - `guest`: what one instance holds: its WASI state, its limits.
 //! - `program`: a `wasi:cli/run` component as a process. `server`: a `wasi:http/incoming-handler` one as a server.
 //! - `mounts`, `filesystem`: what a container sees of the host's files.
@@ -33,6 +34,7 @@ mod datagrams;
 mod egress;
 mod engine;
 mod executor;
+mod exit_code;
 mod filesystem;
 mod gate;
 mod go;
@@ -41,6 +43,7 @@ mod imports;
 mod logging;
 mod measure;
 mod meter;
+mod module;
 mod mounts;
 mod namespace;
 mod notices;
