@@ -3,7 +3,9 @@
 //! - [`spec`]: what runc is told of a container.
 //! - [`user`]: as whom it runs.
 //! - [`seccomp`]: which system calls it may make.
+//! - [`cgroup`]: what it may use.
 
+mod cgroup;
 mod seccomp;
 mod spec;
 mod user;
