@@ -2,6 +2,11 @@
 
 #[cfg_attr(
     not(test),
-    expect(dead_code, reason = "the runtime that mounts them is not here yet")
+    expect(dead_code, reason = "the runtime that uses it follows")
+)]
+mod cgroup;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the runtime that uses it follows")
 )]
 mod layers;
