@@ -24,7 +24,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
     ("curl", "curl"),
     ("openssl", "openssl"),
-    ("openssl", "openssl"),
+    ("runc", "runc"),
+    ("/bin/busybox", "busybox-static"),
     ("ps", "procps"),
 ];
 
