@@ -88,8 +88,9 @@ fn refused(words: &str, stdio: Stdio) -> Result<Process, RuntimeError> {
     } else {
         126
     };
+    let end = if stdio.tty { "\r\n" } else { "\n" };
     let text = |is: bool| {
-        let reader = Cursor::new(format!("{message}\r\n").into_bytes());
+        let reader = Cursor::new(format!("{message}{end}").into_bytes());
         is.then(|| Box::new(reader) as Box<dyn AsyncRead + Send + Unpin>)
     };
     let separate = stdio.stderr && !stdio.tty;

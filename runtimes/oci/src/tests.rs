@@ -1,6 +1,10 @@
 //! The shim and commands, with the real runc and a root of Debian's static busybox.
 
+mod commands;
 mod containers;
+mod crashes;
+mod output;
+mod streams;
 
 use std::{
     fs,
@@ -10,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use oci_spec::runtime::{ProcessBuilder, RootBuilder, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, ProcessBuilder, RootBuilder, Spec};
 use runtimes::{Process, RuntimeError, Stdio, log::Rotation};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -73,6 +77,25 @@ impl Bundle {
         let mut process = spec.process().clone().unwrap();
         process.set_terminal(Some(true));
         spec.set_process(Some(process));
+        spec.save(path).unwrap();
+        self
+    }
+
+    fn stdin(mut self, once: bool) -> Bundle {
+        self.stdin = true;
+        self.stdin_once = once;
+        self
+    }
+
+    /// Without a process namespace of its own: what it has started outlives it.
+    fn with_processes_of_the_host(self) -> Bundle {
+        let path = self.dir().join("config.json");
+        let mut spec = Spec::load(&path).unwrap();
+        let mut linux = spec.linux().clone().unwrap();
+        let mut namespaces = linux.namespaces().clone().unwrap();
+        namespaces.retain(|namespace| namespace.typ() != LinuxNamespaceType::Pid);
+        linux.set_namespaces(Some(namespaces));
+        spec.set_linux(Some(linux));
         spec.save(path).unwrap();
         self
     }
@@ -171,7 +194,7 @@ impl Bundle {
             .map(|file| fs::read_to_string(file).unwrap())
             .collect();
         let lines = text
-            .lines()
+            .split_terminator('\n')
             .map(|line| line.split_once(' ').unwrap().1.to_owned());
         lines.collect()
     }

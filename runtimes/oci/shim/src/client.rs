@@ -26,7 +26,7 @@ const ROOM: usize = 256 << 10;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What those are told who are let go.
-const NOTE: &[u8] = b"\r\n[detached: the output was not read for 10 s]\r\n";
+const NOTE: &str = "[detached: the output was not read for 10 s]";
 
 /// One connection.
 pub(crate) struct Client {
@@ -160,20 +160,31 @@ impl Client {
         self.dismissed || self.outbox.len() - self.written < ROOM
     }
 
-    /// When the container has waited long enough for it.
-    pub(crate) fn deadline(&self) -> Instant {
-        self.progress + PATIENCE
+    /// When it has been waited for long enough, if anybody waits for it.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let is_waited_for = self.dismissed || !self.has_room();
+        is_waited_for.then(|| self.progress + PATIENCE)
     }
 
-    /// Lets it go once it has taken what waits for it.
-    pub(crate) fn dismiss(&mut self) {
-        let stream = if self.streams.stdout {
-            Stream::Stdout
-        } else {
-            Stream::Stderr
+    /// Whether it takes what it is told.
+    pub(crate) fn listens(&self, now: Instant) -> bool {
+        self.has_output() && now < self.progress + PATIENCE
+    }
+
+    /// Lets it go: once it has taken what waits for it, or the next time. `false`: this is the next time.
+    pub(crate) fn dismiss(&mut self) -> bool {
+        if self.dismissed {
+            return false;
+        }
+        let (stream, end) = match self.streams {
+            Streams { tty: true, .. } => (Stream::Stdout, "\r\n"),
+            Streams { stdout: true, .. } => (Stream::Stdout, "\n"),
+            _ => (Stream::Stderr, "\n"),
         };
-        self.output(stream, NOTE);
+        self.output(stream, format!("{end}{NOTE}{end}").as_bytes());
         self.dismissed = true;
+        self.progress = Instant::now();
+        true
     }
 
     /// Writes what it takes. `Ok(false)`: there is nothing more to do for it.

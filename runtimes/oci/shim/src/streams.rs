@@ -116,7 +116,6 @@ impl Streams {
     ) -> io::Result<Vec<(Ready, PollFlags)>> {
         let mut what = vec![Ready::Children];
         let mut files = vec![PollFd::new(children, PollFlags::IN)];
-        let mut until = until;
         if self.clients.len() < MAX_CLIENTS {
             what.push(Ready::Listener);
             files.push(PollFd::new(&self.listener, PollFlags::IN));
@@ -126,9 +125,6 @@ impl Streams {
                 what.push(Ready::Output(index));
                 files.push(PollFd::new(file, PollFlags::IN));
             }
-        } else {
-            let full = self.clients.iter().filter(|client| !client.has_room());
-            until = full.map(Client::deadline).chain(until).min();
         }
         if let Some(input) = self.input.as_ref().filter(|input| input.is_pending()) {
             what.push(Ready::Input);
@@ -145,7 +141,8 @@ impl Streams {
                 files.push(PollFd::new(client, events));
             }
         }
-        let timeout = until.map(|until| {
+        let deadlines = self.clients.iter().filter_map(Client::deadline);
+        let timeout = deadlines.chain(until).min().map(|until| {
             let left = until.saturating_duration_since(Instant::now());
             // Up to the next millisecond: one that is left over would be waited for in vain.
             timespec(left + Duration::from_millis(1))
@@ -311,9 +308,11 @@ impl Streams {
 
     fn dismiss_those_who_do_not_read(&mut self) {
         let now = Instant::now();
-        for client in &mut self.clients {
-            if !client.has_room() && client.deadline() <= now {
-                client.dismiss();
+        for index in (0..self.clients.len()).rev() {
+            let client = &mut self.clients[index];
+            let is_late = client.deadline().is_some_and(|deadline| deadline <= now);
+            if is_late && !client.dismiss() {
+                self.leave(index);
             }
         }
     }
@@ -330,8 +329,7 @@ impl Streams {
     /// Whether somebody is still to be told something, and takes it.
     pub(crate) fn is_heard(&self) -> bool {
         let now = Instant::now();
-        let mut clients = self.clients.iter();
-        clients.any(|client| client.has_output() && now < client.deadline())
+        self.clients.iter().any(|client| client.listens(now))
     }
 }
 
