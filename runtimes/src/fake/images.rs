@@ -4,16 +4,18 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 
-use crate::{Credentials, Image, ImageError, ImageKind, Images, PullPolicy};
+use crate::{Credentials, Image, ImageError, ImageKind, Images, Progress, PullPolicy};
 
 /// A node's images in memory: every reference can be pulled, but those that the test refuses.
 #[derive(Debug, Default)]
 pub struct FakeImages {
     state: Mutex<State>,
+    allowed: tokio::sync::Notify,
 }
 
 #[derive(Debug, Default)]
@@ -23,6 +25,7 @@ struct State {
     /// References that are container images.
     containers: BTreeSet<String>,
     pulls: Vec<String>,
+    progress: BTreeMap<String, Progress>,
 }
 
 impl FakeImages {
@@ -50,7 +53,16 @@ impl FakeImages {
 
     /// Lets pulls of `reference` succeed again.
     pub fn allow(&self, reference: &str) {
-        self.state().refused.remove(reference);
+        let mut state = self.state();
+        state.refused.remove(reference);
+        state.progress.remove(reference);
+        self.allowed.notify_waiters();
+    }
+
+    /// Makes pulls of `reference` last, this far, until [`allow`](Self::allow).
+    pub fn stall(&self, reference: &str, progress: Progress) {
+        let mut state = self.state();
+        state.progress.insert(reference.to_owned(), progress);
     }
 
     /// Every reference that was pulled, in order, failures included.
@@ -82,6 +94,13 @@ impl Images for FakeImages {
         policy: PullPolicy,
         _credentials: &[Credentials],
     ) -> Result<Image, ImageError> {
+        loop {
+            let allowed = self.allowed.notified();
+            if !self.state().progress.contains_key(reference) {
+                break;
+            }
+            allowed.await;
+        }
         let mut state = self.state();
         let present = state.present.get(reference).cloned();
         match (policy, present) {
@@ -112,6 +131,10 @@ impl Images for FakeImages {
         Ok(image)
     }
 
+    async fn find(&self, reference: &str) -> Option<Image> {
+        self.state().present.get(reference).cloned()
+    }
+
     async fn list(&self) -> Result<Vec<Image>, ImageError> {
         Ok(self.state().present.values().cloned().collect())
     }
@@ -119,5 +142,13 @@ impl Images for FakeImages {
     async fn remove(&self, reference: &str) -> Result<u64, ImageError> {
         let removed = self.state().present.remove(reference);
         Ok(removed.map_or(0, |image| image.size_bytes))
+    }
+
+    async fn tidy(&self, _min_age: Duration) -> Result<u64, ImageError> {
+        Ok(0)
+    }
+
+    fn progress(&self, reference: &str) -> Option<Progress> {
+        self.state().progress.get(reference).copied()
     }
 }

@@ -13,8 +13,8 @@ use crate::pod::{
     worker::Context,
 };
 
-/// How long a pull may take.
-const PULL_DEADLINE: Duration = Duration::from_secs(600);
+/// How long a pull may take, others' turns included.
+const PULL_DEADLINE: Duration = Duration::from_secs(1800);
 /// How long making an image ready may take, others' turns included.
 pub(super) const PREPARE_DEADLINE: Duration = Duration::from_secs(600);
 /// From when on it is told.
@@ -31,11 +31,7 @@ impl Start {
         };
         let present = match policy {
             PullPolicy::Always => false,
-            _ => context
-                .images
-                .list()
-                .await
-                .is_ok_and(|images| images.iter().any(|image| image.reference == reference)),
+            _ => context.images.find(reference).await.is_some(),
         };
         let pulls = !present && policy != PullPolicy::Never;
         let accounts = if pulls {
