@@ -3,7 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cluster;
+mod host;
+mod isolation;
+mod names;
 mod policies;
 mod privileged;
 mod rootless;
+mod services;
 mod sockets;

@@ -1,17 +1,14 @@
 //! The ways into a pod, with wkctl and every kubectl that is there: exec, attach, port-forward, cp, run and
 //! debug, against components of one cluster.
 //!
-//! - [`client`]: a client's commands, with input and output, or in a terminal.
-//! - [`registry`]: a registry in the cluster's network, since kubectl runs images of registries only.
+//! [`client`] is a client's commands, with input and output, or in a terminal.
 
 mod client;
-mod registry;
 
 use std::time::Duration;
 
 use client::Client;
-use e2e::{Cluster, Kubectl, Options, eventually, program};
-use registry::Registry;
+use e2e::{Cluster, Kubectl, Options, Registry, eventually, program};
 
 const SOON: Duration = Duration::from_secs(60);
 /// Everything that is copied and forwarded in one piece.
@@ -83,11 +80,14 @@ fn every_client_looks_into_pods() {
     let kubeconfig = cluster.kubeconfig().display().to_string();
     let kube_rs = cluster.sandbox.run(program("into-pod"), &[&kubeconfig]);
     assert_eq!(kube_rs.ok(), "Hello from hello\n");
+    // kubectl runs images of registries only.
     let registry = Registry::start(&cluster.sandbox);
-    let images = [
-        registry.push("tools", TOOLBOX),
-        registry.push("three", THREE),
-    ];
+    let push = |name: &str, text: &str| {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        let module = wat::parse_file(format!("{root}/{text}")).expect("it is WebAssembly text");
+        registry.push_component(name, &module)
+    };
+    let images = [push("tools", TOOLBOX), push("three", THREE)];
     for client in clients(&cluster) {
         eprintln!("--- {}", client.name);
         commands_run(&client);
