@@ -1,5 +1,5 @@
-//! The ways into a pod, with wkctl and every kubectl that is there: exec, attach, port-forward, cp and
-//! run, against components of one cluster.
+//! The ways into a pod, with wkctl and every kubectl that is there: exec, attach, port-forward, cp, run and
+//! debug, against components of one cluster.
 //!
 //! [`client`] is a client's commands, with input and output, or in a terminal.
 
@@ -96,6 +96,7 @@ fn every_client_looks_into_pods() {
         ports_are_forwarded(&client);
         files_are_copied(&client);
         a_pod_is_run_and_removed(&client, &images);
+        a_pod_is_debugged(&client, &images[0]);
     }
 }
 
@@ -105,8 +106,7 @@ fn commands_run(client: &Client<'_>) {
     let output = client.run(&["exec", "box", "--", "quit"]);
     assert_eq!(
         (output.code, output.stderr.trim()),
-        // Through WASI preview 1, which the tools are written for, every failure is 1.
-        (1, "command terminated with exit code 1")
+        (7, "command terminated with exit code 7")
     );
     let much = "many words ".repeat(MUCH / 11);
     let output = client.run_with(&["exec", "-i", "box", "-c", "main", "--", "pipe"], &much);
@@ -250,6 +250,25 @@ fn a_pod_is_run_and_removed(client: &Client<'_>, images: &[String; 2]) {
             Err(left.stdout)
         } else {
             Ok(())
+        }
+    });
+}
+
+/// A container joins a pod that runs, and says something there.
+fn a_pod_is_debugged(client: &Client<'_>, image: &str) {
+    let image = format!("--image={image}");
+    let name = format!("debug-{}", client.name);
+    let debug = [
+        "debug", "-i", "hello", &image, "-c", &name, "--", "echo", "looked",
+    ];
+    let output = client.run(&debug);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    eventually(SOON, || {
+        let log = client.run(&["logs", "hello", "-c", &name]);
+        if log.stdout == "looked\n" {
+            Ok(())
+        } else {
+            Err(format!("{log:?}"))
         }
     });
 }
