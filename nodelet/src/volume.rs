@@ -504,21 +504,35 @@ pub(crate) fn open(context: &Context) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Removes what is left of pods that nobody owns, by uid: an earlier process may have been killed.
-pub(crate) fn sweep(context: &Context, owned: &dyn Fn(&str) -> bool) {
+/// The uids of pods that have a directory on this node: an earlier process may have been killed.
+pub(crate) fn held(context: &Context) -> Vec<String> {
+    let directories = directories(context);
+    let entries = directories.into_iter().flat_map(|directory| {
+        let entries = fs::read_dir(directory).into_iter().flatten();
+        entries.flatten().map(|entry| entry.file_name())
+    });
+    entries.filter_map(|name| name.into_string().ok()).collect()
+}
+
+/// Where pods have directories named by their uids.
+fn directories(context: &Context) -> Vec<&Path> {
     let config = &context.config;
     let directories = [Some(&config.pods_dir), config.memory_dir.as_ref()];
-    for directory in directories.into_iter().flatten() {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            if name.to_str().is_some_and(owned) {
-                continue;
-            }
-            for mounted in memory::mounts_below(&entry.path()) {
-                memory::unmount(&mounted);
-            }
-            crate::pod::worker::remove_directory(&entry.path());
+    directories
+        .into_iter()
+        .flatten()
+        .map(PathBuf::as_path)
+        .collect()
+}
+
+/// Removes every directory of a pod that has no worker.
+pub(crate) fn remove_all_of(context: &Context, uid: &str) {
+    for directory in directories(context) {
+        let directory = directory.join(uid);
+        for mounted in memory::mounts_below(&directory) {
+            memory::unmount(&mounted);
         }
+        crate::pod::worker::remove_directory(&directory);
     }
 }
 

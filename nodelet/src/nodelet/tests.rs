@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use runtimes::{
     ContainerId,
-    fake::{FakeImages, FakeNetwork, FakeRuntime, Script},
+    fake::{Call, FakeImages, FakeNetwork, FakeRuntime, Script},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -22,6 +22,7 @@ use crate::{config::PodRange, fake_api::FakeApi};
 
 mod containers;
 mod life;
+mod outlive;
 #[path = "tests/streams.rs"]
 mod streams;
 mod volumes;

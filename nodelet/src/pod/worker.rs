@@ -31,7 +31,7 @@ use super::{
     place,
     plan::{Action, ending, plan},
     start::Start,
-    state::{Observation, Over, PodState, Sandbox},
+    state::{Held, Observation, Over, PodState, Sandbox},
 };
 use crate::{
     clock::Clock,
@@ -53,7 +53,7 @@ const SETUP_RETRY: Duration = Duration::from_secs(5);
 const SETUP_DEADLINE: Duration = Duration::from_secs(30);
 const REMOVAL_RETRY: Duration = Duration::from_secs(1);
 /// Beyond the grace period, what a runtime may take to end a container.
-const STOP_SLACK: Duration = Duration::from_secs(10);
+pub(crate) const STOP_SLACK: Duration = Duration::from_secs(10);
 
 /// What every worker shares.
 pub(crate) struct Context {
@@ -125,25 +125,18 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// A worker for a pod; `adopted` are its containers that still run, as (name, attempt). One that the node does not
-    /// take is `over` before it begins.
+    /// A worker for a pod; `held` are its containers that runtimes have from an earlier process. One that the node
+    /// does not take is `over` before it begins.
     pub(crate) fn new(
         context: Arc<Context>,
         pod: Arc<Pod>,
-        adopted: &[(String, u32)],
+        held: &[Held],
         over: Option<Over>,
         wanted: watch::Receiver<Wanted>,
         views: watch::Sender<Views>,
     ) -> Worker {
-        let attempt = |name: &str| {
-            adopted
-                .iter()
-                .filter(|(other, _)| other == name)
-                .map(|(_, attempt)| *attempt)
-                .max()
-        };
         let now = context.clock.now();
-        let mut state = PodState::new(pod, attempt, now);
+        let mut state = PodState::new(pod, held, now);
         state.over = state.over.or(over);
         let worker = Worker {
             pod_ref: state.pod_ref(),

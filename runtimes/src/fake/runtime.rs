@@ -28,6 +28,8 @@ pub struct Script {
     pub ignores_stop: bool,
     /// `create` refuses the image with this message.
     pub invalid: Option<String>,
+    /// `create` refuses the image with this message, as one that does not fit the spec.
+    pub misfit: Option<String>,
     /// It holds no state.
     pub stateless: bool,
 }
@@ -272,6 +274,9 @@ impl Runtime for FakeRuntime {
         let script = script.unwrap_or_default();
         if let Some(message) = script.invalid {
             return Err(RuntimeError::Invalid(message));
+        }
+        if let Some(message) = script.misfit {
+            return Err(RuntimeError::Config(message));
         }
         let container = Container {
             spec,

@@ -4,7 +4,7 @@ use super::*;
 
 impl Bench {
     /// A pod of one ordinary container `c`; `container` and `spec` are merged into its fields.
-    fn contained(&self, name: &str, container: Value, spec: Value) {
+    pub(super) fn contained(&self, name: &str, container: Value, spec: Value) {
         let image = format!("oci-{name}");
         self.images.contain(&image);
         let mut fields = json!({"name": "c", "image": image});
