@@ -11,6 +11,7 @@ mod client;
 mod cluster;
 mod images;
 mod kubectl;
+mod leftovers;
 mod registry;
 mod sandbox;
 
