@@ -8,7 +8,7 @@
 //! - [`names`]: what it is called, and how it looks names up; pure.
 //! - [`security`]: what a component cannot be given; pure.
 //! - [`credentials`]: registry accounts from `imagePullSecrets`.
-//! - [`start`]: from a container's spec to a running container; [`message`]: what it leaves behind at its end.
+//! - [`start`]: from a container's spec to a running container; [`pulling`] tells of a pull that lasts; [`message`]: what it leaves behind at its end.
 //! - [`worker`]: the task that does it.
 
 pub(crate) mod container;
@@ -18,6 +18,7 @@ pub(crate) mod environment;
 pub(crate) mod message;
 pub(crate) mod names;
 pub(crate) mod plan;
+mod pulling;
 mod restart;
 pub(crate) mod security;
 pub(crate) mod start;

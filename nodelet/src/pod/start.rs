@@ -17,7 +17,7 @@ use super::{
     environment::{Surroundings, environment, expand, took},
     message,
     names::resolver,
-    security,
+    pulling, security,
     state::Started,
     worker::Context,
 };
@@ -231,6 +231,8 @@ impl Start {
         };
         let began = context.clock.now();
         let ensure = context.images.ensure(reference, policy, &accounts);
+        let note = |message| self.note(context, false, "Pulling", message);
+        let ensure = pulling::told(&*context.images, reference, note, ensure);
         let answer = tokio::time::timeout(PULL_DEADLINE, ensure)
             .await
             .unwrap_or_else(|_| {
