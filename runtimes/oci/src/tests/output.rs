@@ -116,6 +116,6 @@ async fn a_shim_is_small() {
     let kilobytes = |line: &str| line.split_whitespace().nth(1)?.parse::<u64>().ok();
     let private = rollup.lines().filter(|line| line.starts_with("Private_"));
     let private: u64 = private.filter_map(kilobytes).sum();
-    println!("{private} kB private");
+    eprintln!("{private} kB private");
     assert!(private < 1024, "{rollup}");
 }
