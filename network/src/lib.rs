@@ -6,6 +6,7 @@
 //! - [`policy`]: NetworkPolicies, and whether a pod may take part in some traffic.
 //! - [`ruleset`]: the nftables text, pure; [`nft`] and [`firewall`]: applying it (privileged).
 //! - [`namespace`], [`links`], [`nodes`]: the Wasm pods' network namespace and the routes to pods.
+//! - [`isolation`]: pods with a network namespace of their own, for containers (privileged).
 //! - [`proxy`]: ClusterIPs served from within the process (rootless).
 //!
 //! Reads Service, EndpointSlice, Node and NetworkPolicy objects, and while there are policies Pods and
@@ -17,6 +18,7 @@ mod dns;
 mod feed;
 mod firewall;
 mod handle;
+mod isolation;
 mod links;
 mod names;
 mod namespace;
@@ -140,7 +142,7 @@ impl Network {
             Mode::Rootless => None,
             Mode::Privileged => {
                 nft::check().await?;
-                let namespace = Namespace::ensure(&names.namespace)?;
+                let namespace = Namespace::ensure(&names.namespace, || Ok(()))?;
                 links::ensure_link(&names, &namespace)
                     .await
                     .context("link the Wasm pods' namespace to the host")?;
@@ -169,7 +171,10 @@ impl Network {
         tasks.spawn(policy::follow::run(shared.clone(), client.clone()));
         tasks.spawn(nodes::run(shared.clone(), Api::all(client)));
         match shared.config.mode {
-            Mode::Privileged => tasks.spawn(firewall::run(shared)),
+            Mode::Privileged => {
+                tasks.spawn(isolation::run(shared.clone()));
+                tasks.spawn(firewall::run(shared))
+            }
             Mode::Rootless => tasks.spawn(proxy::run(shared)),
         };
         let ended = tokio::select! {
@@ -196,6 +201,7 @@ pub async fn teardown(node_name: &str) -> anyhow::Result<()> {
     let names = Names::of_node(node_name);
     // Made first so that there is one to remove.
     nft::apply(&format!("table ip {0}\ndelete table ip {0}\n", names.table)).await?;
+    isolation::teardown(&names).await?;
     links::remove(&names).await?;
     Namespace::remove(&names.namespace).context("remove the network namespace")
 }

@@ -3,15 +3,19 @@
 //! Made of a hash of the node's name: the same at every start, so that they are adopted, and another
 //! for another node, so that several share a host.
 
-use std::fmt::Write;
+use std::{fmt::Write, path::PathBuf};
 
 use sha2::{Digest, Sha256};
 
 /// The names of a node's namespace, link and table, and the metric that tells its routes apart.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Names {
-    /// Under `/run/netns`, so that `ip netns` lists it.
-    pub(crate) namespace: String,
+    /// The Wasm pods' namespace: in `/run/netns`, so that `ip netns` lists it.
+    pub(crate) namespace: PathBuf,
+    /// The directory of isolated pods' namespaces, by uid.
+    pub(crate) pods: PathBuf,
+    /// What the host's ends of isolated pods' links begin with.
+    pub(crate) pod_links: String,
     /// The host's end of the link; at most 15 characters.
     pub(crate) link: String,
     pub(crate) table: String,
@@ -21,17 +25,35 @@ pub(crate) struct Names {
 impl Names {
     pub(crate) fn of_node(node_name: &str) -> Self {
         let digest = Sha256::digest(node_name.as_bytes());
-        let mut hash = String::new();
-        for byte in &digest[..4] {
-            write!(hash, "{byte:02x}").expect("writing to a String cannot fail");
-        }
+        let hash = hex(&digest[..4]);
         Self {
-            namespace: format!("wk-{hash}"),
+            namespace: format!("/run/netns/wk-{hash}").into(),
+            pods: format!("/run/wk/{hash}/netns").into(),
+            pod_links: format!("wkp{}", hex(&digest[..2])),
             link: format!("wk{hash}"),
             table: format!("wk-{hash}"),
             metric: 1024 + u32::from(u16::from_be_bytes([digest[0], digest[1]])),
         }
     }
+
+    /// The host's end of an isolated pod's link.
+    pub(crate) fn pod_link(&self, uid: &str) -> String {
+        let digest = Sha256::digest(uid.as_bytes());
+        format!("{}{}", self.pod_links, hex(&digest[..4]))
+    }
+
+    /// What keeps an isolated pod's namespace.
+    pub(crate) fn pod_namespace(&self, uid: &str) -> PathBuf {
+        self.pods.join(uid)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+    }
+    text
 }
 
 #[cfg(test)]
@@ -46,6 +68,11 @@ mod tests {
             Names::of_node("a-node-with-a-rather-long-name.example.org")
         );
         assert_ne!(one, Names::of_node("another"));
-        assert!(one.link.len() <= 15, "{}", one.link);
+        for link in [
+            &one.link,
+            &one.pod_link("d9a7c1de-2f54-4c1c-8a2f-0f6a2a3b4c5d"),
+        ] {
+            assert!(link.len() <= 15, "{link}");
+        }
     }
 }

@@ -405,6 +405,7 @@ impl Loop {
                 .unwrap_or_default(),
             allocatable: self.allocatable,
             used: self.committed,
+            sysctls: &self.context.config.allowed_unsafe_sysctls,
         };
         admit(pod, &place).or_else(|_| {
             // Some of those counted may have ended since.

@@ -4,10 +4,13 @@
 //! - [`Sandbox`]: a network (and mount) namespace, so that tests run in parallel and never touch the host's network.
 //! - [`Cluster`]: a `wk up` in a sandbox.
 //! - [`Kubectl`]: the kubectl of a version.
+//! - [`Image`]: container images made of Debian's packages; [`Registry`]: where pods pull them from.
 //! - [`eventually`]: waits for a value with a deadline and says what was last seen.
 
 mod cluster;
+mod images;
 mod kubectl;
+mod registry;
 mod sandbox;
 
 use std::{
@@ -16,7 +19,9 @@ use std::{
 };
 
 pub use cluster::{Cluster, Options, example};
+pub use images::{Image, Part};
 pub use kubectl::Kubectl;
+pub use registry::Registry;
 pub use sandbox::{Output, Sandbox};
 
 /// Tries until `attempt` gives a value; after `deadline`, fails with the last reason.

@@ -38,6 +38,7 @@ use crate::{
 
 const ADMIN: &str = "wk-admin";
 const NODELET_PORT: u16 = 10250;
+const CLUSTER_DOMAIN: &str = "cluster.local";
 /// Who signs the tokens of ServiceAccounts, and whom they are for unless they say otherwise.
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// How long the API may take to become ready.
@@ -186,7 +187,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
             .map(|range| range.parse().expect("a constant range")),
         cluster_pod_range: ranges.cluster_pods.parse().expect("a constant range"),
         service_range: ranges.services.parse().expect("a constant range"),
-        cluster_domain: "cluster.local".to_owned(),
+        cluster_domain: CLUSTER_DOMAIN.to_owned(),
         state_dir: data.path("state"),
     };
     let (network, network_task) = network::Network::start(network_config, node_client()).await.with_context(|| {
@@ -312,6 +313,8 @@ async fn start_nodelet(
         metrics: node.metrics.clone(),
         static_pods: node.static_pods,
         max_pods: node.max_pods.unwrap_or(usual.max_pods),
+        cluster_dns: node.ranges.dns().into_iter().collect(),
+        cluster_domain: CLUSTER_DOMAIN.to_owned(),
         ..usual
     };
     let (nodelet, handle) = nodelet::Nodelet::new(client, config, runtimes, images, network)?;

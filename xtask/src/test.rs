@@ -24,13 +24,13 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
     ("curl", "curl"),
     ("openssl", "openssl"),
-    ("runc", "runc"),
-    ("/bin/busybox", "busybox-static"),
     ("ps", "procps"),
+    ("runc", "runc"),
+    ("busybox", "busybox-static"),
 ];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    install()?;
+    install(PROGRAMS)?;
     if args.filter.is_none() {
         cargo(&["fmt", "--all", "--check"])?;
         cargo(&[
@@ -65,8 +65,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Installs the packages whose programs are missing.
-fn install() -> Result<()> {
-    let missing: Vec<&str> = PROGRAMS
+pub(crate) fn install(programs: &[(&str, &'static str)]) -> Result<()> {
+    let missing: Vec<&str> = programs
         .iter()
         .filter(|(program, _)| !present(program))
         .map(|(_, package)| *package)
@@ -89,7 +89,7 @@ fn install() -> Result<()> {
             .and_then(|()| apt(&install))
             .with_context(|| {
                 format!(
-                    "the tests need {}: install them, or run this as root",
+                    "this needs {}: install them, or run this as root",
                     missing.join(", ")
                 )
             })?;

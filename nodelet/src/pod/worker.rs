@@ -28,6 +28,7 @@ use tracing::{error, warn};
 
 use super::{
     container::Container,
+    place,
     plan::{Action, ending, plan},
     start::Start,
     state::{Observation, Over, PodState, Sandbox},
@@ -48,6 +49,8 @@ use writing::Writing;
 
 /// Between tries to set a pod up, and to end it.
 const SETUP_RETRY: Duration = Duration::from_secs(5);
+/// How long giving a pod its address and its namespace may take, others' turns included.
+const SETUP_DEADLINE: Duration = Duration::from_secs(30);
 const REMOVAL_RETRY: Duration = Duration::from_secs(1);
 /// Beyond the grace period, what a runtime may take to end a container.
 const STOP_SLACK: Duration = Duration::from_secs(10);
@@ -353,6 +356,9 @@ impl Worker {
         }
         let (context, pod, wanted) = (self.context.clone(), self.pod_ref.clone(), self.state.ip);
         let (fields, stop) = (self.state.pod.clone(), self.set_up.clone());
+        let mut containers = self.state.containers.iter();
+        let holds_containers = containers
+            .any(|container| container.alive() && container.container_id.starts_with("oci://"));
         self.work.push(
             async move {
                 let mounted = volume::wait_until_set_up(&context, &fields, &pod);
@@ -360,17 +366,13 @@ impl Worker {
                     let retry_in = Duration::ZERO;
                     return Some(Observation::SandboxRefused { retry_in });
                 }
-                let message = match tokio::time::timeout(
-                    SETUP_RETRY,
-                    context.network.add(&pod, wanted),
-                )
-                .await
-                {
+                let take = place::take(&context, &fields, &pod, wanted, holds_containers);
+                let message = match tokio::time::timeout(SETUP_DEADLINE, take).await {
                     Ok(Ok(address)) => return Some(Observation::SandboxReady(address)),
-                    Ok(Err(error)) => error.to_string(),
+                    Ok(Err(message)) => message,
                     Err(_) => format!(
                         "the pod network did not answer within {} s",
-                        SETUP_RETRY.as_secs()
+                        SETUP_DEADLINE.as_secs()
                     ),
                 };
                 let message = format!("Failed to create pod sandbox: {message}");
@@ -395,6 +397,8 @@ impl Worker {
             let mut containers = self.state.containers.iter();
             !containers.any(|other| *other.name == **target && other.ran())
         });
+        let mut others = self.state.containers.iter().enumerate();
+        let alone = !others.any(|(other, container)| other != place && container.alive());
         let start = Start {
             pod: self.state.pod.clone(),
             pod_ref: self.pod_ref.clone(),
@@ -403,6 +407,8 @@ impl Worker {
             id: self.state.id(place),
             attempt: known.attempt,
             address,
+            alone,
+            target: self.target(place),
             missing_target: missing.map(str::to_owned),
         };
         let context = self.context.clone();
@@ -439,6 +445,16 @@ impl Worker {
             .push(Abortable::new(run, registration).map(Result::ok).boxed());
     }
 
+    /// The container whose processes an ephemeral one looks at; a component has none.
+    fn target(&self, place: usize) -> Option<ContainerId> {
+        let name = self.state.target(place)?;
+        let mut containers = self.state.containers.iter();
+        let target = containers.position(|other| *other.name == *name)?;
+        let container_id = &self.state.containers[target].container_id;
+        let runs = container_id.starts_with("oci://");
+        runs.then(|| self.state.id(target))
+    }
+
     fn remove(&mut self) {
         let (client, pod) = (self.context.client.clone(), self.pod_ref.clone());
         self.work.push(async move {
@@ -471,10 +487,6 @@ impl Worker {
 /// Why this node cannot give the pod what its spec asks for: an Event's reason and message.
 fn refusal(pod: &Pod) -> Option<(&'static str, String)> {
     let spec = pod.spec.as_ref()?;
-    if spec.host_network == Some(true) {
-        let message = "Failed to create pod sandbox: hostNetwork is not supported: every pod has its own address here";
-        return Some(("FailedCreatePodSandBox", message.to_owned()));
-    }
     let containers = spec
         .init_containers
         .iter()

@@ -8,7 +8,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
-use runtimes::Mount;
+use runtimes::{Mount, Propagation};
 
 use super::{live::Source, memory, sub_path};
 use crate::pod::{environment::expand, worker::Context};
@@ -52,9 +52,20 @@ pub(crate) fn mounts(
             }
         };
         let read_only = source.read_only || mount.read_only == Some(true);
-        mounts.push(Mount::new(path, destination(&mount.mount_path), read_only));
+        mounts.push(Mount {
+            propagation: propagation(mount),
+            ..Mount::new(path, destination(&mount.mount_path), read_only)
+        });
     }
     Ok(mounts)
+}
+
+fn propagation(mount: &VolumeMount) -> Propagation {
+    match mount.mount_propagation.as_deref() {
+        Some("HostToContainer") => Propagation::HostToContainer,
+        Some("Bidirectional") => Propagation::Bidirectional,
+        _ => Propagation::Private,
+    }
 }
 
 /// Where a part of a volume is. Of one whose files are replaced, the part as it is now is kept for the container, which

@@ -88,9 +88,15 @@ pub enum Call {
 }
 
 /// Containers in memory; those of an image without a script run until they are stopped.
-#[derive(Default)]
 pub struct FakeRuntime {
+    name: &'static str,
     state: Mutex<State>,
+}
+
+impl Default for FakeRuntime {
+    fn default() -> Self {
+        FakeRuntime::new()
+    }
 }
 
 #[derive(Default)]
@@ -108,9 +114,20 @@ struct Container {
 }
 
 impl FakeRuntime {
-    /// No containers.
+    /// Runs components; there are none.
     pub fn new() -> Self {
-        FakeRuntime::default()
+        FakeRuntime {
+            name: "wasm",
+            state: Mutex::default(),
+        }
+    }
+
+    /// Runs containers of ordinary images; there are none.
+    pub fn oci() -> Self {
+        FakeRuntime {
+            name: "oci",
+            ..FakeRuntime::new()
+        }
     }
 
     /// Says what containers of the image with this reference do, from the next `create` on.
@@ -227,7 +244,7 @@ impl Container {
 #[async_trait]
 impl Runtime for FakeRuntime {
     fn name(&self) -> &'static str {
-        "wasm"
+        self.name
     }
 
     fn version(&self) -> String {

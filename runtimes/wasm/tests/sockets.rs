@@ -113,6 +113,29 @@ async fn connect(ip: IpAddr) -> tokio::net::TcpStream {
         .expect("it listens soon")
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_connects_by_localhost_to_another_of_its_pod() {
+    let node = Node::new(114);
+    let server = node.spec("server", &fixture("listen.wat")).await;
+    node.start(&server).await.unwrap();
+    let mut client = node.spec("client", &fixture("connect.wat")).await;
+    (client.pod, client.address) = (server.pod.clone(), server.address);
+    // The server may not listen yet.
+    let mut attempt = 0;
+    let connected = async {
+        loop {
+            attempt += 1;
+            client.id = runtimes::ContainerId(format!("uid-server/client/{attempt}").into());
+            if node.run(&client).await.code == 0 {
+                return;
+            }
+        }
+    };
+    let connected = tokio::time::timeout(SOON, connected).await;
+    connected.expect("it connects soon");
+    assert_eq!(node.runtime.wait(&server.id).await.unwrap().code, 0);
+}
+
 /// What a NetworkPolicy of the fake network is about.
 fn traffic(direction: Direction, peer: IpAddr, port: u16) -> Traffic {
     Traffic {
