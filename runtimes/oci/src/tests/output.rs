@@ -34,7 +34,7 @@ async fn a_flood_is_rotated_and_no_line_is_lost() {
     let shim = bundle.run().await;
     assert_eq!(code(soon(shim.wait()).await), 0);
     let files = runtimes::log::files(&bundle.log()).unwrap();
-    assert!(files.len() > 20, "{} files", files.len());
+    assert!(files.len() > 5, "{} files", files.len());
     let entries = bundle.entries();
     assert_eq!(entries.len(), 200_000);
     for (number, entry) in (1..).zip(entries) {
