@@ -22,7 +22,7 @@ pub(crate) mod message;
 pub(crate) mod names;
 pub(crate) mod place;
 pub(crate) mod plan;
-mod resources;
+pub(crate) mod resources;
 mod restart;
 pub(crate) mod security;
 pub(crate) mod start;
