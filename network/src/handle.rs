@@ -3,8 +3,10 @@
 use std::{
     collections::{BTreeSet, HashMap},
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    },
     time::Duration,
 };
 
@@ -18,14 +20,14 @@ use tokio::{net::TcpStream, sync::watch, time::timeout};
 use crate::{
     Config, Range,
     directory::{Directory, Frontend, Name, Transport, Update},
-    dns::{Answer, Resolver},
+    dns::{Answer, Resolver, server::Sockets},
     firewall,
     isolation::Isolation,
     links,
     names::Names,
     namespace::Namespace,
     policy::{self, Policies},
-    pool::Pool,
+    pool::{self, Pool},
 };
 
 /// How long a pod waits for its node to be given a range before it is told to try again.
@@ -52,6 +54,10 @@ pub(crate) struct Shared {
     pub(crate) namespace: Option<Namespace>,
     /// `None` when rootless.
     pub(crate) isolation: Option<Isolation>,
+    /// Where the DNS server listens, once the node's range is known (never when rootless).
+    dns_server: OnceLock<SocketAddrV4>,
+    /// Its sockets, until it takes them.
+    dns_sockets: Mutex<Option<Sockets>>,
     directory: RwLock<Directory>,
     /// Counts changes to Service ports and their endpoints.
     changes: watch::Sender<u64>,
@@ -74,6 +80,8 @@ impl Shared {
             names,
             config,
             namespace,
+            dns_server: OnceLock::new(),
+            dns_sockets: Mutex::default(),
             directory: RwLock::default(),
             changes: watch::Sender::new(0),
             policies: RwLock::default(),
@@ -81,6 +89,34 @@ impl Shared {
             pool: Mutex::new(None),
             range: watch::Sender::new(None),
             listeners: RwLock::default(),
+        }
+    }
+
+    /// Where the node's own DNS server listens.
+    pub(crate) fn dns_server(&self) -> Option<SocketAddrV4> {
+        self.dns_server.get().copied()
+    }
+
+    pub(crate) fn take_dns_sockets(&self) -> Option<Sockets> {
+        let sockets = self.dns_sockets.lock();
+        sockets.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Opens the DNS server's sockets; without them pods have a network, and no names.
+    async fn listen_for_dns(&self, ip: Ipv4Addr) {
+        match Sockets::bind(ip).await {
+            Ok(sockets) => {
+                let _ = self.dns_server.set(sockets.address);
+                let mut place = self
+                    .dns_sockets
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                *place = Some(sockets);
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, %ip, "could not listen for DNS: containers find no names");
+            }
         }
     }
 
@@ -242,6 +278,7 @@ impl Handle {
             links::configure(&shared.names, namespace, range, services)
                 .await
                 .with_context(|| format!("route the pod range {range}"))?;
+            shared.listen_for_dns(pool::host_address(range)).await;
         }
         let mut pool = Pool::new(range);
         if let Some(isolation) = &shared.isolation {
@@ -279,6 +316,11 @@ impl Handle {
             Answer::Outside(target) => Some(target),
             Answer::Addresses(_) | Answer::Unknown => None,
         }
+    }
+
+    /// Where containers ask for names; `None` where the network has no server for them (rootless).
+    pub fn dns_address(&self) -> Option<Ipv4Addr> {
+        self.0.config.dns_address()
     }
 
     /// Takes the node's namespace, link, routes and rules off the host; pods lose their network. Stop

@@ -2,7 +2,8 @@
 //!
 //! - [`range`]: an IPv4 range; [`pool`]: which pod has which address of the node's.
 //! - [`directory`]: Services and their ready endpoints in memory; [`feed`]: the watches that fill it.
-//! - [`handle`]: the way in, a [`runtimes::PodNetwork`]; [`dns`]: the names that pods see.
+//! - [`handle`]: the way in, a [`runtimes::PodNetwork`]; [`dns`]: the names that pods see, and the node's
+//!   DNS server.
 //! - [`policy`]: NetworkPolicies, and whether a pod may take part in some traffic.
 //! - [`ruleset`]: the nftables text, pure; [`nft`] and [`firewall`]: applying it (privileged).
 //! - [`namespace`], [`links`], [`nodes`]: the Wasm pods' network namespace and the routes to pods.
@@ -20,6 +21,7 @@ mod firewall;
 mod handle;
 mod isolation;
 mod links;
+pub mod metrics;
 mod names;
 mod namespace;
 mod nft;
@@ -31,7 +33,7 @@ mod range;
 mod ruleset;
 mod task;
 
-use std::{path::PathBuf, pin::pin, sync::Arc};
+use std::{net::Ipv4Addr, path::PathBuf, pin::pin, sync::Arc};
 
 use anyhow::{Context, bail};
 use futures::StreamExt;
@@ -94,6 +96,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// The cluster's DNS address: the tenth of the Service range, where there is a server for it.
+    pub(crate) fn dns_address(&self) -> Option<Ipv4Addr> {
+        let address = self.service_range.nth(10);
+        address.filter(|_| self.mode == Mode::Privileged)
+    }
+
     fn validate(&self) -> anyhow::Result<()> {
         let (pods, services) = (self.cluster_pod_range, self.service_range);
         if pods.covers(&services) || services.covers(&pods) {
@@ -173,6 +181,7 @@ impl Network {
         match shared.config.mode {
             Mode::Privileged => {
                 tasks.spawn(isolation::run(shared.clone()));
+                tasks.spawn(dns::server::run(shared.clone()));
                 tasks.spawn(firewall::run(shared))
             }
             Mode::Rootless => tasks.spawn(proxy::run(shared)),

@@ -99,6 +99,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     let metrics = metrics::Metrics::new();
     metrics.register(controllers::metrics::register);
     metrics.register(scheduler::metrics::register);
+    metrics.register(network::metrics::register);
     let store: Arc<dyn Store> =
         Arc::new(metrics.register(|registry| api::metrics::Measured::new(store, registry)));
     let registry = Arc::new(Registry::builtin());

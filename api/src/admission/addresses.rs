@@ -62,6 +62,13 @@ impl ServiceRange {
         Ipv4Addr::from(self.network + 1)
     }
 
+    /// The tenth address: the `kube-dns` Service's, in ranges that have it; loopback addresses have no
+    /// server for it.
+    pub fn dns(&self) -> Option<Ipv4Addr> {
+        let address = Ipv4Addr::from(self.network + 10);
+        (self.contains(address) && !address.is_loopback()).then_some(address)
+    }
+
     /// Addresses that a Service may have: all but the network's and the broadcast address.
     fn usable(&self) -> u32 {
         (1 << (32 - self.prefix)) - 2
@@ -228,6 +235,9 @@ mod tests {
     fn a_range_is_read_and_its_first_address_is_known() {
         assert_eq!(range("10.43.0.0/16").first().to_string(), "10.43.0.1");
         assert_eq!(range("10.43.7.9/16").to_string(), "10.43.0.0/16");
+        let dns = |text: &str| range(text).dns().map(|address| address.to_string());
+        assert_eq!(dns("10.43.0.0/16").as_deref(), Some("10.43.0.10"));
+        assert_eq!((dns("127.43.0.0/16"), dns("10.43.0.0/29")), (None, None));
         for wrong in ["", "10.43.0.0", "10.43.0.0/31", "10.43.0.0/0", "fd00::/64"] {
             assert!(wrong.parse::<ServiceRange>().is_err(), "{wrong}");
         }

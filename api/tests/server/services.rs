@@ -108,6 +108,10 @@ async fn the_cluster_has_a_service_of_its_own() {
         .await;
     assert_eq!(slice["endpoints"][0]["addresses"][0], "192.0.2.1");
     assert_eq!(slice["ports"][0]["port"], 6443);
+    let dns = "GET /api/v1/namespaces/kube-system/services/kube-dns";
+    let dns = cluster.ok(dns, "").await;
+    assert_eq!(dns["spec"]["clusterIP"], "10.43.0.10");
+    assert_eq!(dns["spec"]["ports"][1]["protocol"], "TCP");
 }
 
 /// The addresses that the cluster's own Service leads to, by slice.

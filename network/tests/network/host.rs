@@ -6,7 +6,7 @@ use std::{
     fs::File,
     io::{self, ErrorKind},
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -138,4 +138,19 @@ pub(crate) fn within<T: Send + 'static>(
         work()
     };
     std::thread::spawn(entered).join().unwrap()
+}
+
+/// A machine beside this host, at 192.0.2.2, where the host is 192.0.2.1; what keeps its namespace.
+pub(crate) fn neighbour() -> PathBuf {
+    for command in [
+        "ip netns add outside",
+        "ip link add up0 type veth peer name up0 netns outside",
+        "ip address add 192.0.2.1/24 dev up0",
+        "ip link set up0 up",
+        "ip -n outside address add 192.0.2.2/24 dev up0",
+        "ip -n outside link set up0 up",
+    ] {
+        run(command);
+    }
+    "/run/netns/outside".into()
 }

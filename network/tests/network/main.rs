@@ -5,7 +5,9 @@
 mod cluster;
 mod host;
 mod isolation;
+mod names;
 mod policies;
 mod privileged;
 mod rootless;
+mod services;
 mod sockets;

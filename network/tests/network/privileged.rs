@@ -10,7 +10,7 @@ use runtimes::{PodNetwork, Protocol};
 
 use crate::{cluster::Cluster, host::*, sockets::*};
 
-/// Two pods that serve TCP and UDP at 8080, behind `web` at 10.43.0.9:80 and `dns` at 10.43.0.10:53.
+/// Two pods that serve TCP and UDP at 8080, behind `web` at 10.43.0.9:80 and `dns` at 10.43.0.11:53.
 async fn start_with_two_pods() -> Running {
     let running = start(&Cluster::new()).await;
     for name in ["a", "b"] {
@@ -21,7 +21,7 @@ async fn start_with_two_pods() -> Running {
     let cluster = &running.cluster;
     cluster.put_service("web", "10.43.0.9", 80, "TCP");
     cluster.put_endpoints("web", &["10.64.0.4", "10.64.0.5"], 8080, "TCP");
-    cluster.put_service("dns", "10.43.0.10", 53, "UDP");
+    cluster.put_service("dns", "10.43.0.11", 53, "UDP");
     cluster.put_endpoints("dns", &["10.64.0.4"], 8080, "UDP");
     running
 }
@@ -74,7 +74,7 @@ fn the_host_reaches_a_service_and_every_ready_endpoint_takes_part() {
                 .await
                 .unwrap();
             }
-            let dns = address("10.43.0.10:53");
+            let dns = address("10.43.0.11:53");
             assert_eq!(
                 eventually(|| ask_udp(dns), answered).await.unwrap(),
                 "10.64.0.4 10.64.0.1"
@@ -148,22 +148,10 @@ fn pods_reach_each_other_the_host_and_services() {
 #[test]
 fn the_outside_sees_a_pod_as_the_host() {
     in_private_host("privileged::the_outside_sees_a_pod_as_the_host", || async {
-        for command in [
-            "ip netns add outside",
-            "ip link add up0 type veth peer name up0 netns outside",
-            "ip address add 192.0.2.1/24 dev up0",
-            "ip link set up0 up",
-            "ip -n outside address add 192.0.2.2/24 dev up0",
-            "ip -n outside link set up0 up",
-        ] {
-            run(command);
-        }
-        let outside = std::fs::File::open("/run/netns/outside").unwrap();
-        let listen = move || {
-            nix::sched::setns(&outside, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let outside = neighbour();
+        let outside = serve_on_host(within(&outside, || {
             std::net::TcpListener::bind("192.0.2.2:0").unwrap()
-        };
-        let outside = serve_on_host(std::thread::spawn(listen).join().unwrap());
+        }));
         let running = start_with_two_pods().await;
         eventually(|| ask(address("10.43.0.9:80")), answered)
             .await
