@@ -23,7 +23,7 @@ pub(crate) mod names;
 pub(crate) mod place;
 pub(crate) mod plan;
 mod pulling;
-mod resources;
+pub(crate) mod resources;
 mod restart;
 pub(crate) mod security;
 pub(crate) mod start;
