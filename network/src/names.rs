@@ -7,7 +7,7 @@ use std::{fmt::Write, path::PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// The names of a node's namespace, link and table, and the metric that tells its routes apart.
+/// The names of a node's namespaces, links and tables, and the metric that tells its routes apart.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Names {
     /// The Wasm pods' namespace: in `/run/netns`, so that `ip netns` lists it.
@@ -19,6 +19,8 @@ pub(crate) struct Names {
     /// The host's end of the link; at most 15 characters.
     pub(crate) link: String,
     pub(crate) table: String,
+    /// The table of NetworkPolicies.
+    pub(crate) policies: String,
     pub(crate) metric: u32,
 }
 
@@ -32,6 +34,7 @@ impl Names {
             pod_links: format!("wkp{}", hex(&digest[..2])),
             link: format!("wk{hash}"),
             table: format!("wk-{hash}"),
+            policies: format!("wk-{hash}-policies"),
             metric: 1024 + u32::from(u16::from_be_bytes([digest[0], digest[1]])),
         }
     }

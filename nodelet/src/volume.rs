@@ -3,7 +3,8 @@
 //! - [`files`]: configMap, secret, downwardAPI and projected volumes, gathered by way of [`objects`], [`token`] and
 //!   [`downward`] into a [`payload`], which [`writer`] puts where readers see all or nothing of it.
 //! - [`memory`]: file systems in memory. [`host_path`], [`claim`]: what is there already.
-//! - [`mounts`](mod@mounts): what a container sees. [`sub_path`]: a part of a volume, and no way out of it.
+//! - [`mounts`](mod@mounts): what a container sees. [`sub_path`]: a part of a volume, and no way out of it; [`binds`]:
+//!   mounted for containers. [`ownership`]: whose files are.
 //! - [`live`]: what is kept of each pod, and the task that renews files.
 //!
 //! Layout: `<pods_dir>/<uid>/volumes/<kind>/<name>`, and `<memory_dir>/<uid>/<name>` for what is confidential, in one
@@ -11,6 +12,7 @@
 //! PersistentVolumeClaims and PersistentVolumes; asks for tokens; writes Events. Never removes what it did not make:
 //! paths of the host and PersistentVolumes are given as they are.
 
+mod binds;
 pub(crate) mod claim;
 mod downward;
 pub(crate) mod files;
@@ -19,6 +21,7 @@ pub(crate) mod live;
 pub(crate) mod memory;
 mod mounts;
 mod objects;
+mod ownership;
 mod payload;
 mod sub_path;
 mod token;
@@ -33,7 +36,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, Pod, Volume, VolumeMount};
 use runtimes::PodRef;
 use tracing::warn;
 
@@ -41,8 +44,13 @@ pub(crate) use live::Volumes;
 use live::{PodVolumes, Source, lock};
 pub(crate) use mounts::mounts;
 
-use crate::{config::Config, pod::worker::Context, quantity};
+use crate::{
+    config::Config,
+    pod::{resources, worker::Context},
+    quantity,
+};
 use files::{Gather, Gathered};
+use ownership::Owners;
 use payload::Payload;
 
 /// Between tries to set volumes up, doubled; a change of what is missing comes before.
@@ -65,6 +73,7 @@ struct Prepared {
     shown: String,
     source: Source,
     work: Work,
+    owners: Owners,
 }
 
 /// What is to be done for a volume.
@@ -75,6 +84,8 @@ enum Work {
     Memory(Option<u64>),
     /// A path of the host that must be of this `hostPath.type`.
     Check(String),
+    /// A directory of the host that is a volume, and as such may be given to the pod's group.
+    Volume,
 }
 
 /// Sets the pod's volumes up, trying again for as long as it takes, and tells what is missing. Dropped, it leaves
@@ -244,11 +255,13 @@ async fn prepare(
 ) -> Result<(Prepared, Option<jiff::Timestamp>), String> {
     let name = &volume.name;
     let failed = |why: String| set_up_failed(name, &why);
+    let owners = Owners::of(pod);
     let prepared = |source: Source, work: Work| Prepared {
         name: name.clone(),
         shown: name.clone(),
         source,
         work,
+        owners,
     };
     let own = |kind: &str, read_only: bool| Source {
         path: directory(&context.config, &entry.uid, kind, name),
@@ -274,6 +287,7 @@ async fn prepare(
             allocatable: &allocatable,
             now: context.clock.now(),
             directory: &source.path,
+            owners,
         };
         let Gathered { payload, renew_at } = gather.volume(volume).await.map_err(failed)?;
         return Ok((prepared(source, Work::Files(payload)), renew_at));
@@ -281,8 +295,7 @@ async fn prepare(
     if let Some(empty) = &volume.empty_dir {
         let in_memory = empty.medium.as_deref() == Some("Memory");
         let work = if in_memory && context.volumes.memory().is_some() {
-            let limit = empty.size_limit.as_ref().map(|limit| limit.0.as_str());
-            Work::Memory(limit.and_then(quantity::units).filter(|size| *size > 0))
+            Work::Memory(memory_size(context, pod, empty))
         } else {
             Work::Directory
         };
@@ -337,9 +350,23 @@ async fn prepare(
         read_only,
         replaced: false,
     };
-    let mut prepared = prepared(source, Work::Check(found.kind));
+    let work = match found.kind {
+        claim::Kind::Local => Work::Volume,
+        claim::Kind::HostPath(kind) => Work::Check(kind),
+    };
+    let mut prepared = prepared(source, work);
     prepared.shown = found.volume;
     Ok((prepared, None))
+}
+
+/// How much of the node's memory an `emptyDir` may take: no more than its limit, its pod's and the node's.
+fn memory_size(context: &Context, pod: &Pod, empty: &EmptyDirVolumeSource) -> Option<u64> {
+    let limit = empty.size_limit.as_ref().map(|limit| limit.0.as_str());
+    let limit = limit.and_then(quantity::units).filter(|size| *size > 0);
+    let of_pod = resources::of_pod(pod).limits.memory_bytes;
+    let node = context.allocatable().remove("memory");
+    let node = node.and_then(|memory| quantity::units(&memory));
+    [limit, of_pod, node].into_iter().flatten().min()
 }
 
 fn set_up_failed(volume: &str, why: &str) -> String {
@@ -422,10 +449,22 @@ impl Prepared {
                 memory::make(path, 0o755).map_err(text)?;
                 writer::write(path, payload, now).map(drop).map_err(text)
             }
-            Work::Directory => memory::make(path, 0o777).map_err(text),
+            Work::Directory => {
+                memory::make(path, 0o777).map_err(text)?;
+                self.give_new()
+            }
             Work::Memory(size) => {
                 memory::make(path, 0o777).map_err(text)?;
-                memory::mount_shared(path, *size).map_err(text)
+                memory::mount_shared(path, *size).map_err(text)?;
+                self.give_new()
+            }
+            Work::Volume => {
+                host_path::check(path, "Directory")?;
+                self.source.path = path.canonicalize().map_err(text)?;
+                if self.source.read_only {
+                    return Ok(());
+                }
+                self.give(self.owners)
             }
             Work::Check(kind) => {
                 host_path::check(path, kind)?;
@@ -434,6 +473,21 @@ impl Prepared {
                 Ok(())
             }
         }
+    }
+}
+
+impl Prepared {
+    /// Gives a volume that was empty to the pod's group, unless that has been done.
+    fn give_new(&self) -> Result<(), String> {
+        self.give(Owners {
+            trusts_root: true,
+            ..self.owners
+        })
+    }
+
+    fn give(&self, owners: Owners) -> Result<(), String> {
+        ownership::give(&self.source.path, owners, false)
+            .map_err(|error| format!("applyFSGroup failed for vol {}: {error}", self.shown))
     }
 }
 
@@ -461,14 +515,17 @@ pub(crate) fn is_set_up_for(context: &Context, pod_ref: &PodRef, container: &Con
 pub(crate) async fn tear_down(context: &Context, pod_ref: &PodRef) {
     let entry = context.volumes.leave(&pod_ref.uid);
     let (uid, memory) = (pod_ref.uid.clone(), context.volumes.memory());
-    let volumes = pod_directory(&context.config, &uid).join("volumes");
+    let directory = pod_directory(&context.config, &uid);
     let removal = tokio::task::spawn_blocking(move || {
         // Nobody writes to it any more once this is held.
         let mut removed = entry.as_ref().map(|entry| lock(&entry.removed));
         if let Some(removed) = &mut removed {
             **removed = true;
         }
-        remove(&volumes);
+        if let Err(error) = binds::clear(&directory) {
+            warn!(%error, directory = %directory.display(), "unmount parts of volumes");
+        }
+        remove(&directory.join("volumes"));
         if let Some(memory) = memory {
             remove(&memory.join(uid));
         }
@@ -532,7 +589,17 @@ pub(crate) fn remove_all_of(context: &Context, uid: &str) {
         for mounted in memory::mounts_below(&directory) {
             memory::unmount(&mounted);
         }
-        crate::pod::worker::remove_directory(&directory);
+        remove_pod_directory(&directory);
+    }
+}
+
+/// Removes a pod's directory, unless a part of a volume is still mounted in it: that would be removed with it.
+pub(crate) fn remove_pod_directory(directory: &Path) {
+    match binds::clear(directory) {
+        Ok(()) => crate::pod::worker::remove_directory(directory),
+        Err(error) => {
+            warn!(%error, directory = %directory.display(), "unmount parts of volumes");
+        }
     }
 }
 

@@ -19,12 +19,15 @@ pub(crate) struct Args {
 const PROGRAMS: &[(&str, &str)] = &[
     ("/usr/lib/postgresql/*/bin/postgres", "postgresql"),
     ("docker-registry", "docker-registry"),
+    ("skopeo", "skopeo"),
+    ("umoci", "umoci"),
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("curl", "curl"),
     ("openssl", "openssl"),
     ("ps", "procps"),
+    ("umoci", "umoci"),
     ("runc", "runc"),
     ("busybox", "busybox-static"),
 ];

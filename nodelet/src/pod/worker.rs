@@ -473,7 +473,7 @@ impl Worker {
     fn forget(&self) {
         let config = &self.context.config;
         remove_directory(&logs::pod_directory(&config.log_dir, &self.pod_ref));
-        remove_directory(&config.pods_dir.join(&self.pod_ref.uid));
+        volume::remove_pod_directory(&config.pods_dir.join(&self.pod_ref.uid));
     }
 }
 

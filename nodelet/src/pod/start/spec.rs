@@ -84,8 +84,8 @@ impl Start {
             expanded(&self.container.command),
             expanded(&self.container.args),
         );
-        let mounts =
-            volume::mounts(context, &self.pod, &self.container, &lookup).map_err(refused)?;
+        let mounts = volume::mounts(context, &self.pod, &self.container, image.kind, &lookup)
+            .map_err(refused)?;
         let lifecycle = self.container.lifecycle.as_ref();
         let capacity = config.capacity.memory_bytes;
         let capacity = capacity.unwrap_or_else(|| host::memory().0);
