@@ -10,7 +10,7 @@
 //! - [`security`]: what a container's processes are given, and what a component cannot be; pure.
 //! - [`resources`]: what it is promised and may use; pure.
 //! - [`credentials`]: registry accounts from `imagePullSecrets`.
-//! - [`start`]: from a container's spec to a running container; [`message`]: what it leaves behind at its end.
+//! - [`start`]: from a container's spec to a running container; [`pulling`] tells of a pull that lasts; [`message`]: what it leaves behind at its end.
 //! - [`worker`]: the task that does it.
 
 pub(crate) mod container;
@@ -22,6 +22,7 @@ pub(crate) mod message;
 pub(crate) mod names;
 pub(crate) mod place;
 pub(crate) mod plan;
+mod pulling;
 pub(crate) mod resources;
 mod restart;
 pub(crate) mod security;

@@ -1,8 +1,15 @@
 //! Images: what a reference names, pulled once and kept by digest.
 //!
 //! The contract is [`Images`]; [`ImageStore`] keeps it over a directory: references to files and to
-//! OCI registries, contents by their sha256, an index of which reference is which content.
+//! OCI registries, contents by their sha256, an index of which reference is which content. In reading order:
+//!
+//! - `store`: the contract kept; `index`: which reference is which; `name`: which references are the same.
+//! - `pull`: from a reference to its content; `registry`, `hosts`: who is asked; `download`, `partial`: one blob.
+//! - `manifest`, `platform`, `module`, `packed`: what images hold, checked.
+//! - `archive`: images from and into tar archives.
+//! - `blobs`: the files; `container`: what a container image in them says.
 
+mod archive;
 mod blobs;
 mod container;
 mod download;
@@ -23,7 +30,11 @@ pub use container::{ContainerImage, Layer};
 pub use name::normal_name;
 pub use store::{Config, ImageStore};
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io::{Read, Write},
+    path::PathBuf,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -85,6 +96,20 @@ pub enum ImageError {
     Remove { reference: String, message: String },
 }
 
+/// Why an archive of images was not read or written.
+#[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
+pub enum ArchiveError {
+    /// The archive, or the names given with it, are at fault.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such image here.
+    #[error("image {reference:?} is not present")]
+    NotFound { reference: String },
+    /// The node's disk or the way to the reader failed.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
 /// What has come of a pull that is under way.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Progress {
@@ -117,6 +142,21 @@ pub trait Images: Send + Sync + 'static {
     /// Frees what pulls that failed have left, and what tags that moved on have named, if it is older than
     /// `min_age`; the bytes freed.
     async fn tidy(&self, min_age: Duration) -> Result<u64, ImageError>;
+
+    /// Takes the images of an archive, as `docker save` writes it or an OCI layout in tar, with gzip or without.
+    /// They get the names that the archive has for them; or `name`, if it holds one image.
+    async fn import(
+        &self,
+        archive: Box<dyn Read + Send>,
+        name: Option<&str>,
+    ) -> Result<Vec<Image>, ArchiveError>;
+
+    /// Writes images as an OCI layout in tar, which `docker load` reads too.
+    async fn export(
+        &self,
+        references: &[String],
+        archive: Box<dyn Write + Send>,
+    ) -> Result<(), ArchiveError>;
 
     /// How far the pull of `reference` is, if one is under way.
     fn progress(&self, reference: &str) -> Option<Progress>;

@@ -17,7 +17,9 @@ pub mod runtime;
 
 pub use runtimes_log as log;
 
-pub use images::{Credentials, Image, ImageError, ImageKind, Images, Progress, PullPolicy};
+pub use images::{
+    ArchiveError, Credentials, Image, ImageError, ImageKind, Images, Progress, PullPolicy,
+};
 pub use network::{Direction, Isolated, NetworkError, PodAddress, PodNetwork, Traffic};
 pub use runtime::{
     ContainerId, ContainerSpec, ContainerState, ContainerStatus, Device, Exit, Limits, Mount,

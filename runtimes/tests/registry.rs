@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where its scenery does")]
 
 mod docker_registry;
+mod umoci;
 
 use std::{net::TcpListener, str::FromStr as _, time::Duration};
 
@@ -15,7 +16,7 @@ use oci_client::{
 };
 use runtimes::{
     Credentials, ImageKind, Images as _, PullPolicy,
-    images::{Config as StoreConfig, ImageStore},
+    images::{Config as StoreConfig, ContainerImage, ImageStore},
 };
 
 const MODULE: &[u8] = b"\0asm\x0d\0\x01\0";
@@ -372,6 +373,35 @@ async fn a_transfer_that_breaks_is_taken_up_where_it_broke_and_given_up_in_the_e
                 assert!(!whole, "{error}");
                 assert!(error.to_string().contains("download of sha256:"), "{error}");
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn images_that_skopeo_pushes_in_every_form_are_pulled() {
+    let registry = Registry::start(None);
+    let image = umoci::image(registry.dir.path());
+    let store = registry.store(StoreConfig::default());
+    for (name, options) in [
+        ("oci:v1", &["--format=oci"][..]),
+        ("docker:v1", &["--format=v2s2"]),
+        ("zstd:v1", &["--format=oci", "--dest-compress-format=zstd"]),
+    ] {
+        let reference = registry.reference(name);
+        let target = format!("docker://{reference}");
+        umoci::copy(
+            &[options, &["--dest-tls-verify=false"]].concat(),
+            &image,
+            &target,
+        );
+        let pull = store.ensure(&reference, PullPolicy::IfNotPresent, &[]);
+        let pulled = pull.await.unwrap();
+        assert_eq!(pulled.kind, ImageKind::Oci, "{name}");
+        let read = ContainerImage::read(&pulled).unwrap();
+        assert_eq!(read.layers.len(), 2, "{name}");
+        for layer in read.layers {
+            let bytes = std::fs::read(&layer.path).unwrap();
+            assert_eq!(runtimes::images::digest_of(&bytes), layer.digest);
         }
     }
 }

@@ -32,6 +32,9 @@ const CROWD: usize = 100;
 const FETCHES: u64 = 3;
 const FETCHED_BYTES: usize = 200_000_000;
 
+/// What of ours is measured.
+const POD: &str = "wk: a pod, created to Running";
+
 /// What measures nothing here, and why.
 type Failed = String;
 type Measured<T> = Result<T, Failed>;
@@ -68,8 +71,8 @@ pub(crate) fn within(arguments: &[&str]) {
         containerd: Containerd::launch(&dir.path().join("containerd"), busybox),
     };
     let pods = Pods::connect(kubeconfig.as_ref());
-    starts(&pods, &peers, busybox);
-    crowd(&pods, &peers, busybox, data);
+    let runs = starts(&pods, &peers, busybox);
+    crowd(&pods, &peers, busybox, data, runs);
     fetches(&pods, &peers, big, dir.path());
 }
 
@@ -117,16 +120,14 @@ impl Table {
     }
 }
 
-/// One container after another of an image that is there, until it runs.
-fn starts(pods: &Pods, peers: &Peers, image: &str) {
+/// One container after another of an image that is there, until it runs; answers whether pods do at all.
+fn starts(pods: &Pods, peers: &Peers, image: &str) -> Measured<()> {
     let mut table = Table::default();
     for number in 0..WARM + STARTS {
         if number == WARM {
             table.forget();
         }
-        table.measure("wk: a pod, created to Running", || {
-            pods.start(&format!("start-{number}"), image)
-        });
+        table.measure(POD, || pods.start(&format!("start-{number}"), image));
         table.measure("bare runc run, overlay mounted", || {
             peers.runc.as_ref().map_err(Clone::clone)?.start(number)
         });
@@ -139,10 +140,11 @@ fn starts(pods: &Pods, peers: &Peers, image: &str) {
     }
     table.rows("busybox p50", 50, "goal <= 1.5x bare runc, < ctr");
     table.rows("busybox p99", 99, "reported");
+    table.0.remove(POD).map_or(Ok(()), |times| times.map(drop))
 }
 
-/// Many at once.
-fn crowd(pods: &Pods, peers: &Peers, image: &str, data: &str) {
+/// Many at once; not if one does not run.
+fn crowd(pods: &Pods, peers: &Peers, image: &str, data: &str, runs: Measured<()>) {
     let report = |who: &str, used: Measured<(Duration, u64, Vec<u64>)>| match used {
         Ok((took, memory, shims)) => {
             row(
@@ -165,13 +167,15 @@ fn crowd(pods: &Pods, peers: &Peers, image: &str, data: &str) {
         }
         Err(failed) => row(&format!("{CROWD} containers, {who}"), &failed, ""),
     };
-    let before = memory::available();
-    let used = pods.crowd(CROWD, image).map(|took| {
+    let used = runs.and_then(|()| {
+        let before = memory::available();
+        let took = pods.crowd(CROWD, image)?;
         let memory = before.saturating_sub(memory::available());
-        (took, memory, memory::private("wk-shim", data))
+        let shims = memory::private("wk-shim", data);
+        pods.remove_crowd()?;
+        Ok((took, memory, shims))
     });
-    let removed = pods.remove_crowd();
-    report("wk", used.and_then(|used| removed.map(|()| used)));
+    report("wk", used);
     let used = peers.containerd.as_ref().map_err(Clone::clone);
     let used = used.and_then(|containerd| {
         let before = memory::available();
@@ -189,7 +193,7 @@ fn fetches(pods: &Pods, peers: &Peers, images: &[&str], dir: &Path) {
     let mut table = Table::default();
     for (number, image) in images.iter().enumerate() {
         // What is still to be written is nobody's.
-        table.measure("wk: a pod, created to Running", || {
+        table.measure(POD, || {
             nix::unistd::sync();
             pods.start(&format!("fetch-{number}"), image)
         });

@@ -3,13 +3,15 @@
 //!
 //! - [`Sandbox`]: a network (and mount) namespace, so that tests run in parallel and never touch the host's network.
 //! - [`Cluster`]: a `wk up` in a sandbox.
-//! - [`Kubectl`]: the kubectl of a version.
+//! - [`Kubectl`]: the kubectl of a version; [`Client`]: its commands, with input and output, or in a terminal.
 //! - [`Image`]: container images made of Debian's packages; [`Registry`]: where pods pull them from.
 //! - [`eventually`]: waits for a value with a deadline and says what was last seen.
 
+mod client;
 mod cluster;
 mod images;
 mod kubectl;
+mod leftovers;
 mod registry;
 mod sandbox;
 
@@ -18,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use client::{Client, Forward, Terminal};
 pub use cluster::{Cluster, Options, example};
 pub use images::{Image, Part};
 pub use kubectl::Kubectl;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::{Read, Write},
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -9,7 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 
-use crate::{Credentials, Image, ImageError, ImageKind, Images, Progress, PullPolicy};
+use crate::{
+    ArchiveError, Credentials, Image, ImageError, ImageKind, Images, Progress, PullPolicy,
+};
 
 /// A node's images in memory: every reference can be pulled, but those that the test refuses.
 #[derive(Debug, Default)]
@@ -146,6 +149,40 @@ impl Images for FakeImages {
 
     async fn tidy(&self, _min_age: Duration) -> Result<u64, ImageError> {
         Ok(0)
+    }
+
+    /// An archive of the fake has a reference a line.
+    async fn import(
+        &self,
+        mut archive: Box<dyn Read + Send>,
+        name: Option<&str>,
+    ) -> Result<Vec<Image>, ArchiveError> {
+        let mut text = String::new();
+        archive
+            .read_to_string(&mut text)
+            .map_err(|error| ArchiveError::Invalid(error.to_string()))?;
+        let names = text.lines().map(|line| name.unwrap_or(line));
+        let images: Vec<Image> = names.map(FakeImages::image).collect();
+        for image in &images {
+            self.insert(image.clone());
+        }
+        Ok(images)
+    }
+
+    async fn export(
+        &self,
+        references: &[String],
+        mut archive: Box<dyn Write + Send>,
+    ) -> Result<(), ArchiveError> {
+        for reference in references {
+            if self.find(reference).await.is_none() {
+                let reference = reference.clone();
+                return Err(ArchiveError::NotFound { reference });
+            }
+            writeln!(archive, "{reference}")
+                .map_err(|error| ArchiveError::Unavailable(error.to_string()))?;
+        }
+        Ok(())
     }
 
     fn progress(&self, reference: &str) -> Option<Progress> {

@@ -43,7 +43,7 @@ pub(super) const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, \
 pub(super) enum Document {
     /// Images of one name for several platforms.
     Index(ImageIndex),
-    Image(ImageManifest),
+    Image(Box<ImageManifest>),
 }
 
 /// What an image holds.
@@ -152,7 +152,7 @@ fn is_foreign(layer: &Descriptor, kind: &str) -> bool {
 
 /// A digest names a file: so it is exactly `sha256:` and 64 hexadecimal digits.
 fn check_digest(descriptor: &Descriptor) -> Result<(), String> {
-    check_sha256(&descriptor.digest().to_string())
+    check_sha256(descriptor.digest().as_ref())
 }
 
 /// As [`check_digest`], of a digest in words.

@@ -87,7 +87,7 @@ impl Puller<'_> {
         if module.size() > max_bytes {
             return Err(too_big(module.size(), max_bytes));
         }
-        let lease = self.blobs.lease(&module.digest().to_string())?;
+        let lease = self.blobs.lease(module.digest().as_ref())?;
         self.meter.expect(module.size());
         if let Some(verified) = download(&source.client, module, &lease, self.meter).await? {
             let check = move || {
@@ -115,7 +115,7 @@ impl Puller<'_> {
         config: &Descriptor,
         layers: &[Descriptor],
     ) -> Result<Pulled, String> {
-        let config_lease = self.blobs.lease(&config.digest().to_string())?;
+        let config_lease = self.blobs.lease(config.digest().as_ref())?;
         let config_bytes = match tokio::fs::read(config_lease.path()).await {
             Ok(bytes) => bytes,
             Err(_) => {
@@ -141,7 +141,7 @@ impl Puller<'_> {
         let mut leases = Vec::with_capacity(layers.len() + 2);
         let mut missing: Vec<(&Descriptor, Lease)> = Vec::new();
         for layer in layers {
-            let lease = self.blobs.lease(&layer.digest().to_string())?;
+            let lease = self.blobs.lease(layer.digest().as_ref())?;
             let is_new = |(_, other): &(_, Lease)| other.digest() != lease.digest();
             if !lease.path().exists() && missing.iter().all(is_new) {
                 self.meter.expect(layer.size());
@@ -215,7 +215,7 @@ impl Puller<'_> {
             if layer.size() > self.config.max_image_bytes {
                 return Err(too_big(layer.size(), self.config.max_image_bytes));
             }
-            let lease = self.blobs.lease(&layer.digest().to_string())?;
+            let lease = self.blobs.lease(layer.digest().as_ref())?;
             self.meter.expect(layer.size());
             let verified = download(&source.client, layer, &lease, self.meter).await?;
             let path = path.clone();

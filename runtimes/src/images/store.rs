@@ -8,6 +8,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    io::{Read, Write},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -21,9 +22,9 @@ use futures::{
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
-    Credentials, Image, ImageError, Images, Progress, PullPolicy,
+    ArchiveError, Credentials, Image, ImageError, Images, Progress, PullPolicy, archive,
     blobs::Blobs,
-    download::Meter,
+    download::{Meter, blocking},
     file,
     index::{Entry, Index},
     name::{self, normal_name},
@@ -194,6 +195,48 @@ impl Images for ImageStore {
             reference: "unfinished pulls".to_owned(),
             message: error.to_string(),
         })
+    }
+
+    async fn import(
+        &self,
+        archive: Box<dyn Read + Send>,
+        name: Option<&str>,
+    ) -> Result<Vec<Image>, ArchiveError> {
+        let (inner, name) = (self.inner.clone(), name.map(str::to_owned));
+        let import = move || {
+            let imported = archive::import(&inner.blobs, &inner.config, archive, name.as_deref())?;
+            let mut images = Vec::with_capacity(imported.entries.len());
+            let mut index = lock(&inner.index);
+            for (name, entry) in imported.entries {
+                images.push(inner.image(&name, &entry));
+                let inserted = index.insert(&name, entry);
+                inserted
+                    .map_err(|error| ArchiveError::Unavailable(inner.blobs.in_words(&error)))?;
+            }
+            // The index names now what they keep.
+            drop(imported.leases);
+            Ok(images)
+        };
+        let imported = blocking(import).await;
+        imported.map_err(ArchiveError::Unavailable)?
+    }
+
+    async fn export(
+        &self,
+        references: &[String],
+        archive: Box<dyn Write + Send>,
+    ) -> Result<(), ArchiveError> {
+        let find = |reference: &String| {
+            self.inner
+                .find(reference)
+                .ok_or_else(|| ArchiveError::NotFound {
+                    reference: reference.clone(),
+                })
+        };
+        let images: Vec<Image> = references.iter().map(find).collect::<Result<_, _>>()?;
+        let blobs = self.inner.blobs.clone();
+        let exported = blocking(move || archive::export(&blobs, &images, archive)).await;
+        exported.map_err(ArchiveError::Unavailable)?
     }
 
     fn progress(&self, reference: &str) -> Option<Progress> {

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 use super::{Measured, timed};
 
+/// containerd's namespace, after which it names control groups and leaves them.
+const NAMESPACE: &str = "wk-bench";
 /// How many `ctr` run at once.
 const AT_ONCE: usize = 4;
 const SOON: Duration = Duration::from_secs(30);
@@ -155,9 +157,13 @@ impl Containerd {
     }
 
     fn ctr(&self, arguments: &[&str]) -> Measured<()> {
-        run(Command::new("ctr")
-            .args(["--address", &self.socket()])
-            .args(arguments))
+        run(self.command().args(arguments))
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("ctr");
+        command.args(["--address", &self.socket(), "--namespace", NAMESPACE]);
+        command
     }
 
     /// Until it is unpacked.
@@ -211,9 +217,7 @@ impl Containerd {
 
 impl Drop for Containerd {
     fn drop(&mut self) {
-        let listed = Command::new("ctr")
-            .args(["--address", &self.socket(), "container", "ls", "--quiet"])
-            .output();
+        let listed = self.command().args(["container", "ls", "--quiet"]).output();
         let listed = listed.map(|output| output.stdout).unwrap_or_default();
         for id in String::from_utf8_lossy(&listed).lines() {
             let _ = self.remove(id);
@@ -224,6 +228,11 @@ impl Drop for Containerd {
             nix::sys::signal::Signal::SIGTERM,
         );
         let _ = self.process.wait();
+        let trees = fs::read_dir("/sys/fs/cgroup").into_iter().flatten();
+        for tree in trees.flatten() {
+            let _ = fs::remove_dir(tree.path().join(NAMESPACE));
+        }
+        let _ = fs::remove_dir(Path::new("/sys/fs/cgroup").join(NAMESPACE));
     }
 }
 

@@ -151,7 +151,8 @@ pub(super) const POSTGRES: Recipe = Recipe {
     stop_signal: "SIGINT",
     port: "5432/tcp",
     env: &[
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/postgresql/15/bin",
+        // Those in /usr/bin are Perl, which chooses among versions.
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/lib/postgresql/15/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "PGDATA=/var/lib/postgresql/data",
     ],
     ..NOTHING

@@ -10,6 +10,7 @@ use crate::pod::{
     credentials::credentials,
     environment::took,
     place::{class, runtime_of, unavailable},
+    pulling,
     worker::Context,
 };
 
@@ -47,6 +48,8 @@ impl Start {
         };
         let began = context.clock.now();
         let ensure = context.images.ensure(reference, policy, &accounts);
+        let note = |message| self.note(context, false, "Pulling", message);
+        let ensure = pulling::told(&*context.images, reference, note, ensure);
         let answer = tokio::time::timeout(PULL_DEADLINE, ensure)
             .await
             .unwrap_or_else(|_| {

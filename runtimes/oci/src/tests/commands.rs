@@ -125,10 +125,11 @@ async fn a_command_has_a_terminal_with_a_size() {
 #[tokio::test]
 async fn a_terminals_input_can_end() {
     let bundle = idle().await;
-    let mut process = bundle.exec(&["sh"], TERMINAL).await.unwrap();
+    let mut process = bundle.exec(&["cat"], TERMINAL).await.unwrap();
     let stdin = process.stdin.as_mut().unwrap();
-    stdin.write_all(b"echo a$((1+1))\r").await.unwrap();
-    until_read(process.stdout.as_mut().unwrap(), "a2").await;
+    stdin.write_all(b"typed\r").await.unwrap();
+    // What was typed is shown, and what cat says of it.
+    until_read(process.stdout.as_mut().unwrap(), "typed\r\ntyped\r\n").await;
     stdin.shutdown().await.unwrap();
     assert_eq!(soon(process.exit).await.unwrap(), 0);
 }

@@ -34,7 +34,7 @@ async fn a_flood_is_rotated_and_no_line_is_lost() {
     let shim = bundle.run().await;
     assert_eq!(code(soon(shim.wait()).await), 0);
     let files = runtimes::log::files(&bundle.log()).unwrap();
-    assert!(files.len() > 20, "{} files", files.len());
+    assert!(files.len() > 5, "{} files", files.len());
     let entries = bundle.entries();
     assert_eq!(entries.len(), 200_000);
     for (number, entry) in (1..).zip(entries) {
@@ -116,6 +116,6 @@ async fn a_shim_is_small() {
     let kilobytes = |line: &str| line.split_whitespace().nth(1)?.parse::<u64>().ok();
     let private = rollup.lines().filter(|line| line.starts_with("Private_"));
     let private: u64 = private.filter_map(kilobytes).sum();
-    println!("{private} kB private");
+    eprintln!("{private} kB private");
     assert!(private < 1024, "{rollup}");
 }

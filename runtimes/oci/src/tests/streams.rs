@@ -137,20 +137,17 @@ fn terminal_size(pid: i32) -> Option<(u16, u16)> {
 }
 
 #[tokio::test]
-async fn a_terminal_whose_user_has_left_says_so_to_a_shell() {
-    let bundle = Bundle::with_arguments(&["sh", "-i"]).stdin(true).tty();
+async fn a_terminal_whose_user_has_left_says_so_to_who_reads_it() {
+    let bundle = Bundle::new("cat; exit 13").stdin(true).tty();
     let shim = bundle.run().await;
-    let mut process = shim.attach(Stdio { tty: true, ..ALL }).await.unwrap();
-    process
-        .stdin
-        .as_mut()
-        .unwrap()
-        .write_all(b"echo a$((1+1))\r")
-        .await
-        .unwrap();
-    until_read(process.stdout.as_mut().unwrap(), "a2").await;
+    let terminal = Stdio { tty: true, ..ALL };
+    let mut process = shim.attach(terminal).await.unwrap();
+    let stdin = process.stdin.as_mut().unwrap();
+    stdin.write_all(b"typed\r").await.unwrap();
+    let stdout = process.stdout.as_mut().unwrap();
+    until_read(stdout, "typed\r\ntyped\r\n").await;
     drop(process);
-    assert_eq!(code(soon(shim.wait()).await), 0);
+    assert_eq!(code(soon(shim.wait()).await), 13);
 }
 
 #[tokio::test]

@@ -1,14 +1,9 @@
 //! The ways into a pod, with wkctl and every kubectl that is there: exec, attach, port-forward, cp, run and
 //! debug, against components of one cluster.
-//!
-//! [`client`] is a client's commands, with input and output, or in a terminal.
-
-mod client;
 
 use std::time::Duration;
 
-use client::Client;
-use e2e::{Cluster, Kubectl, Options, Registry, eventually, program};
+use e2e::{Client, Cluster, Kubectl, Options, Registry, eventually, program};
 
 const SOON: Duration = Duration::from_secs(60);
 /// Everything that is copied and forwarded in one piece.
