@@ -195,9 +195,12 @@ impl Layers {
     ///
     /// # Errors
     /// The disk refuses.
-    #[expect(
-        dead_code,
-        reason = "a container's writes do not count as its pod's ephemeral storage yet"
+    #[cfg_attr(
+        not(test),
+        expect(
+            dead_code,
+            reason = "a container's writes do not count as its pod's ephemeral storage yet"
+        )
     )]
     pub(crate) async fn usage(&self, container: &Path) -> Result<u64, RuntimeError> {
         let upper = overlay::upper(container);
