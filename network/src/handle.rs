@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     policies: RwLock<Policies>,
     /// Counts changes to policies and what they select.
     policy_changes: watch::Sender<u64>,
+    /// The count that the kernel's rules are of (privileged).
+    policies_applied: watch::Sender<u64>,
     pool: Mutex<Option<Pool>>,
     /// The node's range, once it is known and in place.
     range: watch::Sender<Option<Range>>,
@@ -86,6 +88,7 @@ impl Shared {
             changes: watch::Sender::new(0),
             policies: RwLock::default(),
             policy_changes: watch::Sender::new(0),
+            policies_applied: watch::Sender::new(0),
             pool: Mutex::new(None),
             range: watch::Sender::new(None),
             listeners: RwLock::default(),
@@ -153,6 +156,40 @@ impl Shared {
     pub(crate) fn update_policies(&self, update: policy::Update) {
         self.policies_mut().apply(update);
         self.policy_changes.send_modify(|count| *count += 1);
+    }
+
+    /// The count of changes, which is there now.
+    pub(crate) fn subscribe_policies(&self) -> watch::Receiver<u64> {
+        let mut changes = self.policy_changes.subscribe();
+        changes.mark_changed();
+        changes
+    }
+
+    /// Says that the kernel has the rules of that count.
+    pub(crate) fn policies_applied(&self, count: u64) {
+        self.policies_applied.send_replace(count);
+    }
+
+    /// Has the kernel decide about a pod's traffic from now on; the count of that change.
+    fn police(&self, uid: &str, ip: Ipv4Addr) -> u64 {
+        self.policies_mut().add_isolated(uid, ip);
+        self.policy_changes.send_modify(|count| *count += 1);
+        *self.policy_changes.borrow()
+    }
+
+    /// Waits until the kernel has the rules of that count; where there is no policy there are none.
+    async fn policed(&self, count: u64) -> Result<(), NetworkError> {
+        if !self.policies().any() {
+            return Ok(());
+        }
+        let mut applied = self.policies_applied.subscribe();
+        let there = applied.wait_for(|applied| *applied >= count);
+        match timeout(POLICY_DEADLINE, there).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(unavailable(
+                "the NetworkPolicies that may select the pod are not in place yet".to_owned(),
+            )),
+        }
     }
 
     /// Once there is no policy any more.
@@ -282,7 +319,9 @@ impl Handle {
         }
         let mut pool = Pool::new(range);
         if let Some(isolation) = &shared.isolation {
-            adopt(isolation, &mut pool).await?;
+            for (uid, ip) in adopt(isolation, &mut pool).await? {
+                shared.police(&uid, ip);
+            }
         }
         shared.pool().get_or_insert(pool);
         shared.range.send_replace(Some(range));
@@ -337,8 +376,9 @@ impl Handle {
 }
 
 /// Gives the pods that an earlier run isolated their addresses, and what is missing of their network.
-async fn adopt(isolation: &Isolation, pool: &mut Pool) -> anyhow::Result<()> {
+async fn adopt(isolation: &Isolation, pool: &mut Pool) -> anyhow::Result<Vec<(String, Ipv4Addr)>> {
     let found = isolation.adopt().await;
+    let mut adopted = Vec::new();
     for (uid, ip) in found.context("find the pods of the last run")? {
         if pool.add(&uid, Some(ip)) != Some(ip) {
             // Of another range than the node's now: it is given another address.
@@ -350,8 +390,9 @@ async fn adopt(isolation: &Isolation, pool: &mut Pool) -> anyhow::Result<()> {
             let error = format!("{error:#}");
             tracing::warn!(uid, error, "could not take over a pod's network");
         }
+        adopted.push((uid, ip));
     }
-    Ok(())
+    Ok(adopted)
 }
 
 /// How long a pod on this node may take to accept a connection.
@@ -438,8 +479,12 @@ impl PodNetwork for Handle {
         let Some((Some(ip), range)) = known else {
             return Err(unavailable(format!("pod {uid} has no address")));
         };
-        let made = isolation.ensure(uid, ip, range).await;
-        made.map_err(|error| unavailable(format!("make the pod's network: {error:#}")))?;
+        if isolation.find(uid) != Some(ip) {
+            // It is policed before it is there.
+            self.0.policed(self.0.police(uid, ip)).await?;
+            let made = isolation.ensure(uid, ip, range).await;
+            made.map_err(|error| unavailable(format!("make the pod's network: {error:#}")))?;
+        }
         self.isolated(uid)
             .ok_or_else(|| unavailable(format!("pod {uid} was removed")))
     }
@@ -479,6 +524,7 @@ impl PodNetwork for Handle {
             pool.remove(uid);
         }
         self.0.policies_mut().remove_own(uid);
+        self.0.policy_changes.send_modify(|count| *count += 1);
         Ok(())
     }
 
@@ -540,7 +586,10 @@ impl PodNetwork for Handle {
     fn allows(&self, pod: &PodRef, traffic: Traffic) -> bool {
         // A node reaches its own pods, whatever the policies say: its probes do.
         let from_node = traffic.direction == Direction::Ingress && self.0.is_of_node(traffic.peer);
-        from_node || self.0.policies().allows(pod, traffic)
+        // In a namespace of its own a pod's loopback is nobody else's.
+        let isolated = self.0.isolation.as_ref().and_then(|i| i.find(&pod.uid));
+        let to_itself = isolated.is_some() && traffic.peer.is_loopback();
+        from_node || to_itself || self.0.policies().allows(pod, traffic)
     }
 
     fn is_of_cluster(&self, address: IpAddr) -> bool {

@@ -182,6 +182,7 @@ impl Network {
             Mode::Privileged => {
                 tasks.spawn(isolation::run(shared.clone()));
                 tasks.spawn(dns::server::run(shared.clone()));
+                tasks.spawn(policy::enforce::run(shared.clone()));
                 tasks.spawn(firewall::run(shared))
             }
             Mode::Rootless => tasks.spawn(proxy::run(shared)),
@@ -209,7 +210,9 @@ impl Network {
 pub async fn teardown(node_name: &str) -> anyhow::Result<()> {
     let names = Names::of_node(node_name);
     // Made first so that there is one to remove.
-    nft::apply(&format!("table ip {0}\ndelete table ip {0}\n", names.table)).await?;
+    for table in [&names.table, &names.policies] {
+        nft::apply(&format!("table ip {table}\ndelete table ip {table}\n")).await?;
+    }
     isolation::teardown(&names).await?;
     links::remove(&names).await?;
     Namespace::remove(&names.namespace).context("remove the network namespace")

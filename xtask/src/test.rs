@@ -27,6 +27,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("openssl", "openssl"),
     ("ps", "procps"),
+    ("umoci", "umoci"),
     ("runc", "runc"),
     ("busybox", "busybox-static"),
 ];

@@ -6,6 +6,7 @@ mod cluster;
 mod host;
 mod isolation;
 mod names;
+mod policed;
 mod policies;
 mod privileged;
 mod rootless;

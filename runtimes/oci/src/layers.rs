@@ -159,7 +159,7 @@ impl Layers {
             }
             overlay::mount(&layers, &container)
         });
-        Ok(root.await?)
+        Ok(root.await.map_err(|failure| of_image(image, failure))?)
     }
 
     /// Unmounts a container's root file system; `Ok` if it is not mounted.
@@ -195,6 +195,13 @@ impl Layers {
     ///
     /// # Errors
     /// The disk refuses.
+    #[cfg_attr(
+        not(test),
+        expect(
+            dead_code,
+            reason = "a container's writes do not count as its pod's ephemeral storage yet"
+        )
+    )]
     pub(crate) async fn usage(&self, container: &Path) -> Result<u64, RuntimeError> {
         let upper = overlay::upper(container);
         let bytes = blocking(move || {
@@ -227,7 +234,7 @@ impl Layers {
 
     /// Makes the image's layers be there, and stay while the lease is held.
     async fn ensure(&self, image: &ContainerImage) -> Result<Lease, Failure> {
-        let failed = |failure: Failure| failure.of(format!("image {}", image.digest));
+        let failed = |failure| of_image(image, failure);
         let mut names = Vec::new();
         for layer in &image.layers {
             names.push(hex(layer).map_err(failed)?.to_owned());
@@ -284,6 +291,10 @@ impl Inner {
         let unpacked = unpacked.await;
         unpacked.map_err(|failure| failure.of(format!("layer {digest}")))
     }
+}
+
+fn of_image(image: &ContainerImage, failure: Failure) -> Failure {
+    failure.of(format!("image {}", image.digest))
 }
 
 /// A diff id names a directory: so it is exactly `sha256:` and 64 lower hexadecimal digits.

@@ -31,6 +31,9 @@ const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
 /// Requests of one container that are under way at once; further ones wait.
 const MAX_REQUESTS: usize = 256;
 
+/// Requests of one container that wait; further ones are refused.
+const MAX_WAITING: usize = 4096;
+
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
@@ -48,6 +51,8 @@ pub(crate) struct Pod {
     resolver: Arc<Resolver>,
     /// Turns of outgoing requests.
     pub(crate) requests: Arc<Semaphore>,
+    /// Places to wait for a turn.
+    pub(crate) waiting: Semaphore,
 }
 
 /// Why a connection is not made.
@@ -93,6 +98,7 @@ impl Pod {
             egress: egress.map_err(RuntimeError::Invalid)?,
             resolver: spec.resolver.clone(),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            waiting: Semaphore::new(MAX_WAITING),
         })
     }
 
@@ -405,6 +411,7 @@ mod tests {
             egress: None,
             resolver: Arc::default(),
             requests: Arc::new(Semaphore::new(1)),
+            waiting: Semaphore::new(1),
         }
     }
 

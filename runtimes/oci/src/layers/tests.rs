@@ -5,11 +5,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use expect_test::expect;
 use oci_spec::image::{ImageConfiguration, MediaType};
 use runtimes::images::{ContainerImage, Layer, digest_of};
 
-use super::{Layers, Limits};
+use super::{Layers, Limits, archive::Archive, failure::Failure, tree::Tree};
+
+mod digests;
+mod entries;
+mod hostile;
+mod mounts;
+mod random;
+mod umoci;
+mod use_of_layers;
 
 /// A node's directories, with what is mounted in them unmounted at the end.
 pub(super) struct Node {
@@ -55,6 +62,31 @@ impl Node {
         image(archives.iter().map(|archive| self.layer(archive)).collect())
     }
 
+    /// The layers that are there.
+    pub(super) fn unpacked(&self) -> Vec<String> {
+        self.names()
+            .into_iter()
+            .filter(|name| !name.starts_with('.'))
+            .collect()
+    }
+
+    /// How many directories are there that are no layers yet, or no more.
+    pub(super) fn left_over(&self) -> usize {
+        let names = self.names();
+        names
+            .iter()
+            .filter(|name| name.starts_with(super::unpack::UNFINISHED))
+            .count()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path("layers")).unwrap();
+        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+        entries
+            .map(|entry| name(entry).to_string_lossy().into_owned())
+            .collect()
+    }
+
     /// Where a container may be; several a node.
     pub(super) fn container(&self, name: &str) -> PathBuf {
         self.path("containers").join(name)
@@ -84,7 +116,7 @@ pub(super) fn image(layers: Vec<Layer>) -> ContainerImage {
 /// `a => b` (hard link).
 pub(super) fn archive(lines: &str) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
-    for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+    for line in lines.lines().filter(|line| !line.is_empty()) {
         let mut words = line.split(' ');
         let name = words.next().unwrap();
         let mut header = tar::Header::new_gnu();
@@ -207,53 +239,14 @@ fn is_opaque(path: &Path) -> bool {
     rustix::fs::lgetxattr(path, super::tree::OPAQUE, &mut value[..]).is_ok()
 }
 
-#[tokio::test]
-async fn a_containers_root_shows_its_images_layers_and_keeps_its_writes_apart() {
-    let node = Node::new();
-    let image = node.image(&[
-        archive("etc/\netc/passwd=root\nbin/\nbin/sh=sh 4755\ntmp/ 1777\nold/\nold/a=1\ngone=x"),
-        archive("tmp/x=1\nold/\nold/.wh..wh..opq\nold/b=2\n.wh.gone\netc/group=g 0640 0:42"),
-    ]);
-    let container = node.container("a");
-    let root = node.layers.mount(&image, &container).await.unwrap();
-    expect![[r#"
-        bin/ 0755
-        bin/sh=sh 4755
-        etc/ 0755
-        etc/group=g 0640 0:42
-        etc/passwd=root 0644
-        old/ 0755
-        old/b=2 0644
-        tmp/ 1777
-        tmp/x=1 0644
-    "#]]
-    .assert_eq(&tree(&root));
-    std::fs::write(root.join("etc/passwd"), "mine").unwrap();
-    assert_eq!(node.layers.mount(&image, &container).await.unwrap(), root);
-    expect![[r#"
-        etc/ 0755
-        etc/passwd=mine 0644
-        tmp/ 1777
-    "#]]
-    .assert_eq(&tree(&container.join("upper")));
-    let other = node
-        .layers
-        .mount(&image, &node.container("b"))
-        .await
-        .unwrap();
-    assert_eq!(
-        std::fs::read_to_string(other.join("etc/passwd")).unwrap(),
-        "root"
-    );
-
-    node.layers.unmount(&container).await.unwrap();
-    node.layers.unmount(&container).await.unwrap();
-    expect![].assert_eq(&tree(&root));
-    node.layers.mount(&image, &container).await.unwrap();
-    assert_eq!(
-        std::fs::read_to_string(root.join("etc/passwd")).unwrap(),
-        "mine"
-    );
-    node.layers.remove(&container).await.unwrap();
-    assert!(!container.exists());
+/// Makes an archive's entries beneath a directory, without what surrounds that.
+pub(super) fn write_tree(archive: &[u8], dir: &Path) -> Result<(), Failure> {
+    let limits = Limits::default();
+    let mut tree = Tree::new(dir, &limits)?;
+    let mut archive = Archive::new(archive);
+    while let Some(entry) = archive.next()? {
+        tree.put(&entry, &mut archive)?;
+    }
+    archive.finish()?;
+    tree.finish().map(drop)
 }
