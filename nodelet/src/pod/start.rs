@@ -23,7 +23,8 @@ use super::{
     worker::Context,
 };
 use crate::events::Note;
-use image::{PREPARE_DEADLINE, repository};
+use image::PREPARE_DEADLINE;
+pub(crate) use image::repository;
 pub(crate) use spec::ports;
 
 /// How long creating or starting a container may each take.

@@ -183,7 +183,7 @@ impl Start {
 }
 
 /// A reference without its tag and digest; a file's is kept as it is.
-pub(super) fn repository(reference: &str) -> &str {
+pub(crate) fn repository(reference: &str) -> &str {
     if reference.contains("://") {
         return reference;
     }
