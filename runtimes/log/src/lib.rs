@@ -129,7 +129,12 @@ pub enum Tag {
 
 /// Appends one entry to `out`. `text` must hold no newline.
 pub fn write_entry(out: &mut Vec<u8>, time: SystemTime, stream: Stream, tag: Tag, text: &[u8]) {
-    out.extend_from_slice(time::rfc3339(time).as_bytes());
+    write_entry_at(out, &time::rfc3339(time), stream, tag, text);
+}
+
+/// The same for a time that is text already: many entries have the same.
+fn write_entry_at(out: &mut Vec<u8>, time: &str, stream: Stream, tag: Tag, text: &[u8]) {
+    out.extend_from_slice(time.as_bytes());
     out.push(b' ');
     out.extend_from_slice(stream.as_str().as_bytes());
     out.extend_from_slice(match tag {

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use crate::{Stream, Tag, write_entry};
+use crate::{Stream, Tag, time::rfc3339, write_entry, write_entry_at};
 
 /// A line longer than this is kept in parts, as containerd does.
 pub const MAX_LINE: usize = 16 << 10;
@@ -25,13 +25,14 @@ impl Lines {
 
     /// Adds what was written at `now`; entries that it completes are appended to `entries`.
     pub fn push(&mut self, now: SystemTime, mut bytes: &[u8], entries: &mut Vec<u8>) {
+        let now = rfc3339(now);
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            self.add(now, &bytes[..end], entries);
-            write_entry(entries, now, self.stream, Tag::Full, &self.rest);
+            self.add(&now, &bytes[..end], entries);
+            write_entry_at(entries, &now, self.stream, Tag::Full, &self.rest);
             self.rest.clear();
             bytes = &bytes[end + 1..];
         }
-        self.add(now, bytes, entries);
+        self.add(&now, bytes, entries);
         if self.rest.is_empty() {
             // Most processes write whole lines and then nothing for long.
             self.rest = Vec::new();
@@ -47,11 +48,11 @@ impl Lines {
     }
 
     /// Adds to the line; what is too long for one entry becomes partial ones.
-    fn add(&mut self, now: SystemTime, mut text: &[u8], entries: &mut Vec<u8>) {
+    fn add(&mut self, now: &str, mut text: &[u8], entries: &mut Vec<u8>) {
         while self.rest.len() + text.len() > MAX_LINE {
             let (part, more) = text.split_at(MAX_LINE - self.rest.len());
             self.rest.extend_from_slice(part);
-            write_entry(entries, now, self.stream, Tag::Partial, &self.rest);
+            write_entry_at(entries, now, self.stream, Tag::Partial, &self.rest);
             self.rest.clear();
             text = more;
         }

@@ -19,7 +19,7 @@ pub(crate) mod start;
 use std::{
     io,
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use runtimes::{Process, RuntimeError, Stdio};
@@ -28,6 +28,9 @@ use wk_shim::{EXIT, Exit, Identity, PID, wire::Frame};
 pub(crate) use start::{Failed, Launch, create};
 
 use crate::shim::connection::Connection;
+
+/// How often a shim is asked that is there and cannot answer.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A container's shim, which may have ended.
 #[derive(Clone, Debug)]
@@ -99,7 +102,12 @@ impl Shim {
                 Ok(Some(exit)) => return exit.into(),
                 // It ended while it was asked: either it has written the end down, or there is none to ask now.
                 Ok(None) => {}
-                Err(_) => break,
+                Err(error) if has_gone(&error) => break,
+                // It is there, and cannot be asked: what it writes down is waited for.
+                Err(error) => {
+                    tracing::debug!(%error, dir = %self.dir.display(), "a shim does not answer");
+                    tokio::time::sleep(AGAIN).await;
+                }
             }
         }
         // Between looking and asking it may have come to its end.
@@ -132,4 +140,12 @@ impl Shim {
     pub(crate) async fn attach(&self, stdio: Stdio) -> Result<Process, RuntimeError> {
         attach::attach(self, stdio).await
     }
+}
+
+/// Whether nobody listens on a shim's socket any more.
+fn has_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+    )
 }

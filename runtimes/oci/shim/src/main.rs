@@ -10,6 +10,7 @@
 //! - [`watch`]: a container, from its making to its end.
 //! - [`streams`]: its streams while it runs; [`log`], [`client`].
 //! - [`exec`]: a command beside it.
+//! - [`pause`]: something else, the first process of what a pod's containers share.
 //!
 //! One thread, no allocation that grows with what passes through. It never reads what the container wrote but for
 //! line ends, never starts anything but runc, and knows no Kubernetes.
@@ -20,6 +21,7 @@ mod client;
 mod console;
 mod exec;
 mod log;
+mod pause;
 mod runc;
 mod starter;
 mod streams;
@@ -33,6 +35,12 @@ use crate::{
 };
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if let (Some(task), Some(empty)) = (words.next(), words.next())
+        && task == "pause"
+    {
+        return end(pause::run(empty.as_ref()));
+    }
     let arguments = match Arguments::read() {
         Ok(arguments) => arguments,
         Err(message) => {
@@ -44,6 +52,10 @@ fn main() -> ExitCode {
         Task::Watch => watch::run(&arguments, starter),
         Task::Exec => exec::run(&arguments, starter),
     });
+    end(ended)
+}
+
+fn end(ended: std::io::Result<()>) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

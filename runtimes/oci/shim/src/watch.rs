@@ -101,34 +101,45 @@ fn make(
     let terminal = match made {
         Ok((0, terminal)) => terminal,
         Ok((code, _)) => {
+            remove_leavings(code, arguments, children);
             let words = call.words();
-            return Err(if words.is_empty() {
-                format!("runc create ended with code {code}")
-            } else {
-                words
-            });
+            let silent = || format!("runc create ended with code {code}");
+            return Err(if words.is_empty() { silent() } else { words });
         }
         Err(why) => {
-            finish(runc, children);
-            abandon(arguments, children);
+            remove_leavings(finish(runc, children), arguments, children);
             return Err(why);
         }
     };
+    take_over(arguments, &mut streams, terminal)
+        .map(|init| (streams, init))
+        .inspect_err(|_| abandon(arguments, children))
+}
+
+/// Takes over what runc has made: the container's terminal and its first process, which is written down.
+fn take_over(
+    arguments: &Arguments,
+    streams: &mut Streams,
+    terminal: Option<OwnedFd>,
+) -> Result<Pid, String> {
+    let plain = |error: io::Error| error.to_string();
     if let Some(terminal) = terminal {
-        own_terminal(arguments, &mut streams, terminal).map_err(plain)?;
+        own_terminal(arguments, streams, terminal).map_err(plain)?;
     }
-    let Some(init) = runc::take_pid("runc.pid") else {
-        abandon(arguments, children);
-        return Err("runc create told no process".to_owned());
-    };
+    let init = runc::take_pid("runc.pid").ok_or("runc create told no process")?;
     // One that has ended already is nobody.
     let pid = init.as_raw_pid();
     let identity = Identity::of(pid).unwrap_or(Identity { pid, started: 0 });
-    if let Err(error) = write_file(PID, &identity.to_string()) {
+    write_file(PID, &identity.to_string()).map_err(plain)?;
+    Ok(init)
+}
+
+/// After a `runc create` that made something, or was killed and may have. One that failed has cleaned up after
+/// itself; what is there then is another container of that name.
+fn remove_leavings(code: i32, arguments: &Arguments, children: &mut Children) {
+    if code == 0 || code >= 128 {
         abandon(arguments, children);
-        return Err(error.to_string());
     }
-    Ok((streams, init))
 }
 
 /// One shim has the directory at a time. What holds it may be one that is about to end.
@@ -230,13 +241,13 @@ fn wait_for(
     }
 }
 
-/// Lets runc come to its end, so that it leaves nothing half made; by force if it takes long.
-fn finish(runc: Pid, children: &mut Children) {
+/// Lets runc come to its end, so that it leaves nothing half made; by force if it takes long. Its exit code.
+fn finish(runc: Pid, children: &mut Children) -> i32 {
     let deadline = Instant::now() + ABANDONED;
     loop {
         children.reap();
-        if children.code(runc).is_some() {
-            return;
+        if let Some(code) = children.code(runc) {
+            return code;
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
