@@ -21,7 +21,7 @@ use crate::{
     Range,
     handle::Shared,
     links::pod::{Outside, Pod},
-    names::Names,
+    names::{NAMESPACES, Names},
     namespace::Namespace,
     pool,
 };
@@ -73,15 +73,16 @@ impl Isolation {
 
     /// The uids of pods that have a namespace, whole or not.
     pub(crate) fn held(&self) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(&self.names.pods) {
+        let entries = match fs::read_dir(NAMESPACES) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        let name = |entry: io::Result<fs::DirEntry>| {
-            entry.map(|entry| entry.file_name().to_string_lossy().into_owned())
-        };
-        entries.map(name).collect()
+        let mut uids = Vec::new();
+        for entry in entries {
+            uids.extend(self.names.pod_of(&entry?.file_name()));
+        }
+        Ok(uids)
     }
 
     /// Whether a pod has a namespace, whole or not.
@@ -205,15 +206,10 @@ pub(crate) async fn teardown(names: &Names) -> anyhow::Result<()> {
     for link in links {
         open.remove(link).await?;
     }
-    match fs::remove_dir_all(names.pods.parent().unwrap_or(&names.pods)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).context("remove the pods' namespaces")
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
-/// A uid is the name of a file here.
+/// A uid is part of the name of a file here.
 fn check(uid: &str) -> anyhow::Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     anyhow::ensure!(

@@ -1,7 +1,7 @@
 //! ClusterIPs: each address of the service range belongs to at most one Service.
 //!
 //! An address in use is a key `wk.internal/clusterips//<address>`, created and removed in the same
-//! group as its Service. Node ports and load balancers are not served yet and are refused.
+//! group as its Service.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -123,23 +123,13 @@ pub(crate) fn allocate(
     let mut errors = FieldErrors::default();
     let spec = Path::root("spec");
     let had = old.and_then(address);
-    match service["spec"]["type"].as_str().unwrap_or("ClusterIP") {
-        "ClusterIP" => {}
-        "ExternalName" => {
-            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-                if let Some(spec) = service["spec"].as_object_mut() {
-                    spec.remove(field);
-                }
+    if service["spec"]["type"] == "ExternalName" {
+        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+            if let Some(spec) = service["spec"].as_object_mut() {
+                spec.remove(field);
             }
-            return Ok(old.map(|old| release(call, old)).unwrap_or_default());
         }
-        other => {
-            errors.not_supported(&spec.field("type"), other, &["ClusterIP", "ExternalName"]);
-            errors.0[0]
-                .detail
-                .push_str(" (this server does not give out node ports or load balancers yet)");
-            return Err(invalid(service, errors));
-        }
+        return Ok(old.map(|old| release(call, old)).unwrap_or_default());
     }
     let asked = match service["spec"]["clusterIP"].as_str().unwrap_or_default() {
         "" => service["spec"]["clusterIPs"][0]

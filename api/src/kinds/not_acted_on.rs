@@ -27,17 +27,15 @@ const POD_SPEC: &[Field] = &[
 pub(crate) const SERVICE: &[Field] = &[
     ("spec.allocateLoadBalancerNodePorts", &["true"]),
     ("spec.externalIPs", &[]),
-    ("spec.externalTrafficPolicy", &["Cluster"]),
     ("spec.healthCheckNodePort", &["0"]),
     ("spec.internalTrafficPolicy", &["Cluster"]),
     ("spec.ipFamilyPolicy", &["SingleStack"]),
     ("spec.loadBalancerClass", &[]),
     ("spec.loadBalancerIP", &[]),
     ("spec.loadBalancerSourceRanges", &[]),
-    ("spec.ports[].nodePort", &["0"]),
     ("spec.sessionAffinity", &["None"]),
     ("spec.trafficDistribution", &[]),
-    ("spec.type", &["ClusterIP", "ExternalName"]),
+    ("spec.type", &["ClusterIP", "ExternalName", "NodePort"]),
 ];
 
 /// Of a ServiceAccount.

@@ -258,7 +258,7 @@ fn teardown_takes_isolated_pods_away() {
         running.handle.teardown().await.unwrap();
         assert!(!run("ip link").contains("wk"), "{}", run("ip link"));
         assert_eq!(run("ip route"), "");
-        assert_eq!(std::fs::read_dir("/run/wk").unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir("/run/netns").unwrap().count(), 0);
     });
 }
 

@@ -7,17 +7,18 @@
 use std::{
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
+    time::Duration,
 };
 
-use k8s_openapi::api::{
-    core::v1::{Pod, PodSpec},
-    node::v1::RuntimeClass,
-};
+use k8s_openapi::api::{core::v1::Pod, node::v1::RuntimeClass};
 use kube::Api;
 use runtimes::{ImageKind, PodAddress, PodRef};
 
 use super::worker::Context;
 use crate::deadline::call;
+
+/// How long giving a pod its address and its namespace may take, others' turns included.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Where one container's sockets are.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,6 +54,23 @@ pub(crate) async fn take(
     wanted: Option<IpAddr>,
     holds_containers: bool,
 ) -> Result<PodAddress, String> {
+    let taken = take_now(context, pod, pod_ref, wanted, holds_containers);
+    let taken = tokio::time::timeout(DEADLINE, taken).await;
+    taken.unwrap_or_else(|_| Err(late()))
+}
+
+fn late() -> String {
+    let seconds = DEADLINE.as_secs();
+    format!("the pod network did not answer within {seconds} s")
+}
+
+async fn take_now(
+    context: &Context,
+    pod: &Pod,
+    pod_ref: &PodRef,
+    wanted: Option<IpAddr>,
+    holds_containers: bool,
+) -> Result<PodAddress, String> {
     let class = class(context, pod).await?;
     if class == Some(ImageKind::Oci)
         && let Some(why) = unavailable(context, ImageKind::Oci)
@@ -71,11 +89,10 @@ pub(crate) async fn take(
     let network = &context.network;
     let address = network.add(pod_ref, wanted).await;
     let address = address.map_err(|error| error.to_string())?;
-    let spec = pod.spec.clone().unwrap_or_default();
     let needs = holds_containers
         || network.isolated(&pod_ref.uid).is_some()
         || (unavailable(context, ImageKind::Oci).is_none()
-            && may_need(class, &known(context, &spec).await));
+            && may_need(class, &known(context, pod).await));
     if !needs {
         return Ok(address);
     }
@@ -119,10 +136,11 @@ pub(crate) async fn of_container(
                     .to_owned(),
             );
         }
-        (ImageKind::Oci, None) => network
-            .isolate(uid)
-            .await
-            .map_err(|error| format!("make the pod's network namespace: {error}"))?,
+        (ImageKind::Oci, None) => {
+            let isolated = tokio::time::timeout(DEADLINE, network.isolate(uid)).await;
+            let isolated = isolated.map_err(|_| late())?;
+            isolated.map_err(|error| format!("make the pod's network namespace: {error}"))?
+        }
     };
     Ok(Place {
         address: isolated.address,
@@ -175,29 +193,38 @@ fn kind_of(name: &str) -> Option<ImageKind> {
         .find(|kind| runtime_of(*kind) == name)
 }
 
-/// The kind of each of the pod's images; `None` for one that is not on this node.
-async fn known(context: &Context, spec: &PodSpec) -> Vec<Option<ImageKind>> {
+/// The kind of each of the pod's images; `None` for one that is not on this node. Nobody asks for a single one: there is
+/// time to isolate its pod once it turns out to be a container's.
+async fn known(context: &Context, pod: &Pod) -> Vec<Option<ImageKind>> {
+    let spec = pod.spec.iter();
+    let containers = spec.flat_map(|spec| {
+        spec.init_containers
+            .iter()
+            .flatten()
+            .chain(&spec.containers)
+    });
+    let references: Vec<_> = containers
+        .map(|container| container.image.as_deref().unwrap_or_default())
+        .collect();
+    if references.len() < 2 {
+        return Vec::new();
+    }
     let here = context.images.list().await.unwrap_or_default();
-    let containers = spec.init_containers.iter().flatten();
-    let containers = containers.chain(&spec.containers);
-    containers
-        .map(|container| {
-            let reference = container.image.as_deref().unwrap_or_default();
+    references
+        .into_iter()
+        .map(|reference| {
             let image = here.iter().find(|image| image.reference == reference);
             image.map(|image| image.kind)
         })
         .collect()
 }
 
-/// Whether a pod needs a namespace, or may turn out to when it is too late: with several containers, of which one may
-/// run as a component in the namespace of all when another turns out to be a container. Pure.
+/// Whether a pod needs a namespace, or may turn out to when it is too late: one of several containers may run as a
+/// component in the namespace of all when another turns out to be a container. `images` are those of several. Pure.
 fn may_need(class: Option<ImageKind>, images: &[Option<ImageKind>]) -> bool {
     match class {
         Some(kind) => kind == ImageKind::Oci,
-        None => {
-            images.contains(&Some(ImageKind::Oci))
-                || (images.len() > 1 && images.iter().any(|kind| *kind != Some(ImageKind::Wasm)))
-        }
+        None => images.iter().any(|kind| *kind != Some(ImageKind::Wasm)),
     }
 }
 
@@ -212,13 +239,11 @@ mod tests {
             let found = may_need(class, images);
             assert_eq!(found, needs, "{class:?} {images:?}");
         };
-        check(None, &[wasm], false);
-        check(None, &[None], false);
-        check(None, &[oci], true);
+        check(None, &[], false);
         check(None, &[wasm, wasm], false);
         check(None, &[wasm, None], true);
         check(None, &[wasm, oci], true);
-        check(oci, &[None], true);
+        check(oci, &[], true);
         check(wasm, &[None, None], false);
     }
 }

@@ -49,8 +49,6 @@ use writing::Writing;
 
 /// Between tries to set a pod up, and to end it.
 const SETUP_RETRY: Duration = Duration::from_secs(5);
-/// How long giving a pod its address and its namespace may take, others' turns included.
-const SETUP_DEADLINE: Duration = Duration::from_secs(30);
 const REMOVAL_RETRY: Duration = Duration::from_secs(1);
 /// Beyond the grace period, what a runtime may take to end a container.
 pub(crate) const STOP_SLACK: Duration = Duration::from_secs(10);
@@ -359,14 +357,10 @@ impl Worker {
                     let retry_in = Duration::ZERO;
                     return Some(Observation::SandboxRefused { retry_in });
                 }
-                let take = place::take(&context, &fields, &pod, wanted, holds_containers);
-                let message = match tokio::time::timeout(SETUP_DEADLINE, take).await {
-                    Ok(Ok(address)) => return Some(Observation::SandboxReady(address)),
-                    Ok(Err(message)) => message,
-                    Err(_) => format!(
-                        "the pod network did not answer within {} s",
-                        SETUP_DEADLINE.as_secs()
-                    ),
+                let taken = place::take(&context, &fields, &pod, wanted, holds_containers);
+                let message = match taken.await {
+                    Ok(address) => return Some(Observation::SandboxReady(address)),
+                    Err(message) => message,
                 };
                 let message = format!("Failed to create pod sandbox: {message}");
                 context.note(&pod, None, true, "FailedCreatePodSandBox", message);

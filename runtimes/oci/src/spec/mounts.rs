@@ -17,7 +17,7 @@ pub(super) fn of(spec: &ContainerSpec, host: &Host, shm: &Path) -> Vec<Mount> {
     let dev_is_asked = asked(dev);
     let is_kept = |mount: &Mount| {
         let at = mount.destination();
-        !asked(at) && !(dev_is_asked && at.starts_with(dev))
+        !(asked(at) || dev_is_asked && at.starts_with(dev))
     };
     let mut mounts = usual(spec.security.privileged, shm);
     mounts.retain(is_kept);
