@@ -6,7 +6,7 @@
 //! the directory is opened.
 //!
 //! Layers come from strangers: nothing outside their directory is touched, whatever they hold, and one that
-//! unpacks to more than the limits is refused. `stream` decompresses, `archive` (with `header`, `pax`, `sparse`)
+//! unpacks to more than the limits is refused. The node's own users cannot reach them, nor the programs in them. `stream` decompresses, `archive` (with `header`, `pax`, `sparse`)
 //! reads, `tree` writes, `unpack` makes it all or nothing, `overlay` mounts, `removal` removes.
 //!
 //! Never pulls; never removes a layer that a mounted container, or a call under way, uses.
@@ -30,6 +30,7 @@ use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use futures::{
@@ -101,6 +102,7 @@ impl Layers {
     /// The directory cannot be made or written.
     pub(crate) fn open(dir: &Path, limits: Limits) -> std::io::Result<Layers> {
         std::fs::create_dir_all(dir.join(EMPTY).join(unpack::TREE))?;
+        overlay::make_private(dir)?;
         for entry in std::fs::read_dir(dir)? {
             let entry = entry?;
             if entry
@@ -286,7 +288,11 @@ impl Inner {
             if self.dir.join(&hex).exists() {
                 return Ok(());
             }
-            unpack::unpack(&layer, &hex, &self.dir, &self.limits, &stop)
+            let begun = Instant::now();
+            unpack::unpack(&layer, &hex, &self.dir, &self.limits, &stop)?;
+            let (layer, seconds) = (&layer.digest, begun.elapsed().as_secs_f64());
+            tracing::debug!(layer, seconds, "unpacked");
+            Ok(())
         });
         let unpacked = unpacked.await;
         unpacked.map_err(|failure| failure.of(format!("layer {digest}")))

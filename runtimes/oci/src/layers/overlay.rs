@@ -57,6 +57,7 @@ pub(super) fn mount(layers: &[PathBuf], container: &Path) -> Result<PathBuf, Fai
     for dir in [&root, &container.join("work")] {
         std::fs::create_dir_all(dir).map_err(|error| Failure::node("make", dir, error))?;
     }
+    make_private(container).map_err(|error| Failure::node("chmod", container, error))?;
     if is_mounted(&root).map_err(|error| Failure::node("look at", &root, error))? {
         return Ok(root);
     }
@@ -91,6 +92,11 @@ pub(super) fn unmount(container: &Path) -> Result<(), Failure> {
             Err(error) => return Err(failed(error)),
         }
     }
+}
+
+/// Leaves a directory to its owner: a set-user-ID program of an image is not for the node's users.
+pub(super) fn make_private(dir: &Path) -> std::io::Result<()> {
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
 }
 
 /// Whether something is mounted there: it is on another device than its directory. `false` if it is not there.

@@ -42,12 +42,18 @@ const OPEN_DIRECTORY: OFlags = OFlags::RDONLY
 
 /// So many symlinks may one path lead through: as many as the kernel follows.
 const SYMLINKS: usize = 40;
+/// So many directories may be walked to resolve such paths, for each entry that a layer may have.
+const STEPS: u64 = 8;
+/// So much is remembered of directories' paths: a hundred times what large images need.
+const REMEMBERED_BYTES: usize = 128 << 20;
 
 pub(super) struct Tree<'a> {
     dir: PathBuf,
     root: OwnedFd,
     limits: &'a Limits,
     entries: u64,
+    steps: u64,
+    remembered: usize,
     /// The directory that an entry was last made in, and what the archive calls it: entries come together.
     last: Option<(Vec<u8>, Rc<Place>)>,
     /// Directories made only because something is in them: the layer says nothing of their attributes.
@@ -72,6 +78,8 @@ impl<'a> Tree<'a> {
             dir: dir.to_owned(),
             limits,
             entries: 0,
+            steps: 0,
+            remembered: 0,
             last: None,
             implied: BTreeSet::from([Vec::new()]),
             modified: BTreeMap::new(),
@@ -202,6 +210,9 @@ impl<'a> Tree<'a> {
                 })?;
                 return self.fill(&file, &path, contents, entry, archive);
             }
+            Kind::Symlink(target) if target.is_empty() => {
+                return Err(refused(name, "is a symlink to nothing"));
+            }
             Kind::Symlink(target) => self.make(&parent, base, &path, |fd, name| {
                 rustix::fs::symlinkat(target.as_slice(), fd, name)
             })?,
@@ -245,6 +256,7 @@ impl<'a> Tree<'a> {
         let fd = opened.map_err(|error| self.failed(&path, error))?;
         self.set_directory(&fd, &path, entry)?;
         self.implied.remove(&path);
+        self.remember(&path)?;
         self.modified
             .insert(path.clone(), entry.attributes.modified);
         self.last = Some((name.to_vec(), Rc::new(Place { path, fd })));
@@ -462,6 +474,7 @@ impl<'a> Tree<'a> {
         };
         let mut symlinks = 0;
         while let Some(name) = rest.pop_front() {
+            self.step()?;
             match name.as_slice() {
                 b"." => continue,
                 b".." => {
@@ -531,8 +544,30 @@ impl<'a> Tree<'a> {
             Ok(fd)
         };
         let fd = make().map_err(|error| self.failed(&path, error))?;
+        self.remember(&path)?;
         self.implied.insert(path.clone());
         Ok(Place { path, fd })
+    }
+
+    fn remember(&mut self, path: &[u8]) -> Result<(), Failure> {
+        self.remembered += path.len();
+        if self.remembered > REMEMBERED_BYTES {
+            return Err(Failure::Image(format!(
+                "the paths of its directories are together longer than {REMEMBERED_BYTES} bytes"
+            )));
+        }
+        Ok(())
+    }
+
+    /// A step of a walk: symlinks may make one of thousands out of a short path, again and again.
+    fn step(&mut self) -> Result<(), Failure> {
+        self.steps += 1;
+        if self.steps > self.limits.entries.saturating_mul(STEPS) {
+            return Err(Failure::Image(
+                "its entries' paths lead through too many symlinks".to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     fn failed(&self, path: &[u8], error: Errno) -> Failure {

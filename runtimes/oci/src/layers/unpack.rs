@@ -60,14 +60,19 @@ pub(super) fn read_implied(layer: &Path) -> std::io::Result<BTreeSet<PathBuf>> {
     Ok(paths.iter().map(path).collect())
 }
 
+/// A name for what is not a layer yet, or not any more.
+pub(super) fn temporary(dir: &Path, hex: &str) -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    dir.join(format!("{UNFINISHED}{hex}-{}-{number}", std::process::id()))
+}
+
 /// A directory under a temporary name; removed when dropped.
 struct Unfinished(PathBuf);
 
 impl Unfinished {
     fn create(dir: &Path, hex: &str) -> Result<Unfinished, Failure> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = dir.join(format!("{UNFINISHED}{hex}-{}-{number}", std::process::id()));
+        let path = temporary(dir, hex);
         let tree = path.join(TREE);
         std::fs::create_dir_all(&tree).map_err(|error| Failure::node("make", &tree, error))?;
         Ok(Unfinished(path))

@@ -14,7 +14,7 @@ use std::{
 
 use runtimes::images::digest_of;
 
-use super::{failure::Failure, is_absent, lock, unpack::UNFINISHED};
+use super::{failure::Failure, is_absent, lock, unpack::temporary};
 
 pub(super) struct Uses {
     dir: PathBuf,
@@ -97,7 +97,7 @@ impl Uses {
             if name.starts_with('.') || is_used {
                 continue;
             }
-            let path = dir.join(format!("{UNFINISHED}removed-{name}"));
+            let path = temporary(dir, &name);
             std::fs::rename(entry.path(), &path)
                 .map_err(|error| Failure::node("rename", &entry.path(), error))?;
             taken.push(path);

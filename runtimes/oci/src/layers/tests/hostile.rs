@@ -189,6 +189,10 @@ fn the_root_is_a_directory_and_stays_one() {
         "/ -> /etc",
         expect![[r#"error: its entry "/" would replace the layer's root"#]],
     );
+    check(
+        "a -> ",
+        expect![[r#"error: its entry "a" is a symlink to nothing"#]],
+    );
     check("./ 0700\na=1", expect!["a=1 0644"]);
 }
 
@@ -349,6 +353,28 @@ fn extents_of_sparse_files_stay_in_them() {
     check_archive(
         &sparse("9223372036854775000,5", "9223372036854775807"),
         expect![[r#"error: its entry "f" cannot be made: File too large (os error 27)"#]],
+    );
+}
+
+#[test]
+fn symlinks_do_not_make_a_layer_take_forever() {
+    // Each link leads through the one before it, and there and back many times.
+    let mut lines = "d/\nl0 -> d\n".to_owned();
+    for number in 1..12 {
+        let back = "d/../".repeat(16);
+        lines.push_str(&format!("l{number} -> l{}/../{back}d\n", number - 1));
+    }
+    for number in 0..200 {
+        lines.push_str(&format!("l11/{number}=x\nd/{number}=x\n"));
+    }
+    let limits = Limits {
+        entries: 1000,
+        ..Limits::default()
+    };
+    check_limits(
+        &lines,
+        limits,
+        expect!["image sha256:ab: layer DIGEST: its entries' paths lead through too many symlinks"],
     );
 }
 
