@@ -190,6 +190,14 @@ async fn what_cannot_run_says_why() {
         exit.message.contains("executable file not found"),
         "{exit:?}"
     );
+    // Of what was not made, nothing is left.
+    assert_eq!(node.runtime().list().await.unwrap().len(), 1);
+    assert_eq!(
+        fs::read_dir(node.dir.path().join("oci/containers"))
+            .unwrap()
+            .count(),
+        1
+    );
     for spec in [&missing, &nobody, &root, &nothing, &profile] {
         node.runtime().remove(&spec.id).await.unwrap();
     }
