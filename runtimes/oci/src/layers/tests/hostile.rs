@@ -374,9 +374,7 @@ fn symlinks_do_not_make_a_layer_take_forever() {
     check_limits(
         &lines,
         limits,
-        expect![
-            "image sha256:ab: layer DIGEST: its entries' paths lead through too many symlinks"
-        ],
+        expect!["image sha256:ab: layer DIGEST: its entries' paths lead through too many symlinks"],
     );
 }
 
