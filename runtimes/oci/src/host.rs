@@ -31,10 +31,20 @@ pub(crate) fn look() -> Result<Host, String> {
     let release = nix::sys::utsname::uname()
         .map_err(|error| format!("the kernel does not say its version: {error}"))?;
     Ok(Host {
+        least_oom_score_adj: least_oom_score_adj(&capabilities),
         capabilities,
         unified: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
         recursive_read_only: at_least(&release.release().to_string_lossy(), (5, 12)),
     })
+}
+
+/// Without the capability nobody goes below what was given: in a sandbox, or in a container.
+fn least_oom_score_adj(capabilities: &[Capability]) -> Option<i32> {
+    if capabilities.contains(&Capability::SysResource) {
+        return None;
+    }
+    let own = fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    Some(own.trim().parse().unwrap_or(0))
 }
 
 fn at_least(release: &str, wanted: (u32, u32)) -> bool {

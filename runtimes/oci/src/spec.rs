@@ -58,6 +58,8 @@ pub(crate) struct Host {
     pub(crate) unified: bool,
     /// Whether a mount can be made read-only with all that is mounted below it (Linux 5.12).
     pub(crate) recursive_read_only: bool,
+    /// Below which it cannot set how likely a process is killed for want of memory; `None`: as it likes.
+    pub(crate) least_oom_score_adj: Option<i32>,
 }
 
 /// The process namespace of a container.
@@ -97,7 +99,11 @@ pub(crate) struct Bundle<'a> {
 pub(crate) fn config(bundle: Bundle<'_>) -> Result<Spec, RuntimeError> {
     let security = &bundle.spec.security;
     let capabilities = capabilities::of(security, &bundle.host.capabilities)?;
-    let process = process::of(bundle.spec, bundle.image, bundle.identity, capabilities)?;
+    let mut process = process::of(bundle.spec, bundle.image, bundle.identity, capabilities)?;
+    // Less protected from the end of the host's memory is better than not started.
+    if let Some(least) = bundle.host.least_oom_score_adj {
+        process.set_oom_score_adj(Some(bundle.spec.oom_score_adj.max(least)));
+    }
     let root = RootBuilder::default()
         .path(bundle.root)
         .readonly(security.read_only_root)

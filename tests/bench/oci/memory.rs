@@ -8,7 +8,7 @@ pub(super) fn available() -> u64 {
     kibibytes(&text, "MemAvailable:") << 10
 }
 
-/// Bytes that only it has, of each process of a program whose arguments name `marker`.
+/// Bytes that only it has, of each process of a program, whose name begins so, whose arguments name `marker`.
 pub(super) fn private(program: &str, marker: &str) -> Vec<u64> {
     let processes = fs::read_dir("/proc").expect("the kernel tells");
     processes
@@ -22,7 +22,7 @@ fn of(process: &Path, program: &str, marker: &str) -> Option<u64> {
     let path = fs::read_link(process.join("exe")).ok()?;
     let arguments = fs::read(process.join("cmdline")).ok()?;
     let arguments = String::from_utf8_lossy(&arguments);
-    if path.file_name()? != program || !arguments.contains(marker) {
+    if !path.file_name()?.to_str()?.starts_with(program) || !arguments.contains(marker) {
         return None;
     }
     let text = fs::read_to_string(process.join("smaps_rollup")).ok()?;

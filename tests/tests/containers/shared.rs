@@ -22,7 +22,7 @@ spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: mixed}
+metadata: {name: hello}
 spec: {selector: {app: mixed}, ports: [{port: 80, targetPort: 8080}]}
 ---
 apiVersion: v1
@@ -189,7 +189,7 @@ fn localhost_is_the_pods(bench: &Bench) {
 }
 
 fn services_are_reached_by_address_and_by_name(bench: &Bench) {
-    let services = [("web", "Welcome to nginx!"), ("mixed", "Hello from mixed")];
+    let services = [("web", "Welcome to nginx!"), ("hello", "Hello from mixed")];
     for (service, page) in services {
         let url = bench.cluster.service_url(service);
         eventually(SOON, || {

@@ -108,6 +108,22 @@ fn capabilities_are_neither_inheritable_nor_ambient() {
 }
 
 #[test]
+fn a_host_that_cannot_protect_from_the_end_of_memory_protects_less() {
+    static HELD: Host = Host {
+        capabilities: Vec::new(),
+        unified: false,
+        recursive_read_only: false,
+        least_oom_score_adj: Some(100),
+    };
+    let mut spec = plain();
+    let on_it = |bundle: &mut Bundle<'_>| bundle.host = &HELD;
+    spec.oom_score_adj = -997;
+    check_with(&spec, on_it, "/process/oomScoreAdj", expect!["100"]);
+    spec.oom_score_adj = 900;
+    check_with(&spec, on_it, "/process/oomScoreAdj", expect!["900"]);
+}
+
+#[test]
 fn a_security_context_is_in_its_places() {
     let mut spec = plain();
     spec.security.no_new_privileges = true;
