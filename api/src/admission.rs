@@ -17,6 +17,7 @@
 pub mod addresses;
 mod certificates;
 pub(crate) mod lifecycle;
+mod node_ports;
 pub(crate) mod objects;
 mod plugins;
 mod pod_resources;
@@ -99,15 +100,17 @@ pub(crate) fn calls_out(review: &Review<'_>) -> bool {
     webhooks::are_concerned(review).unwrap_or(true)
 }
 
-/// Gives an object what the cluster has only one of each: a Service its address. The operations
-/// commit with the write.
+/// Gives an object what the cluster has only one of each: a Service its address and its node ports. The
+/// operations commit with the write.
 pub(crate) fn allocate(
     call: &Call,
     object: &mut Value,
     old: Option<&Value>,
 ) -> Result<Vec<Op>, Error> {
     if is_service(call) {
-        addresses::allocate(call, object, old)
+        let mut ops = addresses::allocate(call, object, old)?;
+        ops.extend(node_ports::allocate(call, object, old)?);
+        Ok(ops)
     } else {
         Ok(Vec::new())
     }
@@ -116,7 +119,9 @@ pub(crate) fn allocate(
 /// What goes with an object that is removed.
 pub(crate) fn release(call: &Call, object: &Value) -> Vec<Op> {
     if is_service(call) {
-        addresses::release(call, object)
+        let mut ops = addresses::release(call, object);
+        ops.extend(node_ports::release(call, object));
+        ops
     } else {
         Vec::new()
     }

@@ -1,6 +1,6 @@
 //! The objects that every cluster has: the default roles, four namespaces, the `kubernetes` Service with
-//! its endpoints and its range of addresses, the system's priority classes, and
-//! the default StorageClass, which is made once: a user may change or delete it.
+//! its endpoints and its range of addresses, the `kube-dns` Service, which the nodes themselves serve, the
+//! system's priority classes, the RuntimeClasses of what runs containers, and the default StorageClass, which is made once: a user may change or delete it.
 //!
 //! Roles first, and once ([`crate::auth::rbac::bootstrap`]): nobody may do anything without them. Then
 //! creates what is missing and keeps the endpoints ([`endpoints`]) true, at start and then every few
@@ -38,6 +38,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 const CLASSES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
+const RUNTIME_CLASSES: &str = "/apis/node.k8s.io/v1/runtimeclasses";
+/// What runs containers: components under wasmtime, ordinary ones under runc.
+const RUNTIMES: &[&str] = &["oci", "wasm"];
 const STORAGE_CLASSES: &str = "/apis/storage.k8s.io/v1/storageclasses";
 /// The default StorageClass, provisioned by the nodelets.
 const STORAGE_CLASS: &str = "wk-local";
@@ -45,6 +48,8 @@ const IS_DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
 /// Where it is noted that the class was made.
 const SYSTEM: &str = "/api/v1/namespaces/kube-system";
 const MADE: &str = "wk.dev/storage-class";
+const SYSTEM_SERVICES: &str = "/api/v1/namespaces/kube-system/services";
+const DNS: &str = "kube-dns";
 const RANGES: &str = "/apis/networking.k8s.io/v1/servicecidrs";
 
 /// Looks after the objects until `stop`.
@@ -90,6 +95,10 @@ async fn ensure(client: &Client, config: &Config, peers: &mut Peers) -> Result<(
     for class in priority_class::SYSTEM {
         create(client, CLASSES, class.0, &system_class(class)).await?;
     }
+    for name in RUNTIMES {
+        let class = json!({"metadata": {"name": name}, "handler": name});
+        create(client, RUNTIME_CLASSES, name, &class).await?;
+    }
     ensure_storage_class(client).await?;
     ensure_range(client, config).await?;
     let service = service(config);
@@ -100,6 +109,7 @@ async fn ensure(client: &Client, config: &Config, peers: &mut Peers) -> Result<(
         &service,
     )
     .await?;
+    ensure_dns(client, config).await?;
     peers.reconcile(client, Instant::now()).await
 }
 
@@ -158,6 +168,47 @@ async fn ensure_range(client: &Client, config: &Config) -> Result<(), kube::Erro
     let path = format!("{RANGES}/kubernetes/status");
     send(client, Method::PATCH, &path, &patch).await?;
     Ok(())
+}
+
+/// The Service by which tools and pods know the nodes' DNS servers. Without endpoints: each node answers.
+async fn ensure_dns(client: &Client, config: &Config) -> Result<(), kube::Error> {
+    let Some(address) = config.service_range.dns() else {
+        return Ok(());
+    };
+    let service = dns_service(&address.to_string());
+    match create(client, SYSTEM_SERVICES, DNS, &service).await {
+        // In an older cluster another Service may have the address: that stays.
+        Err(kube::Error::Api(status))
+            if status.code == StatusCode::UNPROCESSABLE_ENTITY.as_u16() =>
+        {
+            let reason = status.message;
+            tracing::debug!(reason, "there is no kube-dns Service");
+            Ok(())
+        }
+        created => created.map(drop),
+    }
+}
+
+fn dns_service(address: &str) -> Value {
+    json!({
+        "metadata": {
+            "name": DNS,
+            "labels": {
+                "k8s-app": DNS,
+                "kubernetes.io/cluster-service": "true",
+                "kubernetes.io/name": "CoreDNS",
+            },
+        },
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": address,
+            "clusterIPs": [address],
+            "ports": [
+                {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
+                {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53},
+            ],
+        },
+    })
 }
 
 fn system_class((name, value, description): &(&str, i64, &str)) -> Value {

@@ -15,6 +15,8 @@ use std::{
 
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 
+use crate::Range;
+
 /// The label by which an EndpointSlice names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
@@ -51,6 +53,9 @@ pub(crate) struct Frontend {
 /// Every Service port with its ready endpoints.
 pub(crate) type Frontends = BTreeMap<Frontend, Arc<[SocketAddrV4]>>;
 
+/// Every node port with the endpoints that it leads to.
+pub(crate) type NodePorts = BTreeMap<(Transport, u16), Arc<[SocketAddrV4]>>;
+
 /// One object that came, changed or went; or all of a kind, after a list.
 pub(crate) enum Update {
     Services(Vec<core::Service>),
@@ -68,6 +73,8 @@ struct Service {
     cluster_ip: Option<Ipv4Addr>,
     external_name: Option<String>,
     ports: Vec<Port>,
+    /// `externalTrafficPolicy: Local`: node ports lead to endpoints of the same node only.
+    local: bool,
 }
 
 #[derive(PartialEq, Eq)]
@@ -75,6 +82,8 @@ struct Port {
     name: String,
     transport: Transport,
     number: u16,
+    /// Where it is reached on every node; never of an endpoint's port.
+    node_port: Option<u16>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -152,6 +161,23 @@ impl Directory {
             .collect()
     }
 
+    /// Every node port with the ready endpoints that it leads to on the node that has these pods.
+    pub(crate) fn node_ports(&self, own: Range) -> NodePorts {
+        let mut all = NodePorts::new();
+        for (name, service) in &self.services {
+            for port in &service.ports {
+                let Some(number) = port.node_port else {
+                    continue;
+                };
+                let ready = self.ready_behind(name, port);
+                let wanted = |each: &&SocketAddrV4| !service.local || own.contains(*each.ip());
+                let ready = ready.iter().filter(wanted).copied().collect();
+                all.insert((port.transport, number), ready);
+            }
+        }
+        all
+    }
+
     /// The next ready endpoint of a Service port, in turn. `None`: no such port; `Some(None)`: it
     /// has no ready endpoint.
     pub(crate) fn pick(&self, frontend: &Frontend) -> Option<Option<SocketAddrV4>> {
@@ -177,6 +203,11 @@ impl Directory {
         })
     }
 
+    /// A Service's address, if it has one.
+    pub(crate) fn cluster_ip(&self, name: &Name) -> Option<Ipv4Addr> {
+        self.services.get(name)?.cluster_ip
+    }
+
     /// What a Service's name leads to; `None` if there is no such Service.
     pub(crate) fn lookup(&self, name: &Name) -> Option<Lookup> {
         let service = self.services.get(name)?;
@@ -192,10 +223,54 @@ impl Directory {
     /// The ready endpoints of a Service that answer to a hostname, given or made of their address
     /// (`10-64-0-5`).
     pub(crate) fn lookup_endpoint(&self, service: &Name, hostname: &str) -> Vec<Ipv4Addr> {
-        self.endpoint_addresses(service, |endpoint| match &endpoint.hostname {
-            Some(own) => own == hostname,
-            None => endpoint.address.to_string().replace('.', "-") == hostname,
-        })
+        self.endpoint_addresses(service, |endpoint| endpoint.name() == hostname)
+    }
+
+    /// A Service's ports: name, protocol and number.
+    pub(crate) fn ports(&self, name: &Name) -> Vec<(&str, Transport, u16)> {
+        let service = self.services.get(name);
+        let ports = service.into_iter().flat_map(|service| &service.ports);
+        ports.map(Port::parts).collect()
+    }
+
+    /// The ready endpoints of a Service: hostname (given or made of the address), address and ports.
+    pub(crate) fn endpoints(&self, service: &Name) -> Vec<Member<'_>> {
+        let slices = self.slices_of.get(service).into_iter().flatten();
+        let slices = slices.filter_map(|name| self.slices.get(name));
+        let members = slices.flat_map(|slice| {
+            slice.ready.iter().map(|endpoint| Member {
+                hostname: endpoint.name(),
+                address: endpoint.address,
+                ports: slice.ports.iter().map(Port::parts).collect(),
+            })
+        });
+        let mut members: Vec<_> = members.collect();
+        members.sort_by_key(|member| member.address);
+        members
+    }
+
+    /// Whether a namespace has any Service.
+    pub(crate) fn has_namespace(&self, namespace: &str) -> bool {
+        self.services.keys().any(|name| name.namespace == namespace)
+    }
+
+    /// The names of an address: of the Service that has it, and of headless Services' endpoints.
+    pub(crate) fn names_of(&self, address: Ipv4Addr) -> Vec<(&Name, Option<String>)> {
+        let services = self.services.iter();
+        let services = services.filter(|(_, service)| service.cluster_ip == Some(address));
+        let mut names: Vec<_> = services.map(|(name, _)| (name, None)).collect();
+        for slice in self.slices.values() {
+            let service = self.services.get(&slice.service);
+            let headless =
+                |service: &Service| service.cluster_ip.is_none() && service.external_name.is_none();
+            if !service.is_some_and(headless) {
+                continue;
+            }
+            let here = slice.ready.iter().filter(|each| each.address == address);
+            names.extend(here.map(|endpoint| (&slice.service, Some(endpoint.name()))));
+        }
+        names.sort();
+        names
     }
 
     fn endpoint_addresses(
@@ -312,6 +387,14 @@ impl Directory {
     }
 }
 
+/// A ready endpoint of a Service.
+pub(crate) struct Member<'a> {
+    pub(crate) hostname: String,
+    pub(crate) address: Ipv4Addr,
+    /// Name, protocol and number.
+    pub(crate) ports: Vec<(&'a str, Transport, u16)>,
+}
+
 /// What a Service's name leads to.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Lookup {
@@ -327,9 +410,11 @@ impl Service {
                 cluster_ip: None,
                 external_name: None,
                 ports: Vec::new(),
+                local: false,
             };
         };
         let external = spec.type_.as_deref() == Some("ExternalName");
+        let on_nodes = matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer"));
         let cluster_ip = spec.cluster_ip.as_deref().and_then(|ip| ip.parse().ok());
         let ports = spec.ports.iter().flatten();
         Self {
@@ -337,14 +422,31 @@ impl Service {
             external_name: spec.external_name.clone().filter(|_| external),
             ports: ports
                 .filter_map(|port| {
-                    Port::read(port.name.as_deref(), port.protocol.as_deref(), port.port)
+                    let node_port = port.node_port.filter(|number| on_nodes && *number != 0);
+                    Some(Port {
+                        node_port: node_port.and_then(|number| u16::try_from(number).ok()),
+                        ..Port::read(port.name.as_deref(), port.protocol.as_deref(), port.port)?
+                    })
                 })
                 .collect(),
+            local: on_nodes && spec.external_traffic_policy.as_deref() == Some("Local"),
         }
     }
 }
 
+impl Endpoint {
+    /// The name that it answers to within its Service.
+    fn name(&self) -> String {
+        let dashed = || self.address.to_string().replace('.', "-");
+        self.hostname.clone().unwrap_or_else(dashed)
+    }
+}
+
 impl Port {
+    fn parts(&self) -> (&str, Transport, u16) {
+        (&self.name, self.transport, self.number)
+    }
+
     /// `None` for protocols that are not carried (SCTP).
     fn read(name: Option<&str>, protocol: Option<&str>, number: i32) -> Option<Self> {
         Some(Self {
@@ -355,6 +457,7 @@ impl Port {
                 _ => return None,
             },
             number: u16::try_from(number).ok()?,
+            node_port: None,
         })
     }
 }
@@ -422,14 +525,23 @@ pub(crate) mod fixture {
 
     use super::*;
 
-    /// `default/web 10.43.0.5 http:80/TCP`; in place of the ClusterIP `headless` or `>name.outside`.
+    /// `default/web 10.43.0.5 http:80/TCP`; in place of the ClusterIP `headless` or `>name.outside`. With
+    /// a node port `http:80/TCP:30080`, and at last `local` where its endpoints are the node's own.
     pub(crate) fn service(line: &str) -> core::Service {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (namespace, name) = words[0].split_once('/').unwrap();
-        let ports: Vec<_> = words[2..].iter().map(|word| port(word)).collect();
+        let local = words.last() == Some(&"local");
+        let ports = words[2..].iter().filter(|word| **word != "local");
+        let ports: Vec<_> = ports.map(|word| port(word)).collect();
+        let on_nodes = ports.iter().any(|port| !port["nodePort"].is_null());
         let spec = match words[1].strip_prefix('>') {
             Some(target) => json!({"type": "ExternalName", "externalName": target}),
-            None => json!({"clusterIP": words[1].replace("headless", "None"), "ports": ports}),
+            None => json!({
+                "type": if on_nodes { "NodePort" } else { "ClusterIP" },
+                "externalTrafficPolicy": if local { "Local" } else { "Cluster" },
+                "clusterIP": words[1].replace("headless", "None"),
+                "ports": ports,
+            }),
         };
         let metadata = json!({"namespace": namespace, "name": name});
         serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
@@ -478,8 +590,17 @@ pub(crate) mod fixture {
 
     fn port(word: &str) -> serde_json::Value {
         let (name, rest) = word.split_once(':').unwrap();
-        let (number, protocol) = rest.split_once('/').unwrap();
-        json!({"name": name, "port": number.parse::<u16>().unwrap(), "protocol": protocol})
+        let (number, rest) = rest.split_once('/').unwrap();
+        let (protocol, node_port) = rest
+            .split_once(':')
+            .map_or((rest, None), |(protocol, port)| (protocol, Some(port)));
+        let node_port = node_port.map(|port| port.parse::<u16>().unwrap());
+        json!({
+            "name": name,
+            "port": number.parse::<u16>().unwrap(),
+            "protocol": protocol,
+            "nodePort": node_port,
+        })
     }
 }
 

@@ -2,6 +2,13 @@
 //!
 //! Follows the Kubernetes DNS specification for A records of Services, headless Services, endpoints
 //! with a hostname, ExternalName and pods. Pure: reads the directory; never asks another server.
+//!
+//! - [`zone`]: the same as the records of a DNS zone, pure. [`server`]: the server that answers with
+//!   them (privileged); [`upstream`]: what it asks for other names.
+
+pub(crate) mod server;
+mod upstream;
+mod zone;
 
 use std::net::Ipv4Addr;
 

@@ -9,10 +9,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     Range,
-    directory::Frontends,
     handle::Shared,
     nft, pool,
-    ruleset::{self, Layout},
+    ruleset::{self, Layout, Plan},
 };
 
 /// After a transaction `nft` rests as long as it took, at most this: it never takes more than half a core.
@@ -43,12 +42,12 @@ pub(crate) async fn run(shared: Arc<Shared>) -> anyhow::Result<()> {
         .wait_for(Option::is_some)
         .await?
         .expect("it was waited for");
-    let mut applied: Option<Frontends> = None;
+    let mut applied: Option<Plan> = None;
     let mut retry = RETRY;
     loop {
         changes.changed().await?;
         // Until then the rules of the last run, if any, are the better ones.
-        let Some(wanted) = complete_frontends(&shared) else {
+        let Some(wanted) = complete_plan(&shared, range) else {
             continue;
         };
         let started = Instant::now();
@@ -81,15 +80,15 @@ pub(crate) async fn run(shared: Arc<Shared>) -> anyhow::Result<()> {
     }
 }
 
-fn complete_frontends(shared: &Shared) -> Option<Frontends> {
+fn complete_plan(shared: &Shared, range: Range) -> Option<Plan> {
     let directory = shared.directory();
-    directory.complete().then(|| directory.frontends())
+    directory.complete().then(|| Plan::new(&directory, range))
 }
 
-async fn forget_udp(applied: Option<&Frontends>, wanted: &Frontends) {
+async fn forget_udp(applied: Option<&Plan>, wanted: &Plan) {
     let Some(applied) = applied else { return };
-    for (frontend, endpoint) in ruleset::left_udp(applied, wanted) {
-        if !nft::forget_udp(&frontend, &endpoint).await {
+    for (entry, endpoint) in ruleset::left_udp(applied, wanted) {
+        if !nft::forget_udp(&entry, &endpoint).await {
             tracing::warn!(
                 %endpoint,
                 "install conntrack: without it UDP clients of an endpoint that left stay with it"
@@ -102,6 +101,9 @@ async fn forget_udp(applied: Option<&Frontends>, wanted: &Frontends) {
 fn layout(shared: &Shared, range: Range) -> Layout<'_> {
     Layout {
         table: &shared.names.table,
+        link: &shared.names.link,
+        pod_links: &shared.names.pod_links,
+        dns: shared.config.dns_address().zip(shared.dns_server()),
         pods: range,
         cluster_pods: shared.config.cluster_pod_range,
         services: shared.config.service_range,

@@ -1,10 +1,12 @@
 //! The way into a network: addresses for pods, names and Services for their sockets.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    },
     time::Duration,
 };
 
@@ -18,12 +20,14 @@ use tokio::{net::TcpStream, sync::watch, time::timeout};
 use crate::{
     Config, Range,
     directory::{Directory, Frontend, Name, Transport, Update},
-    dns::{Answer, Resolver},
-    firewall, links,
+    dns::{Answer, Resolver, server::Sockets},
+    firewall,
+    isolation::Isolation,
+    links,
     names::Names,
     namespace::Namespace,
     policy::{self, Policies},
-    pool::Pool,
+    pool::{self, Pool},
 };
 
 /// How long a pod waits for its node to be given a range before it is told to try again.
@@ -31,6 +35,9 @@ const RANGE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long a pod waits until what would isolate it is known, before it is told to try again.
 const POLICY_DEADLINE: Duration = Duration::from_secs(4);
+
+const NO_NAMESPACES: &str = "containers need a network namespace, which a node with the rootless network cannot make: \
+     run wk as root with a new data directory (--network privileged)";
 
 /// A range below this size has no room beside the reserved addresses.
 const MIN_RANGE: u64 = 8;
@@ -45,12 +52,20 @@ pub(crate) struct Shared {
     pub(crate) names: Names,
     /// `None` when rootless.
     pub(crate) namespace: Option<Namespace>,
+    /// `None` when rootless.
+    pub(crate) isolation: Option<Isolation>,
+    /// Where the DNS server listens, once the node's range is known (never when rootless).
+    dns_server: OnceLock<SocketAddrV4>,
+    /// Its sockets, until it takes them.
+    dns_sockets: Mutex<Option<Sockets>>,
     directory: RwLock<Directory>,
     /// Counts changes to Service ports and their endpoints.
     changes: watch::Sender<u64>,
     policies: RwLock<Policies>,
     /// Counts changes to policies and what they select.
     policy_changes: watch::Sender<u64>,
+    /// The count that the kernel's rules are of (privileged).
+    policies_applied: watch::Sender<u64>,
     pool: Mutex<Option<Pool>>,
     /// The node's range, once it is known and in place.
     range: watch::Sender<Option<Range>>,
@@ -60,17 +75,51 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(config: Config, namespace: Option<Namespace>) -> Self {
+        let names = Names::of_node(&config.node_name);
+        let isolation = namespace.clone();
         Self {
-            names: Names::of_node(&config.node_name),
+            isolation: isolation.map(|namespace| Isolation::new(names.clone(), namespace)),
+            names,
             config,
             namespace,
+            dns_server: OnceLock::new(),
+            dns_sockets: Mutex::default(),
             directory: RwLock::default(),
             changes: watch::Sender::new(0),
             policies: RwLock::default(),
             policy_changes: watch::Sender::new(0),
+            policies_applied: watch::Sender::new(0),
             pool: Mutex::new(None),
             range: watch::Sender::new(None),
             listeners: RwLock::default(),
+        }
+    }
+
+    /// Where the node's own DNS server listens.
+    pub(crate) fn dns_server(&self) -> Option<SocketAddrV4> {
+        self.dns_server.get().copied()
+    }
+
+    pub(crate) fn take_dns_sockets(&self) -> Option<Sockets> {
+        let sockets = self.dns_sockets.lock();
+        sockets.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Opens the DNS server's sockets; without them pods have a network, and no names.
+    async fn listen_for_dns(&self, ip: Ipv4Addr) {
+        match Sockets::bind(ip).await {
+            Ok(sockets) => {
+                let _ = self.dns_server.set(sockets.address);
+                let mut place = self
+                    .dns_sockets
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                *place = Some(sockets);
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, %ip, "could not listen for DNS: containers find no names");
+            }
         }
     }
 
@@ -107,6 +156,40 @@ impl Shared {
     pub(crate) fn update_policies(&self, update: policy::Update) {
         self.policies_mut().apply(update);
         self.policy_changes.send_modify(|count| *count += 1);
+    }
+
+    /// The count of changes, which is there now.
+    pub(crate) fn subscribe_policies(&self) -> watch::Receiver<u64> {
+        let mut changes = self.policy_changes.subscribe();
+        changes.mark_changed();
+        changes
+    }
+
+    /// Says that the kernel has the rules of that count.
+    pub(crate) fn policies_applied(&self, count: u64) {
+        self.policies_applied.send_replace(count);
+    }
+
+    /// Has the kernel decide about a pod's traffic from now on; the count of that change.
+    fn police(&self, uid: &str, ip: Ipv4Addr) -> u64 {
+        self.policies_mut().add_isolated(uid, ip);
+        self.policy_changes.send_modify(|count| *count += 1);
+        *self.policy_changes.borrow()
+    }
+
+    /// Waits until the kernel has the rules of that count; where there is no policy there are none.
+    async fn policed(&self, count: u64) -> Result<(), NetworkError> {
+        if !self.policies().any() {
+            return Ok(());
+        }
+        let mut applied = self.policies_applied.subscribe();
+        let there = applied.wait_for(|applied| *applied >= count);
+        match timeout(POLICY_DEADLINE, there).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(unavailable(
+                "the NetworkPolicies that may select the pod are not in place yet".to_owned(),
+            )),
+        }
     }
 
     /// Once there is no policy any more.
@@ -160,6 +243,39 @@ impl Shared {
         resolver.resolve(name)
     }
 
+    /// Where an address' pod has its sockets; `None` is the host itself.
+    fn place_of(&self, address: PodAddress) -> io::Result<Option<Namespace>> {
+        let Some(isolation) = &self.isolation else {
+            return Ok(None);
+        };
+        if address.loopback != IpAddr::V4(Ipv4Addr::LOCALHOST) {
+            return Ok(self.namespace.clone());
+        }
+        let IpAddr::V4(ip) = address.ip else {
+            return Ok(None);
+        };
+        // A pod without a namespace of its own is in its node's network.
+        let Some(path) = isolation.at(ip) else {
+            return Ok(None);
+        };
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "the pod's network is gone");
+        Namespace::find(&path)?.map(Some).ok_or_else(gone)
+    }
+
+    /// What a pod with that IP is told of its network.
+    fn address(&self, uid: &str, ip: Ipv4Addr) -> PodAddress {
+        let isolation = self.isolation.as_ref();
+        let isolated = isolation.is_some_and(|isolation| isolation.find(uid).is_some());
+        PodAddress {
+            ip: ip.into(),
+            loopback: match isolated {
+                true => Ipv4Addr::LOCALHOST,
+                false => self.loopback(ip),
+            }
+            .into(),
+        }
+    }
+
     /// The pod's private loopback address: as far into that range as its IP is into the cluster's.
     fn loopback(&self, ip: Ipv4Addr) -> Ipv4Addr {
         let offset = self.config.cluster_pod_range.offset(ip);
@@ -199,8 +315,15 @@ impl Handle {
             links::configure(&shared.names, namespace, range, services)
                 .await
                 .with_context(|| format!("route the pod range {range}"))?;
+            shared.listen_for_dns(pool::host_address(range)).await;
         }
-        shared.pool().get_or_insert_with(|| Pool::new(range));
+        let mut pool = Pool::new(range);
+        if let Some(isolation) = &shared.isolation {
+            for (uid, ip) in adopt(isolation, &mut pool).await? {
+                shared.police(&uid, ip);
+            }
+        }
+        shared.pool().get_or_insert(pool);
         shared.range.send_replace(Some(range));
         Ok(())
     }
@@ -234,6 +357,11 @@ impl Handle {
         }
     }
 
+    /// Where containers ask for names; `None` where the network has no server for them (rootless).
+    pub fn dns_address(&self) -> Option<Ipv4Addr> {
+        self.0.config.dns_address()
+    }
+
     /// Takes the node's namespace, link, routes and rules off the host; pods lose their network. Stop
     /// the network first: running, it would put its rules back.
     ///
@@ -247,11 +375,47 @@ impl Handle {
     }
 }
 
+/// Gives the pods that an earlier run isolated their addresses, and what is missing of their network.
+async fn adopt(isolation: &Isolation, pool: &mut Pool) -> anyhow::Result<Vec<(String, Ipv4Addr)>> {
+    let found = isolation.adopt().await;
+    let mut adopted = Vec::new();
+    for (uid, ip) in found.context("find the pods of the last run")? {
+        if pool.add(&uid, Some(ip)) != Some(ip) {
+            // Of another range than the node's now: it is given another address.
+            pool.remove(&uid);
+            continue;
+        }
+        if let Err(error) = isolation.ensure(&uid, ip, pool.range()).await {
+            // Tried again when the pod is added.
+            let error = format!("{error:#}");
+            tracing::warn!(uid, error, "could not take over a pod's network");
+        }
+        adopted.push((uid, ip));
+    }
+    Ok(adopted)
+}
+
 /// How long a pod on this node may take to accept a connection.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
-fn connect_to(ip: IpAddr, port: u16) -> io::Result<std::net::TcpStream> {
-    std::net::TcpStream::connect_timeout(&SocketAddr::new(ip, port), CONNECT_DEADLINE)
+/// Connects to the first of some addresses that does not refuse.
+fn connect_to_first(addresses: &[IpAddr], port: u16) -> io::Result<std::net::TcpStream> {
+    let mut refused = io::ErrorKind::ConnectionRefused.into();
+    for ip in addresses {
+        let address = SocketAddr::new(*ip, port);
+        match std::net::TcpStream::connect_timeout(&address, CONNECT_DEADLINE) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => refused = error,
+            connected => return connected,
+        }
+    }
+    Err(refused)
+}
+
+fn unavailable(message: String) -> NetworkError {
+    NetworkError::Unavailable {
+        message,
+        source: None,
+    }
 }
 
 #[async_trait]
@@ -261,10 +425,6 @@ impl PodNetwork for Handle {
         let late = timeout(RANGE_DEADLINE, range.wait_for(Option::is_some))
             .await
             .is_err();
-        let unavailable = |message: String| NetworkError::Unavailable {
-            message,
-            source: None,
-        };
         if late {
             let node = &self.0.config.node_name;
             return Err(unavailable(format!(
@@ -294,39 +454,77 @@ impl PodNetwork for Handle {
                 "the NetworkPolicies that may select the pod are not known yet".to_owned(),
             ));
         }
-        Ok(PodAddress {
-            ip: ip.into(),
-            loopback: self.0.loopback(ip).into(),
-        })
+        // One of the last run that was not whole.
+        let isolation = self.0.isolation.as_ref();
+        if isolation.is_some_and(|i| i.holds(&pod.uid) && i.find(&pod.uid).is_none()) {
+            self.isolate(&pod.uid).await?;
+        }
+        Ok(self.0.address(&pod.uid, ip))
     }
 
     fn find(&self, uid: &str) -> Option<PodAddress> {
         let ip = self.0.pool().as_ref()?.find(uid)?;
-        Some(PodAddress {
-            ip: ip.into(),
-            loopback: self.0.loopback(ip).into(),
+        Some(self.0.address(uid, ip))
+    }
+
+    async fn isolate(&self, uid: &str) -> Result<Isolated, NetworkError> {
+        let Some(isolation) = &self.0.isolation else {
+            return Err(NetworkError::Unsupported(NO_NAMESPACES.to_owned()));
+        };
+        let known = self
+            .0
+            .pool()
+            .as_ref()
+            .map(|pool| (pool.find(uid), pool.range()));
+        let Some((Some(ip), range)) = known else {
+            return Err(unavailable(format!("pod {uid} has no address")));
+        };
+        if isolation.find(uid) != Some(ip) {
+            // It is policed before it is there.
+            self.0.policed(self.0.police(uid, ip)).await?;
+            let made = isolation.ensure(uid, ip, range).await;
+            made.map_err(|error| unavailable(format!("make the pod's network: {error:#}")))?;
+        }
+        self.isolated(uid)
+            .ok_or_else(|| unavailable(format!("pod {uid} was removed")))
+    }
+
+    fn isolated(&self, uid: &str) -> Option<Isolated> {
+        let isolation = self.0.isolation.as_ref()?;
+        let ip = isolation.find(uid)?;
+        Some(Isolated {
+            address: self.0.address(uid, ip),
+            namespace: isolation.path(uid),
         })
     }
 
-    async fn isolate(&self, _uid: &str) -> Result<Isolated, NetworkError> {
-        Err(NetworkError::Unsupported(
-            "this network gives no pod a namespace of its own".to_owned(),
-        ))
-    }
-
-    fn isolated(&self, _uid: &str) -> Option<Isolated> {
-        None
-    }
-
     fn held(&self) -> Vec<String> {
-        Vec::new()
+        let pool = self.0.pool();
+        let mut uids: BTreeSet<String> = pool.iter().flat_map(Pool::uids).cloned().collect();
+        drop(pool);
+        if let Some(isolation) = &self.0.isolation {
+            match isolation.held() {
+                Ok(held) => uids.extend(held),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "could not list the pods' namespaces");
+                }
+            }
+        }
+        uids.into_iter().collect()
     }
 
     async fn remove(&self, uid: &str) -> Result<(), NetworkError> {
+        if let Some(isolation) = &self.0.isolation {
+            let ip = self.0.pool().as_ref().and_then(|pool| pool.find(uid));
+            let removed = isolation.remove(uid, ip).await;
+            removed.map_err(|error| unavailable(format!("{error:#}")))?;
+        }
         if let Some(pool) = self.0.pool().as_mut() {
             pool.remove(uid);
         }
         self.0.policies_mut().remove_own(uid);
+        self.0.policy_changes.send_modify(|count| *count += 1);
         Ok(())
     }
 
@@ -335,21 +533,18 @@ impl PodNetwork for Handle {
     }
 
     async fn connect(&self, address: PodAddress, port: u16) -> io::Result<TcpStream> {
-        let outer = self.0.clone();
+        let place = self.0.place_of(address)?;
         let (answer, connected) =
             tokio::sync::oneshot::channel::<io::Result<std::net::TcpStream>>();
-        // A thread of its own: one that has entered the pods' network is of no other use.
+        // A thread of its own: one that has entered a pod's network is of no other use.
         std::thread::Builder::new()
             .name("pod-connect".to_owned())
             .spawn(move || {
                 let connect = || {
-                    outer.namespace.as_ref().map_or(Ok(()), Namespace::enter)?;
-                    let stream = match connect_to(address.ip, port) {
-                        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                            connect_to(address.loopback, port)
-                        }
-                        connected => connected,
-                    }?;
+                    if let Some(namespace) = &place {
+                        namespace.enter()?;
+                    }
+                    let stream = connect_to_first(&[address.ip, address.loopback], port)?;
                     stream.set_nonblocking(true)?;
                     Ok(stream)
                 };
@@ -391,7 +586,10 @@ impl PodNetwork for Handle {
     fn allows(&self, pod: &PodRef, traffic: Traffic) -> bool {
         // A node reaches its own pods, whatever the policies say: its probes do.
         let from_node = traffic.direction == Direction::Ingress && self.0.is_of_node(traffic.peer);
-        from_node || self.0.policies().allows(pod, traffic)
+        // In a namespace of its own a pod's loopback is nobody else's.
+        let isolated = self.0.isolation.as_ref().and_then(|i| i.find(&pod.uid));
+        let to_itself = isolated.is_some() && traffic.peer.is_loopback();
+        from_node || to_itself || self.0.policies().allows(pod, traffic)
     }
 
     fn is_of_cluster(&self, address: IpAddr) -> bool {

@@ -2,10 +2,12 @@
 //!
 //! - [`range`]: an IPv4 range; [`pool`]: which pod has which address of the node's.
 //! - [`directory`]: Services and their ready endpoints in memory; [`feed`]: the watches that fill it.
-//! - [`handle`]: the way in, a [`runtimes::PodNetwork`]; [`dns`]: the names that pods see.
+//! - [`handle`]: the way in, a [`runtimes::PodNetwork`]; [`dns`]: the names that pods see, and the node's
+//!   DNS server.
 //! - [`policy`]: NetworkPolicies, and whether a pod may take part in some traffic.
 //! - [`ruleset`]: the nftables text, pure; [`nft`] and [`firewall`]: applying it (privileged).
 //! - [`namespace`], [`links`], [`nodes`]: the Wasm pods' network namespace and the routes to pods.
+//! - [`isolation`]: pods with a network namespace of their own, for containers (privileged).
 //! - [`proxy`]: ClusterIPs served from within the process (rootless).
 //!
 //! Reads Service, EndpointSlice, Node and NetworkPolicy objects, and while there are policies Pods and
@@ -17,7 +19,9 @@ mod dns;
 mod feed;
 mod firewall;
 mod handle;
+mod isolation;
 mod links;
+pub mod metrics;
 mod names;
 mod namespace;
 mod nft;
@@ -29,7 +33,7 @@ mod range;
 mod ruleset;
 mod task;
 
-use std::{path::PathBuf, pin::pin, sync::Arc};
+use std::{net::Ipv4Addr, path::PathBuf, pin::pin, sync::Arc};
 
 use anyhow::{Context, bail};
 use futures::StreamExt;
@@ -92,6 +96,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// The cluster's DNS address: the tenth of the Service range, where there is a server for it.
+    pub(crate) fn dns_address(&self) -> Option<Ipv4Addr> {
+        let address = self.service_range.nth(10);
+        address.filter(|_| self.mode == Mode::Privileged)
+    }
+
     fn validate(&self) -> anyhow::Result<()> {
         let (pods, services) = (self.cluster_pod_range, self.service_range);
         if pods.covers(&services) || services.covers(&pods) {
@@ -140,7 +150,7 @@ impl Network {
             Mode::Rootless => None,
             Mode::Privileged => {
                 nft::check().await?;
-                let namespace = Namespace::ensure(&names.namespace)?;
+                let namespace = Namespace::ensure(&names.namespace, || Ok(()))?;
                 links::ensure_link(&names, &namespace)
                     .await
                     .context("link the Wasm pods' namespace to the host")?;
@@ -169,7 +179,12 @@ impl Network {
         tasks.spawn(policy::follow::run(shared.clone(), client.clone()));
         tasks.spawn(nodes::run(shared.clone(), Api::all(client)));
         match shared.config.mode {
-            Mode::Privileged => tasks.spawn(firewall::run(shared)),
+            Mode::Privileged => {
+                tasks.spawn(isolation::run(shared.clone()));
+                tasks.spawn(dns::server::run(shared.clone()));
+                tasks.spawn(policy::enforce::run(shared.clone()));
+                tasks.spawn(firewall::run(shared))
+            }
             Mode::Rootless => tasks.spawn(proxy::run(shared)),
         };
         let ended = tokio::select! {
@@ -195,7 +210,10 @@ impl Network {
 pub async fn teardown(node_name: &str) -> anyhow::Result<()> {
     let names = Names::of_node(node_name);
     // Made first so that there is one to remove.
-    nft::apply(&format!("table ip {0}\ndelete table ip {0}\n", names.table)).await?;
+    for table in [&names.table, &names.policies] {
+        nft::apply(&format!("table ip {table}\ndelete table ip {table}\n")).await?;
+    }
+    isolation::teardown(&names).await?;
     links::remove(&names).await?;
     Namespace::remove(&names.namespace).context("remove the network namespace")
 }

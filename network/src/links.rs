@@ -4,109 +4,23 @@
 //! address costs nothing to add. The host reaches the range through the namespace's end of the link.
 //! Everything is put in place anew at each start; what is there already stays.
 
-use std::{fs, io, net::Ipv4Addr, os::fd::AsRawFd};
+mod netlink;
+pub(crate) mod pod;
+
+use std::net::Ipv4Addr;
 
 use anyhow::Context;
-use futures::TryStreamExt;
 use rtnetlink::{
-    LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
-    packet_route::{
-        link::{InfoData, InfoKind, InfoVeth, LinkMessage},
-        route::{RouteMessage, RouteScope, RouteType},
-    },
+    RouteMessageBuilder,
+    packet_route::route::{RouteMessage, RouteScope, RouteType},
 };
-use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Range, names::Names, namespace::Namespace, pool, task};
+use self::netlink::LOCAL_TABLE;
+pub(crate) use self::netlink::{Netlink, write_sysctl};
+use crate::{Range, names::Names, namespace::Namespace, pool};
 
-/// The namespace's end of the link.
+/// The namespace's end of a link.
 const INNER: &str = "eth0";
-
-/// The kernel's table of local addresses, looked at before all others.
-const LOCAL_TABLE: u32 = 255;
-
-/// The link's size of packets when the host has no default route to take it from.
-const DEFAULT_MTU: u32 = 1500;
-
-/// One end's view of the network.
-struct Netlink {
-    handle: rtnetlink::Handle,
-    _connection: AbortOnDropHandle<()>,
-}
-
-impl Netlink {
-    fn host() -> io::Result<Self> {
-        let (connection, handle, _) = rtnetlink::new_connection()?;
-        let connection = task::owned(connection);
-        Ok(Self {
-            handle,
-            _connection: connection,
-        })
-    }
-
-    /// A socket stays in the namespace that it was made in.
-    fn within(namespace: &Namespace) -> io::Result<Self> {
-        let runtime = tokio::runtime::Handle::current();
-        namespace.within(move || {
-            let _context = runtime.enter();
-            Self::host()
-        })
-    }
-
-    /// The index of a link; `None` if there is none of that name.
-    async fn find(&self, name: &str) -> anyhow::Result<Option<u32>> {
-        let mut links = self
-            .handle
-            .link()
-            .get()
-            .match_name(name.to_owned())
-            .execute();
-        match links.try_next().await {
-            Ok(link) => Ok(link.map(|link: LinkMessage| link.header.index)),
-            Err(error) if is(&error, nix::Error::ENODEV) => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("find link {name}")),
-        }
-    }
-
-    async fn get(&self, name: &str) -> anyhow::Result<u32> {
-        let index = self.find(name).await?;
-        index.with_context(|| format!("link {name} is gone"))
-    }
-
-    async fn up(&self, index: u32) -> anyhow::Result<()> {
-        let up = LinkUnspec::new_with_index(index).up().build();
-        self.handle
-            .link()
-            .set(up)
-            .execute()
-            .await
-            .context("set a link up")
-    }
-
-    async fn address(&self, index: u32, address: Ipv4Addr) -> anyhow::Result<()> {
-        let add = self.handle.address().add(index, address.into(), 32);
-        let added = add.replace().execute().await;
-        added.with_context(|| format!("add address {address}"))
-    }
-
-    async fn route(&self, what: &str, route: RouteMessage) -> anyhow::Result<()> {
-        let added = self.handle.route().add(route).replace().execute().await;
-        added.with_context(|| format!("add the route to {what}"))
-    }
-
-    async fn remove_route(&self, what: &str, route: RouteMessage) -> anyhow::Result<()> {
-        match self.handle.route().del(route).execute().await {
-            Err(error) if !is(&error, nix::Error::ESRCH) => {
-                Err(error).with_context(|| format!("remove the route to {what}"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-fn is(error: &rtnetlink::Error, code: nix::Error) -> bool {
-    matches!(error, rtnetlink::Error::NetlinkError(message) if message.raw_code() == -(code as i32))
-}
 
 /// Makes the link, unless it is there.
 pub(crate) async fn ensure_link(names: &Names, namespace: &Namespace) -> anyhow::Result<()> {
@@ -117,45 +31,17 @@ pub(crate) async fn ensure_link(names: &Names, namespace: &Namespace) -> anyhow:
         (outer, stray) => {
             // Half a link is one to another namespace of the same name, now lost.
             if let Some(index) = outer {
-                host.handle
-                    .link()
-                    .del(index)
-                    .execute()
-                    .await
-                    .context("remove a stale link")?;
+                host.remove(index).await?;
             }
             if let Some(index) = stray {
-                inner
-                    .handle
-                    .link()
-                    .del(index)
-                    .execute()
-                    .await
-                    .context("remove a stale link")?;
+                inner.remove(index).await?;
             }
-            create_link(&host, names, namespace).await?;
+            host.pair(&names.link, INNER, namespace).await?;
         }
     }
     inner.up(inner.get("lo").await?).await?;
     inner.up(inner.get(INNER).await?).await?;
     host.up(host.get(&names.link).await?).await
-}
-
-async fn create_link(host: &Netlink, names: &Names, namespace: &Namespace) -> anyhow::Result<()> {
-    let mtu = uplink_mtu().unwrap_or(DEFAULT_MTU);
-    // The peer is set up afterwards: asked for here, the kernel refuses.
-    let peer = LinkMessageBuilder::<LinkUnspec>::new()
-        .name(INNER)
-        .mtu(mtu)
-        .setns_by_fd(namespace.file().as_raw_fd())
-        .build();
-    let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
-        .name(names.link.as_str())
-        .mtu(mtu)
-        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-        .build();
-    let created = host.handle.link().add(pair).execute().await;
-    created.with_context(|| format!("create link {}", names.link))
 }
 
 /// Routes the node's pods and the cluster's Services, on both sides.
@@ -254,23 +140,10 @@ pub(crate) async fn unroute_node(names: &Names, pods: Range, node: Ipv4Addr) -> 
 pub(crate) async fn remove(names: &Names) -> anyhow::Result<()> {
     let host = Netlink::host().context("open netlink")?;
     if let Some(index) = host.find(&names.link).await? {
-        host.handle
-            .link()
-            .del(index)
-            .execute()
-            .await
-            .context("remove the link")?;
+        host.remove(index).await?;
     }
     // The routes over the link went with it; the others are known by their metric.
-    let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
-    let routes: Vec<RouteMessage> = host
-        .handle
-        .route()
-        .get(all)
-        .execute()
-        .try_collect()
-        .await
-        .context("list routes")?;
+    let routes = host.routes().await?;
     for route in routes
         .into_iter()
         .filter(|route| has_metric(route, names.metric))
@@ -284,28 +157,4 @@ fn has_metric(route: &RouteMessage, metric: u32) -> bool {
     use rtnetlink::packet_route::route::RouteAttribute;
     let mut attributes = route.attributes.iter();
     attributes.any(|attribute| matches!(attribute, RouteAttribute::Priority(p) if *p == metric))
-}
-
-/// The packet size of the interface that the default route leaves by.
-fn uplink_mtu() -> Option<u32> {
-    let routes = fs::read_to_string("/proc/net/route").ok()?;
-    let mut lines = routes.lines().skip(1).map(|line| line.split_whitespace());
-    let name = lines.find_map(|mut fields| {
-        let name = fields.next()?;
-        (fields.next()? == "00000000").then_some(name)
-    })?;
-    fs::read_to_string(format!("/sys/class/net/{name}/mtu"))
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
-}
-
-/// Sets a kernel setting; one that has the value already is left alone.
-fn write_sysctl(path: &str, value: &str) -> anyhow::Result<()> {
-    if fs::read_to_string(path).is_ok_and(|now| now.trim() == value) {
-        return Ok(());
-    }
-    fs::write(path, value)
-        .with_context(|| format!("write {value} to {path}: set it before wk starts"))
 }

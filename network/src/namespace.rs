@@ -1,12 +1,12 @@
-//! The network namespace in which a node's Wasm pods have their sockets.
+//! Network namespaces: the one in which a node's Wasm pods have their sockets, and isolated pods' own.
 //!
-//! Kept by a bind mount under `/run/netns`, so it outlives the process and is adopted by the next.
-//! Threads are moved into it; the process as a whole never is.
+//! Kept by a bind mount, so they outlive the process and are adopted by the next. Threads are moved
+//! into them; the process as a whole never is.
 
 use std::{
     fs::{self, File},
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     thread,
 };
@@ -18,8 +18,6 @@ use nix::{
     sys::statfs::{NSFS_MAGIC, fstatfs},
 };
 
-const DIRECTORY: &str = "/run/netns";
-
 /// An open network namespace.
 #[derive(Clone)]
 pub(crate) struct Namespace {
@@ -27,34 +25,46 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// Opens the namespace of that name, making it if there is none.
-    pub(crate) fn ensure(name: &str) -> anyhow::Result<Self> {
-        let path = path(name);
-        if let Some(file) = open(&path).with_context(|| format!("open {}", path.display()))? {
-            return Ok(Self {
-                file: Arc::new(file),
-            });
+    /// Opens the namespace that is kept at a path, making it if there is none; `prepare` is run in one
+    /// that is new, before it is seen at the path.
+    pub(crate) fn ensure(
+        path: &Path,
+        prepare: impl FnOnce() -> anyhow::Result<()> + Send,
+    ) -> anyhow::Result<Self> {
+        if let Some(found) = Self::find(path).with_context(|| format!("open {}", path.display()))? {
+            return Ok(found);
         }
-        fs::create_dir_all(DIRECTORY).context("create /run/netns")?;
-        File::create(&path).with_context(|| format!("create {}", path.display()))?;
+        let directory = path
+            .parent()
+            .context("a namespace is kept in a directory")?;
+        fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
+        File::create(path).with_context(|| format!("create {}", path.display()))?;
         // A thread of its own: unshare moves the calling thread for good.
-        thread::scope(|scope| scope.spawn(|| pin(&path)).join())
-            .expect("pin does not panic")
-            .context("make a network namespace: this needs root (or run rootless)")?;
-        let file = open(&path)?.context("the new network namespace is gone again")?;
-        Ok(Self {
-            file: Arc::new(file),
-        })
+        thread::scope(|scope| scope.spawn(|| pin(path, prepare)).join())
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("the thread in the namespace panicked")))?;
+        Self::find(path)?.context("the new network namespace is gone again")
     }
 
-    /// Lets the name go; the namespace itself ends with the last socket in it.
-    pub(crate) fn remove(name: &str) -> io::Result<()> {
-        let path = path(name);
-        match umount2(&path, MntFlags::MNT_DETACH) {
+    /// The namespace kept at a path; `None` if there is only a plain file or nothing.
+    pub(crate) fn find(path: &Path) -> io::Result<Option<Self>> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mounted = fstatfs(&file)?.filesystem_type() == NSFS_MAGIC;
+        Ok(mounted.then(|| Self {
+            file: Arc::new(file),
+        }))
+    }
+
+    /// Lets the path go; the namespace itself ends with the last process or socket in it.
+    pub(crate) fn remove(path: &Path) -> io::Result<()> {
+        match umount2(path, MntFlags::MNT_DETACH) {
             Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => {}
             Err(error) => return Err(error.into()),
         }
-        match fs::remove_file(&path) {
+        match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -84,23 +94,11 @@ impl Namespace {
     }
 }
 
-fn path(name: &str) -> PathBuf {
-    Path::new(DIRECTORY).join(name)
-}
-
-/// The namespace mounted at `path`; `None` if there is only a plain file or nothing.
-fn open(path: &Path) -> io::Result<Option<File>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mounted = fstatfs(&file)?.filesystem_type() == NSFS_MAGIC;
-    Ok(mounted.then_some(file))
-}
-
-fn pin(path: &Path) -> nix::Result<()> {
-    unshare(CloneFlags::CLONE_NEWNET)?;
+fn pin(path: &Path, prepare: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET)
+        .context("make a network namespace: this needs root (or run rootless)")?;
+    prepare()?;
     let own = Some("/proc/thread-self/ns/net");
     mount(own, path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .with_context(|| format!("mount the network namespace at {}", path.display()))
 }

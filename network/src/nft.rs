@@ -5,7 +5,7 @@ use std::{net::SocketAddrV4, process::Stdio, time::Duration};
 use anyhow::{Context, bail};
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 
-use crate::directory::Frontend;
+use crate::ruleset::Entry;
 
 /// How long one transaction may take; 1,000 Services load in well under a second.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -59,11 +59,18 @@ pub(crate) async fn apply(text: &str) -> anyhow::Result<()> {
 
 /// Makes clients of a UDP endpoint that left choose again. Without the `conntrack` command they stay
 /// with it until they have been silent for the kernel's UDP timeout; `false` says so.
-pub(crate) async fn forget_udp(frontend: &Frontend, endpoint: &SocketAddrV4) -> bool {
-    let child = Command::new("conntrack")
-        .args(["-D", "-p", "udp"])
-        .args(["--orig-dst", &frontend.address.ip().to_string()])
-        .args(["--orig-port-dst", &frontend.address.port().to_string()])
+pub(crate) async fn forget_udp(entry: &Entry, endpoint: &SocketAddrV4) -> bool {
+    let mut command = Command::new("conntrack");
+    command.args(["-D", "-p", "udp"]);
+    let port = match entry {
+        Entry::Service(frontend) => {
+            command.args(["--orig-dst", &frontend.address.ip().to_string()]);
+            frontend.address.port()
+        }
+        Entry::Node(_, port) => *port,
+    };
+    let child = command
+        .args(["--orig-port-dst", &port.to_string()])
         .args(["--reply-src", &endpoint.ip().to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -2,24 +2,30 @@
 //!
 //! - [`rule`]: one policy, made of its object. [`selector`]: label selectors.
 //! - [`follow`]: the watches that fill this.
+//! - [`plan`]: what they mean for isolated pods, whose traffic only the kernel sees; [`ruleset`]: that as
+//!   nftables text, pure; [`enforce`]: applying it.
 //!
 //! Fed with policies, pods and namespaces; a verdict is a pure function of them. A pod that no policy
 //! selects for a direction takes part in all of it; one that is selected takes part in what any of those
 //! policies allows, and always in traffic with itself. Knows nothing of nodes: who asks adds that.
 
+pub(crate) mod enforce;
 pub(crate) mod follow;
+mod intervals;
+mod plan;
 mod rule;
+mod ruleset;
 mod selector;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use k8s_openapi::api::{core::v1 as core, networking::v1::NetworkPolicy};
 use runtimes::{Direction, PodRef, Protocol, Traffic};
 
-use self::rule::Policy;
+use self::{plan::Plan, rule::Policy};
 use crate::directory::{Name, name_of};
 
 pub(crate) type Labels = BTreeMap<String, String>;
@@ -62,6 +68,8 @@ pub(crate) struct Policies {
     /// The addresses of this node's own pods, known before their objects tell them; by uid.
     own: HashMap<String, IpAddr>,
     own_by_ip: HashMap<IpAddr, Name>,
+    /// The addresses of this node's isolated pods; by uid.
+    isolated: HashMap<String, Ipv4Addr>,
     policies_listed: bool,
     pods_listed: bool,
     namespaces_listed: bool,
@@ -141,7 +149,18 @@ impl Policies {
         self.own_by_ip.insert(ip, Name::of(pod));
     }
 
+    /// Says that the kernel is to decide about one of this node's pods.
+    pub(crate) fn add_isolated(&mut self, uid: &str, ip: Ipv4Addr) {
+        self.isolated.insert(uid.to_owned(), ip);
+    }
+
+    /// What that means for all of them; `None` while it is not known whom policies select.
+    fn plan(&self) -> Option<Plan> {
+        Plan::new(self, &self.isolated.values().copied().collect())
+    }
+
     pub(crate) fn remove_own(&mut self, uid: &str) {
+        self.isolated.remove(uid);
         if let Some(ip) = self.own.remove(uid) {
             self.own_by_ip.remove(&ip);
         }

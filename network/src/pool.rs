@@ -49,6 +49,11 @@ impl Pool {
         self.range.nth(*self.offsets.get(uid)?)
     }
 
+    /// The pods that have an address.
+    pub(crate) fn uids(&self) -> impl Iterator<Item = &String> {
+        self.offsets.keys()
+    }
+
     /// Gives an address: the pod's own if it has one, else `wanted` if that is free, else the next
     /// free one. `None` when all are taken.
     pub(crate) fn add(&mut self, uid: &str, wanted: Option<Ipv4Addr>) -> Option<Ipv4Addr> {

@@ -1,36 +1,89 @@
-//! The nftables text for a node's Services. Pure: the same frontends give the same text.
+//! The nftables text for a node's Services. Pure: the same plan gives the same text.
 //!
 //! One table a node. A verdict map leads from a Service port to its chain, which holds one rule: a
-//! translation to a random ready endpoint. A Service port without ready endpoints is in neither, and
-//! what still goes to the Service range after translation is refused.
+//! translation to a random ready endpoint; a second map does so for node ports. A Service port without
+//! ready endpoints is in neither, and what still goes to the Service range after translation is refused.
 
-use std::{fmt::Write, net::Ipv4Addr, net::SocketAddrV4};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+};
 
 use crate::{
     Range,
-    directory::{Frontend, Frontends, Transport},
+    directory::{Directory, Frontend, Transport},
 };
 
 /// What the table's fixed part is about.
 pub(crate) struct Layout<'a> {
     pub(crate) table: &'a str,
-    /// This node's Wasm pods.
+    /// The host's end of the link to the Wasm pods.
+    pub(crate) link: &'a str,
+    /// What the host's ends of isolated pods' links begin with.
+    pub(crate) pod_links: &'a str,
+    /// This node's pods.
     pub(crate) pods: Range,
     pub(crate) cluster_pods: Range,
     pub(crate) services: Range,
     /// The host's address on the link to the Wasm pods.
     pub(crate) host: Ipv4Addr,
+    /// The cluster's DNS address, and where this node's server listens.
+    pub(crate) dns: Option<(Ipv4Addr, SocketAddrV4)>,
+}
+
+/// Where something is reached.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Entry {
+    Service(Frontend),
+    /// A port of every address of the node.
+    Node(Transport, u16),
+}
+
+/// What the table's changing part says.
+#[derive(Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Where there are ready endpoints, and which.
+    entries: BTreeMap<Entry, Arc<[SocketAddrV4]>>,
+    /// The addresses of endpoints on this node: one that reaches itself by its Service would not know
+    /// the answer for one, so the host takes its place.
+    own: BTreeSet<Ipv4Addr>,
+}
+
+impl Plan {
+    /// Decides for a node from everything that is known of Services.
+    pub(crate) fn new(directory: &Directory, pods: Range) -> Self {
+        let frontends = directory.frontends().into_iter();
+        let frontends = frontends.map(|(frontend, ready)| (Entry::Service(frontend), ready));
+        let node_ports = directory.node_ports(pods).into_iter();
+        let node_ports = node_ports.map(|((transport, port), ready)| {
+            let entry = Entry::Node(transport, port);
+            (entry, ready)
+        });
+        let all = frontends.chain(node_ports);
+        let entries: BTreeMap<_, _> = all.filter(|(_, ready)| !ready.is_empty()).collect();
+        let endpoints = entries.values().flat_map(|ready| ready.iter());
+        let own = endpoints.map(|endpoint| *endpoint.ip());
+        Self {
+            own: own.filter(|ip| pods.contains(*ip)).collect(),
+            entries,
+        }
+    }
+
+    /// How many Service ports and node ports lead somewhere.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
 }
 
 /// The whole table, in place of whatever it was.
-pub(crate) fn render(layout: &Layout<'_>, frontends: &Frontends) -> String {
+pub(crate) fn render(layout: &Layout<'_>, plan: &Plan) -> String {
     let table = layout.table;
     // Made first so that there is one to delete.
     let mut text = format!("table ip {table}\ndelete table ip {table}\n");
     text.push_str(&fixed_part(layout));
-    for (frontend, ready) in frontends.iter().filter(|(_, ready)| !ready.is_empty()) {
-        add(&mut text, table, frontend, ready, true);
-    }
+    text.push_str(&render_change(table, &Plan::default(), plan));
     text
 }
 
@@ -42,33 +95,59 @@ pub(crate) fn render_first(layout: &Layout<'_>) -> String {
 fn fixed_part(layout: &Layout<'_>) -> String {
     let Layout {
         table,
+        link,
+        pod_links,
         pods,
         cluster_pods,
         services,
         host,
+        dns,
     } = layout;
-    // In postrouting: where client and endpoint are both in the namespace, the answer would stay in
-    // there and never be translated back, so the host takes the client's place.
+    let dns = dns.map_or_else(String::new, |(address, server)| {
+        let lead = |protocol: &str| {
+            format!("\t\tip daddr {address} {protocol} dport 53 dnat to {server}\n")
+        };
+        lead("udp") + &lead("tcp")
+    });
+    // In postrouting: where client and endpoint are both in the namespace of Wasm pods, the answer would
+    // stay in there and never be translated back, so the host takes the client's place; so it does for a
+    // pod that is its own client, and for clients from outside whose endpoint is on another node.
     format!(
         "\
 table ip {table} {{
 	map services {{
 		type ipv4_addr . inet_proto . inet_service : verdict
 	}}
+	map node_ports {{
+		type inet_proto . inet_service : verdict
+	}}
+	set own_endpoints {{
+		type ipv4_addr . ipv4_addr
+	}}
 	chain services {{
-		ip daddr . meta l4proto . th dport vmap @services
+{dns}		ip daddr . meta l4proto . th dport vmap @services
+	}}
+	chain translate {{
+		ip daddr {services} goto services
+		ip daddr != 127.0.0.0/8 fib daddr type local meta l4proto . th dport vmap @node_ports
+	}}
+	chain spoofed {{
+		type filter hook prerouting priority -300; policy accept;
+		iifname \"{pod_links}*\" fib saddr . iif oif missing drop
 	}}
 	chain prerouting {{
 		type nat hook prerouting priority -100; policy accept;
-		ip daddr {services} jump services
+		jump translate
 	}}
 	chain output {{
 		type nat hook output priority -100; policy accept;
-		ip daddr {services} jump services
+		jump translate
 	}}
 	chain postrouting {{
 		type nat hook postrouting priority 100; policy accept;
-		ct status dnat ip saddr {pods} ip daddr {pods} snat to {host}
+		ct status dnat iifname \"{link}\" oifname \"{link}\" snat to {host}
+		ct status dnat ip saddr . ip daddr @own_endpoints snat to {host}
+		ct status dnat ip saddr != {cluster_pods} ip daddr != {pods} ip daddr {cluster_pods} masquerade
 		oifname != \"lo\" ip saddr {pods} ip daddr != {cluster_pods} masquerade
 	}}
 	chain refuse {{
@@ -89,91 +168,112 @@ table ip {table} {{
 }
 
 /// What turns the table of `old` into the table of `new`; empty if they are alike.
-pub(crate) fn render_change(table: &str, old: &Frontends, new: &Frontends) -> String {
+pub(crate) fn render_change(table: &str, old: &Plan, new: &Plan) -> String {
     let mut text = String::new();
-    let served =
-        |all: &Frontends, frontend: &Frontend| all.get(frontend).is_some_and(|r| !r.is_empty());
-    for frontend in old
-        .keys()
-        .filter(|frontend| served(old, frontend) && !served(new, frontend))
-    {
-        remove(&mut text, table, frontend);
-    }
-    for (frontend, ready) in new.iter().filter(|(_, ready)| !ready.is_empty()) {
-        if old.get(frontend) != Some(ready) {
-            add(&mut text, table, frontend, ready, !served(old, frontend));
+    for entry in old.entries.keys() {
+        if !new.entries.contains_key(entry) {
+            remove(&mut text, table, entry);
         }
     }
+    for (entry, ready) in &new.entries {
+        match old.entries.get(entry) {
+            Some(before) if before == ready => {}
+            before => add(&mut text, table, entry, ready, before.is_none()),
+        }
+    }
+    let mut own = |verb: &str, changed: Vec<&Ipv4Addr>| {
+        if !changed.is_empty() {
+            let pairs: Vec<String> = changed.iter().map(|ip| format!("{ip} . {ip}")).collect();
+            let pairs = pairs.join(", ");
+            text.push_str(&format!(
+                "{verb} element ip {table} own_endpoints {{ {pairs} }}\n"
+            ));
+        }
+    };
+    own("delete", old.own.difference(&new.own).collect());
+    own("add", new.own.difference(&old.own).collect());
     text
 }
 
 /// UDP endpoints that left: connection tracking would keep their clients with them.
-pub(crate) fn left_udp(old: &Frontends, new: &Frontends) -> Vec<(Frontend, SocketAddrV4)> {
+pub(crate) fn left_udp(old: &Plan, new: &Plan) -> Vec<(Entry, SocketAddrV4)> {
     let mut left = Vec::new();
-    for (frontend, before) in old.iter().filter(|(f, _)| f.transport == Transport::Udp) {
-        let after = new
-            .get(frontend)
-            .map(|ready| &ready[..])
-            .unwrap_or_default();
+    for (entry, before) in &old.entries {
+        if entry.transport() != Transport::Udp {
+            continue;
+        }
+        let after = new.entries.get(entry);
+        let after = after.map(|ready| &ready[..]).unwrap_or_default();
         let gone = before.iter().filter(|endpoint| !after.contains(endpoint));
-        left.extend(gone.map(|endpoint| (*frontend, *endpoint)));
+        left.extend(gone.map(|endpoint| (*entry, *endpoint)));
     }
     left
 }
 
-fn add(text: &mut String, table: &str, frontend: &Frontend, ready: &[SocketAddrV4], new: bool) {
-    let chain = chain(frontend);
-    let translation = translation(ready);
-    let line = if new {
-        format!("add chain ip {table} {chain}\n")
-    } else {
-        format!("flush chain ip {table} {chain}\n")
-    };
-    text.push_str(&line);
+fn add(text: &mut String, table: &str, entry: &Entry, ready: &[SocketAddrV4], new: bool) {
+    let chain = entry.chain();
+    let verb = if new { "add" } else { "flush" };
+    text.push_str(&format!("{verb} chain ip {table} {chain}\n"));
+    // A translation of ports must say of which protocol.
     text.push_str(&format!(
-        "add rule ip {table} {chain} {} {translation}\n",
-        protocol(frontend)
+        "add rule ip {table} {chain} meta l4proto {} {}\n",
+        entry.transport(),
+        translation(ready)
     ));
     if new {
         text.push_str(&format!(
-            "add element ip {table} services {{ {} : goto {chain} }}\n",
-            element(frontend)
+            "add element ip {table} {} {{ {} : goto {chain} }}\n",
+            entry.map(),
+            entry.element()
         ));
     }
 }
 
-fn remove(text: &mut String, table: &str, frontend: &Frontend) {
-    let chain = chain(frontend);
+fn remove(text: &mut String, table: &str, entry: &Entry) {
+    let chain = entry.chain();
     text.push_str(&format!(
-        "delete element ip {table} services {{ {} }}\n",
-        element(frontend)
+        "delete element ip {table} {} {{ {} }}\n",
+        entry.map(),
+        entry.element()
     ));
     text.push_str(&format!(
         "flush chain ip {table} {chain}\ndelete chain ip {table} {chain}\n"
     ));
 }
 
-fn chain(frontend: &Frontend) -> String {
-    format!(
-        "{}_{}_{}",
-        frontend.transport,
-        frontend.address.ip(),
-        frontend.address.port()
-    )
-}
+impl Entry {
+    fn transport(&self) -> Transport {
+        match self {
+            Self::Service(frontend) => frontend.transport,
+            Self::Node(transport, _) => *transport,
+        }
+    }
 
-fn element(frontend: &Frontend) -> String {
-    format!(
-        "{} . {} . {}",
-        frontend.address.ip(),
-        frontend.transport,
-        frontend.address.port()
-    )
-}
+    /// The verdict map that leads there.
+    fn map(&self) -> &'static str {
+        match self {
+            Self::Service(_) => "services",
+            Self::Node(..) => "node_ports",
+        }
+    }
 
-/// A translation of ports must say of which protocol.
-fn protocol(frontend: &Frontend) -> String {
-    format!("meta l4proto {}", frontend.transport)
+    fn chain(&self) -> String {
+        match self {
+            Self::Service(Frontend { address, transport }) => {
+                format!("{transport}_{}_{}", address.ip(), address.port())
+            }
+            Self::Node(transport, port) => format!("{transport}_node_{port}"),
+        }
+    }
+
+    fn element(&self) -> String {
+        match self {
+            Self::Service(Frontend { address, transport }) => {
+                format!("{} . {transport} . {}", address.ip(), address.port())
+            }
+            Self::Node(transport, port) => format!("{transport} . {port}"),
+        }
+    }
 }
 
 fn translation(ready: &[SocketAddrV4]) -> String {
@@ -212,9 +312,13 @@ mod tests {
         service default/empty 10.43.0.7 :80/TCP
     ";
 
+    fn plan(text: &str) -> Plan {
+        Plan::new(&directory(text), "10.64.0.0/18".parse().unwrap())
+    }
+
     #[track_caller]
     fn check_change(old: &str, new: &str, expected: Expect) {
-        let (old, new) = (directory(old).frontends(), directory(new).frontends());
+        let (old, new) = (plan(old), plan(new));
         expected.assert_eq(&render_change("wk-1", &old, &new));
     }
 
@@ -222,6 +326,12 @@ mod tests {
     fn a_table_holds_a_chain_for_every_service_port_with_ready_endpoints() {
         let layout = Layout {
             table: "wk-1",
+            link: "wk1",
+            pod_links: "wkp1",
+            dns: Some((
+                Ipv4Addr::new(10, 43, 0, 10),
+                SocketAddrV4::new(Ipv4Addr::new(10, 64, 0, 1), 53),
+            )),
             pods: "10.64.0.0/18".parse().unwrap(),
             cluster_pods: "10.64.0.0/10".parse().unwrap(),
             services: "10.43.0.0/16".parse().unwrap(),
@@ -234,20 +344,38 @@ mod tests {
             	map services {
             		type ipv4_addr . inet_proto . inet_service : verdict
             	}
+            	map node_ports {
+            		type inet_proto . inet_service : verdict
+            	}
+            	set own_endpoints {
+            		type ipv4_addr . ipv4_addr
+            	}
             	chain services {
+            		ip daddr 10.43.0.10 udp dport 53 dnat to 10.64.0.1:53
+            		ip daddr 10.43.0.10 tcp dport 53 dnat to 10.64.0.1:53
             		ip daddr . meta l4proto . th dport vmap @services
+            	}
+            	chain translate {
+            		ip daddr 10.43.0.0/16 goto services
+            		ip daddr != 127.0.0.0/8 fib daddr type local meta l4proto . th dport vmap @node_ports
+            	}
+            	chain spoofed {
+            		type filter hook prerouting priority -300; policy accept;
+            		iifname "wkp1*" fib saddr . iif oif missing drop
             	}
             	chain prerouting {
             		type nat hook prerouting priority -100; policy accept;
-            		ip daddr 10.43.0.0/16 jump services
+            		jump translate
             	}
             	chain output {
             		type nat hook output priority -100; policy accept;
-            		ip daddr 10.43.0.0/16 jump services
+            		jump translate
             	}
             	chain postrouting {
             		type nat hook postrouting priority 100; policy accept;
-            		ct status dnat ip saddr 10.64.0.0/18 ip daddr 10.64.0.0/18 snat to 10.64.0.1
+            		ct status dnat iifname "wk1" oifname "wk1" snat to 10.64.0.1
+            		ct status dnat ip saddr . ip daddr @own_endpoints snat to 10.64.0.1
+            		ct status dnat ip saddr != 10.64.0.0/10 ip daddr != 10.64.0.0/18 ip daddr 10.64.0.0/10 masquerade
             		oifname != "lo" ip saddr 10.64.0.0/18 ip daddr != 10.64.0.0/10 masquerade
             	}
             	chain refuse {
@@ -269,7 +397,8 @@ mod tests {
             add chain ip wk-1 udp_10.43.0.6_53
             add rule ip wk-1 udp_10.43.0.6_53 meta l4proto udp dnat to 10.64.0.7:5353
             add element ip wk-1 services { 10.43.0.6 . udp . 53 : goto udp_10.43.0.6_53 }
-        "#]].assert_eq(&render(&layout, &directory(TWO).frontends()));
+            add element ip wk-1 own_endpoints { 10.64.0.5 . 10.64.0.5, 10.64.0.6 . 10.64.0.6, 10.64.0.7 . 10.64.0.7 }
+        "#]].assert_eq(&render(&layout, &plan(TWO)));
     }
 
     #[test]
@@ -284,9 +413,10 @@ mod tests {
             TWO,
             &format!("{TWO}\n{more}"),
             expect![[r#"
-            flush chain ip wk-1 udp_10.43.0.6_53
-            add rule ip wk-1 udp_10.43.0.6_53 meta l4proto udp dnat ip to numgen random mod 2 map { 0 : 10.64.0.7 . 5353, 1 : 10.64.0.8 . 5353 }
-        "#]],
+                flush chain ip wk-1 udp_10.43.0.6_53
+                add rule ip wk-1 udp_10.43.0.6_53 meta l4proto udp dnat ip to numgen random mod 2 map { 0 : 10.64.0.7 . 5353, 1 : 10.64.0.8 . 5353 }
+                add element ip wk-1 own_endpoints { 10.64.0.8 . 10.64.0.8 }
+            "#]],
         );
     }
 
@@ -297,10 +427,11 @@ mod tests {
             TWO,
             &format!("{TWO}\n{first}"),
             expect![[r#"
-            add chain ip wk-1 tcp_10.43.0.7_80
-            add rule ip wk-1 tcp_10.43.0.7_80 meta l4proto tcp dnat to 10.64.0.9:8080
-            add element ip wk-1 services { 10.43.0.7 . tcp . 80 : goto tcp_10.43.0.7_80 }
-        "#]],
+                add chain ip wk-1 tcp_10.43.0.7_80
+                add rule ip wk-1 tcp_10.43.0.7_80 meta l4proto tcp dnat to 10.64.0.9:8080
+                add element ip wk-1 services { 10.43.0.7 . tcp . 80 : goto tcp_10.43.0.7_80 }
+                add element ip wk-1 own_endpoints { 10.64.0.9 . 10.64.0.9 }
+            "#]],
         );
     }
 
@@ -311,10 +442,11 @@ mod tests {
             TWO,
             &format!("{TWO}\n{none}"),
             expect![[r#"
-            delete element ip wk-1 services { 10.43.0.6 . udp . 53 }
-            flush chain ip wk-1 udp_10.43.0.6_53
-            delete chain ip wk-1 udp_10.43.0.6_53
-        "#]],
+                delete element ip wk-1 services { 10.43.0.6 . udp . 53 }
+                flush chain ip wk-1 udp_10.43.0.6_53
+                delete chain ip wk-1 udp_10.43.0.6_53
+                delete element ip wk-1 own_endpoints { 10.64.0.7 . 10.64.0.7 }
+            "#]],
         );
     }
 
@@ -327,6 +459,7 @@ mod tests {
                 delete element ip wk-1 services { 10.43.0.5 . tcp . 80 }
                 flush chain ip wk-1 tcp_10.43.0.5_80
                 delete chain ip wk-1 tcp_10.43.0.5_80
+                delete element ip wk-1 own_endpoints { 10.64.0.5 . 10.64.0.5, 10.64.0.6 . 10.64.0.6 }
             "#]],
         );
     }
@@ -334,12 +467,61 @@ mod tests {
     #[test]
     fn udp_endpoints_that_left_are_named() {
         let none = "slice default/dns-1 dns :5353/UDP 10.64.0.7!";
-        let (old, new) = (directory(TWO), directory(&format!("{TWO}\n{none}")));
-        let left = left_udp(&old.frontends(), &new.frontends());
-        let lines = left.iter().map(|(f, e)| format!("{} {e}\n", f.address));
+        let left = left_udp(&plan(TWO), &plan(&format!("{TWO}\n{none}")));
+        let lines = left
+            .iter()
+            .map(|(entry, e)| format!("{} {e}\n", entry.element()));
         expect![[r#"
-            10.43.0.6:53 10.64.0.7:5353
+            10.43.0.6 . udp . 53 10.64.0.7:5353
         "#]]
         .assert_eq(&lines.collect::<String>());
+    }
+
+    #[test]
+    fn a_node_port_leads_where_its_service_does_or_to_the_nodes_own_pods() {
+        let ports = "
+            service default/web 10.43.0.5 :80/TCP:30080
+            slice default/web-1 web :8080/TCP 10.64.0.5 10.65.0.6
+            service default/near 10.43.0.6 :80/TCP:30081 local
+            slice default/near-1 near :8080/TCP 10.64.0.7 10.65.0.8
+            service default/far 10.43.0.7 :80/TCP:30082 local
+            slice default/far-1 far :8080/TCP 10.65.0.9
+        ";
+        check_change(
+            "",
+            ports,
+            expect![[r#"
+            add chain ip wk-1 tcp_10.43.0.5_80
+            add rule ip wk-1 tcp_10.43.0.5_80 meta l4proto tcp dnat ip to numgen random mod 2 map { 0 : 10.64.0.5 . 8080, 1 : 10.65.0.6 . 8080 }
+            add element ip wk-1 services { 10.43.0.5 . tcp . 80 : goto tcp_10.43.0.5_80 }
+            add chain ip wk-1 tcp_10.43.0.6_80
+            add rule ip wk-1 tcp_10.43.0.6_80 meta l4proto tcp dnat ip to numgen random mod 2 map { 0 : 10.64.0.7 . 8080, 1 : 10.65.0.8 . 8080 }
+            add element ip wk-1 services { 10.43.0.6 . tcp . 80 : goto tcp_10.43.0.6_80 }
+            add chain ip wk-1 tcp_10.43.0.7_80
+            add rule ip wk-1 tcp_10.43.0.7_80 meta l4proto tcp dnat to 10.65.0.9:8080
+            add element ip wk-1 services { 10.43.0.7 . tcp . 80 : goto tcp_10.43.0.7_80 }
+            add chain ip wk-1 tcp_node_30080
+            add rule ip wk-1 tcp_node_30080 meta l4proto tcp dnat ip to numgen random mod 2 map { 0 : 10.64.0.5 . 8080, 1 : 10.65.0.6 . 8080 }
+            add element ip wk-1 node_ports { tcp . 30080 : goto tcp_node_30080 }
+            add chain ip wk-1 tcp_node_30081
+            add rule ip wk-1 tcp_node_30081 meta l4proto tcp dnat to 10.64.0.7:8080
+            add element ip wk-1 node_ports { tcp . 30081 : goto tcp_node_30081 }
+            add element ip wk-1 own_endpoints { 10.64.0.5 . 10.64.0.5, 10.64.0.7 . 10.64.0.7 }
+        "#]],
+        );
+        let none = "slice default/web-1 web :8080/TCP 10.64.0.5!";
+        check_change(
+            ports,
+            &format!("{ports}\n{none}"),
+            expect![[r#"
+            delete element ip wk-1 services { 10.43.0.5 . tcp . 80 }
+            flush chain ip wk-1 tcp_10.43.0.5_80
+            delete chain ip wk-1 tcp_10.43.0.5_80
+            delete element ip wk-1 node_ports { tcp . 30080 }
+            flush chain ip wk-1 tcp_node_30080
+            delete chain ip wk-1 tcp_node_30080
+            delete element ip wk-1 own_endpoints { 10.64.0.5 . 10.64.0.5 }
+        "#]],
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! ClusterIPs: each address of the service range belongs to at most one Service.
 //!
 //! An address in use is a key `wk.internal/clusterips//<address>`, created and removed in the same
-//! group as its Service. Node ports and load balancers are not served yet and are refused.
+//! group as its Service.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -62,6 +62,13 @@ impl ServiceRange {
         Ipv4Addr::from(self.network + 1)
     }
 
+    /// The tenth address: the `kube-dns` Service's, in ranges that have it; loopback addresses have no
+    /// server for it.
+    pub fn dns(&self) -> Option<Ipv4Addr> {
+        let address = Ipv4Addr::from(self.network + 10);
+        (self.contains(address) && !address.is_loopback()).then_some(address)
+    }
+
     /// Addresses that a Service may have: all but the network's and the broadcast address.
     fn usable(&self) -> u32 {
         (1 << (32 - self.prefix)) - 2
@@ -116,23 +123,13 @@ pub(crate) fn allocate(
     let mut errors = FieldErrors::default();
     let spec = Path::root("spec");
     let had = old.and_then(address);
-    match service["spec"]["type"].as_str().unwrap_or("ClusterIP") {
-        "ClusterIP" => {}
-        "ExternalName" => {
-            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-                if let Some(spec) = service["spec"].as_object_mut() {
-                    spec.remove(field);
-                }
+    if service["spec"]["type"] == "ExternalName" {
+        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+            if let Some(spec) = service["spec"].as_object_mut() {
+                spec.remove(field);
             }
-            return Ok(old.map(|old| release(call, old)).unwrap_or_default());
         }
-        other => {
-            errors.not_supported(&spec.field("type"), other, &["ClusterIP", "ExternalName"]);
-            errors.0[0]
-                .detail
-                .push_str(" (this server does not give out node ports or load balancers yet)");
-            return Err(invalid(service, errors));
-        }
+        return Ok(old.map(|old| release(call, old)).unwrap_or_default());
     }
     let asked = match service["spec"]["clusterIP"].as_str().unwrap_or_default() {
         "" => service["spec"]["clusterIPs"][0]
@@ -228,6 +225,9 @@ mod tests {
     fn a_range_is_read_and_its_first_address_is_known() {
         assert_eq!(range("10.43.0.0/16").first().to_string(), "10.43.0.1");
         assert_eq!(range("10.43.7.9/16").to_string(), "10.43.0.0/16");
+        let dns = |text: &str| range(text).dns().map(|address| address.to_string());
+        assert_eq!(dns("10.43.0.0/16").as_deref(), Some("10.43.0.10"));
+        assert_eq!((dns("127.43.0.0/16"), dns("10.43.0.0/29")), (None, None));
         for wrong in ["", "10.43.0.0", "10.43.0.0/31", "10.43.0.0/0", "fd00::/64"] {
             assert!(wrong.parse::<ServiceRange>().is_err(), "{wrong}");
         }

@@ -69,9 +69,11 @@ impl Kind for Service {
         put(object, "status", json!({ "loadBalancer": {} }));
     }
 
-    /// A client that sends no address means the one that was allocated.
+    /// A client that sends no address means the one that was allocated; one that changes the type alone does
+    /// not mean the node ports of the type before.
     fn prepare_update(&self, object: &mut Value, old: &Value) {
         write::keep_status(object, old);
+        drop_node_ports(object, old);
         if text(object, "/spec/type") == "ExternalName" || text(old, "/spec/type") == "ExternalName"
         {
             return;
@@ -157,6 +159,29 @@ impl Kind for Service {
             column::age(object, now),
             column::or_none(&selector.join(",")),
         ]
+    }
+}
+
+/// Takes away what the type before was given and this one has not.
+fn drop_node_ports(object: &mut Value, old: &Value) {
+    let on_nodes =
+        |object: &Value| ["NodePort", "LoadBalancer"].contains(&text(object, "/spec/type"));
+    if on_nodes(object) || !on_nodes(old) {
+        return;
+    }
+    if let Some(spec) = find(object, "spec") {
+        for field in ["externalTrafficPolicy", "allocateLoadBalancerNodePorts"] {
+            if spec.get(field) == part(old, "/spec").get(field) {
+                put(spec, field, Value::Null);
+            }
+        }
+        for port in each(spec, "ports") {
+            let had = items(old, "/spec/ports").iter();
+            let mut had = had.filter_map(|port| number(port, "/nodePort"));
+            if number(port, "/nodePort").is_some_and(|own| had.any(|had| had == own)) {
+                put(port, "nodePort", Value::Null);
+            }
+        }
     }
 }
 

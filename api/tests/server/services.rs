@@ -86,13 +86,51 @@ async fn headless_services_have_none_and_others_are_refused() {
         )
         .await;
     assert!(outside.contains("failed to allocate IP 10.9.0.1: the provided IP (10.9.0.1) is not in the valid range. The range of valid IPs is 10.43.0.0/16"), "{outside}");
-    let node_port = cluster
-        .failure(
-            &format!("POST {SERVICES}"),
-            &service("b", r#","type":"NodePort""#),
+}
+
+#[tokio::test]
+async fn a_node_port_belongs_to_one_service_until_it_is_given_back() {
+    let cluster = Cluster::start().await;
+    let at = |name: &str, port: u16| {
+        let ports = format!(r#"[{{"port":80,"nodePort":{port}}}]"#);
+        format!(
+            r#"{{"metadata":{{"name":"{name}"}},"spec":{{"type":"NodePort","ports":{ports}}}}}"#
         )
-        .await;
-    assert!(node_port.starts_with("422 Invalid"), "{node_port}");
+    };
+    let post = format!("POST {SERVICES}");
+    let first = cluster.ok(&post, &at("a", 30080)).await;
+    assert_eq!(first["spec"]["ports"][0]["nodePort"], 30080);
+    let taken = cluster.failure(&post, &at("b", 30080)).await;
+    assert_eq!(
+        taken,
+        r#"422 Invalid: Service "b" is invalid: spec.ports[0].nodePort: Invalid value: 30080: provided port is already allocated"#
+    );
+    let outside = cluster.failure(&post, &at("b", 80)).await;
+    assert_eq!(
+        outside,
+        r#"422 Invalid: Service "b" is invalid: spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767"#
+    );
+    let given = create(&cluster, "b", r#","type":"LoadBalancer""#).await;
+    let number = given["spec"]["ports"][0]["nodePort"]
+        .as_i64()
+        .expect("a number");
+    assert!(
+        (30_000..=32_767).contains(&number) && number != 30080,
+        "{number}"
+    );
+    let again = service("b", r#","type":"NodePort""#);
+    let again = cluster.ok(&format!("PUT {SERVICES}/b"), &again).await;
+    assert_eq!(
+        again["spec"]["ports"][0]["nodePort"], number,
+        "it keeps its number"
+    );
+
+    let patch = r#"{"spec":{"type":"ClusterIP"}}"#;
+    let plain = cluster.ok(&format!("PATCH {SERVICES}/a"), patch).await;
+    assert!(plain["spec"]["ports"][0]["nodePort"].is_null(), "{plain}");
+    cluster.ok(&post, &at("c", 30080)).await;
+    cluster.ok(&format!("DELETE {SERVICES}/c"), "").await;
+    cluster.ok(&post, &at("d", 30080)).await;
 }
 
 #[tokio::test]
@@ -108,6 +146,10 @@ async fn the_cluster_has_a_service_of_its_own() {
         .await;
     assert_eq!(slice["endpoints"][0]["addresses"][0], "192.0.2.1");
     assert_eq!(slice["ports"][0]["port"], 6443);
+    let dns = "GET /api/v1/namespaces/kube-system/services/kube-dns";
+    let dns = cluster.ok(dns, "").await;
+    assert_eq!(dns["spec"]["clusterIP"], "10.43.0.10");
+    assert_eq!(dns["spec"]["ports"][1]["protocol"], "TCP");
 }
 
 /// The addresses that the cluster's own Service leads to, by slice.

@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 use runtimes::{Direction, Protocol};
 
-use super::{Labels, selector::Selector};
+use super::{Labels, intervals::Intervals, selector::Selector};
 
 /// A policy.
 #[derive(Debug)]
@@ -24,13 +24,13 @@ pub(crate) struct Policy {
 
 /// Allows traffic with any of its peers at any of its ports; none of either is all of them.
 #[derive(Debug)]
-struct Rule {
-    peers: Vec<Peer>,
-    ports: Vec<Port>,
+pub(super) struct Rule {
+    pub(super) peers: Vec<Peer>,
+    pub(super) ports: Vec<Port>,
 }
 
 #[derive(Debug)]
-enum Peer {
+pub(super) enum Peer {
     Block {
         range: Option<Cidr>,
         except: Vec<Option<Cidr>>,
@@ -44,14 +44,14 @@ enum Peer {
 }
 
 #[derive(Debug)]
-struct Port {
+pub(super) struct Port {
     /// `None`: a protocol that is not spoken here.
-    protocol: Option<Protocol>,
-    number: Number,
+    pub(super) protocol: Option<Protocol>,
+    pub(super) number: Number,
 }
 
 #[derive(Debug)]
-enum Number {
+pub(super) enum Number {
     Any,
     Range(u16, u16),
     Named(String),
@@ -112,7 +112,7 @@ impl Policy {
         }
     }
 
-    fn rules(&self, direction: Direction) -> Option<&[Rule]> {
+    pub(super) fn rules(&self, direction: Direction) -> Option<&[Rule]> {
         match direction {
             Direction::Ingress => self.ingress.as_deref(),
             Direction::Egress => self.egress.as_deref(),
@@ -152,7 +152,30 @@ impl Peer {
         }
     }
 
-    fn matches(&self, own_namespace: &str, seen: &Seen<'_>) -> bool {
+    /// The addresses of IPv4 that a block has, exceptions taken out; `None` if the peers are pods.
+    pub(super) fn block(&self) -> Option<Intervals> {
+        let Peer::Block { range, except } = self else {
+            return None;
+        };
+        let mut addresses = Intervals::default();
+        if let Some((first, last)) = range.and_then(Cidr::interval) {
+            addresses.add(first, last);
+        }
+        for excepted in except {
+            match excepted {
+                // One that cannot be read excepts everything.
+                None => addresses = Intervals::default(),
+                Some(range) => {
+                    if let Some((first, last)) = range.interval() {
+                        addresses.remove(first, last);
+                    }
+                }
+            }
+        }
+        Some(addresses)
+    }
+
+    pub(super) fn matches(&self, own_namespace: &str, seen: &Seen<'_>) -> bool {
         match self {
             Peer::Block { range, except } => {
                 // An exception that cannot be read excepts everything.
@@ -219,7 +242,7 @@ pub(super) fn protocol(name: Option<&str>) -> Option<Protocol> {
 
 /// An address range of either family.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Cidr {
+pub(super) struct Cidr {
     bits: u128,
     mask: u128,
     v4: bool,
@@ -239,6 +262,12 @@ impl Cidr {
             mask,
             v4: ip.is_ipv4(),
         })
+    }
+
+    /// The first and the last address of a range of IPv4.
+    fn interval(self) -> Option<(u32, u32)> {
+        let first = u32::try_from(self.bits).ok().filter(|_| self.v4)?;
+        Some((first, first | !u32::try_from(self.mask).ok()?))
     }
 
     fn contains(self, ip: IpAddr) -> bool {

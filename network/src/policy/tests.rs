@@ -50,6 +50,15 @@ fn pod_ref(namespace: &str, name: &str) -> PodRef {
     }
 }
 
+/// The plan with all pods of the cluster isolated.
+fn plan(known: &Policies) -> Plan {
+    let addresses = known.pods.values().filter_map(|pod| match pod.ip {
+        Some(IpAddr::V4(ip)) => Some(ip),
+        _ => None,
+    });
+    Plan::new(known, &addresses.collect()).unwrap()
+}
+
 /// Each question is `<from> <to> [udp/]<port>`, of pods' names or addresses; the verdict is that of
 /// every pod of the two.
 #[track_caller]
@@ -60,6 +69,7 @@ fn check(policies: &[Value], questions: &[&str], want: Expect) {
         pod.map_or_else(|| word.parse().unwrap(), |(_, pod)| pod.ip.unwrap())
     };
     let name = |word: &str| known.pods.keys().find(|name| name.name == word).cloned();
+    let plan = plan(&known);
     let mut got = String::new();
     for question in questions {
         let words: Vec<&str> = question.split(' ').collect();
@@ -75,7 +85,16 @@ fn check(policies: &[Value], questions: &[&str], want: Expect) {
                 port: port.parse().unwrap(),
                 protocol,
             };
-            known.allows(&pod_ref(&name.namespace, &name.name), traffic)
+            let verdict = known.allows(&pod_ref(&name.namespace, &name.name), traffic);
+            let (IpAddr::V4(own), plan) = (ip(own), &plan) else {
+                panic!("{own} has an address of IPv4")
+            };
+            assert_eq!(
+                plan.allows(own, traffic),
+                verdict,
+                "the kernel differs: {question}"
+            );
+            verdict
         };
         let out = asked(words[0], words[1], Direction::Egress);
         let into = asked(words[1], words[0], Direction::Ingress);
@@ -297,4 +316,259 @@ fn the_address_of_a_pod_that_has_ended_is_nobodys() {
     assert!(known.allows(&pod_ref("default", "db"), traffic));
     known.apply(Update::Pod(from(ended)));
     assert!(!known.allows(&pod_ref("default", "db"), traffic));
+}
+
+mod kernel {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::ruleset::{Layout, render, render_change};
+
+    fn labels() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(json!({})),
+            prop::sample::select(vec!["web", "db", "tool", "nobody"])
+                .prop_map(|app| json!({"matchLabels": {"app": app}})),
+            Just(
+                json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]})
+            ),
+        ]
+    }
+
+    fn peer() -> impl Strategy<Value = Value> {
+        let team = prop::sample::select(vec!["red", "blue"])
+            .prop_map(|team| json!({"matchLabels": {"team": team}}));
+        let block = prop::sample::select(vec![
+            json!({"cidr": "10.64.0.0/30"}),
+            json!({"cidr": "10.64.0.0/10", "except": ["10.64.0.5/32", "10.64.0.6/31"]}),
+            json!({"cidr": "0.0.0.0/0"}),
+            json!({"cidr": "0.0.0.0/0", "except": ["fd00::/8", "nonsense"]}),
+            json!({"cidr": "fd00::/8"}),
+        ]);
+        prop_oneof![
+            labels().prop_map(|pods| json!({"podSelector": pods})),
+            (team, labels()).prop_map(|(team, pods)| {
+                json!({"namespaceSelector": team, "podSelector": pods})
+            }),
+            block.prop_map(|block| json!({"ipBlock": block})),
+        ]
+    }
+
+    fn port() -> impl Strategy<Value = Value> {
+        prop::sample::select(vec![
+            json!({"port": 80}),
+            json!({"port": 80, "endPort": 8080}),
+            json!({"port": "http"}),
+            json!({"port": "dns", "protocol": "UDP"}),
+            json!({"protocol": "UDP"}),
+            json!({"port": 80, "protocol": "SCTP"}),
+            json!({"port": 8080, "protocol": "UDP"}),
+        ])
+    }
+
+    fn rules(peers: &'static str) -> impl Strategy<Value = Value> {
+        let rule = (
+            prop::collection::vec(peer(), 0..3),
+            prop::collection::vec(port(), 0..3),
+        );
+        let rule = rule.prop_map(move |(with, ports)| json!({peers: with, "ports": ports}));
+        prop::collection::vec(rule, 0..3).prop_map(Value::from)
+    }
+
+    fn policy() -> impl Strategy<Value = Value> {
+        let types = prop::sample::select(vec![
+            json!(["Ingress"]),
+            json!(["Egress"]),
+            json!(["Ingress", "Egress"]),
+        ]);
+        (labels(), types, rules("from"), rules("to")).prop_map(|(pods, types, ingress, egress)| {
+            json!({
+                "podSelector": pods,
+                "policyTypes": types,
+                "ingress": ingress,
+                "egress": egress,
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_kernels_verdicts_are_this_process_own(
+            policies in prop::collection::vec(policy(), 0..4),
+        ) {
+            let known = cluster(&policies);
+            let plan = plan(&known);
+            let pods = known.pods.iter();
+            for ((name, pod), direction) in pods.flat_map(|pod| {
+                [(pod, Direction::Ingress), (pod, Direction::Egress)]
+            }) {
+                let Some(IpAddr::V4(own)) = pod.ip else { continue };
+                for peer in ["10.64.0.4", "10.64.0.5", "10.64.0.6", "10.64.0.7", "10.64.0.1", "1.2.3.4"] {
+                    for (port, protocol) in [
+                        (80, Protocol::Tcp),
+                        (8080, Protocol::Tcp),
+                        (9000, Protocol::Tcp),
+                        (53, Protocol::Udp),
+                        (8080, Protocol::Udp),
+                    ] {
+                        let peer = peer.parse().unwrap();
+                        let traffic = Traffic { direction, peer, port, protocol };
+                        let verdict = known.allows(&pod_ref(&name.namespace, &name.name), traffic);
+                        prop_assert_eq!(plan.allows(own, traffic), verdict, "{} {:?}", name.name, traffic);
+                    }
+                }
+            }
+        }
+    }
+
+    fn example() -> Vec<Value> {
+        vec![
+            json!({
+                "podSelector": {"matchLabels": {"app": "web"}},
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [
+                    {"from": [{"podSelector": {"matchLabels": {"app": "tool"}}}], "ports": [{"port": "http"}]},
+                    {"ports": [{"port": 9000, "endPort": 9010}, {"port": 9005}, {"protocol": "UDP"}]},
+                ],
+                "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.64.0.5/32"]}}]}],
+            }),
+            json!({"podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": ["Ingress"]}),
+        ]
+    }
+
+    #[test]
+    fn the_table_has_a_chain_for_every_policy_and_every_pod_that_one_selects() {
+        let layout = Layout {
+            table: "wk-1-policies",
+            dns: Some("10.64.0.1:53".parse().unwrap()),
+        };
+        expect![[r#"
+            table ip wk-1-policies
+            delete table ip wk-1-policies
+            table ip wk-1-policies {
+            	map ingress {
+            		type ipv4_addr : verdict
+            	}
+            	map egress {
+            		type ipv4_addr : verdict
+            	}
+            	chain leave {
+            		type filter hook forward priority 0; policy accept;
+            		ct state established,related accept
+            		ip saddr vmap @egress
+            	}
+            	chain leave_to_host {
+            		type filter hook input priority 0; policy accept;
+            		ct state established,related accept
+            		ip daddr 10.64.0.1 meta l4proto { tcp, udp } th dport 53 accept
+            		ip saddr vmap @egress
+            	}
+            	chain enter {
+            		type filter hook forward priority 10; policy accept;
+            		ct state established,related accept
+            		ip daddr vmap @ingress
+            	}
+            }
+            add set ip wk-1-policies in_default/p0_0 { type ipv4_addr; flags interval; }
+            add element ip wk-1-policies in_default/p0_0 { 10.64.0.6 }
+            add set ip wk-1-policies out_default/p0_0 { type ipv4_addr; flags interval; }
+            add element ip wk-1-policies out_default/p0_0 { 10.0.0.0-10.64.0.4, 10.64.0.6-10.255.255.255 }
+            add set ip wk-1-policies in_default/p0_0_ports { type ipv4_addr . inet_proto . inet_service; }
+            add element ip wk-1-policies in_default/p0_0_ports { 10.64.0.4 . tcp . 8080 }
+            add chain ip wk-1-policies in_default/p0
+            add rule ip wk-1-policies in_default/p0 ip saddr @in_default/p0_0 ip daddr . meta l4proto . th dport @in_default/p0_0_ports accept
+            add rule ip wk-1-policies in_default/p0 tcp dport { 9000-9010 } accept
+            add rule ip wk-1-policies in_default/p0 meta l4proto udp accept
+            add chain ip wk-1-policies in_default/p1
+            add chain ip wk-1-policies out_default/p0
+            add rule ip wk-1-policies out_default/p0 ip daddr @out_default/p0_0 accept
+            add chain ip wk-1-policies in_10.64.0.4
+            add rule ip wk-1-policies in_10.64.0.4 ip saddr 10.64.0.4 accept
+            add rule ip wk-1-policies in_10.64.0.4 jump in_default/p0
+            add rule ip wk-1-policies in_10.64.0.4 reject with icmp type admin-prohibited
+            add element ip wk-1-policies ingress { 10.64.0.4 : goto in_10.64.0.4 }
+            add chain ip wk-1-policies in_10.64.0.5
+            add rule ip wk-1-policies in_10.64.0.5 ip saddr 10.64.0.5 accept
+            add rule ip wk-1-policies in_10.64.0.5 jump in_default/p1
+            add rule ip wk-1-policies in_10.64.0.5 reject with icmp type admin-prohibited
+            add element ip wk-1-policies ingress { 10.64.0.5 : goto in_10.64.0.5 }
+            add chain ip wk-1-policies out_10.64.0.4
+            add rule ip wk-1-policies out_10.64.0.4 ip daddr 10.64.0.4 accept
+            add rule ip wk-1-policies out_10.64.0.4 jump out_default/p0
+            add rule ip wk-1-policies out_10.64.0.4 reject with icmp type admin-prohibited
+            add element ip wk-1-policies egress { 10.64.0.4 : goto out_10.64.0.4 }
+        "#]].assert_eq(&render(&layout, &plan(&cluster(&example()))));
+    }
+
+    #[track_caller]
+    fn check_change(old: &[Value], new: &[Value], want: Expect) {
+        let (old, new) = (plan(&cluster(old)), plan(&cluster(new)));
+        want.assert_eq(&render_change("wk-1-policies", &old, &new));
+    }
+
+    #[test]
+    fn a_change_touches_what_it_is_about() {
+        check_change(&example(), &example(), expect![[""]]);
+        let mut other = example();
+        other[0]["ingress"][0]["from"][0]["podSelector"] = json!({});
+        check_change(
+            &example(),
+            &other,
+            expect![[r#"
+            flush set ip wk-1-policies in_default/p0_0
+            add element ip wk-1-policies in_default/p0_0 { 10.64.0.4-10.64.0.6 }
+        "#]],
+        );
+        check_change(
+            &example(),
+            &example()[..1],
+            expect![[r#"
+            delete element ip wk-1-policies ingress { 10.64.0.5 }
+            flush chain ip wk-1-policies in_10.64.0.5
+            delete chain ip wk-1-policies in_10.64.0.5
+            flush chain ip wk-1-policies in_default/p1
+            delete chain ip wk-1-policies in_default/p1
+        "#]],
+        );
+        check_change(
+            &example(),
+            &[],
+            expect![[r#"
+            delete element ip wk-1-policies ingress { 10.64.0.4 }
+            flush chain ip wk-1-policies in_10.64.0.4
+            delete chain ip wk-1-policies in_10.64.0.4
+            delete element ip wk-1-policies ingress { 10.64.0.5 }
+            flush chain ip wk-1-policies in_10.64.0.5
+            delete chain ip wk-1-policies in_10.64.0.5
+            delete element ip wk-1-policies egress { 10.64.0.4 }
+            flush chain ip wk-1-policies out_10.64.0.4
+            delete chain ip wk-1-policies out_10.64.0.4
+            flush chain ip wk-1-policies in_default/p0
+            flush chain ip wk-1-policies in_default/p1
+            flush chain ip wk-1-policies out_default/p0
+            delete chain ip wk-1-policies in_default/p0
+            delete chain ip wk-1-policies in_default/p1
+            delete chain ip wk-1-policies out_default/p0
+            delete set ip wk-1-policies in_default/p0_0
+            delete set ip wk-1-policies out_default/p0_0
+            delete set ip wk-1-policies in_default/p0_0_ports
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_pod_of_which_nothing_is_known_may_do_nothing_while_there_are_policies() {
+        let known = cluster(&example());
+        let stranger = Ipv4Addr::new(10, 64, 0, 99);
+        let plan = Plan::new(&known, &[stranger].into()).unwrap();
+        let ingress = Traffic {
+            direction: Direction::Ingress,
+            peer: "10.64.0.4".parse().unwrap(),
+            port: 80,
+            protocol: Protocol::Tcp,
+        };
+        assert!(!plan.allows(stranger, ingress));
+        let plan = Plan::new(&cluster(&[]), &[stranger].into()).unwrap();
+        assert!(plan.allows(stranger, ingress));
+    }
 }

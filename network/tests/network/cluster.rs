@@ -50,6 +50,17 @@ impl Cluster {
         );
     }
 
+    /// A Service of type NodePort with one TCP port.
+    pub(crate) fn put_node_port(&self, name: &str, address: &str, node_port: u16, policy: &str) {
+        let spec = json!({
+            "type": "NodePort",
+            "externalTrafficPolicy": policy,
+            "clusterIP": address,
+            "ports": [{"port": 80, "protocol": "TCP", "nodePort": node_port}],
+        });
+        self.put("services", "default", name, json!({"spec": spec}));
+    }
+
     /// Its one EndpointSlice, with the ready endpoints.
     pub(crate) fn put_endpoints(&self, service: &str, ready: &[&str], port: u16, protocol: &str) {
         let labels = json!({"kubernetes.io/service-name": service});

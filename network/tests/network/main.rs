@@ -3,7 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cluster;
+mod host;
+mod isolation;
+mod names;
+mod policed;
 mod policies;
 mod privileged;
 mod rootless;
+mod services;
 mod sockets;

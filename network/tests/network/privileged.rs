@@ -1,98 +1,16 @@
-//! Privileged: the Wasm pods' namespace and nftables. Every test runs in a host of its own: the test
-//! binary again, in a private network and mount namespace, so the real host is never touched.
+//! Privileged: the Wasm pods' namespace and nftables.
 
 use std::{
-    env,
-    io::{self, ErrorKind},
-    net::{IpAddr, SocketAddr},
-    process::Command,
+    io,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
-use network::{Config, Handle, Mode, Network};
-use nix::{
-    mount::{MsFlags, mount},
-    unistd::geteuid,
-};
 use runtimes::{PodNetwork, Protocol};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-use crate::{cluster::Cluster, sockets::*};
+use crate::{cluster::Cluster, host::*, sockets::*};
 
-const PRIVATE: &str = "WK_NETWORK_TEST_IS_PRIVATE";
-
-/// Runs a test's body in a host of its own. An ordinary user is root there by a user namespace.
-#[track_caller]
-fn in_private_host<F: Future<Output = ()>>(test: &str, body: impl FnOnce() -> F) {
-    if env::var_os(PRIVATE).is_some() {
-        mount(
-            Some("tmpfs"),
-            "/run",
-            Some("tmpfs"),
-            MsFlags::empty(),
-            None::<&str>,
-        )
-        .unwrap();
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        return runtime
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(body());
-    }
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--net", "--mount"]);
-    if !geteuid().is_root() {
-        unshare.arg("--map-root-user");
-    }
-    let test = format!("privileged::{test}");
-    unshare
-        .arg(env::current_exe().unwrap())
-        .args(["--exact", &test, "--nocapture"]);
-    let output = unshare
-        .env(PRIVATE, "1")
-        .output()
-        .expect("unshare (util-linux) is installed");
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "in a private namespace (needs root, or user namespaces for ordinary users):\n{said}"
-    );
-}
-
-struct Running {
-    cluster: Cluster,
-    handle: Handle,
-    _tasks: JoinSet<anyhow::Result<()>>,
-}
-
-async fn start(cluster: &Cluster) -> Running {
-    start_node(cluster, "a", "10.64.0.0/18").await
-}
-
-async fn start_node(cluster: &Cluster, name: &str, pods: &str) -> Running {
-    let config = Config {
-        node_name: name.to_owned(),
-        mode: Mode::Privileged,
-        pod_range: Some(pods.parse().unwrap()),
-        cluster_pod_range: "10.64.0.0/10".parse().unwrap(),
-        service_range: "10.43.0.0/16".parse().unwrap(),
-        cluster_domain: "cluster.local".to_owned(),
-        state_dir: "/nonexistent".into(),
-    };
-    let (handle, network) = Network::start(config, cluster.client()).await.unwrap();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(network.run(CancellationToken::new()));
-    Running {
-        cluster: cluster.clone(),
-        handle,
-        _tasks: tasks,
-    }
-}
-
-/// Two pods that serve TCP and UDP at 8080, behind `web` at 10.43.0.9:80 and `dns` at 10.43.0.10:53.
+/// Two pods that serve TCP and UDP at 8080, behind `web` at 10.43.0.9:80 and `dns` at 10.43.0.11:53.
 async fn start_with_two_pods() -> Running {
     let running = start(&Cluster::new()).await;
     for name in ["a", "b"] {
@@ -103,22 +21,9 @@ async fn start_with_two_pods() -> Running {
     let cluster = &running.cluster;
     cluster.put_service("web", "10.43.0.9", 80, "TCP");
     cluster.put_endpoints("web", &["10.64.0.4", "10.64.0.5"], 8080, "TCP");
-    cluster.put_service("dns", "10.43.0.10", 53, "UDP");
+    cluster.put_service("dns", "10.43.0.11", 53, "UDP");
     cluster.put_endpoints("dns", &["10.64.0.4"], 8080, "UDP");
     running
-}
-
-fn address(text: &str) -> SocketAddr {
-    text.parse().unwrap()
-}
-
-fn answered(seen: &io::Result<String>) -> bool {
-    seen.is_ok()
-}
-
-fn refused(seen: &io::Result<String>) -> bool {
-    seen.as_ref()
-        .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// What the watch says is in the kernel's tables within milliseconds; a busy machine gets a second.
@@ -132,35 +37,29 @@ fn check_prompt(what: &str, since: Instant) {
     );
 }
 
-/// A command's output; it must succeed.
-fn run(command: &str) -> String {
-    let words: Vec<&str> = command.split_whitespace().collect();
-    let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command}: {said}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
 #[test]
 fn the_host_reaches_a_pod_by_its_address() {
-    in_private_host("the_host_reaches_a_pod_by_its_address", || async {
-        let running = start_with_two_pods().await;
-        assert_eq!(
-            ask(address("10.64.0.4:8080")).await.unwrap(),
-            "10.64.0.4 10.64.0.1"
-        );
-        assert_eq!(
-            ask_udp(address("10.64.0.5:8080")).await.unwrap(),
-            "10.64.0.5 10.64.0.1"
-        );
-        drop(running);
-    });
+    in_private_host(
+        "privileged::the_host_reaches_a_pod_by_its_address",
+        || async {
+            let running = start_with_two_pods().await;
+            assert_eq!(
+                ask(address("10.64.0.4:8080")).await.unwrap(),
+                "10.64.0.4 10.64.0.1"
+            );
+            assert_eq!(
+                ask_udp(address("10.64.0.5:8080")).await.unwrap(),
+                "10.64.0.5 10.64.0.1"
+            );
+            drop(running);
+        },
+    );
 }
 
 #[test]
 fn the_host_reaches_a_service_and_every_ready_endpoint_takes_part() {
     in_private_host(
-        "the_host_reaches_a_service_and_every_ready_endpoint_takes_part",
+        "privileged::the_host_reaches_a_service_and_every_ready_endpoint_takes_part",
         || async {
             let running = start_with_two_pods().await;
             let listed = || async { running.handle.host_address("default", "web", 80) };
@@ -175,7 +74,7 @@ fn the_host_reaches_a_service_and_every_ready_endpoint_takes_part() {
                 .await
                 .unwrap();
             }
-            let dns = address("10.43.0.10:53");
+            let dns = address("10.43.0.11:53");
             assert_eq!(
                 eventually(|| ask_udp(dns), answered).await.unwrap(),
                 "10.64.0.4 10.64.0.1"
@@ -187,7 +86,7 @@ fn the_host_reaches_a_service_and_every_ready_endpoint_takes_part() {
 #[test]
 fn a_service_without_ready_endpoints_or_such_a_port_is_refused_at_once() {
     in_private_host(
-        "a_service_without_ready_endpoints_or_such_a_port_is_refused_at_once",
+        "privileged::a_service_without_ready_endpoints_or_such_a_port_is_refused_at_once",
         || async {
             let running = start_with_two_pods().await;
             let web = address("10.43.0.9:80");
@@ -214,66 +113,45 @@ fn a_service_without_ready_endpoints_or_such_a_port_is_refused_at_once() {
 
 #[test]
 fn pods_reach_each_other_the_host_and_services() {
-    in_private_host("pods_reach_each_other_the_host_and_services", || async {
-        let running = start_with_two_pods().await;
-        eventually(|| ask(address("10.43.0.9:80")), answered)
-            .await
-            .unwrap();
-        let from = |server: &str| {
-            let source: IpAddr = "10.64.0.4".parse().unwrap();
-            ask_from_pod(&running.handle, source, address(server)).unwrap()
-        };
-        assert_eq!(from("10.64.0.5:8080"), "10.64.0.5 10.64.0.4");
-        let host = std::net::TcpListener::bind("10.64.0.1:0").unwrap();
-        let host = serve_on_host(host);
-        assert_eq!(from(&host.to_string()), "host 10.64.0.4");
-        // By way of the host's rules: the endpoint, perhaps the client itself, sees the host.
-        for _ in 0..4 {
-            let answer = from("10.43.0.9:80");
-            assert!(answer.ends_with(" 10.64.0.1"), "{answer}");
-        }
-        let routed = running
-            .handle
-            .route(&pod("a"), address("10.43.0.9:80"), Protocol::Tcp)
-            .unwrap();
-        assert_eq!(
-            from(&routed.to_string()),
-            format!("{} 10.64.0.4", routed.ip())
-        );
-    });
-}
-
-fn serve_on_host(listener: std::net::TcpListener) -> SocketAddr {
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for client in listener.incoming() {
-            let mut client = client.unwrap();
-            let peer = client.peer_addr().unwrap().ip();
-            let _ = io::Write::write_all(&mut client, format!("host {peer}").as_bytes());
-        }
-    });
-    address
+    in_private_host(
+        "privileged::pods_reach_each_other_the_host_and_services",
+        || async {
+            let running = start_with_two_pods().await;
+            eventually(|| ask(address("10.43.0.9:80")), answered)
+                .await
+                .unwrap();
+            let from = |server: &str| {
+                let source: IpAddr = "10.64.0.4".parse().unwrap();
+                ask_from_pod(&running.handle, source, address(server)).unwrap()
+            };
+            assert_eq!(from("10.64.0.5:8080"), "10.64.0.5 10.64.0.4");
+            let host = std::net::TcpListener::bind("10.64.0.1:0").unwrap();
+            let host = serve_on_host(host);
+            assert_eq!(from(&host.to_string()), "host 10.64.0.4");
+            // By way of the host's rules: the endpoint, perhaps the client itself, sees the host.
+            for _ in 0..4 {
+                let answer = from("10.43.0.9:80");
+                assert!(answer.ends_with(" 10.64.0.1"), "{answer}");
+            }
+            let routed = running
+                .handle
+                .route(&pod("a"), address("10.43.0.9:80"), Protocol::Tcp)
+                .unwrap();
+            assert_eq!(
+                from(&routed.to_string()),
+                format!("{} 10.64.0.4", routed.ip())
+            );
+        },
+    );
 }
 
 #[test]
 fn the_outside_sees_a_pod_as_the_host() {
-    in_private_host("the_outside_sees_a_pod_as_the_host", || async {
-        for command in [
-            "ip netns add outside",
-            "ip link add up0 type veth peer name up0 netns outside",
-            "ip address add 192.0.2.1/24 dev up0",
-            "ip link set up0 up",
-            "ip -n outside address add 192.0.2.2/24 dev up0",
-            "ip -n outside link set up0 up",
-        ] {
-            run(command);
-        }
-        let outside = std::fs::File::open("/run/netns/outside").unwrap();
-        let listen = move || {
-            nix::sched::setns(&outside, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    in_private_host("privileged::the_outside_sees_a_pod_as_the_host", || async {
+        let outside = neighbour();
+        let outside = serve_on_host(within(&outside, || {
             std::net::TcpListener::bind("192.0.2.2:0").unwrap()
-        };
-        let outside = serve_on_host(std::thread::spawn(listen).join().unwrap());
+        }));
         let running = start_with_two_pods().await;
         eventually(|| ask(address("10.43.0.9:80")), answered)
             .await
@@ -286,7 +164,7 @@ fn the_outside_sees_a_pod_as_the_host() {
 #[test]
 fn a_pods_loopback_is_its_own_and_the_hosts_ports_stay_out() {
     in_private_host(
-        "a_pods_loopback_is_its_own_and_the_hosts_ports_stay_out",
+        "privileged::a_pods_loopback_is_its_own_and_the_hosts_ports_stay_out",
         || async {
             run("ip link set lo up");
             let running = start(&Cluster::new()).await;
@@ -316,7 +194,7 @@ fn a_pods_loopback_is_its_own_and_the_hosts_ports_stay_out() {
 #[test]
 fn the_next_start_adopts_what_is_there_and_teardown_leaves_nothing() {
     in_private_host(
-        "the_next_start_adopts_what_is_there_and_teardown_leaves_nothing",
+        "privileged::the_next_start_adopts_what_is_there_and_teardown_leaves_nothing",
         || async {
             let running = start_with_two_pods().await;
             let cluster = running.cluster.clone();
@@ -351,7 +229,7 @@ fn the_next_start_adopts_what_is_there_and_teardown_leaves_nothing() {
 
 #[test]
 fn two_nodes_share_a_host() {
-    in_private_host("two_nodes_share_a_host", || async {
+    in_private_host("privileged::two_nodes_share_a_host", || async {
         let one = start_with_two_pods().await;
         let two = start_node(&one.cluster, "b", "10.64.64.0/18").await;
         let ip = two.handle.add(&pod("c"), None).await.unwrap().ip;
@@ -385,7 +263,7 @@ fn two_nodes_share_a_host() {
 #[test]
 fn rules_that_somebody_flushed_come_back_with_the_next_change() {
     in_private_host(
-        "rules_that_somebody_flushed_come_back_with_the_next_change",
+        "privileged::rules_that_somebody_flushed_come_back_with_the_next_change",
         || async {
             let running = start_with_two_pods().await;
             let web = address("10.43.0.9:80");
@@ -404,7 +282,7 @@ fn rules_that_somebody_flushed_come_back_with_the_next_change() {
 #[test]
 fn a_node_that_is_given_another_range_says_that_a_restart_is_needed() {
     in_private_host(
-        "a_node_that_is_given_another_range_says_that_a_restart_is_needed",
+        "privileged::a_node_that_is_given_another_range_says_that_a_restart_is_needed",
         || async {
             let running = start(&Cluster::new()).await;
             let same = running

@@ -44,6 +44,11 @@ pub(crate) fn inside<T: Send + 'static>(
 /// its own, as in `10.64.0.4 10.64.0.1`.
 pub(crate) fn serve_tcp(handle: &Handle, address: SocketAddr) {
     let listener = inside(handle, move || TcpListener::bind(address).unwrap());
+    serve_listener(listener, address);
+}
+
+/// The same on a listener wherever it was made.
+pub(crate) fn serve_listener(listener: TcpListener, address: SocketAddr) {
     thread::spawn(move || {
         for client in listener.incoming() {
             let mut client = client.unwrap();
@@ -57,6 +62,11 @@ pub(crate) fn serve_tcp(handle: &Handle, address: SocketAddr) {
 /// The same over UDP: every datagram is answered so.
 pub(crate) fn serve_udp(handle: &Handle, address: SocketAddr) {
     let socket = inside(handle, move || UdpSocket::bind(address).unwrap());
+    serve_socket(socket, address);
+}
+
+/// The same on a socket wherever it was made.
+pub(crate) fn serve_socket(socket: UdpSocket, address: SocketAddr) {
     thread::spawn(move || {
         loop {
             let (_, peer) = socket.recv_from(&mut [0; 64]).unwrap();
@@ -95,12 +105,15 @@ pub(crate) fn ask_from_pod(
     source: IpAddr,
     server: SocketAddr,
 ) -> io::Result<String> {
-    inside(handle, move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        runtime.block_on(ask_from(Some(source), server))
-    })
+    inside(handle, move || blocking(ask_from(Some(source), server)))
+}
+
+/// Waits for the future on a thread that runs no others.
+pub(crate) fn blocking<T>(future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(future)
 }
 
 /// Sends a datagram and reads the answer; lost or refused, it is an error.

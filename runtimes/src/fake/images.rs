@@ -1,7 +1,7 @@
 //! Images that exist because a test says so.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -25,6 +25,8 @@ pub struct FakeImages {
 struct State {
     present: BTreeMap<String, Image>,
     refused: BTreeMap<String, String>,
+    /// References that are container images.
+    containers: BTreeSet<String>,
     pulls: Vec<String>,
     progress: BTreeMap<String, Progress>,
 }
@@ -38,6 +40,11 @@ impl FakeImages {
     /// Puts an image where it needs no pull.
     pub fn insert(&self, image: Image) {
         self.state().present.insert(image.reference.clone(), image);
+    }
+
+    /// Makes `reference` a container image, from its next pull on.
+    pub fn contain(&self, reference: &str) {
+        self.state().containers.insert(reference.to_owned());
     }
 
     /// Makes pulls of `reference` fail with `message`.
@@ -66,7 +73,7 @@ impl FakeImages {
         self.state().pulls.clone()
     }
 
-    /// The image that pulling `reference` gives: its digest is made from the reference alone.
+    /// The component that pulling `reference` gives: its digest is made from the reference alone.
     pub fn image(reference: &str) -> Image {
         Image {
             reference: reference.to_owned(),
@@ -115,7 +122,14 @@ impl Images for FakeImages {
                 message: message.clone(),
             });
         }
-        let image = FakeImages::image(reference);
+        let kind = match state.containers.contains(reference) {
+            true => ImageKind::Oci,
+            false => ImageKind::Wasm,
+        };
+        let image = Image {
+            kind,
+            ..FakeImages::image(reference)
+        };
         state.present.insert(reference.to_owned(), image.clone());
         Ok(image)
     }
