@@ -19,7 +19,6 @@ use tokio::time::Instant;
 use crate::{
     config::{Config, PodRange},
     host,
-    pod::start::repository,
 };
 
 /// How well the node is, as its conditions tell.
@@ -85,7 +84,7 @@ pub(crate) fn images(images: &[Image], most: usize) -> Vec<ContainerImage> {
         let (_, names) = contents
             .entry(&image.digest)
             .or_insert((image.size_bytes, Vec::new()));
-        let repository = repository(&image.reference);
+        let repository = runtimes::images::repository(&image.reference);
         names.extend([
             format!("{repository}@{}", image.digest),
             image.reference.clone(),
