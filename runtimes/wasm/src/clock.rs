@@ -15,10 +15,10 @@ use std::{
 use wasmtime::EngineWeak;
 
 /// How long a guest runs before others get their turn.
-pub(crate) const TICK: Duration = Duration::from_millis(2);
+pub(crate) const TICK: Duration = Duration::from_millis(1);
 
 /// After so many ticks without a guest it rests.
-const IDLE_TICKS: u32 = 50;
+const IDLE_TICKS: u32 = 100;
 
 /// How long it rests before it looks whether its engines are still there.
 const REST: Duration = Duration::from_secs(10);

@@ -13,6 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use runtimes::PodNetwork;
@@ -22,6 +23,9 @@ use crate::priority;
 
 /// How far guests' threads stand back behind others: about a third of their share.
 const NICE: i32 = 5;
+
+/// How long one of them may keep others waiting for its core: about what a small request takes.
+const TURN: Duration = Duration::from_micros(200);
 
 /// Owns the threads; dropping it ends whatever they run.
 pub(crate) struct Executor {
@@ -41,6 +45,7 @@ impl Executor {
         let (network, flag) = (network.clone(), astray.clone());
         let enter = move || {
             priority::lower(NICE);
+            priority::shorten_turns(NICE, TURN);
             if let Err(error) = network.enter() {
                 flag.store(true, Ordering::Relaxed);
                 tracing::error!(%error, "a thread cannot enter the pod network");
