@@ -28,6 +28,7 @@ use crate::{
     namespace::Namespace,
     policy::{self, Policies},
     pool::{self, Pool},
+    ruleset,
 };
 
 /// How long a pod waits for its node to be given a range before it is told to try again.
@@ -210,6 +211,15 @@ impl Shared {
                 let reserved = [1, 2].map(|place| range.and_then(|range| range.nth(place)));
                 reserved.contains(&Some(address))
             }
+        }
+    }
+
+    fn as_pod_sees(&self, endpoint: SocketAddrV4) -> SocketAddrV4 {
+        match (self.config.mode, *self.range.borrow()) {
+            (crate::Mode::Privileged, Some(range)) => {
+                ruleset::as_pod_sees(endpoint, pool::host_address(range))
+            }
+            _ => endpoint,
         }
     }
 
@@ -577,7 +587,7 @@ impl PodNetwork for Handle {
             Protocol::Udp => Transport::Udp,
         };
         if let Some(endpoint) = directory.pick(&Frontend { address, transport }) {
-            return endpoint.map(SocketAddr::V4);
+            return endpoint.map(|endpoint| self.0.as_pod_sees(endpoint).into());
         }
         let service = self.0.config.service_range.contains(*address.ip());
         (!service).then_some(destination)
