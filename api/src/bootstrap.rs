@@ -1,6 +1,6 @@
 //! The objects that every cluster has: the default roles, four namespaces, the `kubernetes` Service with
 //! its endpoints and its range of addresses, the `kube-dns` Service, which the nodes themselves serve, the
-//! system's priority classes, and the default StorageClass, which is made once: a user may change or delete it.
+//! system's priority classes, the RuntimeClasses of what runs containers, and the default StorageClass, which is made once: a user may change or delete it.
 //!
 //! Roles first, and once ([`crate::auth::rbac::bootstrap`]): nobody may do anything without them. Then
 //! creates what is missing and keeps the endpoints ([`endpoints`]) true, at start and then every few
@@ -38,6 +38,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 const CLASSES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
+const RUNTIME_CLASSES: &str = "/apis/node.k8s.io/v1/runtimeclasses";
+/// What runs containers: components under wasmtime, ordinary ones under runc.
+const RUNTIMES: &[&str] = &["oci", "wasm"];
 const STORAGE_CLASSES: &str = "/apis/storage.k8s.io/v1/storageclasses";
 /// The default StorageClass, provisioned by the nodelets.
 const STORAGE_CLASS: &str = "wk-local";
@@ -91,6 +94,10 @@ async fn ensure(client: &Client, config: &Config, peers: &mut Peers) -> Result<(
     }
     for class in priority_class::SYSTEM {
         create(client, CLASSES, class.0, &system_class(class)).await?;
+    }
+    for name in RUNTIMES {
+        let class = json!({"metadata": {"name": name}, "handler": name});
+        create(client, RUNTIME_CLASSES, name, &class).await?;
     }
     ensure_storage_class(client).await?;
     ensure_range(client, config).await?;

@@ -11,11 +11,11 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::{Container, Pod, PodSpec, Taint, Toleration},
+    api::core::v1::{Container, Pod, PodSpec, ResourceRequirements, Taint, Toleration},
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use crate::quantity;
+use crate::{pod::security::sysctl, quantity};
 
 /// An amount of each resource that is counted: millicores, bytes, bytes, pods.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -48,12 +48,30 @@ impl Amounts {
         let Some(spec) = &pod.spec else {
             return Amounts::default();
         };
-        let amounts = containers(spec).larger(pod_level(spec));
+        let requests = |resources: &ResourceRequirements| resources.requests.clone();
+        let amounts = containers(spec, requests).larger(pod_level(spec, requests));
         let overhead = spec.overhead.as_ref().map(Amounts::of).unwrap_or_default();
         Amounts {
             pods: 1,
             ..amounts + overhead
         }
+    }
+
+    /// What a pod may take, as far as its containers have limits; its overhead is on top of these.
+    pub(crate) fn limited(pod: &Pod) -> Amounts {
+        let Some(spec) = &pod.spec else {
+            return Amounts::default();
+        };
+        let limits = |resources: &ResourceRequirements| resources.limits.clone();
+        let own = pod_level(spec, limits);
+        let amounts = containers(spec, limits);
+        let overhead = spec.overhead.as_ref().map(Amounts::of).unwrap_or_default();
+        // What the pod says of itself comes before the sum of its containers.
+        let amounts = own.map(amounts, |own, sum| if own > 0 { own } else { sum });
+        amounts.map(overhead, |amount, more| match amount {
+            0 => 0,
+            _ => amount.saturating_add(more),
+        })
     }
 
     fn larger(self, other: Amounts) -> Amounts {
@@ -91,34 +109,31 @@ impl Sub for Amounts {
     }
 }
 
-fn containers(spec: &PodSpec) -> Amounts {
-    let requested = |container: &Container| {
-        let resources = container.resources.as_ref();
-        resources
-            .and_then(|resources| resources.requests.as_ref())
-            .map(Amounts::of)
-            .unwrap_or_default()
+/// Requests or limits.
+type Pick = fn(&ResourceRequirements) -> Option<Resources>;
+
+fn containers(spec: &PodSpec, pick: Pick) -> Amounts {
+    let amount = |container: &Container| {
+        let resources = container.resources.as_ref().and_then(pick);
+        resources.as_ref().map(Amounts::of).unwrap_or_default()
     };
     let (mut sidecars, mut most) = (Amounts::default(), Amounts::default());
     for container in spec.init_containers.iter().flatten() {
         if container.restart_policy.as_deref() == Some("Always") {
-            sidecars = sidecars + requested(container);
+            sidecars = sidecars + amount(container);
             most = most.larger(sidecars);
         } else {
-            most = most.larger(sidecars + requested(container));
+            most = most.larger(sidecars + amount(container));
         }
     }
-    let mains = spec.containers.iter().map(requested);
+    let mains = spec.containers.iter().map(amount);
     most.larger(mains.fold(sidecars, Add::add))
 }
 
 /// `spec.resources`, which bounds its containers together.
-fn pod_level(spec: &PodSpec) -> Amounts {
-    let resources = spec.resources.as_ref();
-    resources
-        .and_then(|resources| resources.requests.as_ref())
-        .map(Amounts::of)
-        .unwrap_or_default()
+fn pod_level(spec: &PodSpec, pick: Pick) -> Amounts {
+    let resources = spec.resources.as_ref().and_then(pick);
+    resources.as_ref().map(Amounts::of).unwrap_or_default()
 }
 
 /// The node, as far as pods care.
@@ -129,6 +144,8 @@ pub(crate) struct Place<'a> {
     pub(crate) allocatable: Amounts,
     /// What the pods take that are here.
     pub(crate) used: Amounts,
+    /// Kernel parameters that pods may set beyond the safe ones.
+    pub(crate) sysctls: &'a [String],
 }
 
 /// Why a pod is not taken: its status' reason, and an Event's message.
@@ -162,6 +179,9 @@ pub(crate) fn admit(pod: &Pod, place: &Place<'_>) -> Result<(), Refusal> {
             "PodOSNotSupported",
             "Failed to admit pod as the OS field doesn't match node OS",
         );
+    }
+    if let Some(message) = sysctl::refusal(spec, place.sysctls) {
+        return refuse("SysctlForbidden", &message);
     }
     fits(Amounts::requested(pod), place)?;
     if !affinity::matches(spec, place.name, place.labels) {

@@ -45,6 +45,18 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Holds the volumes that are made on this node: `pvc-<uid of the claim>`.
     pub volumes_dir: PathBuf,
+    /// Holds seccomp profiles of the node, which `seccompProfile.localhostProfile` names.
+    pub seccomp_dir: PathBuf,
+    /// Where names of the cluster are looked up; empty: containers look names up as the host does.
+    pub cluster_dns: Vec<IpAddr>,
+    /// What names of the cluster end with.
+    pub cluster_domain: String,
+    /// How the host looks names up.
+    pub resolv_conf: PathBuf,
+    /// Kernel parameters that pods may set beyond those that touch nobody else; a `*` at the end stands for the rest.
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// Runtimes that this node does not have, and what it lacks for them, in words for users.
+    pub unavailable_runtimes: BTreeMap<&'static str, String>,
     /// A directory of manifests of pods that run without being asked by the API (static pods).
     pub static_pods: Option<PathBuf>,
     pub capacity: Capacity,
@@ -101,6 +113,12 @@ impl Config {
             volumes_dir: data_dir.join("volumes"),
             pods_dir: data_dir.join("pods"),
             memory_dir: Some(data_dir.join("memory")),
+            seccomp_dir: data_dir.join("seccomp"),
+            cluster_dns: Vec::new(),
+            cluster_domain: "cluster.local".to_owned(),
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            allowed_unsafe_sysctls: Vec::new(),
+            unavailable_runtimes: BTreeMap::new(),
             state_dir: data_dir,
             static_pods: None,
             capacity: Capacity::default(),

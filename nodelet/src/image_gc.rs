@@ -17,6 +17,8 @@ use crate::{events::Note, host, pod::worker::Context, pods::Pods};
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_secs(300);
+/// How long what an unfinished pull left waits for the next one.
+const UNFINISHED_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Frees images of one node.
 pub(crate) struct ImageGc {
@@ -68,7 +70,7 @@ impl ImageGc {
             .list()
             .await
             .map_err(|error| error.to_string())?;
-        let in_use = self.in_use();
+        let in_use = self.in_use().await;
         let now = self.context.clock.now();
         self.look(&images, &in_use, now);
         let config = &self.context.config;
@@ -77,13 +79,15 @@ impl ImageGc {
             self.note("InvalidDiskCapacity", message.clone());
             return Err(message);
         }
+        self.tidy(UNFINISHED_KEPT).await?;
         let free_percent = |percent: u8| total / 100 * u64::from(100 - percent.min(100));
         if available > free_percent(config.image_gc_high_percent) {
             return Ok(());
         }
         let wanted = free_percent(config.image_gc_low_percent).saturating_sub(available);
         let plan = plan(&images, &in_use, &self.seen, now, config.image_min_age);
-        let freed = self.free(plan, wanted).await?;
+        let tidied = self.tidy(config.image_min_age).await?;
+        let freed = tidied + self.free(plan, wanted.saturating_sub(tidied)).await?;
         if freed < wanted {
             let message = format!(
                 "Failed to garbage collect required amount of images. Attempted to free {wanted} bytes, but only found {freed} bytes eligible to free."
@@ -94,8 +98,14 @@ impl ImageGc {
         Ok(())
     }
 
-    /// The references that pods name.
-    fn in_use(&self) -> HashSet<String> {
+    /// Frees what no image needs.
+    async fn tidy(&self, min_age: Duration) -> Result<u64, String> {
+        let tidied = self.context.images.tidy(min_age).await;
+        tidied.map_err(|error| error.to_string())
+    }
+
+    /// The digests of the images that pods name, by whichever name.
+    async fn in_use(&self) -> HashSet<String> {
         let pods = self.pods.list();
         let specs = pods.iter().filter_map(|pod| pod.spec.as_ref());
         let images = specs.flat_map(|spec| {
@@ -107,7 +117,13 @@ impl ImageGc {
             let images = containers.map(|container| &container.image);
             images.chain(ephemeral.map(|container| &container.image))
         });
-        images.flatten().cloned().collect()
+        let references: HashSet<&String> = images.flatten().collect();
+        let mut digests = HashSet::new();
+        for reference in references {
+            let image = self.context.images.find(reference).await;
+            digests.extend(image.map(|image| image.digest));
+        }
+        digests
     }
 
     fn look(&mut self, images: &[Image], in_use: &HashSet<String>, now: Timestamp) {
@@ -123,7 +139,7 @@ impl ImageGc {
                 first: now,
             };
             let seen = self.seen.entry(image.reference.clone()).or_insert(fresh);
-            if in_use.contains(&image.reference) {
+            if in_use.contains(&image.digest) {
                 seen.used = now;
             }
         }
@@ -178,7 +194,7 @@ fn plan(
     };
     let mut unused: Vec<(Seen, &Image)> = images
         .iter()
-        .filter(|image| !in_use.contains(&image.reference))
+        .filter(|image| !in_use.contains(&image.digest))
         .filter_map(|image| Some((*seen.get(&image.reference)?, image)))
         .filter(|(seen, _)| old(seen))
         .collect();
@@ -206,7 +222,7 @@ mod tests {
                 },
             )
         });
-        let in_use = HashSet::from(["c".to_owned()]);
+        let in_use = HashSet::from([FakeImages::image("c").digest]);
         let planned = plan(
             &images,
             &in_use,

@@ -5,19 +5,25 @@
 //! - [`plan`]: what to do next; pure.
 //! - [`status`]: what the API is told; pure.
 //! - [`environment`]: a container's environment. [`env_file`]: files that hold some of it; pure.
-//! - [`names`]: what it is called, and how it looks names up; pure.
-//! - [`security`]: what a component cannot be given; pure.
+//! - [`names`]: what it is called, and how it looks names up; pure. [`etc`]: the files that tell containers of it.
+//! - [`place`]: where its sockets are.
+//! - [`security`]: what a container's processes are given, and what a component cannot be; pure.
+//! - [`resources`]: what it is promised and may use; pure.
 //! - [`credentials`]: registry accounts from `imagePullSecrets`.
-//! - [`start`]: from a container's spec to a running container; [`message`]: what it leaves behind at its end.
+//! - [`start`]: from a container's spec to a running container; [`pulling`] tells of a pull that lasts; [`message`]: what it leaves behind at its end.
 //! - [`worker`]: the task that does it.
 
 pub(crate) mod container;
 pub(crate) mod credentials;
 mod env_file;
 pub(crate) mod environment;
+mod etc;
 pub(crate) mod message;
 pub(crate) mod names;
+pub(crate) mod place;
 pub(crate) mod plan;
+mod pulling;
+pub(crate) mod resources;
 mod restart;
 pub(crate) mod security;
 pub(crate) mod start;

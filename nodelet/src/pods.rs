@@ -1,11 +1,13 @@
 //! The pods bound to this node: one watch, one worker a pod.
 //!
 //! A worker is named by its pod's uid: a new pod of the same name is another pod. Static pods have workers like any
-//! others; their mirrors have none. Also removes what no pod owns any more: containers of pods that the API does not
-//! have, their volumes and their logs.
+//! others; their mirrors have none. What runs from before this process is handed to its pod's worker; what no pod
+//! owns any more is ended ([`orphans`]).
+
+mod orphans;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -16,7 +18,7 @@ use kube::{
     Api,
     runtime::{WatchStreamExt, watcher},
 };
-use runtimes::{ContainerId, ContainerState, PodRef};
+use runtimes::{ContainerId, PodRef};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -25,11 +27,10 @@ use crate::{
     admission::{Amounts, Place, Refusal, admit},
     node::object,
     pod::{
-        state::Over,
-        worker::{ContainerView, Context, Wanted, Worker, remove_container, remove_directory},
+        state::{Held, Over},
+        worker::{ContainerView, Context, Wanted, Worker},
     },
     static_pods::{StaticPods, first_seen},
-    volume,
 };
 
 /// The way to a worker.
@@ -175,10 +176,12 @@ pub(crate) struct Loop {
     pods: Pods,
     static_pods: StaticPods,
     workers: JoinSet<String>,
-    /// Containers that an earlier process left running, by pod uid: (name, attempt).
-    adopted: BTreeMap<String, Vec<(String, u32)>>,
-    /// Whether everything that no pod owns has been removed.
+    /// Containers that runtimes have from an earlier process, by pod uid.
+    held: HashMap<String, Vec<Held>>,
+    /// Whether what no pod owns has been looked for.
     swept: bool,
+    /// Ends it.
+    sweeping: JoinSet<()>,
     node: watch::Receiver<Option<Arc<Node>>>,
     allocatable: Amounts,
     /// What the pods take that have a worker: at least what those take that still may run.
@@ -200,8 +203,9 @@ impl Loop {
             pods,
             static_pods,
             workers: JoinSet::new(),
-            adopted: BTreeMap::new(),
+            held: HashMap::new(),
             swept: false,
+            sweeping: JoinSet::new(),
         }
     }
 
@@ -228,6 +232,9 @@ impl Loop {
                     }
                     self.static_pods.forget(&uid);
                 }
+                Some(swept) = self.sweeping.join_next(), if !self.sweeping.is_empty() => {
+                    swept.context("the end of pods that nobody owns panicked")?;
+                }
                 Some(event) = events.next() => match event {
                     Ok(watcher::Event::Init) => {
                         listed.clear();
@@ -252,7 +259,7 @@ impl Loop {
         Ok(())
     }
 
-    /// Learns which containers still run.
+    /// Learns which containers there are from an earlier process.
     async fn adopt(&mut self) -> anyhow::Result<()> {
         for runtime in &self.context.runtimes {
             let containers = runtime
@@ -260,18 +267,8 @@ impl Loop {
                 .await
                 .with_context(|| format!("list the containers of {}", runtime.name()))?;
             for container in containers {
-                let attempt = container
-                    .id
-                    .0
-                    .rsplit('/')
-                    .next()
-                    .and_then(|attempt| attempt.parse().ok());
-                if let (ContainerState::Running { .. }, Some(attempt)) = (&container.state, attempt)
-                {
-                    self.adopted
-                        .entry(container.pod.uid)
-                        .or_default()
-                        .push((container.name, attempt));
+                if let Some(held) = Held::of(runtime.name(), &container) {
+                    self.held.entry(container.pod.uid).or_default().push(held);
                 }
             }
         }
@@ -315,8 +312,8 @@ impl Loop {
         let mut entries = self.pods.lock();
         let (wanted, mailbox) = watch::channel(Wanted::Pod(pod.clone()));
         let (views, seen) = watch::channel(Vec::new());
-        let adopted = self.adopted.remove(&uid).unwrap_or_default();
-        let worker = Worker::new(self.context.clone(), pod, &adopted, over, mailbox, views);
+        let held = self.held.remove(&uid).unwrap_or_default();
+        let worker = Worker::new(self.context.clone(), pod, &held, over, mailbox, views);
         let stop = stop.clone();
         entries.insert(
             uid.clone(),
@@ -405,6 +402,7 @@ impl Loop {
                 .unwrap_or_default(),
             allocatable: self.allocatable,
             used: self.committed,
+            sysctls: &self.context.config.allowed_unsafe_sysctls,
         };
         admit(pod, &place).or_else(|_| {
             // Some of those counted may have ended since.
@@ -453,36 +451,23 @@ impl Loop {
         }
     }
 
-    /// Removes containers, volumes and logs of pods that the API does not have. Once: later ones end with their workers.
+    /// Begins to end what is left of pods that nobody has. Once: later ones end with their workers.
     async fn sweep(&mut self, listed: &HashSet<String>) {
         if std::mem::replace(&mut self.swept, true) {
             return;
         }
-        let owned = |uid: &str| listed.contains(uid) || self.context.mirrors.has(uid);
-        for runtime in &self.context.runtimes {
-            let containers = runtime.list().await.unwrap_or_default();
-            for container in containers
-                .iter()
-                .filter(|container| !owned(&container.pod.uid))
-            {
-                info!(container = %container.id, "remove a container that no pod owns");
-                remove_container(&self.context, &container.id).await;
-            }
-        }
-        volume::sweep(&self.context, &owned);
-        let directories = std::fs::read_dir(&self.context.config.log_dir)
-            .into_iter()
-            .flatten()
-            .flatten();
-        for directory in directories {
-            let name = directory.file_name();
-            let owner = name
-                .to_str()
-                .and_then(|name| name.rsplit_once('_'))
-                .map(|(_, uid)| uid);
-            if owner.is_some_and(|uid| !owned(uid)) {
-                remove_directory(&directory.path());
-            }
+        let owned = |uid: &str| {
+            let has_worker = self.pods.lock().contains_key(uid);
+            has_worker || listed.contains(uid) || self.context.mirrors.has(uid)
+        };
+        let orphans = orphans::find(&self.context, &owned).await;
+        if !orphans.is_empty() {
+            info!(
+                count = orphans.len(),
+                "end pods that were deleted while nobody looked"
+            );
+            let context = self.context.clone();
+            self.sweeping.spawn(orphans::end(context, orphans));
         }
     }
 }

@@ -3,14 +3,17 @@
 //! - [`files`]: configMap, secret, downwardAPI and projected volumes, gathered by way of [`objects`], [`token`] and
 //!   [`downward`] into a [`payload`], which [`writer`] puts where readers see all or nothing of it.
 //! - [`memory`]: file systems in memory. [`host_path`], [`claim`]: what is there already.
-//! - [`mounts`](mod@mounts): what a container sees. [`sub_path`]: a part of a volume, and no way out of it.
-//! - [`live`]: what is kept of each pod, and the task that renews files.
+//! - [`mounts`](mod@mounts): what a container sees. [`sub_path`]: a part of a volume, and no way out of it; [`binds`]:
+//!   mounted for containers. [`ownership`]: whose files are.
+//! - [`prepare`](mod@prepare): one volume, found out and made.
+//! - [`live`]: what is kept of each pod, and the task that renews files. [`remains`]: pods' directories, and their end.
 //!
 //! Layout: `<pods_dir>/<uid>/volumes/<kind>/<name>`, and `<memory_dir>/<uid>/<name>` for what is confidential, in one
 //! file system in memory where the node may mount, elsewhere with the others. Reads ConfigMaps, Secrets,
 //! PersistentVolumeClaims and PersistentVolumes; asks for tokens; writes Events. Never removes what it did not make:
 //! paths of the host and PersistentVolumes are given as they are.
 
+mod binds;
 pub(crate) mod claim;
 mod downward;
 pub(crate) mod files;
@@ -19,15 +22,16 @@ pub(crate) mod live;
 pub(crate) mod memory;
 mod mounts;
 mod objects;
+mod ownership;
 mod payload;
+mod prepare;
+mod remains;
 mod sub_path;
 mod token;
 mod writer;
 
 use std::{
-    collections::{HashSet, hash_map::DefaultHasher},
-    fs,
-    hash::{Hash, Hasher},
+    collections::HashSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -35,15 +39,14 @@ use std::{
 
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
 use runtimes::PodRef;
-use tracing::warn;
 
+use live::PodVolumes;
 pub(crate) use live::Volumes;
-use live::{PodVolumes, Source, lock};
 pub(crate) use mounts::mounts;
+pub(crate) use remains::{close, held, open, remove_all_of, remove_pod_directory, tear_down};
 
-use crate::{config::Config, pod::worker::Context, quantity};
-use files::{Gather, Gathered};
-use payload::Payload;
+use crate::{config::Config, pod::worker::Context};
+use prepare::{make, prepare};
 
 /// Between tries to set volumes up, doubled; a change of what is missing comes before.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -55,26 +58,6 @@ const RENEWAL_RETRY: Duration = Duration::from_secs(30);
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct VolumeError {
     pub(crate) messages: Vec<String>,
-}
-
-/// One volume, ready to be made on disk.
-struct Prepared {
-    /// In the pod's spec.
-    name: String,
-    /// In messages: of a claim, the PersistentVolume's.
-    shown: String,
-    source: Source,
-    work: Work,
-}
-
-/// What is to be done for a volume.
-enum Work {
-    Files(Payload),
-    Directory,
-    /// In memory, of at most that size.
-    Memory(Option<u64>),
-    /// A path of the host that must be of this `hostPath.type`.
-    Check(String),
 }
 
 /// Sets the pod's volumes up, trying again for as long as it takes, and tells what is missing. Dropped, it leaves
@@ -235,130 +218,6 @@ fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
         .flat_map(|spec| spec.volumes.iter().flatten())
 }
 
-/// Finds out what a volume is to be, and when it is to be looked at again.
-async fn prepare(
-    context: &Context,
-    entry: &PodVolumes,
-    pod: &Pod,
-    volume: &Volume,
-) -> Result<(Prepared, Option<jiff::Timestamp>), String> {
-    let name = &volume.name;
-    let failed = |why: String| set_up_failed(name, &why);
-    let prepared = |source: Source, work: Work| Prepared {
-        name: name.clone(),
-        shown: name.clone(),
-        source,
-        work,
-    };
-    let own = |kind: &str, read_only: bool| Source {
-        path: directory(&context.config, &entry.uid, kind, name),
-        read_only,
-        replaced: false,
-    };
-    if let Some(kind) = files_kind(volume) {
-        let memory = context.volumes.memory();
-        let mut source = own(kind, true);
-        source.replaced = true;
-        if let Some(memory) = memory.filter(|_| files::is_confidential(volume)) {
-            source.path = memory.join(&*entry.uid).join(name);
-        }
-        let keys = files::keys(&entry.pod_ref.namespace, volume);
-        entry.known().keys.extend(keys);
-        let allocatable = context.allocatable();
-        let gather = Gather {
-            objects: &context.volumes.objects,
-            tokens: &context.volumes.tokens,
-            pod,
-            pod_ref: &entry.pod_ref,
-            user: &entry.uid,
-            allocatable: &allocatable,
-            now: context.clock.now(),
-            directory: &source.path,
-        };
-        let Gathered { payload, renew_at } = gather.volume(volume).await.map_err(failed)?;
-        return Ok((prepared(source, Work::Files(payload)), renew_at));
-    }
-    if let Some(empty) = &volume.empty_dir {
-        let in_memory = empty.medium.as_deref() == Some("Memory");
-        let work = if in_memory && context.volumes.memory().is_some() {
-            let limit = empty.size_limit.as_ref().map(|limit| limit.0.as_str());
-            Work::Memory(limit.and_then(quantity::units).filter(|size| *size > 0))
-        } else {
-            Work::Directory
-        };
-        return Ok((prepared(own("empty-dir", false), work), None));
-    }
-    if let Some(host) = &volume.host_path {
-        let source = Source {
-            path: PathBuf::from(&host.path),
-            read_only: false,
-            replaced: false,
-        };
-        let kind = host.type_.clone().unwrap_or_default();
-        return Ok((prepared(source, Work::Check(kind)), None));
-    }
-    let claim = match (&volume.persistent_volume_claim, &volume.ephemeral) {
-        (Some(claim), _) => (
-            claim.claim_name.clone(),
-            claim.read_only == Some(true),
-            false,
-        ),
-        (None, Some(_)) => (format!("{}-{name}", entry.pod_ref.name), false, true),
-        (None, None) => {
-            let fields = serde_json::to_value(volume).unwrap_or_default();
-            let field = claim::first_other(&fields, &["name"]);
-            return Err(failed(format!(
-                "volumes[].{field} is not supported: this node knows configMap, downwardAPI, emptyDir, ephemeral, \
-                 hostPath, persistentVolumeClaim, projected and secret"
-            )));
-        }
-    };
-    let (claim, read_only, own) = claim;
-    let node = context.volumes.node.borrow().clone();
-    let found = claim::resolve(
-        &context.client,
-        node.as_deref(),
-        &entry.pod_ref,
-        &claim,
-        own,
-    );
-    let found = found.await.map_err(|claim::Unclaimed(why)| {
-        if why.starts_with("MountVolume") {
-            why
-        } else {
-            format!(
-                "Unable to attach or mount volumes: unmounted volumes=[{name}], unattached volumes=[], failed to \
-                 process volumes=[{name}]: {why}"
-            )
-        }
-    })?;
-    let source = Source {
-        path: found.path,
-        read_only,
-        replaced: false,
-    };
-    let mut prepared = prepared(source, Work::Check(found.kind));
-    prepared.shown = found.volume;
-    Ok((prepared, None))
-}
-
-fn set_up_failed(volume: &str, why: &str) -> String {
-    format!("MountVolume.SetUp failed for volume {volume:?} : {why}")
-}
-
-/// The directory name of a kind of volume that is made of objects.
-fn files_kind(volume: &Volume) -> Option<&'static str> {
-    if volume.config_map.is_some() {
-        Some("configmap")
-    } else if volume.secret.is_some() {
-        Some("secret")
-    } else if volume.downward_api.is_some() {
-        Some("downward-api")
-    } else {
-        volume.projected.as_ref().map(|_| "projected")
-    }
-}
-
 fn pod_directory(config: &Config, uid: &str) -> PathBuf {
     config.pods_dir.join(uid)
 }
@@ -368,73 +227,6 @@ fn directory(config: &Config, uid: &str, kind: &str, name: &str) -> PathBuf {
         .join("volumes")
         .join(kind)
         .join(name)
-}
-
-/// Makes prepared volumes on disk, all in one go, and remembers them. Answers what failed.
-async fn make(context: &Context, entry: &Arc<PodVolumes>, prepared: Vec<Prepared>) -> Vec<String> {
-    if prepared.is_empty() {
-        return Vec::new();
-    }
-    let (entry, now) = (entry.clone(), context.clock.now());
-    let work = tokio::task::spawn_blocking(move || {
-        let removed = lock(&entry.removed);
-        if *removed {
-            return Vec::new();
-        }
-        let mut messages = Vec::new();
-        for mut one in prepared {
-            let digest = one.digest();
-            let same = digest.is_some() && entry.known().written.get(&one.name) == digest.as_ref();
-            if !same && let Err(why) = one.make(now) {
-                messages.push(set_up_failed(&one.shown, &why));
-                continue;
-            }
-            let mut known = entry.known();
-            if let Some(digest) = digest {
-                known.written.insert(one.name.clone(), digest);
-            }
-            known.sources.insert(one.name, one.source);
-        }
-        messages
-    });
-    match work.await {
-        Ok(messages) => messages,
-        Err(error) => vec![format!("Unable to attach or mount volumes: {error}")],
-    }
-}
-
-impl Prepared {
-    /// Of the files, so that those that are right already need not be read.
-    fn digest(&self) -> Option<u64> {
-        let Work::Files(payload) = &self.work else {
-            return None;
-        };
-        let mut hasher = DefaultHasher::new();
-        payload.hash(&mut hasher);
-        Some(hasher.finish())
-    }
-
-    fn make(&mut self, now: jiff::Timestamp) -> Result<(), String> {
-        let path = &self.source.path;
-        let text = |error: std::io::Error| error.to_string();
-        match &self.work {
-            Work::Files(payload) => {
-                memory::make(path, 0o755).map_err(text)?;
-                writer::write(path, payload, now).map(drop).map_err(text)
-            }
-            Work::Directory => memory::make(path, 0o777).map_err(text),
-            Work::Memory(size) => {
-                memory::make(path, 0o777).map_err(text)?;
-                memory::mount_shared(path, *size).map_err(text)
-            }
-            Work::Check(kind) => {
-                host_path::check(path, kind)?;
-                // Links of the host lead where they lead now; runtimes follow none.
-                self.source.path = path.canonicalize().map_err(text)?;
-                Ok(())
-            }
-        }
-    }
 }
 
 /// A small file of a volume, and of nothing outside it.
@@ -455,83 +247,4 @@ pub(crate) fn is_set_up_for(context: &Context, pod_ref: &PodRef, container: &Con
     }
     let entry = context.volumes.find(&pod_ref.uid);
     entry.is_some_and(|entry| used.all(|name| entry.known().sources.contains_key(name)))
-}
-
-/// Removes a pod's volumes from this node, but for what was there before it.
-pub(crate) async fn tear_down(context: &Context, pod_ref: &PodRef) {
-    let entry = context.volumes.leave(&pod_ref.uid);
-    let (uid, memory) = (pod_ref.uid.clone(), context.volumes.memory());
-    let volumes = pod_directory(&context.config, &uid).join("volumes");
-    let removal = tokio::task::spawn_blocking(move || {
-        // Nobody writes to it any more once this is held.
-        let mut removed = entry.as_ref().map(|entry| lock(&entry.removed));
-        if let Some(removed) = &mut removed {
-            **removed = true;
-        }
-        remove(&volumes);
-        if let Some(memory) = memory {
-            remove(&memory.join(uid));
-        }
-    });
-    if let Err(error) = removal.await {
-        warn!(%error, "remove the volumes of a pod");
-    }
-}
-
-/// Removes a directory and what is in it, after what is mounted there.
-fn remove(directory: &Path) {
-    if !directory.exists() {
-        return;
-    }
-    let kinds = fs::read_dir(directory.join("empty-dir"));
-    for volume in kinds.into_iter().flatten().flatten() {
-        memory::unmount(&volume.path());
-    }
-    crate::pod::worker::remove_directory(directory);
-}
-
-/// Prepares the directories of this node; to be called before any pod is set up.
-///
-/// # Errors
-/// They cannot be made.
-pub(crate) fn open(context: &Context) -> std::io::Result<()> {
-    memory::make_private(&context.config.pods_dir)?;
-    if let Some(directory) = &context.config.memory_dir
-        && memory::ensure(directory)?
-    {
-        context.volumes.keep_in_memory(directory.clone());
-    }
-    Ok(())
-}
-
-/// Removes what is left of pods that nobody owns, by uid: an earlier process may have been killed.
-pub(crate) fn sweep(context: &Context, owned: &dyn Fn(&str) -> bool) {
-    let config = &context.config;
-    let directories = [Some(&config.pods_dir), config.memory_dir.as_ref()];
-    for directory in directories.into_iter().flatten() {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            if name.to_str().is_some_and(owned) {
-                continue;
-            }
-            for mounted in memory::mounts_below(&entry.path()) {
-                memory::unmount(&mounted);
-            }
-            crate::pod::worker::remove_directory(&entry.path());
-        }
-    }
-}
-
-/// Gives the memory back that holds Secrets, unless containers outlive this process, which may read them.
-pub(crate) async fn close(context: &Context) {
-    let Some(directory) = context.volumes.memory() else {
-        return;
-    };
-    for runtime in &context.runtimes {
-        let lives_on = runtime.name() != "wasm";
-        if lives_on && runtime.list().await.is_ok_and(|list| !list.is_empty()) {
-            return;
-        }
-    }
-    memory::unmount(&directory);
 }

@@ -3,7 +3,7 @@
 //! - [`runtime`]: the [`Runtime`] trait: create, start, stop, remove, list, wait, exec, attach, stats.
 //! - [`images`]: the [`Images`] contract, and the content store that pulls from files and registries.
 //! - [`network`]: the [`PodNetwork`] contract: an address for a pod, names and Services as its sockets see them.
-//! - [`log`]: the format of a container's log file.
+//! - [`log`]: the format of a container's log file; a crate of its own, which is small.
 //! - [`fake`]: the three contracts in memory, for tests of the nodelet.
 //! - [`conformance`]: what every runtime must pass.
 //!
@@ -12,11 +12,14 @@
 pub mod conformance;
 pub mod fake;
 pub mod images;
-pub mod log;
 pub mod network;
 pub mod runtime;
 
-pub use images::{Credentials, Image, ImageError, ImageKind, Images, PullPolicy};
+pub use runtimes_log as log;
+
+pub use images::{
+    ArchiveError, Credentials, Image, ImageError, ImageKind, Images, Progress, PullPolicy,
+};
 pub use network::{Direction, Isolated, NetworkError, PodAddress, PodNetwork, Traffic};
 pub use runtime::{
     ContainerId, ContainerSpec, ContainerState, ContainerStatus, Device, Exit, Limits, Mount,

@@ -69,7 +69,7 @@ async fn a_file_that_is_gone_still_has_its_content_here() {
 }
 
 #[tokio::test]
-async fn contents_that_no_reference_names_are_removed_at_the_next_start() {
+async fn contents_that_no_reference_names_are_removed_at_a_start_once_they_are_old() {
     let files = Files::new();
     for text in [ONE, TWO] {
         files.write(text);
@@ -77,8 +77,17 @@ async fn contents_that_no_reference_names_are_removed_at_the_next_start() {
     }
     let blobs = files.dir.path().join("store/blobs/sha256");
     let count = || std::fs::read_dir(&blobs).unwrap().count();
+    let start = || ImageStore::open(files.dir.path().join("store"), Config::default()).unwrap();
+    start();
     assert_eq!(count(), 2);
-    ImageStore::open(files.dir.path().join("store"), Config::default()).unwrap();
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(48 * 3600);
+    for blob in std::fs::read_dir(&blobs).unwrap() {
+        let file = std::fs::File::options()
+            .write(true)
+            .open(blob.unwrap().path());
+        file.unwrap().set_modified(old).unwrap();
+    }
+    start();
     assert_eq!(count(), 1);
 }
 

@@ -2,14 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where its scenery does")]
 
-use std::{
-    net::TcpListener,
-    path::Path,
-    process::{Child, Command, Stdio},
-    str::FromStr as _,
-    time::{Duration, Instant},
-};
+mod docker_registry;
+mod umoci;
 
+use std::{net::TcpListener, str::FromStr as _, time::Duration};
+
+use docker_registry::Registry;
 use expect_test::{Expect, expect};
 use oci_client::{
     Client, Reference,
@@ -18,124 +16,12 @@ use oci_client::{
 };
 use runtimes::{
     Credentials, ImageKind, Images as _, PullPolicy,
-    images::{Config as StoreConfig, ImageStore},
+    images::{Config as StoreConfig, ContainerImage, ImageStore},
 };
 
 const MODULE: &[u8] = b"\0asm\x0d\0\x01\0";
 const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 const WASM_LAYER: &str = "application/wasm";
-const SOON: Duration = Duration::from_secs(30);
-
-/// A registry of its own for each test, ended with it.
-struct Registry {
-    child: Child,
-    host: String,
-    dir: tempfile::TempDir,
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Registry {
-    /// Starts one on a free port; with `account` it lets only that one in.
-    fn start(account: Option<&str>) -> Registry {
-        // The client that pushes needs it; the store brings its own.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let deadline = Instant::now() + SOON;
-        loop {
-            // The port may be taken between our giving it back and the registry's bind: then again.
-            let free = TcpListener::bind("127.0.0.1:0").unwrap();
-            let host = free.local_addr().unwrap().to_string();
-            drop(free);
-            if let Some(registry) = Registry::try_start(host, account) {
-                return registry;
-            }
-            assert!(Instant::now() < deadline, "docker-registry does not start");
-        }
-    }
-
-    fn try_start(host: String, account: Option<&str>) -> Option<Registry> {
-        let dir = tempfile::tempdir().unwrap();
-        let auth = account.map(|user| write_account(dir.path(), user));
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: \"{host}\"}}\n{}",
-            dir.path().join("data").display(),
-            auth.unwrap_or_default(),
-        );
-        let path = dir.path().join("config.yml");
-        std::fs::write(&path, config).unwrap();
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("docker-registry is installed");
-        let mut registry = Registry { child, host, dir };
-        while std::net::TcpStream::connect(&registry.host).is_err() {
-            if registry.child.try_wait().unwrap().is_some() {
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Some(registry)
-    }
-
-    fn store(&self, config: StoreConfig) -> ImageStore {
-        ImageStore::open(self.dir.path().join("store"), config).unwrap()
-    }
-
-    fn reference(&self, name: &str) -> String {
-        format!("{}/{name}", self.host)
-    }
-
-    async fn push(&self, name: &str, config_type: &str, layer_type: &str, layer: &[u8]) {
-        self.push_as(
-            RegistryAuth::Anonymous,
-            name,
-            config_type,
-            layer_type,
-            layer,
-        )
-        .await;
-    }
-
-    async fn push_as(
-        &self,
-        auth: RegistryAuth,
-        name: &str,
-        config_type: &str,
-        layer_type: &str,
-        layer: &[u8],
-    ) {
-        let client = Client::new(ClientConfig {
-            protocol: ClientProtocol::Http,
-            ..ClientConfig::default()
-        });
-        let reference = Reference::from_str(&self.reference(name)).unwrap();
-        let layers = [ImageLayer::new(layer.to_vec(), layer_type.to_owned(), None)];
-        let config = Config::new(b"{}".to_vec(), config_type.to_owned(), None);
-        let pushed = client.push(&reference, &layers, config, &auth, None).await;
-        pushed.unwrap();
-    }
-}
-
-/// bcrypt of `secret`: the only kind of hash that the registry takes.
-const BCRYPT_OF_SECRET: &str = "$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW";
-
-/// Writes a file with one account, whose password is `secret`, and answers the configuration for it.
-fn write_account(dir: &Path, user: &str) -> String {
-    let path = dir.join("htpasswd");
-    std::fs::write(&path, format!("{user}:{BCRYPT_OF_SECRET}\n")).unwrap();
-    format!(
-        "auth:\n  htpasswd: {{realm: test, path: {}}}\n",
-        path.display()
-    )
-}
 
 #[tokio::test]
 async fn a_wasm_artifact_is_pulled_and_kept_by_digest() {
@@ -251,13 +137,13 @@ async fn a_refused_pull_says_why() {
         (
             "nginx:v1",
             expect![[
-                r#"failed to pull image "REGISTRY/nginx:v1": REGISTRY/nginx:v1 is a container image; this node runs WebAssembly components only"#
+                r#"failed to pull image "REGISTRY/nginx:v1": its configuration cannot be read: missing field `architecture` at line 1 column 2"#
             ]],
         ),
         (
             "chart:v1",
             expect![[
-                r#"failed to pull image "REGISTRY/chart:v1": not a Wasm artifact: media type application/vnd.cncf.helm.config.v1+json"#
+                r#"failed to pull image "REGISTRY/chart:v1": neither a container image nor a Wasm artifact: media type application/vnd.cncf.helm.config.v1+json"#
             ]],
         ),
         (
@@ -268,7 +154,7 @@ async fn a_refused_pull_says_why() {
         ),
         (
             "absent:v1",
-            expect![[r#"failed to pull image "REGISTRY/absent:v1": manifest unknown"#]],
+            expect![[r#"failed to pull image "REGISTRY/absent:v1": REGISTRY: manifest unknown"#]],
         ),
     ] {
         refusal(&registry, name, pull(name).await, want);
@@ -487,6 +373,35 @@ async fn a_transfer_that_breaks_is_taken_up_where_it_broke_and_given_up_in_the_e
                 assert!(!whole, "{error}");
                 assert!(error.to_string().contains("download of sha256:"), "{error}");
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn images_that_skopeo_pushes_in_every_form_are_pulled() {
+    let registry = Registry::start(None);
+    let image = umoci::image(registry.dir.path());
+    let store = registry.store(StoreConfig::default());
+    for (name, options) in [
+        ("oci:v1", &["--format=oci"][..]),
+        ("docker:v1", &["--format=v2s2"]),
+        ("zstd:v1", &["--format=oci", "--dest-compress-format=zstd"]),
+    ] {
+        let reference = registry.reference(name);
+        let target = format!("docker://{reference}");
+        umoci::copy(
+            &[options, &["--dest-tls-verify=false"]].concat(),
+            &image,
+            &target,
+        );
+        let pull = store.ensure(&reference, PullPolicy::IfNotPresent, &[]);
+        let pulled = pull.await.unwrap();
+        assert_eq!(pulled.kind, ImageKind::Oci, "{name}");
+        let read = ContainerImage::read(&pulled).unwrap();
+        assert_eq!(read.layers.len(), 2, "{name}");
+        for layer in read.layers {
+            let bytes = std::fs::read(&layer.path).unwrap();
+            assert_eq!(runtimes::images::digest_of(&bytes), layer.digest);
         }
     }
 }

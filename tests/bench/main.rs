@@ -4,6 +4,7 @@
 //! the fastest and the median of several rounds are shown where a round is short.
 
 mod latency;
+mod oci;
 
 use std::{
     fmt::Write as _,
@@ -21,13 +22,17 @@ fn main() {
     if let ["latency-within", kubeconfig] = words.as_slice() {
         return latency::within(kubeconfig.as_ref());
     }
-    let benches: [(&str, fn()); 6] = [
+    if let ["oci-within", arguments @ ..] = words.as_slice() {
+        return oci::within(arguments);
+    }
+    let benches: [(&str, fn()); 7] = [
         ("start", start),
         ("first-answer", first_answer),
         ("memory", memory),
         ("pod-latency", pod_latency),
         ("thousand-pods", || many_pods(1_000, "reported")),
         ("ten-thousand-pods", || many_pods(10_000, "goal < 120 s")),
+        ("oci", oci::bench),
     ];
     for (name, bench) in benches {
         if words.is_empty() || words.contains(&name) {

@@ -49,7 +49,7 @@ async fn run(pods: &Api<Pod>) -> Result<()> {
     let status = status.context("it ends with one")?;
     let causes = status.details.and_then(|details| details.causes);
     let code = causes.and_then(|causes| causes.first()?.message.clone());
-    anyhow::ensure!(code.as_deref() == Some("1"), "it ended with {code:?}");
+    anyhow::ensure!(code.as_deref() == Some("7"), "it ended with {code:?}");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use nix::{sys::signal::Signal, unistd::Pid};
 
-use crate::{Output, Sandbox, eventually, program, sandbox::repository};
+use crate::{Output, Sandbox, eventually, leftovers, program, sandbox::repository};
 
 /// How long a cluster may take to become ready; generous, since debug builds share two cores.
 const START: Duration = Duration::from_secs(60);
@@ -306,5 +306,6 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             eprintln!("--- wk up printed:\n{}", self.log());
         }
+        leftovers::end(&self.data_dir(), &self.sandbox);
     }
 }

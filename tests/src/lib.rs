@@ -3,11 +3,16 @@
 //!
 //! - [`Sandbox`]: a network (and mount) namespace, so that tests run in parallel and never touch the host's network.
 //! - [`Cluster`]: a `wk up` in a sandbox.
-//! - [`Kubectl`]: the kubectl of a version.
+//! - [`Kubectl`]: the kubectl of a version; [`Client`]: its commands, with input and output, or in a terminal.
+//! - [`Image`]: container images made of Debian's packages; [`Registry`]: where pods pull them from.
 //! - [`eventually`]: waits for a value with a deadline and says what was last seen.
 
+mod client;
 mod cluster;
+mod images;
 mod kubectl;
+mod leftovers;
+mod registry;
 mod sandbox;
 
 use std::{
@@ -15,8 +20,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use client::{Client, Forward, Terminal};
 pub use cluster::{Cluster, Options, example};
+pub use images::{Image, Part};
 pub use kubectl::Kubectl;
+pub use registry::Registry;
 pub use sandbox::{Output, Sandbox};
 
 /// Tries until `attempt` gives a value; after `deadline`, fails with the last reason.

@@ -3,8 +3,10 @@
 //! The only place that names implementations. Every component is a task of [`Tasks`].
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -17,6 +19,7 @@ use api::{
     server::Apiserver,
 };
 use controllers::authority::Authority;
+use runtime_oci::OciRuntime;
 use runtime_wasm::WasmRuntime;
 use runtimes::{Images, PodNetwork, Runtime, images::ImageStore};
 use store::{Store, StoreError};
@@ -38,6 +41,7 @@ use crate::{
 
 const ADMIN: &str = "wk-admin";
 const NODELET_PORT: u16 = 10250;
+const CLUSTER_DOMAIN: &str = "cluster.local";
 /// Who signs the tokens of ServiceAccounts, and whom they are for unless they say otherwise.
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// How long the API may take to become ready.
@@ -52,6 +56,8 @@ pub(crate) struct Components {
     pub(crate) objects: String,
     /// Which addresses pods and Services get, in words.
     pub(crate) addresses: String,
+    /// What runs containers, or why nothing does, in words.
+    pub(crate) containers: String,
     /// A client in this process with the administrator's identity.
     pub(crate) admin: kube::Client,
     pub(crate) network: network::Handle,
@@ -187,7 +193,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
             .map(|range| range.parse().expect("a constant range")),
         cluster_pod_range: ranges.cluster_pods.parse().expect("a constant range"),
         service_range: ranges.services.parse().expect("a constant range"),
-        cluster_domain: "cluster.local".to_owned(),
+        cluster_domain: CLUSTER_DOMAIN.to_owned(),
         state_dir: data.path("state"),
     };
     let (network, network_task) = network::Network::start(network_config, node_client()).await.with_context(|| {
@@ -208,7 +214,8 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         static_pods: up.pod_manifest_path.clone(),
         max_pods: up.max_pods,
     };
-    start_nodelet(tasks, data, node, &nodelets, network.clone(), node_client()).await?;
+    let containers =
+        start_nodelet(tasks, data, node, &nodelets, network.clone(), node_client()).await?;
 
     let admin = apiserver.client(User::new(ADMIN, &[MASTERS]));
     tokio::time::timeout(READY, apiserver.ready())
@@ -220,6 +227,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         url,
         objects,
         addresses,
+        containers,
         admin,
         network,
     })
@@ -273,7 +281,8 @@ struct Node<'a> {
     max_pods: Option<u32>,
 }
 
-/// Starts the runtimes, the nodelet and the nodelet's server; the apiserver of this process asks it directly.
+/// Starts the runtimes, the nodelet and the nodelet's server; the apiserver of this process asks it directly. Answers
+/// what runs containers, or why nothing does, in words.
 async fn start_nodelet(
     tasks: &mut Tasks,
     data: &DataDir,
@@ -281,14 +290,27 @@ async fn start_nodelet(
     nodelets: &Nodelets,
     network: network::Handle,
     client: kube::Client,
-) -> Result<()> {
+) -> Result<String> {
     let network: Arc<dyn PodNetwork> = Arc::new(network);
     let wasm = WasmRuntime::new(runtime_wasm::Config {
         code_cache: data.path("code"),
         network: network.clone(),
     })
     .context("start the WebAssembly runtime")?;
-    let runtimes: Vec<Arc<dyn Runtime>> = vec![Arc::new(wasm)];
+    let mut runtimes: Vec<Arc<dyn Runtime>> = vec![Arc::new(wasm)];
+    let mut unavailable_runtimes = BTreeMap::new();
+    let containers = match container_runtime(data, node.ranges.mode).await {
+        Ok(oci) => {
+            let version = oci.version();
+            runtimes.push(Arc::new(oci));
+            version
+        }
+        Err(lack) => {
+            let words = format!("only components run here: {lack}");
+            unavailable_runtimes.insert("oci", lack);
+            words
+        }
+    };
     let images: Arc<dyn Images> = Arc::new(
         ImageStore::open(
             data.path("images"),
@@ -313,6 +335,9 @@ async fn start_nodelet(
         metrics: node.metrics.clone(),
         static_pods: node.static_pods,
         max_pods: node.max_pods.unwrap_or(usual.max_pods),
+        cluster_dns: node.ranges.dns().into_iter().collect(),
+        cluster_domain: CLUSTER_DOMAIN.to_owned(),
+        unavailable_runtimes,
         ..usual
     };
     let (nodelet, handle) = nodelet::Nodelet::new(client, config, runtimes, images, network)?;
@@ -325,7 +350,26 @@ async fn start_nodelet(
     );
     let stop = tasks.stop();
     tasks.start("nodelet", nodelet.run(stop));
-    Ok(())
+    Ok(containers)
+}
+
+/// What runs ordinary containers, if this host can; otherwise what it lacks, in words for users.
+async fn container_runtime(data: &DataDir, mode: network::Mode) -> Result<OciRuntime, String> {
+    // One of its own for each data directory: several processes may share a host.
+    let digest = runtimes::images::digest_of(data.root().as_os_str().as_bytes());
+    let group = format!("wk-{}", &digest["sha256:".len()..][..12]);
+    let config = runtime_oci::Config::new(data.path("oci"), group);
+    let runtime = tokio::task::spawn_blocking(move || OciRuntime::new(config))
+        .await
+        .expect("looking at the host does not panic")?;
+    if mode == network::Mode::Rootless {
+        return Err(
+            "containers need addresses of their own, and this cluster's pods have loopback addresses \
+             (--network rootless)"
+                .to_owned(),
+        );
+    }
+    Ok(runtime)
 }
 
 /// The nodelet's usual port, or any other if a second node of this host has it.

@@ -1,7 +1,7 @@
 //! The data directory: where one `wk` process keeps what it must find again.
 //!
 //! Layout: `wk.lock`, `cluster`, `admin.kubeconfig`, `pki/`, `store/`, `images/`, `code/`, `logs/`, `state/`;
-//! the nodelet makes `pods/` and `memory/`.
+//! the nodelet makes `pods/` and `memory/`, the runtime of containers `oci/`.
 //! Everything is the owner's alone (directories 0700, keys and kubeconfig 0600). Only one process
 //! may hold it.
 

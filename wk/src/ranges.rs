@@ -3,7 +3,10 @@
 //! As root pods get addresses of their own; without root, or without `nft` to make Services with,
 //! loopback ones. The choice is kept in the data directory: Services keep their addresses.
 
-use std::{fs, net::Ipv4Addr};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -21,6 +24,16 @@ pub(crate) struct Ranges {
     pub(crate) own_pods: Option<&'static str>,
     pub(crate) services: &'static str,
     pub(crate) first_service: Ipv4Addr,
+}
+
+impl Ranges {
+    /// Where containers look the cluster's names up: the tenth address of the Services' range. Rootless there are no
+    /// containers.
+    pub(crate) fn dns(&self) -> Option<IpAddr> {
+        let [a, b, c, d] = self.first_service.octets();
+        let address = Ipv4Addr::new(a, b, c, d + 9);
+        (self.mode == network::Mode::Privileged).then(|| address.into())
+    }
 }
 
 const PRIVILEGED: Ranges = Ranges {

@@ -114,6 +114,7 @@ fn greet(components: &Components, data: &DataDir, took: Duration) {
          \x20 kubeconfig  {}\n\
          \x20 objects     {}\n\
          \x20 network     {}\n\
+         \x20 containers  {}\n\
          \n\
          Next:\n\
          \x20 export KUBECONFIG={}\n\
@@ -125,6 +126,7 @@ fn greet(components: &Components, data: &DataDir, took: Duration) {
         kubeconfig.display(),
         components.objects,
         components.addresses,
+        components.containers,
         kubeconfig.display(),
     );
 }

@@ -4,18 +4,29 @@ use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail};
 
-use crate::tools;
+use crate::{test, tools};
 
 /// Those of a whole cluster that belong to `wasm`.
 const WASM: &[&str] = &["pod-latency", "thousand-pods", "ten-thousand-pods"];
+
+/// What containers are measured with and beside, and the Debian package it comes from.
+const CONTAINERS: &[(&str, &str)] = &[
+    ("busybox", "busybox-static"),
+    ("containerd", "containerd"),
+    ("ctr", "containerd"),
+    ("docker-registry", "docker-registry"),
+    ("runc", "runc"),
+    ("skopeo", "skopeo"),
+    ("umoci", "umoci"),
+];
 
 /// The peer that components are measured beside.
 const WASMTIME: &str = "48.0.8";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which benchmark (start, first-answer, memory, pod-latency, thousand-pods, ten-thousand-pods, api, or wasm
-    /// for all about components); all of them by default
+    /// Which benchmark (start, first-answer, memory, pod-latency, thousand-pods, ten-thousand-pods, api, oci, or
+    /// wasm for all about components); all of them by default
     name: Option<String>,
 }
 
@@ -27,6 +38,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.name.as_deref() == Some("api") {
         return Ok(());
     }
+    if wanted("oci") {
+        test::install(CONTAINERS)?;
+    }
     // One build, so that all are compiled with the same features.
     cargo(&[
         "build",
@@ -34,6 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "--package=wk",
         "--package=cli",
         "--package=http-bench",
+        "--package=wk-shim",
         "--package=e2e",
     ])?;
     if wanted("wasm") {

@@ -19,17 +19,21 @@ pub(crate) struct Args {
 const PROGRAMS: &[(&str, &str)] = &[
     ("/usr/lib/postgresql/*/bin/postgres", "postgresql"),
     ("docker-registry", "docker-registry"),
+    ("skopeo", "skopeo"),
+    ("umoci", "umoci"),
     ("nft", "nftables"),
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("curl", "curl"),
     ("openssl", "openssl"),
-    ("openssl", "openssl"),
     ("ps", "procps"),
+    ("umoci", "umoci"),
+    ("runc", "runc"),
+    ("busybox", "busybox-static"),
 ];
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    install()?;
+    install(PROGRAMS)?;
     if args.filter.is_none() {
         cargo(&["fmt", "--all", "--check"])?;
         cargo(&[
@@ -64,8 +68,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Installs the packages whose programs are missing.
-fn install() -> Result<()> {
-    let missing: Vec<&str> = PROGRAMS
+pub(crate) fn install(programs: &[(&str, &'static str)]) -> Result<()> {
+    let missing: Vec<&str> = programs
         .iter()
         .filter(|(program, _)| !present(program))
         .map(|(_, package)| *package)
@@ -88,7 +92,7 @@ fn install() -> Result<()> {
             .and_then(|()| apt(&install))
             .with_context(|| {
                 format!(
-                    "the tests need {}: install them, or run this as root",
+                    "this needs {}: install them, or run this as root",
                     missing.join(", ")
                 )
             })?;

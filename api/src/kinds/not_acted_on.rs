@@ -11,10 +11,9 @@ use super::Names;
 pub(crate) type Field = (&'static str, &'static [&'static str]);
 
 /// Of a pod's spec, or a template's. What is said of `containers[]` is so of `initContainers[]` too.
-pub(crate) const POD_SPEC: &[Field] = &[
+const POD_SPEC: &[Field] = &[
     ("affinity.podAffinity", &[]),
     ("affinity.podAntiAffinity", &[]),
-    ("containers[].lifecycle.stopSignal", &[]),
     ("containers[].ports[].hostIP", &[]),
     ("containers[].ports[].hostPort", &[]),
     ("containers[].resizePolicy", &[]),
@@ -134,6 +133,15 @@ pub(crate) fn warnings(prefix: &str, object: &Value, table: &[Field]) -> Vec<Str
     found
 }
 
+/// The same for a pod's spec. Ports of a pod on its node's network are the node's: there `hostPort` says what is so.
+pub(crate) fn of_pod_spec(prefix: &str, spec: &Value) -> Vec<String> {
+    let mut found = warnings(prefix, spec, POD_SPEC);
+    if spec["hostNetwork"] == Value::Bool(true) {
+        found.retain(|warning| !warning.contains(".hostPort:"));
+    }
+    found
+}
+
 fn walk(at: String, value: &Value, steps: &[&str], silent: &[&str], found: &mut Vec<String>) {
     let Some((step, rest)) = steps.split_first() else {
         if says_something(value, silent) {
@@ -200,6 +208,17 @@ mod tests {
             spec.containers[1].resizePolicy: not acted on yet
             spec.topologySpreadConstraints: not acted on yet"#]]
         .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
+    }
+
+    #[test]
+    fn a_port_of_the_host_is_opened_only_where_the_pod_is_on_the_hosts_network() {
+        let pod = |host: bool| {
+            let ports = json!([{ "containerPort": 80, "hostPort": 80 }]);
+            let pod = json!({ "hostNetwork": host, "containers": [{ "ports": ports }] });
+            of_pod_spec("spec", &pod).join("\n")
+        };
+        expect!["spec.containers[0].ports[0].hostPort: not acted on yet"].assert_eq(&pod(false));
+        expect![""].assert_eq(&pod(true));
     }
 
     #[test]

@@ -28,8 +28,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Column, Kind, Names, Subresource,
-    not_acted_on::{self, POD_SPEC},
+    Column, Kind, Names, Subresource, not_acted_on,
     value::{self, number, part, present, text, truth},
 };
 use crate::field::{FieldErrors, Path};
@@ -95,7 +94,7 @@ impl Kind for Pod {
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {
-        not_acted_on::warnings("spec", part(object, "/spec"), POD_SPEC)
+        not_acted_on::of_pod_spec("spec", part(object, "/spec"))
     }
 
     fn fields(&self, object: &Value) -> Vec<(&'static str, String)> {

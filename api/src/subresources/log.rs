@@ -129,10 +129,11 @@ fn options(call: &Call) -> Result<String, Error> {
 
 /// A container that never ran has no output.
 fn check_started(pod: &Value, name: &str, container: &str) -> Result<(), Error> {
-    let bound = !pod["spec"]["nodeName"]
-        .as_str()
-        .unwrap_or_default()
-        .is_empty();
+    if pod["spec"]["nodeName"].as_str().is_none_or(str::is_empty) {
+        return Err(Error::BadRequest(format!(
+            "pod {name} does not have a host assigned"
+        )));
+    }
     let lists = [
         "containerStatuses",
         "initContainerStatuses",
@@ -151,7 +152,6 @@ fn check_started(pod: &Value, name: &str, container: &str) -> Result<(), Error> 
         Some(waiting) if waiting.is_object() && !ran => {
             waiting["reason"].as_str().unwrap_or("ContainerCreating")
         }
-        _ if !bound => "ContainerCreating",
         _ => return Ok(()),
     };
     Err(Error::BadRequest(format!(
@@ -243,9 +243,6 @@ mod tests {
         waits["status"]["containerStatuses"][0]["restartCount"] = 1.into();
         check(&waits, expect!["it has"]);
         unbound["spec"]["nodeName"] = Value::Null;
-        check(
-            &unbound,
-            expect![[r#"container "a" in pod "web" is waiting to start: ContainerCreating"#]],
-        );
+        check(&unbound, expect!["pod web does not have a host assigned"]);
     }
 }

@@ -33,6 +33,7 @@ fn check(metadata: Value, spec: Value, expected: &str) {
             ephemeral_storage: 0,
             pods: 9,
         },
+        sysctls: &[],
     };
     let answer = match admit(&pod, &place) {
         Ok(()) => "taken".to_owned(),
@@ -52,6 +53,16 @@ fn spec(more: Value) -> Value {
         spec[name] = value.clone();
     }
     spec
+}
+
+#[test]
+fn a_parameter_of_the_kernel_that_touches_others_is_refused() {
+    let sysctls = json!({"sysctls": [{"name": "kernel.panic", "value": "1"}]});
+    check(
+        json!({}),
+        spec(json!({"securityContext": sysctls})),
+        "SysctlForbidden: forbidden sysctl: \"kernel.panic\" not allowlisted",
+    );
 }
 
 #[test]

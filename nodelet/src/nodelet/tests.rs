@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use runtimes::{
     ContainerId,
-    fake::{FakeImages, FakeNetwork, FakeRuntime, Script},
+    fake::{Call, FakeImages, FakeNetwork, FakeRuntime, Script},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -20,7 +20,9 @@ use tower::ServiceExt;
 use super::*;
 use crate::{config::PodRange, fake_api::FakeApi};
 
+mod containers;
 mod life;
+mod outlive;
 #[path = "tests/streams.rs"]
 mod streams;
 mod volumes;
@@ -29,6 +31,8 @@ mod volumes;
 struct Bench {
     api: FakeApi,
     runtime: Arc<FakeRuntime>,
+    /// Runs containers.
+    oci: Arc<FakeRuntime>,
     images: Arc<FakeImages>,
     network: Arc<FakeNetwork>,
     dir: TempDir,
@@ -60,6 +64,7 @@ impl Bench {
         Bench {
             api: FakeApi::new(),
             runtime: Arc::new(FakeRuntime::new()),
+            oci: Arc::new(FakeRuntime::oci()),
             images: Arc::new(FakeImages::new()),
             network: Arc::new(FakeNetwork::new()),
             dir: TempDir::new().expect("a directory"),
@@ -78,9 +83,14 @@ impl Bench {
         );
         config.pod_range = PodRange::Fixed("10.64.0.0/18".to_owned());
         config.memory_dir = None;
+        config.cluster_dns = vec![Ipv4Addr::new(10, 43, 0, 10).into()];
         config.min_free_disk_bytes = 0;
         config.min_free_memory_bytes = 0;
         change(&mut config);
+        let mut runtimes: Vec<Arc<dyn Runtime>> = vec![self.runtime.clone()];
+        if !config.unavailable_runtimes.contains_key("oci") {
+            runtimes.push(self.oci.clone());
+        }
         let clock = Clock::Tokio(
             Timestamp::from_second(crate::fake_api::BEGIN).expect("a time"),
             Instant::now(),
@@ -88,7 +98,7 @@ impl Bench {
         let (nodelet, handle) = Nodelet::with_clock(
             self.api.client(),
             config,
-            vec![self.runtime.clone()],
+            runtimes,
             self.images.clone(),
             self.network.clone(),
             clock,
@@ -182,7 +192,7 @@ async fn the_node_registers_reports_and_renews_its_lease() {
     assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], "n1");
     assert_eq!(
         node["status"]["nodeInfo"]["containerRuntimeVersion"],
-        "fake://1"
+        "fake://1,fake://1"
     );
     assert_eq!(
         node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"],

@@ -7,6 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 /// First delay before a restart or another pull, doubled up to [`LONGEST_DELAY`].
 pub(crate) const FIRST_DELAY: Duration = Duration::from_secs(10);
 pub(crate) const LONGEST_DELAY: Duration = Duration::from_secs(300);
+/// How long an error of a pull or a start is shown before the back-off that follows it.
+pub(crate) const ERROR_SHOWN: Duration = Duration::from_secs(2);
 /// A container that ran this long starts with a clean slate.
 pub(crate) const STEADY: SignedDuration = SignedDuration::from_mins(10);
 

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::{Api, Client};
 
-use super::{env_file, names::hostname};
+use super::env_file;
 use crate::{deadline::call, quantity, services::Services, volume};
 
 /// What the environment may tell besides the pod itself.
@@ -22,6 +22,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) node_name: &'a str,
     pub(crate) host_ip: String,
     pub(crate) pod_ip: String,
+    pub(crate) hostname: String,
     /// The node's allocatable resources, for `resourceFieldRef` without a limit.
     pub(crate) allocatable: &'a BTreeMap<String, String>,
     /// Where the pod's volume of a name is.
@@ -46,7 +47,7 @@ pub(crate) async fn environment(
         .and_then(|spec| spec.enable_service_links)
         .unwrap_or(true);
     let mut env = Variables::default();
-    env.set("HOSTNAME", hostname(pod)?);
+    env.set("HOSTNAME", around.hostname.clone());
     for (name, value) in around.services.variables(namespace, links) {
         env.set(&name, value);
     }

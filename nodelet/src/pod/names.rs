@@ -5,17 +5,14 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use runtimes::Resolver;
 
-/// The domain of the cluster's names.
-const CLUSTER_DOMAIN: &str = "cluster.local";
-
 /// The longest hostname that a kernel takes.
 const MAX_HOSTNAME: usize = 64;
 
-/// The pod's hostname: its FQDN where it asks for that.
+/// The pod's hostname: its FQDN where it asks for that; `domain` is the cluster's.
 ///
 /// # Errors
 /// An FQDN that is too long for a hostname, in kubelet's words.
-pub(crate) fn hostname(pod: &Pod) -> Result<String, String> {
+pub(crate) fn hostname(pod: &Pod, domain: &str) -> Result<String, String> {
     let spec = pod.spec.as_ref();
     let asked = |field: fn(&PodSpec) -> &Option<String>| {
         spec.and_then(|spec| field(spec).clone())
@@ -25,7 +22,7 @@ pub(crate) fn hostname(pod: &Pod) -> Result<String, String> {
         return Ok(name);
     }
     let wants_fqdn = spec.is_some_and(|spec| spec.set_hostname_as_fqdn == Some(true));
-    match fqdn(pod).filter(|_| wants_fqdn) {
+    match fqdn(pod, domain).filter(|_| wants_fqdn) {
         Some(fqdn) if fqdn.len() > MAX_HOSTNAME => Err(format!(
             "Failed to construct FQDN from pod hostname and cluster domain, FQDN {fqdn} is too long ({MAX_HOSTNAME} characters is the max, {} characters requested)",
             fqdn.len()
@@ -43,20 +40,36 @@ fn short(pod: &Pod) -> String {
         .unwrap_or_default()
 }
 
-/// `<hostname>.<subdomain>.<namespace>.svc.cluster.local`; `None` without a subdomain.
-fn fqdn(pod: &Pod) -> Option<String> {
+/// The host's own name, which containers on its network have.
+pub(crate) fn host_name() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// The names that lead to the pod itself, in the order of `/etc/hosts`.
+pub(crate) fn own(pod: &Pod, domain: &str) -> Vec<String> {
+    let spec = pod.spec.as_ref();
+    let given = spec.and_then(|spec| spec.hostname_override.clone());
+    match given.filter(|name| !name.is_empty()) {
+        Some(name) => vec![name],
+        None => fqdn(pod, domain).into_iter().chain([short(pod)]).collect(),
+    }
+}
+
+/// `<hostname>.<subdomain>.<namespace>.svc.<domain>`; `None` without a subdomain.
+fn fqdn(pod: &Pod, domain: &str) -> Option<String> {
     let subdomain = pod.spec.as_ref()?.subdomain.clone();
     let subdomain = subdomain.filter(|subdomain| !subdomain.is_empty())?;
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     Some(format!(
-        "{}.{subdomain}.{namespace}.svc.{CLUSTER_DOMAIN}",
+        "{}.{subdomain}.{namespace}.svc.{domain}",
         short(pod)
     ))
 }
 
 /// How the pod's containers look names up: what `/etc/hosts` and `/etc/resolv.conf` say elsewhere.
-pub(crate) fn resolver(pod: &Pod, ip: IpAddr) -> Resolver {
-    let own = fqdn(pod).into_iter().chain([short(pod)]);
+pub(crate) fn resolver(pod: &Pod, ip: IpAddr, domain: &str) -> Resolver {
+    let own = own(pod, domain).into_iter();
     let mut hosts: Vec<(String, IpAddr)> = own.map(|name| (name, ip)).collect();
     let Some(spec) = &pod.spec else {
         return Resolver {
@@ -91,8 +104,9 @@ mod tests {
         spec["containers"] = json!([]);
         let pod = json!({"metadata": {"name": "web-0", "namespace": "default"}, "spec": spec});
         let pod: Pod = serde_json::from_value(pod).unwrap();
-        let resolver = resolver(&pod, IpAddr::from([10, 64, 0, 4]));
-        let mut got = match hostname(&pod) {
+        let domain = "cluster.local";
+        let resolver = resolver(&pod, IpAddr::from([10, 64, 0, 4]), domain);
+        let mut got = match hostname(&pod, domain) {
             Ok(name) => format!("{name}\n"),
             Err(error) => format!("error: {error}\n"),
         };
@@ -128,7 +142,7 @@ mod tests {
             json!({"hostnameOverride": "b.example"}),
             expect![[r#"
             b.example
-            web-0 is 10.64.0.4
+            b.example is 10.64.0.4
         "#]],
         );
     }

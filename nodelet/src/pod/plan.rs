@@ -20,7 +20,7 @@ use super::{
 pub(crate) use probes::probes;
 
 /// `terminationGracePeriodSeconds` where the pod has none.
-const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+pub(crate) const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 /// What a container has in any case between being told to end and being killed.
 pub(crate) const LEAST_GRACE: Duration = Duration::from_secs(2);
 

@@ -44,7 +44,7 @@ pub(crate) fn pod(names: &[&str], extra: Value) -> Pod {
 pub(crate) fn check(pod: Pod, script: &str, expected: Expect) {
     let begin = Timestamp::from_second(1_000_000_000).expect("a time");
     let mut player = Player {
-        state: PodState::new(Arc::new(pod), |_| None, begin),
+        state: PodState::new(Arc::new(pod), &[], begin),
         now: begin,
         begin,
         out: String::new(),
@@ -453,7 +453,7 @@ mod properties {
             let begin = Timestamp::from_second(1_000_000_000).expect("a time");
             let mut pod = lived();
             pod.spec.as_mut().expect("a spec").restart_policy = Some(policy.to_owned());
-            let mut state = PodState::new(Arc::new(pod), |_| None, begin);
+            let mut state = PodState::new(Arc::new(pod), &[], begin);
             let mut now = begin;
             settle(&mut state, now);
             let mut live = |state: &mut PodState, (which, place): Event| {

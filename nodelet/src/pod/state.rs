@@ -15,6 +15,8 @@ use k8s_openapi::api::core::v1::{
 };
 use runtimes::{ContainerId, Exit, PodAddress, PodRef};
 
+pub(crate) use restore::Held;
+
 use super::{
     container::{Container, Reason, Role, StartFailure, State, Why},
     restart,

@@ -28,9 +28,10 @@ use tracing::{error, warn};
 
 use super::{
     container::Container,
+    place,
     plan::{Action, ending, plan},
     start::Start,
-    state::{Observation, Over, PodState, Sandbox},
+    state::{Held, Observation, Over, PodState, Sandbox},
 };
 use crate::{
     clock::Clock,
@@ -50,7 +51,7 @@ use writing::Writing;
 const SETUP_RETRY: Duration = Duration::from_secs(5);
 const REMOVAL_RETRY: Duration = Duration::from_secs(1);
 /// Beyond the grace period, what a runtime may take to end a container.
-const STOP_SLACK: Duration = Duration::from_secs(10);
+pub(crate) const STOP_SLACK: Duration = Duration::from_secs(10);
 
 /// What every worker shares.
 pub(crate) struct Context {
@@ -122,25 +123,18 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// A worker for a pod; `adopted` are its containers that still run, as (name, attempt). One that the node does not
-    /// take is `over` before it begins.
+    /// A worker for a pod; `held` are its containers that runtimes have from an earlier process. One that the node
+    /// does not take is `over` before it begins.
     pub(crate) fn new(
         context: Arc<Context>,
         pod: Arc<Pod>,
-        adopted: &[(String, u32)],
+        held: &[Held],
         over: Option<Over>,
         wanted: watch::Receiver<Wanted>,
         views: watch::Sender<Views>,
     ) -> Worker {
-        let attempt = |name: &str| {
-            adopted
-                .iter()
-                .filter(|(other, _)| other == name)
-                .map(|(_, attempt)| *attempt)
-                .max()
-        };
         let now = context.clock.now();
-        let mut state = PodState::new(pod, attempt, now);
+        let mut state = PodState::new(pod, held, now);
         state.over = state.over.or(over);
         let worker = Worker {
             pod_ref: state.pod_ref(),
@@ -353,6 +347,9 @@ impl Worker {
         }
         let (context, pod, wanted) = (self.context.clone(), self.pod_ref.clone(), self.state.ip);
         let (fields, stop) = (self.state.pod.clone(), self.set_up.clone());
+        let mut containers = self.state.containers.iter();
+        let holds_containers = containers
+            .any(|container| container.alive() && container.container_id.starts_with("oci://"));
         self.work.push(
             async move {
                 let mounted = volume::wait_until_set_up(&context, &fields, &pod);
@@ -360,18 +357,10 @@ impl Worker {
                     let retry_in = Duration::ZERO;
                     return Some(Observation::SandboxRefused { retry_in });
                 }
-                let message = match tokio::time::timeout(
-                    SETUP_RETRY,
-                    context.network.add(&pod, wanted),
-                )
-                .await
-                {
-                    Ok(Ok(address)) => return Some(Observation::SandboxReady(address)),
-                    Ok(Err(error)) => error.to_string(),
-                    Err(_) => format!(
-                        "the pod network did not answer within {} s",
-                        SETUP_RETRY.as_secs()
-                    ),
+                let taken = place::take(&context, &fields, &pod, wanted, holds_containers);
+                let message = match taken.await {
+                    Ok(address) => return Some(Observation::SandboxReady(address)),
+                    Err(message) => message,
                 };
                 let message = format!("Failed to create pod sandbox: {message}");
                 context.note(&pod, None, true, "FailedCreatePodSandBox", message);
@@ -395,6 +384,8 @@ impl Worker {
             let mut containers = self.state.containers.iter();
             !containers.any(|other| *other.name == **target && other.ran())
         });
+        let mut others = self.state.containers.iter().enumerate();
+        let alone = !others.any(|(other, container)| other != place && container.alive());
         let start = Start {
             pod: self.state.pod.clone(),
             pod_ref: self.pod_ref.clone(),
@@ -403,6 +394,8 @@ impl Worker {
             id: self.state.id(place),
             attempt: known.attempt,
             address,
+            alone,
+            target: self.target(place),
             missing_target: missing.map(str::to_owned),
         };
         let context = self.context.clone();
@@ -439,6 +432,16 @@ impl Worker {
             .push(Abortable::new(run, registration).map(Result::ok).boxed());
     }
 
+    /// The container whose processes an ephemeral one looks at; a component has none.
+    fn target(&self, place: usize) -> Option<ContainerId> {
+        let name = self.state.target(place)?;
+        let mut containers = self.state.containers.iter();
+        let target = containers.position(|other| *other.name == *name)?;
+        let container_id = &self.state.containers[target].container_id;
+        let runs = container_id.starts_with("oci://");
+        runs.then(|| self.state.id(target))
+    }
+
     fn remove(&mut self) {
         let (client, pod) = (self.context.client.clone(), self.pod_ref.clone());
         self.work.push(async move {
@@ -464,17 +467,13 @@ impl Worker {
     fn forget(&self) {
         let config = &self.context.config;
         remove_directory(&logs::pod_directory(&config.log_dir, &self.pod_ref));
-        remove_directory(&config.pods_dir.join(&self.pod_ref.uid));
+        volume::remove_pod_directory(&config.pods_dir.join(&self.pod_ref.uid));
     }
 }
 
 /// Why this node cannot give the pod what its spec asks for: an Event's reason and message.
 fn refusal(pod: &Pod) -> Option<(&'static str, String)> {
     let spec = pod.spec.as_ref()?;
-    if spec.host_network == Some(true) {
-        let message = "Failed to create pod sandbox: hostNetwork is not supported: every pod has its own address here";
-        return Some(("FailedCreatePodSandBox", message.to_owned()));
-    }
     let containers = spec
         .init_containers
         .iter()

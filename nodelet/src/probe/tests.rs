@@ -8,7 +8,7 @@ mod watches;
 use std::{net::Ipv4Addr, path::PathBuf};
 
 use runtimes::{
-    ContainerSpec, Limits, Protocol,
+    ContainerSpec, Protocol,
     fake::{FakeImages, FakeRuntime, Script},
 };
 

@@ -5,7 +5,11 @@
 
 mod parameters;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -18,18 +22,21 @@ use axum::{
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
-use runtimes::{ContainerId, PodRef, Process, RuntimeError};
+use runtimes::{ContainerId, PodAddress, PodRef, Process, RuntimeError};
 use serde_json::json;
 use streaming::{
     Negotiated, PortForward, Purpose, RemoteCommand, SessionError, Verb, negotiate, port_forward,
 };
-use tokio::sync::watch;
+use tokio::{net::TcpStream, sync::watch};
 use tracing::debug;
 
 use self::parameters::Parameters;
 use super::Shared;
 use crate::{
-    pod::worker::{ContainerView, Context},
+    pod::{
+        place::is_on_host,
+        worker::{ContainerView, Context},
+    },
     sessions::{Kind, Slot},
 };
 
@@ -346,9 +353,8 @@ async fn forward(
     request: Request,
 ) -> Result<Response, Refusal> {
     let (pod, mut views) = find_pod(&shared, &namespace, &name)?;
-    let address = shared.context.network.find(&pod.uid);
-    let address =
-        address.ok_or_else(|| Refusal::bad(format!("pod {name:?} has no address yet")))?;
+    let target = forward_target(&shared, &pod.uid)
+        .ok_or_else(|| Refusal::bad(format!("pod {name:?} has no address yet")))?;
     let opening = Opening::new(&shared, &mut request.into_parts().0, Kind::PortForward)?;
     let ports = if opening.negotiated.ports_in_request() {
         let values = Parameters::parse(query).ports;
@@ -368,10 +374,40 @@ async fn forward(
     Ok(
         opening.run(&shared, over, move |connection, negotiated| async move {
             let connect = |port| {
-                let network = context.network.clone();
-                async move { network.connect(address, port).await }
+                let context = context.clone();
+                async move {
+                    match target {
+                        ForwardTarget::Pod(address) => context.network.connect(address, port).await,
+                        ForwardTarget::Host(ip) => connect_on_host(ip, port).await,
+                    }
+                }
             };
             session.serve(connection, &negotiated, connect).await
         }),
     )
+}
+
+/// Where a pod's ports are.
+#[derive(Clone, Copy)]
+enum ForwardTarget {
+    Pod(PodAddress),
+    /// Its node's own, at this address and at the host's loopback address.
+    Host(IpAddr),
+}
+
+fn forward_target(shared: &Shared, uid: &str) -> Option<ForwardTarget> {
+    if shared.pods.get(uid).is_some_and(|pod| is_on_host(&pod)) {
+        let ip = *shared.context.config.addresses.first()?;
+        return Some(ForwardTarget::Host(ip));
+    }
+    shared.context.network.find(uid).map(ForwardTarget::Pod)
+}
+
+async fn connect_on_host(ip: IpAddr, port: u16) -> std::io::Result<TcpStream> {
+    match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            TcpStream::connect((ip, port)).await
+        }
+        connected => connected,
+    }
 }

@@ -21,8 +21,16 @@ pub(crate) struct Claimed {
     /// The PersistentVolume's name.
     pub(crate) volume: String,
     pub(crate) path: PathBuf,
-    /// A `hostPath.type`; `Directory` for local volumes.
-    pub(crate) kind: String,
+    pub(crate) kind: Kind,
+}
+
+/// What the directory is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// A volume of its own (`local`).
+    Local,
+    /// A path of the host, of that `hostPath.type`.
+    HostPath(String),
 }
 
 /// Why a claim cannot be used now, as the Event says it.
@@ -104,18 +112,18 @@ fn bound(claim: &PersistentVolumeClaim) -> Result<&str, String> {
 }
 
 /// The path of the host that a PersistentVolume is.
-fn source(name: &str, spec: &PersistentVolumeSpec) -> Result<(PathBuf, String), String> {
+fn source(name: &str, spec: &PersistentVolumeSpec) -> Result<(PathBuf, Kind), String> {
     if spec.volume_mode.as_deref() == Some("Block") {
         return Err(format!(
             "MountVolume.SetUp failed for volume {name:?} : spec.volumeMode Block is not supported: use Filesystem"
         ));
     }
     if let Some(local) = &spec.local {
-        return Ok((PathBuf::from(&local.path), "Directory".to_owned()));
+        return Ok((PathBuf::from(&local.path), Kind::Local));
     }
     if let Some(host) = &spec.host_path {
         let kind = host.type_.clone().unwrap_or_default();
-        return Ok((PathBuf::from(&host.path), kind));
+        return Ok((PathBuf::from(&host.path), Kind::HostPath(kind)));
     }
     let fields = serde_json::to_value(spec).unwrap_or_default();
     let field = first_other(&fields, NOT_SOURCES);
@@ -213,22 +221,22 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(spec: Value, expected: Result<(&str, &str), &str>) {
+    fn check(spec: Value, expected: Result<(&str, Kind), &str>) {
         let spec: PersistentVolumeSpec = serde_json::from_value(spec).expect("a spec");
         let found = source("pv", &spec);
         let found = found
             .as_ref()
-            .map(|(path, kind)| (path.to_str().expect("text"), kind.as_str()))
+            .map(|(path, kind)| (path.to_str().expect("text"), kind.clone()))
             .map_err(String::as_str);
         assert_eq!(found, expected);
     }
 
     #[test]
     fn a_volume_is_a_path_of_the_host_or_is_refused_by_its_field() {
-        check(json!({"local": {"path": "/d"}}), Ok(("/d", "Directory")));
+        check(json!({"local": {"path": "/d"}}), Ok(("/d", Kind::Local)));
         check(
             json!({"hostPath": {"path": "/d", "type": "DirectoryOrCreate"}}),
-            Ok(("/d", "DirectoryOrCreate")),
+            Ok(("/d", Kind::HostPath("DirectoryOrCreate".to_owned()))),
         );
         check(
             json!({"accessModes": ["ReadWriteOnce"], "nfs": {"path": "/", "server": "s"}}),

@@ -11,10 +11,14 @@ use runtimes::PodRef;
 use super::{
     downward,
     objects::{Key, Objects},
+    ownership::Owners,
     payload::{DEFAULT_MODE, Kind, Payload, mode},
     token::{self, Tokens},
     writer,
 };
+
+/// The mode of a token's file where it is known whose it is.
+const TOKEN_MODE: u32 = 0o600;
 
 /// What a volume's files may be gathered from.
 pub(crate) struct Gather<'a> {
@@ -29,6 +33,7 @@ pub(crate) struct Gather<'a> {
     pub(crate) now: Timestamp,
     /// The volume as it is now, where tokens are kept.
     pub(crate) directory: &'a Path,
+    pub(crate) owners: Owners,
 }
 
 /// What was gathered.
@@ -99,7 +104,10 @@ impl Gather<'_> {
     /// # Errors
     /// What is missing, in the kubelet's words.
     pub(crate) async fn volume(&self, volume: &Volume) -> Result<Gathered, String> {
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered {
+            payload: Payload::of_group(self.owners.group),
+            renew_at: None,
+        };
         if let Some(map) = &volume.config_map {
             let wanted = Entries {
                 kind: Kind::ConfigMap,
@@ -242,7 +250,13 @@ impl Gather<'_> {
         };
         let renew_at = token::renewal(&token, wanted);
         gathered.renew_at = gathered.renew_at.into_iter().chain(renew_at).min();
-        gathered.payload.put(&wanted.path, token, mode)
+        // For nobody else to read than those that it is for.
+        let Owners { user, group, .. } = self.owners;
+        let mode = match (user, group) {
+            (None, None) => mode,
+            _ => TOKEN_MODE,
+        };
+        gathered.payload.put_for(user, &wanted.path, token, mode)
     }
 }
 

@@ -8,12 +8,13 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
-use runtimes::Mount;
+use runtimes::{ImageKind, Mount, Propagation};
 
-use super::{live::Source, memory, sub_path};
+use super::{binds, live::Source, memory, pod_directory, sub_path};
 use crate::pod::{environment::expand, worker::Context};
 
-/// What a container sees of its pod's volumes. `env` answers the container's variables, for `subPathExpr`.
+/// What a container of an image of this kind sees of its pod's volumes. `env` answers the container's variables, for
+/// `subPathExpr`.
 ///
 /// # Errors
 /// A path that leads out of its volume, a variable that is not there, a volume that is not set up.
@@ -21,6 +22,7 @@ pub(crate) fn mounts(
     context: &Context,
     pod: &Pod,
     container: &Container,
+    kind: ImageKind,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Vec<Mount>, String> {
     let asked = container.volume_mounts.as_deref().unwrap_or_default();
@@ -43,7 +45,9 @@ pub(crate) fn mounts(
         let path = match wanted_part(mount, env)? {
             None => source.path,
             Some(sub_path) => {
-                part(&source, &sub_path, &container.name, place).map_err(|error| {
+                let aside = pod_directory(&context.config, uid);
+                let aside = (kind == ImageKind::Oci).then_some(aside.as_path());
+                part(&source, &sub_path, &container.name, place, aside).map_err(|error| {
                     format!(
                         "failed to prepare subPath for volumeMount {:?} of container {:?}: {error}",
                         mount.name, container.name
@@ -52,14 +56,37 @@ pub(crate) fn mounts(
             }
         };
         let read_only = source.read_only || mount.read_only == Some(true);
-        mounts.push(Mount::new(path, destination(&mount.mount_path), read_only));
+        mounts.push(Mount {
+            propagation: propagation(mount),
+            ..Mount::new(path, destination(&mount.mount_path), read_only)
+        });
     }
     Ok(mounts)
 }
 
-/// Where a part of a volume is. Of one whose files are replaced, the part as it is now is kept for the container, which
+fn propagation(mount: &VolumeMount) -> Propagation {
+    match mount.mount_propagation.as_deref() {
+        Some("HostToContainer") => Propagation::HostToContainer,
+        Some("Bidirectional") => Propagation::Bidirectional,
+        _ => Propagation::Private,
+    }
+}
+
+/// Where a part of a volume is: if it is to be mounted by its path, mounted once more in the pod's directory `aside`. Of one whose files are replaced, the part as it is now is kept for the container, which
 /// sees it for as long as it runs, as in Kubernetes.
-fn part(source: &Source, path: &str, container: &str, place: usize) -> std::io::Result<PathBuf> {
+fn part(
+    source: &Source,
+    path: &str,
+    container: &str,
+    place: usize,
+    aside: Option<&Path>,
+) -> std::io::Result<PathBuf> {
+    if !source.replaced
+        && let Some(pod_directory) = aside
+    {
+        let found = sub_path::open(&source.path, path)?;
+        return binds::bind(pod_directory, container, place, &found);
+    }
     let found = sub_path::find(&source.path, path)?;
     if !source.replaced {
         return Ok(found);

@@ -17,12 +17,16 @@ const LONGEST_NAME: usize = 255;
 pub(crate) struct File {
     pub(crate) data: Vec<u8>,
     pub(crate) mode: u32,
+    /// `None`: this process' user.
+    pub(crate) owner: Option<u32>,
 }
 
 /// Files by their path below the volume.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Payload {
     files: BTreeMap<String, File>,
+    /// The group of all of them, which may read them.
+    group: Option<u32>,
 }
 
 /// What a ConfigMap or a Secret holds.
@@ -59,9 +63,38 @@ impl Payload {
     /// # Errors
     /// The path would lead outside the volume, or is one of the volume's own.
     pub(crate) fn put(&mut self, path: &str, data: Vec<u8>, mode: u32) -> Result<(), String> {
+        self.put_for(None, path, data, mode)
+    }
+
+    /// Adds a file that is a certain user's.
+    ///
+    /// # Errors
+    /// As [`Payload::put`].
+    pub(crate) fn put_for(
+        &mut self,
+        owner: Option<u32>,
+        path: &str,
+        data: Vec<u8>,
+        mode: u32,
+    ) -> Result<(), String> {
         let path = checked(path)?;
-        self.files.insert(path, File { data, mode });
+        // What the group is given, whoever made the volume.
+        let mode = mode | self.group.map_or(0, |_| 0o440);
+        self.files.insert(path, File { data, mode, owner });
         Ok(())
+    }
+
+    /// No files, which are to be of that group.
+    pub(crate) fn of_group(group: Option<u32>) -> Payload {
+        Payload {
+            group,
+            ..Payload::default()
+        }
+    }
+
+    /// The group of all files.
+    pub(crate) fn group(&self) -> Option<u32> {
+        self.group
     }
 
     /// Adds the entries of an object that `items` choose; all of them if there are none.

@@ -1,13 +1,17 @@
 //! Finds what lies at a path below a volume and nowhere else.
 //!
 //! A container may write to its volumes, links included, and do so while this runs. So the kernel walks the path
-//! (`openat2` with `RESOLVE_BENEATH`), and the answer is where that ended: a path without links. Runtimes follow none
-//! when they open a mount's source, so a link that is put there afterwards leads nowhere.
+//! (`openat2` with `RESOLVE_BENEATH`), and the answer is where that ended: a path without links. The runtime of
+//! components follows none when it opens a mount's source, so a link that is put there afterwards leads nowhere; for
+//! containers, whose runtime mounts by path, what was opened is mounted aside ([`binds`](super::binds)).
 
 use std::{
     fs::{self, File},
     io::{self, Read},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::fs::PermissionsExt,
+    },
     path::{Component, Path, PathBuf},
 };
 
@@ -26,27 +30,42 @@ const TRIES: usize = 32;
 /// # Errors
 /// The path leads outside, or the file system refuses.
 pub(crate) fn find(volume: &Path, path: &str) -> io::Result<PathBuf> {
+    place(&open(volume, path)?)
+}
+
+/// The same, opened: it stays what it is whatever is put in its place.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) fn open(volume: &Path, path: &str) -> io::Result<OwnedFd> {
     let root = nix::fcntl::open(volume, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     let steps = steps(path)?;
     match open_below(&root, &steps.join("/"), OFlag::O_PATH) {
         Err(Errno::ENOENT) => {}
         Err(Errno::EXDEV) => return Err(outside(path)),
-        found => return place(&found?),
+        found => return Ok(found?),
     }
-    let mode = Mode::from_bits_truncate(fstat(&root)?.st_mode & 0o777);
+    let mode = fstat(&root)?.st_mode & 0o2777;
     let mut at = String::new();
     for step in steps {
         let parent = open_below(&root, &at, OFlag::O_PATH)?;
-        match mkdirat(&parent, step, mode) {
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(error) => return Err(error.into()),
-        }
+        let made = mkdirat(&parent, step, Mode::from_bits_truncate(mode));
         if !at.is_empty() {
             at.push('/');
         }
         at.push_str(step);
+        match made {
+            Ok(()) => {
+                // The process' mask may have cut the mode.
+                let made = open_below(&root, &at, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+                let path = format!("/proc/self/fd/{}", made.as_raw_fd());
+                fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+            }
+            Err(Errno::EEXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    place(&open_below(&root, &at, OFlag::O_PATH)?)
+    Ok(open_below(&root, &at, OFlag::O_PATH)?)
 }
 
 /// Where an open file is.
@@ -158,6 +177,10 @@ mod tests {
         let bench = Bench::new();
         assert_eq!(bench.open("a/b"), Ok("a/b".into()));
         assert!(bench.volume().join("a/b").is_dir());
+        fs::set_permissions(bench.volume(), fs::Permissions::from_mode(0o2777)).expect("changed");
+        assert_eq!(bench.open("shared"), Ok("shared".into()));
+        let made = fs::metadata(bench.volume().join("shared")).expect("it is made");
+        assert_eq!(made.permissions().mode() & 0o7777, 0o2777);
         fs::write(bench.volume().join("a/file"), "f").expect("a file");
         assert_eq!(bench.open("a/./file"), Ok("a/file".into()));
         assert_eq!(bench.open("."), Ok("".into()));

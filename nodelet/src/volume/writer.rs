@@ -11,7 +11,9 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink},
+    os::unix::fs::{
+        DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown, symlink,
+    },
     path::{Path, PathBuf},
 };
 
@@ -37,6 +39,8 @@ pub(crate) fn write(directory: &Path, payload: &Payload, now: Timestamp) -> io::
         return Ok(false);
     }
     let fresh = new_set(directory, now)?;
+    give(directory, payload)?;
+    give(&directory.join(&fresh), payload)?;
     write_files(&directory.join(&fresh), payload)?;
     let next = directory.join(NEXT_DATA);
     remove_if_there(&next)?;
@@ -57,7 +61,9 @@ fn holds(set: &Path, payload: &Payload) -> bool {
         let path = set.join(path);
         let is_file = fs::symlink_metadata(&path).is_ok_and(|metadata| {
             metadata.is_file()
-                && metadata.permissions().mode() & 0o777 == file.mode
+                && metadata.mode() & 0o777 == file.mode
+                && payload.group().is_none_or(|group| metadata.gid() == group)
+                && file.owner.is_none_or(|owner| metadata.uid() == owner)
                 && metadata.len() == file.data.len() as u64
         });
         is_file && fs::read(&path).is_ok_and(|data| data == file.data)
@@ -95,6 +101,18 @@ fn new_set(directory: &Path, now: Timestamp) -> io::Result<PathBuf> {
     }
 }
 
+/// Gives a directory to the group of its files.
+fn give(directory: &Path, payload: &Payload) -> io::Result<()> {
+    let Some(group) = payload.group() else {
+        return Ok(());
+    };
+    let give = || {
+        chown(directory, None, Some(group))?;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o2755))
+    };
+    give().map_err(|error| at(directory, error))
+}
+
 fn write_files(set: &Path, payload: &Payload) -> io::Result<()> {
     for (path, file) in payload.iter() {
         let path = set.join(path);
@@ -104,11 +122,18 @@ fn write_files(set: &Path, payload: &Payload) -> io::Result<()> {
                 .mode(0o755)
                 .create(parent)
                 .map_err(|error| at(parent, error))?;
+            let between = parent.ancestors().take_while(|above| *above != set);
+            for directory in between {
+                give(directory, payload)?;
+            }
         }
         let write = || -> io::Result<()> {
             let mut open = fs::OpenOptions::new();
             let mut out = open.write(true).create_new(true).mode(0o600).open(&path)?;
             out.write_all(&file.data)?;
+            if file.owner.is_some() || payload.group().is_some() {
+                fchown(&out, file.owner, payload.group())?;
+            }
             // Not the mode of its making, which the process' mask would cut.
             out.set_permissions(fs::Permissions::from_mode(file.mode))
         };
@@ -241,6 +266,30 @@ mod tests {
         // A reader that holds the volume's directory finds `a` by way of two links.
         let link = fs::read_link(dir.path().join("a")).expect("a link");
         assert_eq!(link, Path::new("..data/a"));
+    }
+
+    #[test]
+    fn files_are_of_their_group_and_a_token_of_its_user() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let dir = TempDir::new().expect("a directory");
+        let mut payload = Payload::of_group(Some(4321));
+        payload.put("d/a", b"1".to_vec(), 0o644).expect("a path");
+        payload
+            .put_for(Some(1234), "token", b"2".to_vec(), 0o600)
+            .expect("a path");
+        assert!(write(dir.path(), &payload, now()).expect("written"));
+        let seen = |path: &str| {
+            let metadata = fs::metadata(dir.path().join(path)).expect(path);
+            let mode = metadata.mode() & 0o7777;
+            (format!("{mode:o}"), metadata.uid(), metadata.gid())
+        };
+        assert_eq!(seen("d/a"), ("644".to_owned(), 0, 4321));
+        assert_eq!(seen("token"), ("640".to_owned(), 1234, 4321));
+        assert_eq!(seen("d"), ("2755".to_owned(), 0, 4321));
+        assert_eq!(seen(""), ("2755".to_owned(), 0, 4321));
+        assert!(!write(dir.path(), &payload, now()).expect("nothing to write"));
     }
 
     #[test]

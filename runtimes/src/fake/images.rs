@@ -1,26 +1,34 @@
 //! Images that exist because a test says so.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    io::{Read, Write},
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 
-use crate::{Credentials, Image, ImageError, ImageKind, Images, PullPolicy};
+use crate::{
+    ArchiveError, Credentials, Image, ImageError, ImageKind, Images, Progress, PullPolicy,
+};
 
 /// A node's images in memory: every reference can be pulled, but those that the test refuses.
 #[derive(Debug, Default)]
 pub struct FakeImages {
     state: Mutex<State>,
+    allowed: tokio::sync::Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     present: BTreeMap<String, Image>,
     refused: BTreeMap<String, String>,
+    /// References that are container images.
+    containers: BTreeSet<String>,
     pulls: Vec<String>,
+    progress: BTreeMap<String, Progress>,
 }
 
 impl FakeImages {
@@ -34,6 +42,11 @@ impl FakeImages {
         self.state().present.insert(image.reference.clone(), image);
     }
 
+    /// Makes `reference` a container image, from its next pull on.
+    pub fn contain(&self, reference: &str) {
+        self.state().containers.insert(reference.to_owned());
+    }
+
     /// Makes pulls of `reference` fail with `message`.
     pub fn refuse(&self, reference: &str, message: &str) {
         self.state()
@@ -43,7 +56,16 @@ impl FakeImages {
 
     /// Lets pulls of `reference` succeed again.
     pub fn allow(&self, reference: &str) {
-        self.state().refused.remove(reference);
+        let mut state = self.state();
+        state.refused.remove(reference);
+        state.progress.remove(reference);
+        self.allowed.notify_waiters();
+    }
+
+    /// Makes pulls of `reference` last, this far, until [`allow`](Self::allow).
+    pub fn stall(&self, reference: &str, progress: Progress) {
+        let mut state = self.state();
+        state.progress.insert(reference.to_owned(), progress);
     }
 
     /// Every reference that was pulled, in order, failures included.
@@ -51,7 +73,7 @@ impl FakeImages {
         self.state().pulls.clone()
     }
 
-    /// The image that pulling `reference` gives: its digest is made from the reference alone.
+    /// The component that pulling `reference` gives: its digest is made from the reference alone.
     pub fn image(reference: &str) -> Image {
         Image {
             reference: reference.to_owned(),
@@ -75,6 +97,13 @@ impl Images for FakeImages {
         policy: PullPolicy,
         _credentials: &[Credentials],
     ) -> Result<Image, ImageError> {
+        loop {
+            let allowed = self.allowed.notified();
+            if !self.state().progress.contains_key(reference) {
+                break;
+            }
+            allowed.await;
+        }
         let mut state = self.state();
         let present = state.present.get(reference).cloned();
         match (policy, present) {
@@ -93,9 +122,20 @@ impl Images for FakeImages {
                 message: message.clone(),
             });
         }
-        let image = FakeImages::image(reference);
+        let kind = match state.containers.contains(reference) {
+            true => ImageKind::Oci,
+            false => ImageKind::Wasm,
+        };
+        let image = Image {
+            kind,
+            ..FakeImages::image(reference)
+        };
         state.present.insert(reference.to_owned(), image.clone());
         Ok(image)
+    }
+
+    async fn find(&self, reference: &str) -> Option<Image> {
+        self.state().present.get(reference).cloned()
     }
 
     async fn list(&self) -> Result<Vec<Image>, ImageError> {
@@ -105,5 +145,47 @@ impl Images for FakeImages {
     async fn remove(&self, reference: &str) -> Result<u64, ImageError> {
         let removed = self.state().present.remove(reference);
         Ok(removed.map_or(0, |image| image.size_bytes))
+    }
+
+    async fn tidy(&self, _min_age: Duration) -> Result<u64, ImageError> {
+        Ok(0)
+    }
+
+    /// An archive of the fake has a reference a line.
+    async fn import(
+        &self,
+        mut archive: Box<dyn Read + Send>,
+        name: Option<&str>,
+    ) -> Result<Vec<Image>, ArchiveError> {
+        let mut text = String::new();
+        archive
+            .read_to_string(&mut text)
+            .map_err(|error| ArchiveError::Invalid(error.to_string()))?;
+        let names = text.lines().map(|line| name.unwrap_or(line));
+        let images: Vec<Image> = names.map(FakeImages::image).collect();
+        for image in &images {
+            self.insert(image.clone());
+        }
+        Ok(images)
+    }
+
+    async fn export(
+        &self,
+        references: &[String],
+        mut archive: Box<dyn Write + Send>,
+    ) -> Result<(), ArchiveError> {
+        for reference in references {
+            if self.find(reference).await.is_none() {
+                let reference = reference.clone();
+                return Err(ArchiveError::NotFound { reference });
+            }
+            writeln!(archive, "{reference}")
+                .map_err(|error| ArchiveError::Unavailable(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn progress(&self, reference: &str) -> Option<Progress> {
+        self.state().progress.get(reference).copied()
     }
 }

@@ -28,6 +28,8 @@ pub struct Script {
     pub ignores_stop: bool,
     /// `create` refuses the image with this message.
     pub invalid: Option<String>,
+    /// `create` refuses the image with this message, as one that does not fit the spec.
+    pub misfit: Option<String>,
     /// It holds no state.
     pub stateless: bool,
 }
@@ -88,9 +90,15 @@ pub enum Call {
 }
 
 /// Containers in memory; those of an image without a script run until they are stopped.
-#[derive(Default)]
 pub struct FakeRuntime {
+    name: &'static str,
     state: Mutex<State>,
+}
+
+impl Default for FakeRuntime {
+    fn default() -> Self {
+        FakeRuntime::new()
+    }
 }
 
 #[derive(Default)]
@@ -108,9 +116,20 @@ struct Container {
 }
 
 impl FakeRuntime {
-    /// No containers.
+    /// Runs components; there are none.
     pub fn new() -> Self {
-        FakeRuntime::default()
+        FakeRuntime {
+            name: "wasm",
+            state: Mutex::default(),
+        }
+    }
+
+    /// Runs containers of ordinary images; there are none.
+    pub fn oci() -> Self {
+        FakeRuntime {
+            name: "oci",
+            ..FakeRuntime::new()
+        }
     }
 
     /// Says what containers of the image with this reference do, from the next `create` on.
@@ -227,7 +246,7 @@ impl Container {
 #[async_trait]
 impl Runtime for FakeRuntime {
     fn name(&self) -> &'static str {
-        "wasm"
+        self.name
     }
 
     fn version(&self) -> String {
@@ -255,6 +274,9 @@ impl Runtime for FakeRuntime {
         let script = script.unwrap_or_default();
         if let Some(message) = script.invalid {
             return Err(RuntimeError::Invalid(message));
+        }
+        if let Some(message) = script.misfit {
+            return Err(RuntimeError::Config(message));
         }
         let container = Container {
             spec,

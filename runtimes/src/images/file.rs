@@ -40,7 +40,7 @@ pub(super) fn read(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, FileStamp), 
         return Err(format!("{shown} is not a regular file"));
     }
     if metadata.len() > max_bytes {
-        return Err(super::registry::too_big(metadata.len(), max_bytes));
+        return Err(super::too_big(metadata.len(), max_bytes));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
     file.take(max_bytes)

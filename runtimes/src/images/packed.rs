@@ -6,27 +6,28 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::registry;
-
 /// The most of a layer that is looked through.
 const MAX_UNPACKED: u64 = 4 << 30;
 
-/// Reads the file at `path` of the image out of one layer, a tar archive, with gzip or without. `None` if the
-/// layer does not have it.
+/// Reads the file at `path` of the image out of one layer, a tar archive, plain, with gzip or with zstd. `None` if
+/// the layer does not have it.
 pub(super) fn find(
     layer: &mut File,
     path: &str,
     max_bytes: u64,
 ) -> Result<Option<Vec<u8>>, String> {
     let in_words = |error: std::io::Error| format!("a layer cannot be read: {error}");
-    let mut magic = [0; 2];
+    let mut magic = Vec::new();
     layer.rewind().map_err(in_words)?;
-    let compressed = layer.read_exact(&mut magic).is_ok() && magic == [0x1f, 0x8b];
+    layer.take(4).read_to_end(&mut magic).map_err(in_words)?;
     layer.seek(SeekFrom::Start(0)).map_err(in_words)?;
-    if compressed {
-        search(flate2::read::GzDecoder::new(layer), path, max_bytes)
-    } else {
-        search(layer, path, max_bytes)
+    match magic.as_slice() {
+        [0x1f, 0x8b, ..] => search(flate2::read::GzDecoder::new(layer), path, max_bytes),
+        [0x28, 0xb5, 0x2f, 0xfd] => {
+            let unpacked = zstd::Decoder::new(layer).map_err(in_words)?;
+            search(unpacked, path, max_bytes)
+        }
+        _ => search(layer, path, max_bytes),
     }
 }
 
@@ -43,7 +44,7 @@ fn search(archive: impl Read, path: &str, max_bytes: u64) -> Result<Option<Vec<u
             continue;
         }
         if entry.size() > max_bytes {
-            return Err(registry::too_big(entry.size(), max_bytes));
+            return Err(super::too_big(entry.size(), max_bytes));
         }
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).map_err(in_words)?;
@@ -101,6 +102,8 @@ mod tests {
         let zip = zip.finish().unwrap();
         check(&archive(), "/etc/motd", Ok(Some("hello")));
         check(&zip, "etc/motd", Ok(Some("hello")));
+        let zstd = zstd::encode_all(&archive()[..], 1).unwrap();
+        check(&zstd, "etc/motd", Ok(Some("hello")));
         check(&archive(), "absent.wasm", Ok(None));
         check(b"no archive at all", "a", Err("a layer cannot be read"));
     }

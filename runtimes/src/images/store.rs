@@ -1,14 +1,15 @@
 //! The content store of a node.
 //!
-//! `blobs/sha256/<hex>` are the contents, `index.json` says which reference is which. A content appears
-//! under its name by a rename, once its digest is verified: a file in `blobs` is always whole.
+//! `blobs/sha256/<hex>` are the contents (modules; manifests, configurations and packed layers of container images),
+//! `index.json` says which reference is which, `partial/` has what is not whole yet.
 //!
 //! With `IfNotPresent`, a reference to a file is read again when the file has changed since (size, time or
 //! inode): a developer who rebuilds a component sees the new one in the next pod.
 
 use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
+    collections::{HashMap, HashSet},
+    io::{Read, Write},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -18,19 +19,28 @@ use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared, WeakShared},
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
-    Credentials, Image, ImageError, ImageKind, Images, PullPolicy, digest_of, file,
+    ArchiveError, Credentials, Image, ImageError, Images, Progress, PullPolicy, archive,
+    blobs::Blobs,
+    download::{Meter, blocking},
+    file,
     index::{Entry, Index},
-    packed, registry,
+    name::{self, normal_name},
+    pull::Puller,
 };
+
+/// What an unfinished pull left is kept that long at a start.
+const UNFINISHED_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// How the store pulls.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// No module above this size is taken.
     pub max_bytes: u64,
+    /// No container image above this size (its layers, packed) is taken.
+    pub max_image_bytes: u64,
     /// How long one pull may take in all.
     pub pull_deadline: Duration,
     /// Pulls from registries at once; further ones wait.
@@ -40,11 +50,12 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// 256 MiB, five minutes, four at once, no mirrors.
+    /// Modules of 256 MiB, images of 32 GiB, a quarter of an hour, four at once, no mirrors.
     fn default() -> Self {
         Config {
             max_bytes: 256 << 20,
-            pull_deadline: Duration::from_secs(300),
+            max_image_bytes: 32 << 30,
+            pull_deadline: Duration::from_secs(900),
             concurrent_pulls: 4,
             hosts_dir: None,
         }
@@ -58,20 +69,27 @@ pub struct ImageStore {
 }
 
 struct Inner {
-    dir: PathBuf,
+    blobs: Arc<Blobs>,
     config: Config,
     index: Mutex<Index>,
     turns: Semaphore,
     /// Pulls under way; a dead entry is replaced by the next pull of its reference.
-    pulls: Mutex<HashMap<PullKey, WeakShared<Pull>>>,
+    pulls: Mutex<HashMap<PullKey, Started>>,
 }
 
-/// An account sees only what it may: so pulls with different accounts are not shared.
+/// A pull under way.
+struct Started {
+    pull: WeakShared<Pull>,
+    meter: Arc<Meter>,
+}
+
+/// By normal name. An account sees only what it may: so pulls with different accounts are not shared.
 type PullKey = (String, Vec<Credentials>);
 type Pull = BoxFuture<'static, Result<Image, ImageError>>;
 
 impl ImageStore {
-    /// Opens the store in `dir`, made if it is not there. Contents that no reference names are removed.
+    /// Opens the store in `dir`, made if it is not there. Contents that no reference names are removed, but for
+    /// what a pull that did not come to its end left lately.
     ///
     /// # Errors
     /// The directory cannot be made or written, or its index is no index.
@@ -79,12 +97,12 @@ impl ImageStore {
         // oci-client brings no cryptography of its own; if the process has chosen, that choice stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = dir.into();
-        std::fs::create_dir_all(dir.join("blobs/sha256"))?;
+        let blobs = Blobs::open(&dir)?;
         let index = Index::open(&dir)?;
-        remove_unnamed(&dir, &index)?;
+        blobs.sweep(is_needed(&index), UNFINISHED_KEPT)?;
         Ok(ImageStore {
             inner: Arc::new(Inner {
-                dir,
+                blobs,
                 turns: Semaphore::new(config.concurrent_pulls.max(1)),
                 config,
                 index: Mutex::new(index),
@@ -96,17 +114,19 @@ impl ImageStore {
     /// The pull of this reference that is under way, or a new one.
     fn pull(&self, reference: &str, credentials: &[Credentials]) -> Shared<Pull> {
         let mut pulls = lock(&self.inner.pulls);
-        let key = (reference.to_owned(), credentials.to_vec());
-        if let Some(pull) = pulls.get(&key).and_then(WeakShared::upgrade) {
+        let key = (normal_name(reference), credentials.to_vec());
+        if let Some(pull) = pulls.get(&key).and_then(|started| started.pull.upgrade()) {
             return pull;
         }
-        pulls.retain(|_, pull| pull.upgrade().is_some());
+        pulls.retain(|_, started| started.pull.upgrade().is_some());
         let inner = self.inner.clone();
-        let (reference, credentials) = key.clone();
-        let pull = async move { inner.pull(&reference, &credentials).await };
+        let (reference, credentials) = (reference.to_owned(), key.1.clone());
+        let meter = Arc::new(Meter::default());
+        let own = meter.clone();
+        let pull = async move { inner.pull(&reference, &credentials, &own).await };
         let pull = pull.boxed().shared();
         if let Some(weak) = pull.downgrade() {
-            pulls.insert(key, weak);
+            pulls.insert(key, Started { pull: weak, meter });
         }
         pull
     }
@@ -121,6 +141,10 @@ impl Images for ImageStore {
         credentials: &[Credentials],
     ) -> Result<Image, ImageError> {
         let present = self.inner.find(reference);
+        let named = |image| Image {
+            reference: reference.to_owned(),
+            ..image
+        };
         match policy {
             PullPolicy::Always => {}
             PullPolicy::IfNotPresent => {
@@ -136,7 +160,12 @@ impl Images for ImageStore {
                 });
             }
         }
-        self.pull(reference, credentials).await
+        // A pull may be shared with who wrote another name of it.
+        self.pull(reference, credentials).await.map(named)
+    }
+
+    async fn find(&self, reference: &str) -> Option<Image> {
+        self.inner.find(reference)
     }
 
     async fn list(&self) -> Result<Vec<Image>, ImageError> {
@@ -148,20 +177,76 @@ impl Images for ImageStore {
 
     async fn remove(&self, reference: &str) -> Result<u64, ImageError> {
         let removed = || {
+            // Under the lock: a pull that names the same content comes before or after.
             let mut index = lock(&self.inner.index);
-            match index.remove(reference)? {
-                // Under the lock: a pull that names the same content comes before or after.
-                Some((entry, true)) => match std::fs::remove_file(self.inner.blob(&entry.digest)) {
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-                    removed => removed.map(|()| entry.size_bytes),
-                },
-                _ => Ok(0),
-            }
+            let free = index.remove(reference)?;
+            self.inner.blobs.remove(free.iter().map(String::as_str))
         };
         removed().map_err(|error: std::io::Error| ImageError::Remove {
             reference: reference.to_owned(),
             message: error.to_string(),
         })
+    }
+
+    async fn tidy(&self, min_age: Duration) -> Result<u64, ImageError> {
+        let index = lock(&self.inner.index);
+        let swept = self.inner.blobs.sweep(is_needed(&index), min_age);
+        swept.map_err(|error| ImageError::Remove {
+            reference: "unfinished pulls".to_owned(),
+            message: error.to_string(),
+        })
+    }
+
+    async fn import(
+        &self,
+        archive: Box<dyn Read + Send>,
+        name: Option<&str>,
+    ) -> Result<Vec<Image>, ArchiveError> {
+        let (inner, name) = (self.inner.clone(), name.map(str::to_owned));
+        let import = move || {
+            let imported = archive::import(&inner.blobs, &inner.config, archive, name.as_deref())?;
+            let mut images = Vec::with_capacity(imported.entries.len());
+            let mut index = lock(&inner.index);
+            for (name, entry) in imported.entries {
+                images.push(inner.image(&name, &entry));
+                let inserted = index.insert(&name, entry);
+                inserted
+                    .map_err(|error| ArchiveError::Unavailable(inner.blobs.in_words(&error)))?;
+            }
+            // The index names now what they keep.
+            drop(imported.leases);
+            Ok(images)
+        };
+        let imported = blocking(import).await;
+        imported.map_err(ArchiveError::Unavailable)?
+    }
+
+    async fn export(
+        &self,
+        references: &[String],
+        archive: Box<dyn Write + Send>,
+    ) -> Result<(), ArchiveError> {
+        let find = |reference: &String| {
+            self.inner
+                .find(reference)
+                .ok_or_else(|| ArchiveError::NotFound {
+                    reference: reference.clone(),
+                })
+        };
+        let images: Vec<Image> = references.iter().map(find).collect::<Result<_, _>>()?;
+        let blobs = self.inner.blobs.clone();
+        let exported = blocking(move || archive::export(&blobs, &images, archive)).await;
+        exported.map_err(ArchiveError::Unavailable)?
+    }
+
+    fn progress(&self, reference: &str) -> Option<Progress> {
+        let name = normal_name(reference);
+        let pulls = lock(&self.inner.pulls);
+        let under_way = pulls
+            .iter()
+            .filter(|((other, _), started)| *other == name && started.pull.upgrade().is_some());
+        let furthest = under_way.map(|(_, started)| started.meter.now());
+        furthest.max_by_key(|progress| progress.received_bytes)
     }
 }
 
@@ -176,15 +261,10 @@ impl Inner {
         Image {
             reference: reference.to_owned(),
             digest: entry.digest.clone(),
-            kind: ImageKind::Wasm,
-            path: self.blob(&entry.digest),
+            kind: entry.kind,
+            path: self.blobs.path(&entry.digest),
             size_bytes: entry.size_bytes,
         }
-    }
-
-    fn blob(&self, digest: &str) -> PathBuf {
-        let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
-        self.dir.join("blobs/sha256").join(hex)
     }
 
     /// Whether the reference is to a file that is another than when it was read. A file that is gone
@@ -201,233 +281,59 @@ impl Inner {
     }
 
     async fn pull(
-        self: &Arc<Self>,
+        &self,
         reference: &str,
         credentials: &[Credentials],
+        meter: &Meter,
     ) -> Result<Image, ImageError> {
         let failed = |message| ImageError::Pull {
             reference: reference.to_owned(),
             message,
         };
-        let entry = match file::find_path(reference) {
-            Some(path) => self.pull_file(path).await.map_err(failed)?,
+        let puller = Puller {
+            blobs: &self.blobs,
+            config: &self.config,
+            meter,
+            known: lock(&self.index).find(reference).cloned(),
+        };
+        let pulled = match file::find_path(reference) {
+            Some(path) => puller.pull_file(path).await.map_err(failed)?,
             None => {
-                let source =
-                    registry::parse(reference).map_err(|message| ImageError::InvalidName {
-                        reference: reference.to_owned(),
-                        message,
-                    })?;
+                let source = name::parse(reference).map_err(|message| ImageError::InvalidName {
+                    reference: reference.to_owned(),
+                    message,
+                })?;
                 // A turn is waited for before the deadline begins.
                 let _turn = self.turns.acquire().await;
-                let deadline = self.config.pull_deadline;
-                let pull = self.pull_registry(reference, &source, credentials);
-                let entry = tokio::time::timeout(deadline, pull).await;
-                entry
-                    .unwrap_or_else(|_| Err(format!("took longer than {} s", deadline.as_secs())))
+                let seconds = self.config.pull_deadline.as_secs();
+                let deadline = Instant::now() + self.config.pull_deadline;
+                let pull = puller.pull_registry(&source, credentials, deadline);
+                let pulled = tokio::time::timeout_at(deadline, pull).await;
+                pulled
+                    .unwrap_or_else(|_| {
+                        let host = source.resolve_registry();
+                        Err(format!("the pull from {host} took longer than {seconds} s"))
+                    })
                     .map_err(failed)?
             }
         };
+        // The leases last until the index names what they keep.
         lock(&self.index)
-            .insert(reference, entry.clone())
-            .map_err(|error| failed(format!("write the image index: {error}")))?;
-        Ok(self.image(reference, &entry))
-    }
-
-    async fn pull_file(self: &Arc<Self>, path: PathBuf) -> Result<Entry, String> {
-        let inner = self.clone();
-        let read = move || {
-            let (bytes, stamp) = file::read(&path, inner.config.max_bytes)?;
-            check_module(&bytes)?;
-            let digest = digest_of(&bytes);
-            let blob = inner.blob(&digest);
-            if !blob.exists() {
-                write_atomically(&blob, &bytes)
-                    .map_err(|error| format!("write to the content store: {error}"))?;
-            }
-            Ok(Entry {
-                digest,
-                size_bytes: bytes.len() as u64,
-                manifest: None,
-                file: Some(stamp),
-            })
-        };
-        let read = tokio::task::spawn_blocking(read).await;
-        read.unwrap_or_else(|error| Err(format!("read was interrupted: {error}")))
-    }
-
-    async fn pull_registry(
-        self: &Arc<Self>,
-        reference: &str,
-        source: &oci_client::Reference,
-        credentials: &[Credentials],
-    ) -> Result<Entry, String> {
-        let hosts_dir = self.config.hosts_dir.as_deref();
-        let found = registry::find(source, credentials, hosts_dir).await?;
-        match found.digest() {
-            Some(digest) => self.pull_module(&found, digest).await,
-            None => self.pull_packed(reference, &found).await,
-        }
-    }
-
-    /// A module that is a layer by itself.
-    async fn pull_module(&self, found: &registry::Found, digest: &str) -> Result<Entry, String> {
-        check_digest(digest)?;
-        let entry = |size_bytes| Entry {
-            digest: digest.to_owned(),
-            size_bytes,
-            manifest: None,
-            file: None,
-        };
-        let blob = self.blob(digest);
-        if let Ok(metadata) = std::fs::metadata(&blob) {
-            return Ok(entry(metadata.len()));
-        }
-        let store = |error: std::io::Error| format!("write to the content store: {error}");
-        let [layer] = found.layers() else {
-            return Err("holds more than one layer".to_owned());
-        };
-        let temporary = self.download(found, layer).await?;
-        let bytes = tokio::fs::read(temporary.path()).await.map_err(store)?;
-        check_module(&bytes)?;
-        temporary
-            .persist(&blob)
-            .map_err(|error| store(error.error))?;
-        Ok(entry(bytes.len() as u64))
-    }
-
-    /// A module that is a file in a container image: only it is kept.
-    async fn pull_packed(
-        self: &Arc<Self>,
-        reference: &str,
-        found: &registry::Found,
-    ) -> Result<Entry, String> {
-        let known = lock(&self.index).find(reference).cloned();
-        if let Some(known) = known
-            && known.manifest.as_deref() == Some(&found.manifest)
-            && self.blob(&known.digest).exists()
-        {
-            return Ok(known);
-        }
-        let path = found.entry_point().unwrap_or_default().to_owned();
-        for layer in found.layers() {
-            check_digest(&layer.digest)?;
-            let temporary = self.download(found, layer).await?;
-            let (inner, path, manifest) = (self.clone(), path.clone(), found.manifest.clone());
-            let unpack = move || -> Result<Option<Entry>, String> {
-                let mut file = temporary.reopen().map_err(|error| error.to_string())?;
-                let Some(bytes) = packed::find(&mut file, &path, inner.config.max_bytes)? else {
-                    return Ok(None);
-                };
-                check_module(&bytes)?;
-                let digest = digest_of(&bytes);
-                write_atomically(&inner.blob(&digest), &bytes)
-                    .map_err(|error| format!("write to the content store: {error}"))?;
-                Ok(Some(Entry {
-                    digest,
-                    size_bytes: bytes.len() as u64,
-                    manifest: Some(manifest),
-                    file: None,
-                }))
-            };
-            let unpacked = tokio::task::spawn_blocking(unpack).await;
-            let unpacked =
-                unpacked.unwrap_or_else(|error| Err(format!("unpacking was interrupted: {error}")));
-            if let Some(entry) = unpacked? {
-                return Ok(entry);
-            }
-        }
-        Err(format!("its entry point {path} is in none of its layers"))
-    }
-
-    /// Downloads a layer into a file of the store's own, and checks that it is what its digest says.
-    async fn download(
-        &self,
-        found: &registry::Found,
-        layer: &oci_client::manifest::OciDescriptor,
-    ) -> Result<tempfile::NamedTempFile, String> {
-        let max_bytes = self.config.max_bytes;
-        let size = u64::try_from(layer.size).unwrap_or(0);
-        if size > max_bytes {
-            return Err(registry::too_big(size, max_bytes));
-        }
-        let store = |error: std::io::Error| format!("write to the content store: {error}");
-        let temporary = tempfile::NamedTempFile::new_in(&self.dir).map_err(store)?;
-        let mut file = tokio::fs::File::from_std(temporary.reopen().map_err(store)?);
-        found.download(layer, &mut file, max_bytes).await?;
-        file.sync_all().await.map_err(store)?;
-        let bytes = tokio::fs::read(temporary.path()).await.map_err(store)?;
-        if digest_of(&bytes) != layer.digest {
-            return Err(format!("content is not what {} names", layer.digest));
-        }
-        Ok(temporary)
+            .insert(reference, pulled.entry.clone())
+            .map_err(|error| failed(self.blobs.in_words(&error)))?;
+        drop(pulled.leases);
+        Ok(self.image(reference, &pulled.entry))
     }
 }
 
-/// A digest names a file: so it is exactly `sha256:` and 64 hexadecimal digits.
-fn check_digest(digest: &str) -> Result<(), String> {
-    let hex = digest.strip_prefix("sha256:").unwrap_or_default();
-    if hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(());
-    }
-    Err(format!("layer digest {digest:?} is not a sha256"))
-}
-
-/// Refuses what is plainly no module, so that the user reads it at the pull.
-fn check_module(bytes: &[u8]) -> Result<(), String> {
-    if bytes.starts_with(b"\0asm") || is_module_text(bytes) {
-        return Ok(());
-    }
-    Err("neither a WebAssembly component nor a module (binary or text)".to_owned())
-}
-
-/// WebAssembly text starts with `(component` or `(module` after white space and comments.
-fn is_module_text(bytes: &[u8]) -> bool {
-    let Ok(mut text) = std::str::from_utf8(bytes) else {
-        return false;
-    };
-    loop {
-        text = text.trim_start();
-        let rest = match text.get(..2) {
-            Some(";;") => text.split_once('\n').map(|(_, rest)| rest),
-            Some("(;") => text.split_once(";)").map(|(_, rest)| rest),
-            _ => {
-                let word = text.strip_prefix('(').unwrap_or_default().trim_start();
-                return word.starts_with("component") || word.starts_with("module");
-            }
-        };
-        match rest {
-            Some(rest) => text = rest,
-            None => return false,
-        }
-    }
-}
-
-fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
-fn remove_unnamed(dir: &Path, index: &Index) -> std::io::Result<()> {
-    let named: std::collections::HashSet<&str> = index
-        .list()
-        .filter_map(|(_, entry)| entry.digest.strip_prefix("sha256:"))
+/// Whether an image of the index needs the blob of these digits.
+fn is_needed(index: &Index) -> impl Fn(&str) -> bool {
+    let needed = index.needed();
+    let needed: HashSet<String> = needed
+        .into_iter()
+        .filter_map(|digest| digest.strip_prefix("sha256:").map(str::to_owned))
         .collect();
-    for file in std::fs::read_dir(dir.join("blobs/sha256"))? {
-        let file = file?;
-        if !file
-            .file_name()
-            .to_str()
-            .is_some_and(|name| named.contains(name))
-        {
-            std::fs::remove_file(file.path())?;
-        }
-    }
-    Ok(())
+    move |hex| needed.contains(hex)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

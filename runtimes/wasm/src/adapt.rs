@@ -7,22 +7,21 @@ use wasi_preview1_component_adapter_provider::{
 };
 use wit_component::ComponentEncoder;
 
-use crate::go;
+use crate::{exit_code, go, module::HEADER};
 
 /// Counted up when the same file becomes another component: code in caches is then made anew.
-pub(crate) const VERSION: u32 = 2;
-
-/// The first eight bytes of a core module: the magic word and version 1.
-const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+pub(crate) const VERSION: u32 = 3;
 
 /// The binary component that `bytes` are or can be made into; else why not.
 pub(crate) fn to_component(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let binary = wat::parse_bytes(bytes).map_err(|error| text_error(&error.to_string()))?;
-    if !binary.starts_with(CORE_MODULE) {
+    if !binary.starts_with(HEADER) {
         return Ok(binary.into_owned());
     }
     let roomy = go::make_room(&binary);
-    encode(roomy.as_deref().unwrap_or(&binary)).map_err(|reason| {
+    let module = roomy.as_deref().unwrap_or(&binary);
+    let exiting = exit_code::keep(module);
+    encode(exiting.as_deref().unwrap_or(module)).map_err(|reason| {
         format!("{reason} (it is a core module, which must be of WASI preview 1 and export _start)")
     })
 }

@@ -4,9 +4,13 @@
 //! them, over all its instances. Making one more, or accepting one, fails as it does for any process that
 //! is out of descriptors. A connection from whom the pod's NetworkPolicies keep out is closed unseen.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    future::Future as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
 };
 
 use runtimes::{Direction, Protocol};
@@ -106,16 +110,30 @@ fn create_tcp_socket(
     mut store: StoreContextMut<'_, Guest>,
     family: IpAddressFamily,
 ) -> std::result::Result<Resource<TcpSocket>, SocketError> {
-    room(store.data_mut())?;
-    store.data_mut().sockets().create_tcp_socket(family)
+    let guest = store.data_mut();
+    room(guest)?;
+    let pod = guest.pod.clone();
+    let mut sockets = guest.sockets();
+    pod.open(|| Ok(sockets.create_tcp_socket(family)))?
 }
 
 async fn create_udp_socket(
     mut store: StoreContextMut<'_, Guest>,
     family: IpAddressFamily,
 ) -> std::result::Result<Resource<UdpSocket>, SocketError> {
-    room(store.data_mut())?;
-    store.data_mut().sockets().create_udp_socket(family).await
+    let guest = store.data_mut();
+    room(guest)?;
+    let pod = guest.pod.clone();
+    let mut sockets = guest.sockets();
+    let mut making = std::pin::pin!(sockets.create_udp_socket(family));
+    // The socket is made by the first poll; others wait for it to be ready, wherever they do.
+    std::future::poll_fn(
+        |context| match pod.open(|| Ok(making.as_mut().poll(context))) {
+            Ok(poll) => poll,
+            Err(error) => Poll::Ready(Err(error.into())),
+        },
+    )
+    .await
 }
 
 type Accepted = (

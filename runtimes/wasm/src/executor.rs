@@ -1,7 +1,7 @@
 //! The threads that guests and their sockets run on.
 //!
 //! A runtime of its own: its threads have entered the pods' network before they run anything, so no
-//! socket of a pod can be opened elsewhere.
+//! socket of a pod can be opened elsewhere (of a pod with a network of its own: see `namespace`).
 //!
 //! They give way to the process' other threads (the API's, the nodelet's) where there is not enough CPU for
 //! all, and there are more of them than cores: so a guest that takes its whole turn, time and again,

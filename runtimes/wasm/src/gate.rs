@@ -41,14 +41,14 @@ impl Gate {
 
     /// Whether the socket may use the address so.
     pub(crate) fn admits(&self, address: SocketAddr, usage: SocketAddrUse) -> bool {
-        let own = self.pod.is_own(address.ip());
+        let bindable = self.pod.may_bind(address.ip());
         match usage {
-            SocketAddrUse::TcpBind | SocketAddrUse::TcpListen => own,
+            SocketAddrUse::TcpBind | SocketAddrUse::TcpListen => bindable,
             SocketAddrUse::UdpBind => {
-                if own && address.port() != 0 {
+                if bindable && address.port() != 0 {
                     self.datagrams(|datagrams| datagrams.ports.insert(address.port()));
                 }
-                own
+                bindable
             }
             SocketAddrUse::TcpConnect => self.pod.may_send(address, Protocol::Tcp),
             SocketAddrUse::UdpSend => {

@@ -9,19 +9,15 @@
 
 use std::{fs::File, io::Read as _, path::Path};
 
+use crate::module::{CUSTOM_SECTION, HEADER, MEMORY_SECTION, read_u64, with_section, write_u64};
+
 /// Memory that lies between, in bytes.
 const ROOM: u64 = 448 << 20;
 
 const PAGE: u64 = 64 << 10;
 
-/// The head of a core module.
-const HEADER: &[u8] = b"\0asm\x01\0\0\0";
-
 /// The names of the section that Go's linker puts first.
 const BUILD_ID: [&[u8]; 2] = [b"go:buildid", b"go.buildid"];
-
-const CUSTOM_SECTION: u8 = 0;
-const MEMORY_SECTION: u8 = 5;
 
 /// How much memory an instance of the module in a file has that is not counted.
 pub(crate) fn uncounted(path: &Path) -> u64 {
@@ -39,23 +35,7 @@ pub(crate) fn make_room(module: &[u8]) -> Option<Vec<u8>> {
     if !is_go(module) {
         return None;
     }
-    let mut rest = &module[HEADER.len()..];
-    while let Some((id, after_id)) = rest.split_first() {
-        let (size, body) = read_u64(after_id)?;
-        let (body, after) = body.split_at_checked(usize::try_from(size).ok()?)?;
-        if *id == MEMORY_SECTION {
-            let memory = with_room(body)?;
-            let before = module.len() - rest.len();
-            let mut made = module[..before].to_vec();
-            made.push(MEMORY_SECTION);
-            write_u64(&mut made, memory.len() as u64);
-            made.extend(memory);
-            made.extend(after);
-            return Some(made);
-        }
-        rest = after;
-    }
-    None
+    with_section(module, MEMORY_SECTION, with_room)
 }
 
 /// Whether a module's first section is Go's.
@@ -90,26 +70,6 @@ fn with_room(section: &[u8]) -> Option<Vec<u8>> {
     // What the program grows never reaches what was put behind the room.
     write_u64(&mut made, most.min(least + ROOM / PAGE));
     Some(made)
-}
-
-/// A number of 7 bits a byte, and what follows it.
-fn read_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut value = 0;
-    for (index, byte) in bytes.iter().enumerate().take(9) {
-        value |= u64::from(byte & 0x7f) << (7 * index);
-        if byte & 0x80 == 0 {
-            return Some((value, &bytes[index + 1..]));
-        }
-    }
-    None
-}
-
-fn write_u64(bytes: &mut Vec<u8>, mut value: u64) {
-    while value > 0x7f {
-        bytes.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
 }
 
 #[cfg(test)]

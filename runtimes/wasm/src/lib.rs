@@ -4,11 +4,13 @@
 //! - `engine`: the wasmtime engines, with and without a pool of instances. `clock`: their epochs.
 //! - `code`: compiled components, shared by the pods that run them; the code cache.
 //! - `adapt`: text and preview-1 modules made into components.
-//! - `go`: what modules of Go's compiler need to be made into components.
+//! - `go`: what modules of Go's compiler need to be made into components. `exit_code`: what modules that exit need.
+//! - `module`: a core module's sections.
 //! - `guest`: what one instance holds: its WASI state, its limits.
 //! - `program`: a `wasi:cli/run` component as a process. `server`: a `wasi:http/incoming-handler` one as a server.
 //! - `mounts`, `filesystem`: what a container sees of the host's files.
 //! - `sockets`, `datagrams`, `outgoing`: a pod's own addresses, names and Services under the component's sockets and requests.
+//! - `pod`: those addresses, names and Services. `namespace`: where the sockets of a pod with containers are made.
 //! - `egress`: where a pod says that it connects to. `gate`, `bounds`: who may reach whom, and by how many sockets.
 //! - `config`, `logging`: the environment as configuration, messages as lines of stderr.
 //! - `output`: stdout and stderr into the container's log. `audience`: those attached to them.
@@ -32,6 +34,7 @@ mod datagrams;
 mod egress;
 mod engine;
 mod executor;
+mod exit_code;
 mod filesystem;
 mod gate;
 mod go;
@@ -40,7 +43,9 @@ mod imports;
 mod logging;
 mod measure;
 mod meter;
+mod module;
 mod mounts;
+mod namespace;
 mod notices;
 mod outgoing;
 mod output;

@@ -1,7 +1,8 @@
 //! Requests that a component sends: names, Services and source address as its pod has them.
 //!
 //! HTTP/1.1, in the clear or over TLS with the web's certificate authorities. One connection a request,
-//! and a bounded number of them for a container: further requests wait for their turn.
+//! and a bounded number of them for a container: further requests wait for their turn, and of those that
+//! wait there is a bounded number too.
 
 use std::{
     future::Future,
@@ -17,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::OwnedSemaphorePermit,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
@@ -55,8 +57,7 @@ impl WasiHttpHooks for Outgoing {
 
 async fn send(pod: &Pod, mut request: Request<WasiBody>, options: RequestOptions) -> Sent {
     let connect_deadline = options.connect_timeout.unwrap_or(DEADLINE);
-    let turn = timeout(connect_deadline, pod.requests.clone().acquire_owned()).await;
-    let turn = turn.map_err(|_| Error::ConnectionLimitReached)?;
+    let turn = turn(pod, connect_deadline).await?;
     let stream = timeout(connect_deadline, connect(pod, request.uri())).await;
     let stream = stream.map_err(|_| Error::ConnectionTimeout)??;
     let (mut sender, connection) =
@@ -95,6 +96,14 @@ async fn send(pod: &Pod, mut request: Request<WasiBody>, options: RequestOptions
         Box::new(connection)
     };
     Ok((response, rest))
+}
+
+/// Waits for a turn, if there is room to wait.
+async fn turn(pod: &Pod, patience: Duration) -> Result<OwnedSemaphorePermit, Error> {
+    let refused = || Error::ConnectionLimitReached;
+    let _place = pod.waiting.try_acquire().map_err(|_| refused())?;
+    let turn = timeout(patience, pod.requests.clone().acquire_owned()).await;
+    turn.map_err(|_| refused())?.map_err(|_| refused())
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

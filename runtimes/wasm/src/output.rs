@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use runtimes::log::{self, Rotation, Stream, Tag, write_entry};
+use runtimes::log::{self, Lines, Rotation, Stream, Tag, write_entry};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::{
     async_trait,
@@ -22,9 +22,6 @@ use wasmtime_wasi::{
 };
 
 use crate::audience::Audience;
-
-/// A line longer than this is kept in parts, as containerd does.
-const MAX_LINE: usize = 16 << 10;
 
 /// How much a guest may write in one call.
 const PERMIT: usize = 64 << 10;
@@ -120,9 +117,7 @@ pub(crate) struct Output {
 
 struct Line {
     log: Arc<Log>,
-    stream: Stream,
-    /// What follows the last newline.
-    rest: Vec<u8>,
+    lines: Lines,
 }
 
 impl Output {
@@ -130,12 +125,11 @@ impl Output {
         let line = Line {
             log: log.clone(),
             // A terminal has one stream.
-            stream: if audience.tty() {
+            lines: Lines::new(if audience.tty() {
                 Stream::Stdout
             } else {
                 stream
-            },
-            rest: Vec::new(),
+            }),
         };
         Output {
             log,
@@ -153,45 +147,21 @@ impl Output {
 }
 
 impl Line {
-    fn write(&mut self, mut bytes: &[u8]) {
-        let now = SystemTime::now();
+    fn write(&mut self, bytes: &[u8]) {
         let mut entries = Vec::new();
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            self.push(&mut entries, now, &bytes[..end]);
-            write_entry(&mut entries, now, self.stream, Tag::Full, &self.rest);
-            self.rest.clear();
-            bytes = &bytes[end + 1..];
-        }
-        self.push(&mut entries, now, bytes);
-        if self.rest.is_empty() {
-            // Most guests write whole lines and then nothing for long.
-            self.rest = Vec::new();
-        }
+        self.lines.push(SystemTime::now(), bytes, &mut entries);
         if !entries.is_empty() {
             self.log.append(&entries);
         }
-    }
-
-    /// Adds to the line; what is too long for one entry becomes partial ones.
-    fn push(&mut self, entries: &mut Vec<u8>, now: SystemTime, mut text: &[u8]) {
-        while self.rest.len() + text.len() > MAX_LINE {
-            let (part, more) = text.split_at(MAX_LINE - self.rest.len());
-            self.rest.extend_from_slice(part);
-            write_entry(entries, now, self.stream, Tag::Partial, &self.rest);
-            self.rest.clear();
-            text = more;
-        }
-        self.rest.extend_from_slice(text);
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
-        if !self.rest.is_empty() {
-            let mut entry = Vec::new();
-            let now = SystemTime::now();
-            write_entry(&mut entry, now, self.stream, Tag::Full, &self.rest);
-            self.log.append(&entry);
+        let mut entries = Vec::new();
+        self.lines.finish(SystemTime::now(), &mut entries);
+        if !entries.is_empty() {
+            self.log.append(&entries);
         }
     }
 }
@@ -264,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    /// Writes each text, closes the stream, and shows the log without times, long texts as lengths.
+    /// Writes each text, closes the stream, and shows the log without times.
     #[track_caller]
     fn check(texts: &[&str], want: Expect) {
         let dir = tempfile::tempdir().unwrap();
@@ -280,36 +250,21 @@ mod tests {
         drop(output);
         let mut got = String::new();
         for line in std::fs::read_to_string(path).unwrap_or_default().lines() {
-            let entry = line.split_once(' ').unwrap().1;
-            let (head, text) = entry.split_at(9);
-            if text.len() > 80 {
-                got += &format!("{head}({} bytes)\n", text.len());
-            } else {
-                got += &format!("{head}{text}\n");
-            }
+            got += line.split_once(' ').unwrap().1;
+            got += "\n";
         }
         want.assert_eq(&got);
     }
 
     #[test]
-    fn a_line_is_written_when_it_is_whole() {
+    fn lines_are_written_and_what_is_left_at_the_end() {
         check(
-            &["a", "b\nc", "\n\nd\n"],
+            &["a", "b\nc", "\n\nd"],
             expect![[r#"
                 stdout F ab
                 stdout F c
                 stdout F 
                 stdout F d
-            "#]],
-        );
-    }
-
-    #[test]
-    fn what_is_left_at_the_end_is_a_line() {
-        check(
-            &["bye"],
-            expect![[r#"
-                stdout F bye
             "#]],
         );
     }
@@ -330,18 +285,5 @@ mod tests {
         assert!(pace.wait(after(2_010)).is_zero());
         pace.spend(0, after(3_600_000));
         assert!(pace.left <= BURST);
-    }
-
-    #[test]
-    fn a_long_line_is_kept_in_parts() {
-        let long = "x".repeat(MAX_LINE + 100);
-        check(
-            &[&long, "\nnext\n"],
-            expect![[r#"
-                stdout P (16384 bytes)
-                stdout F (100 bytes)
-                stdout F next
-            "#]],
-        );
     }
 }

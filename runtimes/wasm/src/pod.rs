@@ -1,4 +1,8 @@
 //! A pod as its components' sockets see it: its addresses, names and Services.
+//!
+//! A pod of components alone has two addresses of the namespace that all such pods share, and what its
+//! sockets bind and connect to is made one of them. In a namespace of its own a pod's addresses are its
+//! own already: wildcards and `127.0.0.1` stay what they are, for its containers and components alike.
 
 use std::{
     io::ErrorKind,
@@ -12,11 +16,14 @@ use runtimes::{
     Traffic,
 };
 use tokio::{
-    net::{TcpSocket, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
 };
 
-use crate::egress::{self, Egress};
+use crate::{
+    egress::{self, Egress},
+    namespace::Namespace,
+};
 
 /// How long the host's resolver may take.
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
@@ -24,10 +31,18 @@ const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
 /// Requests of one container that are under way at once; further ones wait.
 const MAX_REQUESTS: usize = 256;
 
+/// Requests of one container that wait; further ones are refused.
+const MAX_WAITING: usize = 4096;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
 /// Shared by all instances of a container.
 pub(crate) struct Pod {
     pub(crate) pod: PodRef,
     pub(crate) address: PodAddress,
+    /// `None`: its sockets are where those of all such pods are.
+    namespace: Option<Namespace>,
     pub(crate) network: Arc<dyn PodNetwork>,
     /// Threads outside the pods' network, where the host's resolver works.
     pub(crate) host: tokio::runtime::Handle,
@@ -36,6 +51,8 @@ pub(crate) struct Pod {
     resolver: Arc<Resolver>,
     /// Turns of outgoing requests.
     pub(crate) requests: Arc<Semaphore>,
+    /// Places to wait for a turn.
+    pub(crate) waiting: Semaphore,
 }
 
 /// Why a connection is not made.
@@ -58,7 +75,7 @@ impl From<Refused> for std::io::Error {
 
 impl Pod {
     /// # Errors
-    /// An annotation of the pod that cannot be read.
+    /// An annotation of the pod that cannot be read; a network namespace that is not there.
     pub(crate) fn new(
         spec: &ContainerSpec,
         network: Arc<dyn PodNetwork>,
@@ -66,20 +83,55 @@ impl Pod {
     ) -> Result<Pod, RuntimeError> {
         let egress = spec.annotations.get(egress::ANNOTATION);
         let egress = egress.map(|text| Egress::parse(text)).transpose();
+        let path = spec.namespaces.network.as_ref();
+        let namespace = path.map(|path| Namespace::open(path)).transpose();
+        let namespace = namespace.map_err(|source| RuntimeError::Unavailable {
+            message: format!("open the network namespace of pod {}", spec.pod.name),
+            source: Some(source.into()),
+        })?;
         Ok(Pod {
             pod: spec.pod.clone(),
             address: spec.address,
+            namespace,
             network,
             host,
             egress: egress.map_err(RuntimeError::Invalid)?,
             resolver: spec.resolver.clone(),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            waiting: Semaphore::new(MAX_WAITING),
         })
     }
 
     /// Whether an address is the pod's own.
     pub(crate) fn is_own(&self, ip: IpAddr) -> bool {
-        ip == self.address.ip || ip == self.address.loopback
+        ip == self.address.ip || self.is_loopback(ip)
+    }
+
+    /// Whether an address is one that only the pod itself reaches.
+    fn is_loopback(&self, ip: IpAddr) -> bool {
+        let all = self.namespace.is_some() && ip.is_ipv4() && ip.is_loopback();
+        all || ip == self.address.loopback
+    }
+
+    /// What a bind to any address is to.
+    fn wildcard(&self) -> IpAddr {
+        match self.namespace {
+            Some(_) => Ipv4Addr::UNSPECIFIED.into(),
+            None => self.address.ip,
+        }
+    }
+
+    /// Whether a socket may be bound to an address that has been through [`Pod::bind_address`].
+    pub(crate) fn may_bind(&self, ip: IpAddr) -> bool {
+        self.is_own(ip) || ip == self.wildcard()
+    }
+
+    /// Makes a socket where the pod's sockets live: see [`Namespace::within`].
+    pub(crate) fn open<T>(&self, make: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
+        match &self.namespace {
+            Some(namespace) => namespace.within(make),
+            None => make(),
+        }
     }
 
     /// Whether the NetworkPolicies let the pod take part in that traffic.
@@ -112,16 +164,16 @@ impl Pod {
         self.permits(to) && self.allows(Direction::Egress, to.ip(), to.port(), protocol)
     }
 
-    /// Where a bind really goes: a wildcard becomes the pod's IP, the loopback its own; other
-    /// addresses are not the pod's to bind.
+    /// Where a bind really goes: a wildcard becomes the pod's IP (in its own namespace it stays), the
+    /// loopback its own; other addresses are not the pod's to bind.
     pub(crate) fn bind_address(&self, wanted: SocketAddr) -> Option<SocketAddr> {
         let ip = wanted.ip();
         let ip = if ip.is_unspecified() {
-            self.address.ip
+            self.wildcard()
+        } else if self.is_own(ip) {
+            ip
         } else if is_localhost(ip) {
             self.address.loopback
-        } else if ip == self.address.ip || ip == self.address.loopback {
-            ip
         } else {
             return None;
         };
@@ -136,6 +188,9 @@ impl Pod {
         wanted: SocketAddr,
         protocol: Protocol,
     ) -> Result<SocketAddr, Refused> {
+        if self.namespace.is_some() && self.is_loopback(wanted.ip()) {
+            return Ok(wanted);
+        }
         if is_localhost(wanted.ip()) {
             return Ok(self.local(wanted.port(), protocol));
         }
@@ -161,9 +216,12 @@ impl Pod {
     }
 
     /// What `localhost` is to the pod: its loopback address where something has that port, otherwise its
-    /// IP, which wildcard binds became.
+    /// IP, which wildcard binds became. In its own namespace they became nothing else.
     fn local(&self, port: u16, protocol: Protocol) -> SocketAddr {
         let loopback = SocketAddr::new(self.address.loopback, port);
+        if self.namespace.is_some() {
+            return loopback;
+        }
         // Only a socket that has the port keeps another from having it.
         let taken = match protocol {
             Protocol::Tcp => TcpSocket::new_v4().and_then(|socket| {
@@ -181,7 +239,7 @@ impl Pod {
 
     /// From where a connection to `destination` is made.
     pub(crate) fn source_address(&self, destination: SocketAddr) -> SocketAddr {
-        if destination.ip() == self.address.loopback {
+        if self.is_loopback(destination.ip()) {
             SocketAddr::new(self.address.loopback, 0)
         } else {
             SocketAddr::new(self.address.ip, 0)
@@ -287,11 +345,7 @@ impl Pod {
         if source.is_ipv4() != destination.is_ipv4() {
             return Err(ErrorKind::NetworkUnreachable.into());
         }
-        let socket = if destination.is_ipv4() {
-            TcpSocket::new_v4()?
-        } else {
-            TcpSocket::new_v6()?
-        };
+        let socket = self.tcp_socket(destination)?;
         // The port is chosen by connect, which knows the destination: bind alone would run out of
         // them. A kernel without the option binds as usual.
         let _ = nix::sys::socket::setsockopt(
@@ -301,6 +355,27 @@ impl Pod {
         );
         socket.bind(source)?;
         socket.connect(destination).await
+    }
+
+    /// Where a server with that port listens.
+    pub(crate) fn serving_address(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.wildcard(), port)
+    }
+
+    /// Listens at an address of [`Pod::serving_address`]. Called where tokio's sockets can be made.
+    pub(crate) fn listen(&self, address: SocketAddr) -> std::io::Result<TcpListener> {
+        let socket = self.tcp_socket(address)?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    }
+
+    /// A socket of the family of `address`.
+    fn tcp_socket(&self, address: SocketAddr) -> std::io::Result<TcpSocket> {
+        self.open(|| match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        })
     }
 }
 
@@ -330,16 +405,32 @@ mod tests {
                 ip: Ipv4Addr::new(127, 42, 0, 1).into(),
                 loopback: Ipv4Addr::new(127, 43, 0, 1).into(),
             },
+            namespace: None,
             network: Arc::new(network),
             host: tokio::runtime::Handle::current(),
             egress: None,
             resolver: Arc::default(),
             requests: Arc::new(Semaphore::new(1)),
+            waiting: Semaphore::new(1),
+        }
+    }
+
+    /// In a namespace of its own. Nothing here makes a socket in it.
+    fn isolated(network: FakeNetwork) -> Pod {
+        let namespace = Namespace::open(std::path::Path::new("/proc/self/ns/net"));
+        Pod {
+            address: PodAddress {
+                ip: Ipv4Addr::new(10, 64, 0, 1).into(),
+                loopback: Ipv4Addr::LOCALHOST.into(),
+            },
+            namespace: Some(namespace.unwrap()),
+            ..pod(network)
         }
     }
 
     #[track_caller]
     fn check(
+        pod: fn(FakeNetwork) -> Pod,
         change: fn(&Pod, SocketAddr) -> Result<SocketAddr, Refused>,
         wanted: &[&str],
         want: Expect,
@@ -348,6 +439,10 @@ mod tests {
         let service = "10.43.0.9:80".parse().unwrap();
         network.set_service(service, vec!["127.42.0.7:8080".parse().unwrap()]);
         network.set_service("10.43.0.8:80".parse().unwrap(), Vec::new());
+        network.set_service(
+            "10.43.0.7:80".parse().unwrap(),
+            vec!["10.64.0.7:8080".parse().unwrap()],
+        );
         let pod = pod(network);
         let mut got = String::new();
         for text in wanted {
@@ -361,6 +456,7 @@ mod tests {
     #[tokio::test]
     async fn a_bind_is_always_to_the_pods_own_addresses() {
         check(
+            pod,
             |pod, wanted| pod.bind_address(wanted).ok_or(Refused::Unreachable),
             &[
                 "0.0.0.0:80",
@@ -384,6 +480,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_reaches_pods_services_and_the_world_but_not_the_hosts_loopback() {
         check(
+            pod,
             |pod, wanted| pod.destination(wanted, Protocol::Tcp),
             &[
                 "127.0.0.1:80",
@@ -399,6 +496,56 @@ mod tests {
                 10.43.0.8:80 -> Unreachable
                 127.42.0.2:80 -> 127.42.0.2:80
                 127.0.0.53:53 -> Unreachable
+                1.2.3.4:5 -> 1.2.3.4:5
+            "#]],
+        );
+    }
+
+    #[tokio::test]
+    async fn in_a_namespace_of_its_own_wildcards_and_the_loopback_stay_what_they_are() {
+        check(
+            isolated,
+            |pod, wanted| pod.bind_address(wanted).ok_or(Refused::Unreachable),
+            &[
+                "0.0.0.0:80",
+                "127.0.0.1:80",
+                "127.0.0.53:80",
+                "10.64.0.1:80",
+                "10.64.0.2:80",
+                "[::]:80",
+            ],
+            expect![[r#"
+                0.0.0.0:80 -> 0.0.0.0:80
+                127.0.0.1:80 -> 127.0.0.1:80
+                127.0.0.53:80 -> 127.0.0.53:80
+                10.64.0.1:80 -> 10.64.0.1:80
+                10.64.0.2:80 -> Unreachable
+                [::]:80 -> Unreachable
+            "#]],
+        );
+    }
+
+    #[tokio::test]
+    async fn in_a_namespace_of_its_own_every_loopback_address_is_the_pods() {
+        check(
+            isolated,
+            |pod, wanted| pod.destination(wanted, Protocol::Tcp),
+            &[
+                "127.0.0.1:80",
+                "127.0.0.53:53",
+                "[::1]:80",
+                "10.43.0.7:80",
+                "10.43.0.9:80",
+                "10.64.0.1:80",
+                "1.2.3.4:5",
+            ],
+            expect![[r#"
+                127.0.0.1:80 -> 127.0.0.1:80
+                127.0.0.53:53 -> 127.0.0.53:53
+                [::1]:80 -> 127.0.0.1:80
+                10.43.0.7:80 -> 10.64.0.7:8080
+                10.43.0.9:80 -> Unreachable
+                10.64.0.1:80 -> 10.64.0.1:80
                 1.2.3.4:5 -> 1.2.3.4:5
             "#]],
         );

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -13,10 +12,7 @@ use runtimes::{
     ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Image, Notice, PodNetwork,
     Process, Protocol, Runtime, RuntimeError, Stats, Stdio,
 };
-use tokio::{
-    net::TcpListener,
-    sync::{OnceCell, mpsc, watch},
-};
+use tokio::sync::{OnceCell, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
@@ -151,8 +147,11 @@ impl WasmRuntime {
             }
             Code::Server(component, _) => {
                 let mut listeners = Vec::new();
-                for address in serving_addresses(&container.spec)? {
-                    let listener = self.executor.spawn(TcpListener::bind(address)).await;
+                for port in serving_ports(&container.spec)? {
+                    let pod = container.pod.clone();
+                    let address = pod.serving_address(port);
+                    let listener = self.executor.spawn(async move { pod.listen(address) });
+                    let listener = listener.await;
                     let listener =
                         listener.unwrap_or_else(|error| Err(std::io::Error::other(error)));
                     listeners.push(listener.map_err(|source| RuntimeError::Unavailable {
@@ -168,21 +167,19 @@ impl WasmRuntime {
     }
 }
 
-/// A server serves on its pod's IP, at each of its TCP ports.
-fn serving_addresses(spec: &ContainerSpec) -> Result<BTreeSet<SocketAddr>, RuntimeError> {
+/// A server serves at each of its TCP ports.
+fn serving_ports(spec: &ContainerSpec) -> Result<BTreeSet<u16>, RuntimeError> {
     let ports = spec.ports.iter();
     let ports = ports.filter(|port| port.protocol == Protocol::Tcp);
-    let addresses: BTreeSet<SocketAddr> = ports
-        .map(|port| SocketAddr::new(spec.address.ip, port.number))
-        .collect();
-    if addresses.is_empty() {
+    let ports: BTreeSet<u16> = ports.map(|port| port.number).collect();
+    if ports.is_empty() {
         return Err(RuntimeError::Invalid(format!(
             "container {} is an HTTP server (it exports wasi:http/incoming-handler) and declares no TCP \
              port: say which to serve on in ports[].containerPort",
             spec.name
         )));
     }
-    Ok(addresses)
+    Ok(ports)
 }
 
 /// Looks at the files that a container is made of, which may be on slow file systems: the sources of its
@@ -236,7 +233,7 @@ impl Runtime for WasmRuntime {
         let roomy = limit.is_some_and(|limit| limit > engine::MAX_MEMORY);
         let code = self.code.get(&spec.image, roomy).await?;
         if matches!(*code, Code::Server(..)) {
-            serving_addresses(&spec)?;
+            serving_ports(&spec)?;
             server::pooled(&spec)?;
         }
         let (spec, mounts, uncounted) = look(spec).await?;

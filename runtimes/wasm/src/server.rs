@@ -29,10 +29,7 @@ use tokio::{
     sync::oneshot,
     task::JoinSet,
 };
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
+use tokio_util::task::TaskTracker;
 use wasmtime::Engine;
 use wasmtime_wasi_http::p2::{
     bindings::{ProxyPre, http::types::ErrorCode},
@@ -165,32 +162,28 @@ impl Server {
             return failed(status, text);
         }
         let head = request.method() == Method::HEAD;
-        // Dropped when the client goes away, or with the response's body: the instance ends with it.
-        let gone = CancellationToken::new();
-        let guard = gone.clone().drop_guard();
         let (sender, answer) = oneshot::channel();
         let server = self.clone();
-        self.tasks.spawn(async move {
-            let container = server.container.clone();
+        let work = async move {
+            let container = &server.container;
             tokio::select! {
                 () = container.meter.measure(server.instances.serve(request, sender)) => {}
-                () = gone.cancelled() => {}
                 () = container.kill.cancelled() => {}
             }
-        });
+        };
+        // Polled by the connection, not by a task of its own: most answers are made in one poll. Dropped when
+        // the client goes away, and the instance with it.
+        let mut work = Some(Box::pin(work) as Work);
+        let answer = answered(&mut work, answer);
         match tokio::time::timeout(REQUEST_DEADLINE, answer).await {
             Ok(Ok(Ok(response))) if head => {
-                guard.disarm();
                 let (parts, body) = response.into_parts();
-                self.drain(body);
+                self.drain(body, work);
                 Response::from_parts(parts, empty())
             }
             Ok(Ok(Ok(response))) => response.map(|body| {
-                Sent {
-                    body,
-                    guard: Some(guard),
-                }
-                .boxed_unsync()
+                let tasks = self.tasks.clone();
+                Sent { body, work, tasks }.boxed_unsync()
             }),
             Ok(Ok(Err(code))) => failed(
                 StatusCode::BAD_GATEWAY,
@@ -236,15 +229,47 @@ impl Server {
     }
 
     /// Takes a body that nobody is sent, so that the component can end as usual.
-    fn drain(&self, mut body: HyperOutgoingBody) {
+    fn drain(&self, mut body: HyperOutgoingBody, work: Option<Work>) {
         let kill = self.container.kill.clone();
+        let drained = async move {
+            let body = async { while let Some(Ok(_)) = body.frame().await {} };
+            let work = async {
+                if let Some(work) = work {
+                    work.await;
+                }
+            };
+            tokio::join!(body, work);
+        };
         self.tasks.spawn(async move {
-            let drained = async { while let Some(Ok(_)) = body.frame().await {} };
             tokio::select! {
                 () = drained => {}
                 () = kill.cancelled() => {}
             }
         });
+    }
+}
+
+/// What an instance does for a request, to its end.
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Works until there is an answer, or none will come; takes work that has come to its end.
+async fn answered(
+    work: &mut Option<Work>,
+    mut answer: oneshot::Receiver<Answered>,
+) -> Result<Answered, oneshot::error::RecvError> {
+    std::future::poll_fn(|context| {
+        poll_work(work, context);
+        Pin::new(&mut answer).poll(context)
+    })
+    .await
+}
+
+fn poll_work(work: &mut Option<Work>, context: &mut Context<'_>) {
+    let ended = work
+        .as_mut()
+        .is_some_and(|work| work.as_mut().poll(context).is_ready());
+    if ended {
+        *work = None;
     }
 }
 
@@ -263,18 +288,12 @@ fn failed(status: StatusCode, text: &str) -> Response<ResponseBody> {
     response
 }
 
-/// A response's body. Dropped before its end, it ends the instance; at its end it lets it go on.
+/// A response's body, and what works on it. Dropped before its end, it ends the instance; at its end it lets
+/// it go on.
 struct Sent {
     body: HyperOutgoingBody,
-    guard: Option<DropGuard>,
-}
-
-impl Sent {
-    fn release(&mut self) {
-        if let Some(guard) = self.guard.take() {
-            guard.disarm();
-        }
-    }
+    work: Option<Work>,
+    tasks: TaskTracker,
 }
 
 impl Body for Sent {
@@ -285,9 +304,13 @@ impl Body for Sent {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        if matches!(frame, Poll::Ready(None)) {
-            self.release();
+        let sent = &mut *self;
+        poll_work(&mut sent.work, context);
+        let frame = Pin::new(&mut sent.body).poll_frame(context);
+        if matches!(frame, Poll::Ready(None))
+            && let Some(work) = sent.work.take()
+        {
+            sent.tasks.spawn(work);
         }
         frame
     }

@@ -311,7 +311,7 @@ async fn mounts_that_cannot_be_say_why() {
             .collect();
         let error = host.node.runtime.create(spec).await.unwrap_err();
         let kind = match &error {
-            RuntimeError::Invalid(_) => "invalid",
+            RuntimeError::Invalid(_) | RuntimeError::Config(_) => "invalid",
             RuntimeError::Unavailable { .. } => "unavailable",
             RuntimeError::NotFound(_) => "not found",
         };

@@ -50,9 +50,9 @@ async fn an_error_from_run_is_exit_code_1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_preview_1_module_runs_through_the_adapter_which_makes_any_failure_exit_code_1() {
+async fn a_preview_1_module_exits_with_its_own_code() {
     let want = expect![[r#"
-        1 Error ""
+        5 Error ""
         stdout F old
     "#]];
     check(66, fixture("preview1.wat"), Limits::default(), want).await;

@@ -113,6 +113,29 @@ async fn connect(ip: IpAddr) -> tokio::net::TcpStream {
         .expect("it listens soon")
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_connects_by_localhost_to_another_of_its_pod() {
+    let node = Node::new(148);
+    let server = node.spec("server", &fixture("listen.wat")).await;
+    node.start(&server).await.unwrap();
+    let mut client = node.spec("client", &fixture("connect.wat")).await;
+    (client.pod, client.address) = (server.pod.clone(), server.address);
+    // The server may not listen yet.
+    let mut attempt = 0;
+    let connected = async {
+        loop {
+            attempt += 1;
+            client.id = runtimes::ContainerId(format!("uid-server/client/{attempt}").into());
+            if node.run(&client).await.code == 0 {
+                return;
+            }
+        }
+    };
+    let connected = tokio::time::timeout(SOON, connected).await;
+    connected.expect("it connects soon");
+    assert_eq!(node.runtime.wait(&server.id).await.unwrap().code, 0);
+}
+
 /// What a NetworkPolicy of the fake network is about.
 fn traffic(direction: Direction, peer: IpAddr, port: u16) -> Traffic {
     Traffic {
@@ -244,6 +267,16 @@ fn datagram_client(node: &Node) -> std::path::PathBuf {
     path
 }
 
+/// Waits until something has a UDP port: nobody else can have it then.
+async fn binds(address: SocketAddr) {
+    let bound = async {
+        while std::net::UdpSocket::bind(address).is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, bound).await.expect("it binds");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn datagrams_go_to_a_service_and_come_back_from_it() {
     let node = Node::new(180);
@@ -252,13 +285,7 @@ async fn datagrams_go_to_a_service_and_come_back_from_it() {
     let endpoint = SocketAddr::new(server.address.ip, 7777);
     node.network.set_service(service, vec![endpoint]);
     node.start(&server).await.unwrap();
-    // It has its port once nobody else can have it.
-    let bound = async {
-        while std::net::UdpSocket::bind(endpoint).is_ok() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(SOON, bound).await.expect("it binds");
+    binds(endpoint).await;
     let client = node.spec("client", &datagram_client(&node)).await;
     let exit = node.run(&client).await;
     assert_eq!((exit.code, exit.message.as_str()), (0, ""));
@@ -290,4 +317,56 @@ async fn localhost_is_what_listens_in_the_pod_on_either_of_its_addresses() {
     let accepted = tokio::time::timeout(SOON, listener.accept()).await;
     accepted.expect("it calls").unwrap();
     node.runtime.stop(&again.id, SOON).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_keeps_datagrams_from_leaving() {
+    let node = Node::new(150);
+    let service: SocketAddr = "10.43.0.9:53".parse().unwrap();
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let endpoint: SocketAddr = "127.150.9.9:7777".parse().unwrap();
+    node.network.set_service(service, vec![endpoint]);
+    let receiver = std::net::UdpSocket::bind(endpoint).unwrap();
+    let denied = Traffic {
+        protocol: Protocol::Udp,
+        ..traffic(Direction::Egress, endpoint.ip(), endpoint.port())
+    };
+    node.network.deny("client", denied);
+    let client = node.spec("client", &datagram_client(&node)).await;
+    assert_eq!(node.run(&client).await.code, 1, "it is told so");
+    // The first to arrive is another's.
+    nobody.send_to(b"last", endpoint).unwrap();
+    let mut first = [0; 4];
+    receiver.recv(&mut first).unwrap();
+    assert_eq!(&first, b"last");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_does_not_see_datagrams_of_whom_a_policy_keeps_out() {
+    let node = Node::new(152);
+    let server = node.spec("server", &fixture("datagrams.wat")).await;
+    let address = SocketAddr::new(server.address.ip, 7777);
+    let socket = |ip: &str| {
+        let socket = std::net::UdpSocket::bind((ip, 0)).unwrap();
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        socket
+    };
+    let (kept_out, let_in) = (socket("127.152.9.1"), socket("127.152.9.2"));
+    let denied = Traffic {
+        protocol: Protocol::Udp,
+        ..traffic(Direction::Ingress, "127.152.9.1".parse().unwrap(), 7777)
+    };
+    node.network.deny("server", denied);
+    node.start(&server).await.unwrap();
+    binds(address).await;
+    kept_out.send_to(b"out!", address).unwrap();
+    let_in.send_to(b"ping", address).unwrap();
+    // It sends the first that it sees back, and ends.
+    let exit = tokio::time::timeout(SOON, node.runtime.wait(&server.id)).await;
+    assert_eq!(exit.unwrap().unwrap().code, 0);
+    let mut answer = [0; 4];
+    let_in.recv(&mut answer).unwrap();
+    assert_eq!(&answer, b"ping");
+    kept_out.set_nonblocking(true).unwrap();
+    assert!(kept_out.recv(&mut answer).is_err());
 }

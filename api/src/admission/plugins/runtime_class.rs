@@ -1,5 +1,5 @@
 //! RuntimeClass: a pod's overhead and where it may run, from the class it names. The classes `wasm` and
-//! `oci` need no object: they name what runs the containers.
+//! `oci` are there from the start, and mean the same while their objects are not: they name what runs the containers.
 
 use std::sync::Arc;
 

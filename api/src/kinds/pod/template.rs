@@ -6,8 +6,7 @@ use super::{defaults, validation};
 use crate::{
     field::{FieldErrors, Path},
     kinds::{
-        check,
-        not_acted_on::{self, POD_SPEC},
+        check, not_acted_on,
         value::{child, find, part, present, text},
     },
     name,
@@ -102,5 +101,5 @@ pub(crate) fn validate_endless(
 /// Fields of the template that are not acted on.
 pub(crate) fn warnings(object: &Value) -> Vec<String> {
     let spec = part(object, "/spec/template/spec");
-    not_acted_on::warnings("spec.template.spec", spec, POD_SPEC)
+    not_acted_on::of_pod_spec("spec.template.spec", spec)
 }

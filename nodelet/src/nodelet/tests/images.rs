@@ -63,3 +63,24 @@ async fn a_component_that_asks_for_the_host_is_refused_before_it_is_made() {
     );
     nodelet.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_lasts_is_told_of() {
+    let bench = Bench::new();
+    let progress = runtimes::Progress {
+        received_bytes: 120_000_000,
+        total_bytes: 430_000_000,
+    };
+    bench.images.stall("img-a", progress);
+    let nodelet = bench.run();
+    bench.pod("a", json!({}));
+    let told = "Pulling image \"img-a\": 120 of 430 MB";
+    let find = |api: &FakeApi| {
+        let mut events = api.list("events").into_iter();
+        events.find(|event| event["message"] == told)
+    };
+    bench.api.wait(told, find).await;
+    bench.images.allow("img-a");
+    bench.ready("a").await;
+    nodelet.stop().await;
+}

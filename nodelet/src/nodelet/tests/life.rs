@@ -3,23 +3,23 @@
 use super::*;
 
 /// The place of a container's status: `containerStatuses`, and the first of them.
-fn first<'a>(status: &'a Value, list: &str) -> &'a Value {
+pub(super) fn first<'a>(status: &'a Value, list: &str) -> &'a Value {
     &status[list][0]
 }
 
-fn restarts(status: &Value) -> u64 {
+pub(super) fn restarts(status: &Value) -> u64 {
     first(status, "containerStatuses")["restartCount"]
         .as_u64()
         .unwrap_or_default()
 }
 
 impl Bench {
-    async fn gone(&self, name: &str) {
+    pub(super) async fn gone(&self, name: &str) {
         let gone = |api: &FakeApi| api.get("pods", "ns", name).is_none().then_some(());
         self.api.wait(&format!("{name} to go"), gone).await;
     }
 
-    async fn message(&self, reason: &str) -> String {
+    pub(super) async fn message(&self, reason: &str) -> String {
         let event = self.event(reason).await;
         event["message"].as_str().unwrap_or_default().to_owned()
     }
@@ -31,7 +31,7 @@ impl Bench {
     }
 
     /// Waits for many pods: looks now and then, since looking takes long.
-    async fn patience<T>(&self, seen: impl Fn(&FakeApi) -> Option<T>) -> T {
+    pub(super) async fn patience<T>(&self, seen: impl Fn(&FakeApi) -> Option<T>) -> T {
         let looks = async {
             loop {
                 if let Some(seen) = seen(&self.api) {

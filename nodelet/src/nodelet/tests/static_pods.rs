@@ -145,3 +145,33 @@ async fn a_container_of_a_static_pod_counts_on_from_the_logs_that_are_there() {
         .await;
     node.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_static_pods_container_goes_on_without_the_nodelet() {
+    let bench = Bench::new();
+    bench.images.contain("box");
+    bench.file("web.yaml", &manifest("web", "box"));
+    let node = bench.run_files();
+    let before = bench.mirror("web-n1", "to be ready", is_ready).await;
+    let uid = annotation(&before, "mirror").to_owned();
+    node.stop().await;
+    let calls = bench.oci.calls().len();
+    let node = bench.run_files();
+    // What comes after it is the next attempt: it was taken over as it was.
+    let id = ContainerId(format!("{uid}/c/0").into());
+    let again = |pod: &Value| {
+        let status = &pod["status"]["containerStatuses"][0];
+        status["restartCount"] == 1 && is_ready(pod)
+    };
+    let same = |pod: &Value| {
+        let status = |pod: &Value| pod["status"]["containerStatuses"][0]["containerID"].clone();
+        is_ready(pod) && status(pod) == status(&before)
+    };
+    bench.mirror("web-n1", "to be ready again", same).await;
+    assert!(bench.oci.exit(&id, 0));
+    let after = bench.mirror("web-n1", "to restart", again).await;
+    assert_eq!(after["status"]["podIP"], before["status"]["podIP"]);
+    let starts = &bench.oci.calls()[calls..];
+    assert!(!starts.contains(&format!("start {id}")), "{starts:?}");
+    node.stop().await;
+}

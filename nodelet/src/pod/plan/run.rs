@@ -7,14 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Action, Plan, end, grace, seconds};
 use crate::{
     pod::{
-        container::{Reason, Role, State, Why},
+        container::{ERROR_SHOWN, Reason, Role, State, Why},
         state::{PodState, Sandbox, initialized},
     },
     probe::Kind,
 };
-
-/// How long `ErrImagePull` is shown before it becomes `ImagePullBackOff`.
-const PULL_ERROR_SHOWN: SignedDuration = SignedDuration::from_secs(2);
 
 pub(super) fn plan(state: &PodState, now: Timestamp, plan: &mut Plan) {
     let deadline = state.spec().and_then(|spec| spec.active_deadline_seconds);
@@ -64,10 +61,17 @@ fn plan_container(state: &PodState, place: usize, now: Timestamp, plan: &mut Pla
             since,
             ..
         } => {
-            if retry_at.is_none_or(|at| plan.due(at, now)) {
+            let Some(retry_at) = retry_at.filter(|at| !plan.due(*at, now)) else {
                 plan.actions.push(Action::Start(place));
-            } else if *reason == Reason::ErrImagePull && plan.due(*since + PULL_ERROR_SHOWN, now) {
-                plan.actions.push(Action::BackOffPull(place));
+                return;
+            };
+            let back_off = match reason {
+                Reason::ErrImagePull => Action::BackOffPull(place),
+                Reason::RunContainerError => Action::BackOffRestart(place, retry_at),
+                _ => return,
+            };
+            if plan.due(*since + ERROR_SHOWN, now) {
+                plan.actions.push(back_off);
             }
         }
         State::Lost { under_way, .. } => {

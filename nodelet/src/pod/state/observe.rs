@@ -8,15 +8,16 @@ use runtimes::Exit;
 use super::{Observation, PodState, Removal, Sandbox, Started};
 use crate::{
     pod::container::{
-        Ended, FIRST_DELAY, LONGEST_DELAY, Reason, STEADY, StartFailure, State, Step, Why, doubled,
-        lost,
+        ERROR_SHOWN, Ended, FIRST_DELAY, LONGEST_DELAY, Reason, STEADY, StartFailure, State, Step,
+        Why, doubled, lost,
     },
     probe::Kind,
 };
 
 /// First delay before reading a missing ConfigMap or Secret again, doubled up to [`LONGEST_CONFIG_DELAY`].
 const FIRST_CONFIG_DELAY: Duration = Duration::from_secs(1);
-const LONGEST_CONFIG_DELAY: Duration = Duration::from_secs(30);
+const LONGEST_CONFIG_DELAY: Duration = Duration::from_secs(10);
+
 impl PodState {
     /// Takes in what happened.
     pub(crate) fn observe(&mut self, observation: Observation, now: Timestamp) {
@@ -156,9 +157,12 @@ impl PodState {
                 );
                 container.config_delay
             }
+            // A container was made, and its end is that it could not start: what follows is a restart.
             Reason::RunContainerError => {
                 container.used = true;
-                container.restart_delay.max(FIRST_DELAY)
+                container.pull_delay = Duration::ZERO;
+                container.config_delay = Duration::ZERO;
+                container.restart_delay().max(ERROR_SHOWN)
             }
             _ => {
                 container.pull_delay = doubled(container.pull_delay, FIRST_DELAY, LONGEST_DELAY);
@@ -170,7 +174,7 @@ impl PodState {
                 code: 128,
                 reason: "StartError".to_owned(),
                 message: failure.message.clone(),
-                container_id: container.container_id.clone(),
+                container_id: String::new(),
                 started_at: None,
                 finished_at: Some(now),
             });

@@ -4,21 +4,46 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus,
+    ContainerState as ApiState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus,
 };
+use runtimes::ContainerState;
 
 use super::{Over, PodState, Removal, Sandbox, ephemeral, roles};
 use crate::pod::container::{Container, Ended, Reason, Role, State, lost, waiting};
 
+/// A container that a runtime has from an earlier process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Held {
+    pub(crate) name: String,
+    pub(crate) attempt: u32,
+    /// `oci://<id>`.
+    pub(crate) container_id: String,
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) ended: bool,
+}
+
+impl Held {
+    /// What a runtime says of a container; `None` of one that was never started.
+    pub(crate) fn of(runtime: &str, container: &runtimes::ContainerStatus) -> Option<Held> {
+        let (since, ended) = match &container.state {
+            ContainerState::Created => return None,
+            ContainerState::Running { started_at } => (*started_at, false),
+            ContainerState::Exited(exit) => (exit.started_at, true),
+        };
+        Some(Held {
+            name: container.name.clone(),
+            attempt: container.id.0.rsplit('/').next()?.parse().ok()?,
+            container_id: format!("{runtime}://{}", container.id),
+            since: Timestamp::try_from(since).ok(),
+            ended,
+        })
+    }
+}
+
 impl PodState {
-    /// A pod seen for the first time by this process. `running` answers, for a container's name, the attempt that
-    /// still lives in a runtime; what the API's status says was running and does not live was lost with the
-    /// process before.
-    pub(crate) fn new(
-        pod: Arc<Pod>,
-        running: impl Fn(&str) -> Option<u32>,
-        now: Timestamp,
-    ) -> PodState {
+    /// A pod seen for the first time by this process. `held` are its containers that runtimes have from an earlier
+    /// process; what the API's status says was running and no runtime has was lost with that process.
+    pub(crate) fn new(pod: Arc<Pod>, held: &[Held], now: Timestamp) -> PodState {
         let status = pod.status.as_ref();
         let mut state = PodState {
             gone: false,
@@ -46,11 +71,14 @@ impl PodState {
         state.containers = known
             .map(|(name, role)| {
                 let mut container = Container::new(name, role, patience, now);
-                if let Some(status) = status.and_then(|status| status_of(status, name)) {
+                let status = status.and_then(|status| status_of(status, name));
+                if let Some(status) = status {
                     restore(&mut container, status, ends, patience, now);
                 }
-                if let Some(attempt) = running(name) {
-                    adopt(&mut container, attempt, now);
+                let own = held.iter().filter(|held| held.name == name);
+                let newest = own.max_by_key(|held| held.attempt);
+                if let Some(held) = newest.filter(|held| !is_known_to_have_ended(held, status)) {
+                    adopt(&mut container, held, now);
                 }
                 container
             })
@@ -124,24 +152,45 @@ fn restore(
     }
 }
 
-/// It still lives in its runtime.
-fn adopt(container: &mut Container, attempt: u32, now: Timestamp) {
+/// Whether the API was told of the end of a container that its runtime still has.
+fn is_known_to_have_ended(held: &Held, status: Option<&ContainerStatus>) -> bool {
+    let Some(status) = status.filter(|_| held.ended) else {
+        return false;
+    };
+    // Of a static pod nobody was told.
+    let Some(state) = &status.state else {
+        return false;
+    };
+    let last = status.last_state.as_ref();
+    let backs_off = state.waiting.is_some() && last.is_some_and(|last| last.terminated.is_some());
+    match u32::try_from(status.restart_count) {
+        Ok(told) if told == held.attempt => state.terminated.is_some() || backs_off,
+        Ok(told) => told > held.attempt,
+        Err(_) => false,
+    }
+}
+
+/// Its runtime has it: it runs, or how it ended is still to be learned.
+fn adopt(container: &mut Container, held: &Held, now: Timestamp) {
     let since = match container.state {
-        State::Lost { since, .. } => since,
+        State::Lost { since, .. } if container.attempt == held.attempt => since,
         _ => None,
     };
     // The API may not have heard of it: it is as one without probes, until these say otherwise.
     if since.is_none() {
         (container.started, container.passes) = (true, true);
     }
-    container.attempt = attempt;
+    if container.container_id.is_empty() || container.attempt != held.attempt {
+        container.container_id = held.container_id.clone();
+    }
+    container.attempt = held.attempt;
     container.used = true;
     container.state = State::Running {
-        since: since.unwrap_or(now),
+        since: since.or(held.since).unwrap_or(now),
     };
 }
 
-fn end_of(state: Option<&ContainerState>) -> Option<Box<Ended>> {
+fn end_of(state: Option<&ApiState>) -> Option<Box<Ended>> {
     let ContainerStateTerminated {
         exit_code,
         reason,

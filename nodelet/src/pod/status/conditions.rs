@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 
 use crate::pod::{
-    container::Role,
+    container::{Container, Role},
     state::{PodState, Sandbox, initialized},
 };
 
@@ -46,8 +46,11 @@ pub(super) fn conditions(
     } else {
         containers_ready.clone()
     };
+    // What runs from before this process has its sandbox, though that is still to be found again.
+    let runs = state.containers.iter().any(Container::running);
     let sandbox = match state.sandbox {
         Sandbox::Ready(_) => Verdict::yes(),
+        Sandbox::Wanted | Sandbox::SettingUp | Sandbox::Refused { .. } if runs => Verdict::yes(),
         _ => Verdict::no("", String::new()),
     };
     [

@@ -38,8 +38,12 @@ pub(crate) struct Node {
 impl Node {
     /// `net` is the second byte of its pods' addresses; tests that run side by side differ in it.
     pub(crate) fn new(net: u8) -> Node {
+        Node::with(FakeNetwork::loopback(net))
+    }
+
+    pub(crate) fn with(network: FakeNetwork) -> Node {
         let dir = tempfile::tempdir().unwrap();
-        let network = Arc::new(FakeNetwork::loopback(net));
+        let network = Arc::new(network);
         let runtime = WasmRuntime::new(Config {
             code_cache: dir.path().join("code"),
             network: network.clone(),

@@ -41,6 +41,7 @@ fn main() -> Result<()> {
         ["fill", directory, bytes] => server::fill(directory.as_ref(), bytes.parse()?),
         ["floor"] => floor::run(),
         ["component", path] => component::run(path.as_ref()),
+        ["rest", path] => component::rest(path.as_ref()),
         ["exec", ..] => wasm::exec(&arguments[1..]),
         ["wasm", component, wasmtime] => wasm::drive(component.as_ref(), wasmtime.as_ref()),
         [] => drive(&["sqlite", "postgres"]),

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     child::{self, Child, Core},
@@ -77,6 +77,10 @@ async fn figures(component: &Path, wasmtime: &Path) -> Result<()> {
         "{:<44} {p50:>10.1}   goal p50 10 µs; p99 {p99:.1}",
         "an instance made, µs"
     );
+    let program = std::env::current_exe().context("find this program")?;
+    let rest = Command::new(program).arg("rest").arg(component).status();
+    let rest = rest.context("start a process")?;
+    ensure!(rest.success(), "measuring memory ended with {rest}");
     Ok(())
 }
 

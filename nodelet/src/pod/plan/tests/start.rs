@@ -74,14 +74,57 @@ fn a_container_that_cannot_start_fails_a_pod_that_never_restarts() {
     );
     check(
         pod(&["a"], json!({})),
-        "up, fail a RunContainerError, +10s",
+        "up, fail a RunContainerError, +2s",
         expect![[r#"
             => set-up
             up => start a#0
-            fail a RunContainerError => (wake in 10s)
-            +10s => start a#1
+            fail a RunContainerError => (wake in 2s)
+            +2s => start a#1
             Running: PodReadyToStartContainers, Initialized, not Ready (ContainersNotReady: containers with unready status: [a]), not ContainersReady (ContainersNotReady: containers with unready status: [a])
               a started=false ready=false restarts=0 [{"waiting":{"message":"because","reason":"RunContainerError"}},{"terminated":{"exitCode":128,"finishedAt":"T0","message":"because","reason":"StartError"}}]
+        "#]],
+    );
+}
+
+#[test]
+fn a_container_that_cannot_start_crashes_in_a_loop() {
+    check(
+        pod(&["a"], json!({})),
+        "up, fail a RunContainerError, +2s, fail a RunContainerError, +2s, status, +8s, fail a RunContainerError, +2s, +18s, run a",
+        expect![[r#"
+            => set-up
+            up => start a#0
+            fail a RunContainerError => (wake in 2s)
+            +2s => start a#1
+            fail a RunContainerError => (wake in 2s)
+            +2s => back-off a#1 8s (wake in 8s)
+            Running: PodReadyToStartContainers, Initialized, not Ready (ContainersNotReady: containers with unready status: [a]), not ContainersReady (ContainersNotReady: containers with unready status: [a])
+              a started=false ready=false restarts=1 [{"waiting":{"message":"back-off 10s restarting failed container=a pod=web_ns(u1)","reason":"CrashLoopBackOff"}},{"terminated":{"exitCode":128,"finishedAt":"2001-09-09T01:46:42Z","message":"because","reason":"StartError"}}]
+            status => (wake in 8s)
+            +8s => start a#2
+            fail a RunContainerError => (wake in 2s)
+            +2s => back-off a#2 18s (wake in 18s)
+            +18s => start a#3
+            run a =>
+            Running: PodReadyToStartContainers, Initialized, Ready, ContainersReady
+              a started=true ready=true restarts=3 [{"running":{"startedAt":"2001-09-09T01:47:12Z"}},{"terminated":{"exitCode":128,"finishedAt":"2001-09-09T01:46:52Z","message":"because","reason":"StartError"}}]
+        "#]],
+    );
+}
+
+#[test]
+fn a_container_that_cannot_be_made_is_tried_again_and_nothing_is_counted() {
+    check(
+        pod(&["a"], json!({})),
+        "up, fail a CreateContainerError, +10s, fail a CreateContainerError",
+        expect![[r#"
+            => set-up
+            up => start a#0
+            fail a CreateContainerError => (wake in 10s)
+            +10s => start a#0
+            fail a CreateContainerError => (wake in 20s)
+            Pending: PodReadyToStartContainers, Initialized, not Ready (ContainersNotReady: containers with unready status: [a]), not ContainersReady (ContainersNotReady: containers with unready status: [a])
+              a started=false ready=false restarts=0 [{"waiting":{"message":"because","reason":"CreateContainerError"}},{}]
         "#]],
     );
 }

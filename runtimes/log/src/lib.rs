@@ -7,6 +7,11 @@
 //! begins a new `0.log`. Whoever appends renames, and nobody else: [`append`] does both, and one container's calls come one
 //! at a time. A reader that holds a renamed file has all that will ever be in it as soon as there is a newer one; names of
 //! renamed files sort by time ([`files`]).
+//!
+//! Needs nothing but `std`: the process that stays with a container writes logs too, and is to be small.
+
+mod lines;
+mod time;
 
 use std::{
     fs::File,
@@ -14,6 +19,8 @@ use std::{
     path::{Path, PathBuf},
     time::SystemTime,
 };
+
+pub use lines::{Lines, MAX_LINE};
 
 /// How much of a container's output is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,28 +44,36 @@ impl Default for Rotation {
 /// Appends whole entries to a log, which is rotated first if it is full.
 ///
 /// # Errors
-/// The file system's: the entries, or the end of them, are lost.
+/// The file system's: the entries are lost, and the log ends with the one before them.
 pub fn append(path: &Path, entries: &[u8], rotation: Rotation) -> io::Result<()> {
     let open = || File::options().append(true).create(true).open(path);
     let mut file = open()?;
-    if file.metadata()?.len() >= rotation.max_bytes {
+    let mut length = file.metadata()?.len();
+    if length >= rotation.max_bytes {
         rotate(path, rotation)?;
         file = open()?;
+        length = 0;
     }
-    file.write_all(entries)
+    file.write_all(entries).inspect_err(|_| {
+        // A part of an entry would be read as the begin of the next. What cannot be cut off stays.
+        let _ = file.set_len(length);
+    })
 }
 
 /// Renames a full log and removes the oldest beyond the limit.
 fn rotate(path: &Path, rotation: Rotation) -> io::Result<()> {
     // To the nanosecond: a flood fills several in a second.
-    let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S.%9f");
     let mut renamed = path.as_os_str().to_owned();
-    renamed.push(format!(".{time}"));
+    renamed.push(format!(".{}", time::compact(SystemTime::now())));
     std::fs::rename(path, PathBuf::from(renamed))?;
     let files = files(path)?;
     let surplus = (files.len() + 1).saturating_sub(rotation.max_files.max(1));
     for file in files.iter().take(surplus) {
-        std::fs::remove_file(file)?;
+        match std::fs::remove_file(file) {
+            // A container that goes takes its logs along.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -114,7 +129,12 @@ pub enum Tag {
 
 /// Appends one entry to `out`. `text` must hold no newline.
 pub fn write_entry(out: &mut Vec<u8>, time: SystemTime, stream: Stream, tag: Tag, text: &[u8]) {
-    out.extend_from_slice(rfc3339(time).as_bytes());
+    write_entry_at(out, &time::rfc3339(time), stream, tag, text);
+}
+
+/// The same for a time that is text already: many entries have the same.
+fn write_entry_at(out: &mut Vec<u8>, time: &str, stream: Stream, tag: Tag, text: &[u8]) {
+    out.extend_from_slice(time.as_bytes());
     out.push(b' ');
     out.extend_from_slice(stream.as_str().as_bytes());
     out.extend_from_slice(match tag {
@@ -123,12 +143,6 @@ pub fn write_entry(out: &mut Vec<u8>, time: SystemTime, stream: Stream, tag: Tag
     });
     out.extend_from_slice(text);
     out.push(b'\n');
-}
-
-/// `2026-01-02T03:04:05.000000006Z`: nine digits of a second always, so that entries sort as text.
-fn rfc3339(time: SystemTime) -> String {
-    let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    format!("{time:.9}")
 }
 
 #[cfg(test)]

@@ -10,17 +10,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{Cluster, Output, eventually};
+use crate::{Cluster, Output, eventually};
 use nix::pty::{Winsize, openpty};
 
 /// No command takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A program that speaks to a cluster.
-pub(crate) struct Client<'a> {
-    pub(crate) cluster: &'a Cluster,
-    pub(crate) name: String,
-    pub(crate) program: PathBuf,
+pub struct Client<'a> {
+    pub cluster: &'a Cluster,
+    pub name: String,
+    pub program: PathBuf,
 }
 
 impl Client<'_> {
@@ -43,12 +43,12 @@ impl Client<'_> {
     }
 
     /// Runs a command to its end.
-    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+    pub fn run(&self, arguments: &[&str]) -> Output {
         self.run_with(arguments, "")
     }
 
     /// The same with something to read.
-    pub(crate) fn run_with(&self, arguments: &[&str], input: &str) -> Output {
+    pub fn run_with(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = self
             .command(arguments)
             .stdin(Stdio::piped())
@@ -70,7 +70,7 @@ impl Client<'_> {
     }
 
     /// Starts a command in a terminal of its own.
-    pub(crate) fn terminal(&self, arguments: &[&str]) -> Terminal {
+    pub fn terminal(&self, arguments: &[&str]) -> Terminal {
         let size = Winsize {
             ws_row: 24,
             ws_col: 80,
@@ -95,7 +95,7 @@ impl Client<'_> {
     }
 
     /// Starts a port-forward and answers the local port.
-    pub(crate) fn forward(&self, arguments: &[&str]) -> (Forward, u16) {
+    pub fn forward(&self, arguments: &[&str]) -> (Forward, u16) {
         let log = tempfile::NamedTempFile::new().expect("a temporary file");
         let stderr = log.reopen().expect("it can be opened");
         let mut child = self
@@ -137,7 +137,7 @@ fn follow(mut file: File) -> Receiver<Vec<u8>> {
 }
 
 /// A command in a terminal.
-pub(crate) struct Terminal {
+pub struct Terminal {
     child: Child,
     keys: File,
     shown: Receiver<Vec<u8>>,
@@ -145,14 +145,14 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    pub(crate) fn write(&mut self, text: &str) {
+    pub fn write(&mut self, text: &str) {
         self.keys
             .write_all(text.as_bytes())
             .expect("it can be typed");
     }
 
     /// Waits until the screen has shown this after all that was waited for before.
-    pub(crate) fn until(&mut self, wanted: &str) {
+    pub fn until(&mut self, wanted: &str) {
         let end = Instant::now() + PATIENCE;
         while !self.text.contains(wanted) {
             let left = end.saturating_duration_since(Instant::now());
@@ -166,7 +166,7 @@ impl Terminal {
     }
 
     /// Waits for the command's end and answers its exit code.
-    pub(crate) fn end(mut self) -> i32 {
+    pub fn end(mut self) -> i32 {
         eventually(PATIENCE, || match self.child.try_wait() {
             Ok(Some(status)) => Ok(status.code().unwrap_or(-1)),
             other => Err(format!("{other:?}")),
@@ -182,7 +182,7 @@ impl Drop for Terminal {
 }
 
 /// A port-forward; it is ended with the value.
-pub(crate) struct Forward {
+pub struct Forward {
     child: Child,
     stdout: BufReader<ChildStdout>,
     log: tempfile::NamedTempFile,
@@ -194,7 +194,7 @@ impl Forward {
     }
 
     /// Waits until it ends by itself; answers what it said.
-    pub(crate) fn end(mut self) -> String {
+    pub fn end(mut self) -> String {
         eventually(PATIENCE, || match self.child.try_wait() {
             Ok(Some(_)) => Ok(()),
             other => Err(format!("{other:?}: {}", self.said())),

@@ -1,27 +1,33 @@
-//! Debian's docker-registry in a sandbox, with components pushed by curl.
+//! Debian's docker-registry in a sandbox, with images and components pushed by curl.
 
 use std::{
+    path::Path,
     process::{Child, Stdio},
     sync::Arc,
     time::Duration,
 };
 
-use e2e::{Sandbox, eventually};
 use serde_json::json;
 
+use crate::{Image, Sandbox, eventually, images::MANIFEST};
+
+/// In the sandbox's own network, so that nobody else has it.
 const HOST: &str = "127.0.0.1:5000";
 const START: Duration = Duration::from_secs(30);
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A registry; it ends with the value.
-pub(crate) struct Registry {
+pub struct Registry {
     child: Child,
     dir: tempfile::TempDir,
     sandbox: Arc<Sandbox>,
 }
 
 impl Registry {
-    pub(crate) fn start(sandbox: &Arc<Sandbox>) -> Self {
+    /// Starts one and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start(sandbox: &Arc<Sandbox>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let config = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: \"{HOST}\"}}\n",
@@ -53,11 +59,18 @@ impl Registry {
         registry
     }
 
-    /// Pushes a component; answers what it is called.
-    pub(crate) fn push(&self, name: &str, text: &str) -> String {
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-        let module = wat::parse_file(format!("{root}/{text}")).expect("it is WebAssembly text");
-        let (config, layer) = (self.blob(name, b"{}"), self.blob(name, &module));
+    /// Pushes a container image; answers what it is called.
+    pub fn push(&self, name: &str, image: &Image) -> String {
+        let (manifest, blobs) = image.parts();
+        for blob in blobs {
+            self.blob(name, &blob.path, &blob.digest);
+        }
+        self.manifest(name, &manifest.path)
+    }
+
+    /// Pushes a component's bytes; answers what it is called.
+    pub fn push_component(&self, name: &str, module: &[u8]) -> String {
+        let (config, layer) = (self.bytes(name, b"{}"), self.bytes(name, module));
         let part = |media: &str, (digest, size): &(String, usize)| json!({"mediaType": media, "digest": digest, "size": size});
         let manifest = json!({
             "schemaVersion": 2,
@@ -66,16 +79,25 @@ impl Registry {
             "layers": [part("application/wasm", &layer)],
         });
         let path = self.file("manifest", manifest.to_string().as_bytes());
+        self.manifest(name, path.as_ref())
+    }
+
+    fn manifest(&self, name: &str, path: &Path) -> String {
         let url = format!("http://{HOST}/v2/{name}/manifests/1");
-        self.put(&url, &format!("content-type: {MANIFEST}"), &path);
+        self.put(&url, &format!("content-type: {MANIFEST}"), path);
         format!("{HOST}/{name}:1")
     }
 
     /// Pushes bytes; answers their digest and number.
-    fn blob(&self, name: &str, bytes: &[u8]) -> (String, usize) {
+    fn bytes(&self, name: &str, bytes: &[u8]) -> (String, usize) {
         let path = self.file("blob", bytes);
         let digest = self.sandbox.run("sha256sum", &[&path]).ok();
         let digest = format!("sha256:{}", digest.split(' ').next().unwrap_or_default());
+        self.blob(name, path.as_ref(), &digest);
+        (digest, bytes.len())
+    }
+
+    fn blob(&self, name: &str, path: &Path, digest: &str) {
         let uploads = format!("http://{HOST}/v2/{name}/blobs/uploads/");
         let headers = self
             .sandbox
@@ -86,8 +108,7 @@ impl Registry {
             .find_map(|line| line.strip_prefix("Location: "))
             .expect("it says where to");
         let url = format!("{}&digest={digest}", location.trim());
-        self.put(&url, "content-type: application/octet-stream", &path);
-        (digest, bytes.len())
+        self.put(&url, "content-type: application/octet-stream", path);
     }
 
     fn file(&self, name: &str, bytes: &[u8]) -> String {
@@ -96,18 +117,9 @@ impl Registry {
         path.display().to_string()
     }
 
-    fn put(&self, url: &str, header: &str, path: &str) {
-        let data = format!("@{path}");
-        let arguments = [
-            "-sf",
-            "-X",
-            "PUT",
-            "-H",
-            header,
-            "--data-binary",
-            &data,
-            url,
-        ];
+    fn put(&self, url: &str, header: &str, path: &Path) {
+        let path = path.display().to_string();
+        let arguments = ["-sf", "-X", "PUT", "-H", header, "-T", &path, url];
         self.sandbox.run("curl", &arguments).ok();
     }
 }

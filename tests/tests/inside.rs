@@ -1,17 +1,9 @@
-//! The ways into a pod, with wkctl and every kubectl that is there: exec, attach, port-forward, cp and
-//! run, against components of one cluster.
-//!
-//! - [`client`]: a client's commands, with input and output, or in a terminal.
-//! - [`registry`]: a registry in the cluster's network, since kubectl runs images of registries only.
-
-mod client;
-mod registry;
+//! The ways into a pod, with wkctl and every kubectl that is there: exec, attach, port-forward, cp, run and
+//! debug, against components of one cluster.
 
 use std::time::Duration;
 
-use client::Client;
-use e2e::{Cluster, Kubectl, Options, eventually, program};
-use registry::Registry;
+use e2e::{Client, Cluster, Kubectl, Options, Registry, eventually, program};
 
 const SOON: Duration = Duration::from_secs(60);
 /// Everything that is copied and forwarded in one piece.
@@ -83,11 +75,14 @@ fn every_client_looks_into_pods() {
     let kubeconfig = cluster.kubeconfig().display().to_string();
     let kube_rs = cluster.sandbox.run(program("into-pod"), &[&kubeconfig]);
     assert_eq!(kube_rs.ok(), "Hello from hello\n");
+    // kubectl runs images of registries only.
     let registry = Registry::start(&cluster.sandbox);
-    let images = [
-        registry.push("tools", TOOLBOX),
-        registry.push("three", THREE),
-    ];
+    let push = |name: &str, text: &str| {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        let module = wat::parse_file(format!("{root}/{text}")).expect("it is WebAssembly text");
+        registry.push_component(name, &module)
+    };
+    let images = [push("tools", TOOLBOX), push("three", THREE)];
     for client in clients(&cluster) {
         eprintln!("--- {}", client.name);
         commands_run(&client);
@@ -96,6 +91,7 @@ fn every_client_looks_into_pods() {
         ports_are_forwarded(&client);
         files_are_copied(&client);
         a_pod_is_run_and_removed(&client, &images);
+        a_pod_is_debugged(&client, &images[0]);
     }
 }
 
@@ -105,8 +101,7 @@ fn commands_run(client: &Client<'_>) {
     let output = client.run(&["exec", "box", "--", "quit"]);
     assert_eq!(
         (output.code, output.stderr.trim()),
-        // Through WASI preview 1, which the tools are written for, every failure is 1.
-        (1, "command terminated with exit code 1")
+        (7, "command terminated with exit code 7")
     );
     let much = "many words ".repeat(MUCH / 11);
     let output = client.run_with(&["exec", "-i", "box", "-c", "main", "--", "pipe"], &much);
@@ -250,6 +245,25 @@ fn a_pod_is_run_and_removed(client: &Client<'_>, images: &[String; 2]) {
             Err(left.stdout)
         } else {
             Ok(())
+        }
+    });
+}
+
+/// A container joins a pod that runs, and says something there.
+fn a_pod_is_debugged(client: &Client<'_>, image: &str) {
+    let image = format!("--image={image}");
+    let name = format!("debug-{}", client.name);
+    let debug = [
+        "debug", "-i", "hello", &image, "-c", &name, "--", "echo", "looked",
+    ];
+    let output = client.run(&debug);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    eventually(SOON, || {
+        let log = client.run(&["logs", "hello", "-c", &name]);
+        if log.stdout == "looked\n" {
+            Ok(())
+        } else {
+            Err(format!("{log:?}"))
         }
     });
 }

@@ -1,0 +1,196 @@
+//! A container's image: pulled if it must be, of a kind that this node runs, made ready.
+
+use std::{sync::Arc, time::Duration};
+
+use runtimes::{Image, ImageError, ImageKind, PullPolicy, Runtime};
+
+use super::{Start, within};
+use crate::pod::{
+    container::{Reason, StartFailure},
+    credentials::credentials,
+    environment::took,
+    place::{class, runtime_of, unavailable},
+    pulling,
+    worker::Context,
+};
+
+/// How long a pull may take, others' turns included.
+const PULL_DEADLINE: Duration = Duration::from_secs(1800);
+/// How long making an image ready may take, others' turns included.
+pub(super) const PREPARE_DEADLINE: Duration = Duration::from_secs(600);
+/// From when on it is told.
+const PREPARE_UNSEEN: Duration = Duration::from_secs(1);
+
+impl Start {
+    /// The image, pulled if it must be.
+    pub(super) async fn image(&self, context: &Context) -> Result<Image, StartFailure> {
+        let reference = self.container.image.as_deref().unwrap_or_default();
+        let policy = match self.container.image_pull_policy.as_deref() {
+            Some("Always") => PullPolicy::Always,
+            Some("Never") => PullPolicy::Never,
+            _ => PullPolicy::IfNotPresent,
+        };
+        let present = match policy {
+            PullPolicy::Always => false,
+            _ => context.images.find(reference).await.is_some(),
+        };
+        let pulls = !present && policy != PullPolicy::Never;
+        let accounts = if pulls {
+            self.note(
+                context,
+                false,
+                "Pulling",
+                format!("Pulling image {reference:?}"),
+            );
+            credentials(&context.client, &self.pod, reference).await
+        } else {
+            Vec::new()
+        };
+        let began = context.clock.now();
+        let ensure = context.images.ensure(reference, policy, &accounts);
+        let note = |message| self.note(context, false, "Pulling", message);
+        let ensure = pulling::told(&*context.images, reference, note, ensure);
+        let answer = tokio::time::timeout(PULL_DEADLINE, ensure)
+            .await
+            .unwrap_or_else(|_| {
+                let message = format!("it took longer than {} s", PULL_DEADLINE.as_secs());
+                Err(ImageError::Pull {
+                    reference: reference.to_owned(),
+                    message,
+                })
+            });
+        let image = answer.map_err(|error| self.image_failed(context, reference, &error))?;
+        let message = if pulls {
+            let took = took(began, context.clock.now());
+            let size = image.size_bytes;
+            format!(
+                "Successfully pulled image {reference:?} in {took} ({took} including waiting). Image size: {size} bytes."
+            )
+        } else {
+            format!("Container image {reference:?} already present on machine")
+        };
+        self.note(context, false, "Pulled", message);
+        Ok(image)
+    }
+
+    fn image_failed(&self, context: &Context, reference: &str, error: &ImageError) -> StartFailure {
+        let (reason, event) = match error {
+            ImageError::InvalidName { .. } => {
+                let message = format!("Failed to apply default image tag {reference:?}: {error}");
+                self.note(context, true, "InspectFailed", message);
+                (Reason::InvalidImageName, String::new())
+            }
+            ImageError::NeverPull { .. } => {
+                let message = format!(
+                    "Container image {reference:?} is not present with pull policy of Never"
+                );
+                self.note(context, true, "ErrImageNeverPull", message.clone());
+                (Reason::ErrImageNeverPull, String::new())
+            }
+            ImageError::Pull { message, .. } | ImageError::Remove { message, .. } => (
+                Reason::ErrImagePull,
+                format!("Failed to pull image {reference:?}: {message}"),
+            ),
+        };
+        if !event.is_empty() {
+            self.note(context, true, "Failed", event);
+        }
+        self.note(
+            context,
+            true,
+            "Failed",
+            format!("Error: {}", reason.as_str()),
+        );
+        StartFailure {
+            reason,
+            message: error.to_string(),
+        }
+    }
+
+    /// Makes the image ready; tells of it if that takes long.
+    pub(super) async fn prepare(
+        &self,
+        context: &Context,
+        runtime: &dyn Runtime,
+        image: &Image,
+    ) -> Result<(), StartFailure> {
+        let began = context.clock.now();
+        let prepare = within(
+            "prepare the image",
+            PREPARE_DEADLINE,
+            runtime.prepare(image),
+        );
+        let mut prepare = std::pin::pin!(prepare);
+        let soon = tokio::time::timeout(PREPARE_UNSEEN, prepare.as_mut()).await;
+        let prepared = match soon {
+            Ok(prepared) => prepared,
+            Err(_) => {
+                let reference = &image.reference;
+                let (begins, over) = match image.kind {
+                    ImageKind::Wasm => ("Compiling", "Compiled"),
+                    ImageKind::Oci => ("Unpacking", "Unpacked"),
+                };
+                self.note(
+                    context,
+                    false,
+                    begins,
+                    format!("{begins} image {reference:?}"),
+                );
+                let prepared = prepare.await;
+                if prepared.is_ok() {
+                    let took = took(began, context.clock.now());
+                    let message = format!(
+                        "{over} image {reference:?} in {took} (including waiting for others)"
+                    );
+                    self.note(context, false, over, message);
+                }
+                prepared
+            }
+        };
+        prepared.map_err(|error| self.runtime_failed(context, Reason::CreateContainerError, error))
+    }
+
+    /// The runtime for an image; `runtimeClassName` may only assert it.
+    pub(super) async fn runtime(
+        &self,
+        context: &Context,
+        image: &Image,
+    ) -> Result<Arc<dyn Runtime>, StartFailure> {
+        let name = runtime_of(image.kind);
+        let refused = |message| self.failed(context, Reason::CreateContainerError, message);
+        let class = class(context, &self.pod).await.map_err(refused)?;
+        if let Some(class) = class.filter(|class| *class != image.kind) {
+            return Err(refused(format!(
+                "image {:?} runs under {name}, but the pod's runtimeClassName says {:?}",
+                image.reference,
+                runtime_of(class)
+            )));
+        }
+        let mut runtimes = context.runtimes.iter();
+        let found = runtimes.find(|runtime| runtime.name() == name);
+        found.cloned().ok_or_else(|| {
+            let why = unavailable(context, image.kind).unwrap_or_default();
+            let what = match image.kind {
+                ImageKind::Wasm => "a WebAssembly component",
+                ImageKind::Oci => "a container image",
+            };
+            refused(format!(
+                "image {:?} is {what}, which this node cannot run: {why}",
+                image.reference
+            ))
+        })
+    }
+}
+
+/// A reference without its tag and digest; a file's is kept as it is.
+pub(super) fn repository(reference: &str) -> &str {
+    if reference.contains("://") {
+        return reference;
+    }
+    let (name, _digest) = reference.split_once('@').unwrap_or((reference, ""));
+    match name.rsplit_once(':') {
+        // Otherwise it is a registry's port.
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => name,
+    }
+}

@@ -1,0 +1,90 @@
+//! From making to end.
+
+use super::*;
+
+#[tokio::test]
+async fn a_container_runs_and_its_end_is_told() {
+    let bundle = Bundle::new("echo out; echo err >&2; exit 42");
+    let shim = bundle.create().await.unwrap();
+    assert!(shim.pid().unwrap() > 0);
+    assert_eq!(shim.ended().unwrap(), None);
+    bundle.start();
+    let ended = soon(shim.wait()).await;
+    assert_eq!(code(ended), 42);
+    assert_eq!(shim.ended().unwrap(), Some(ended));
+    let mut entries = bundle.entries();
+    entries.sort();
+    assert_eq!(entries, ["stderr F err", "stdout F out"]);
+    until("its shim ends", || bundle.shim_pid().is_none()).await;
+    assert_eq!(soon(Shim::adopt(&bundle.dir()).wait()).await, ended);
+}
+
+#[tokio::test]
+async fn success_is_zero_and_a_signal_is_128_and_its_number() {
+    for (script, want) in [
+        ("exit 0", 0),
+        ("kill -9 $$; sleep 100", 137),
+        ("exit 255", 255),
+    ] {
+        let bundle = Bundle::new(&format!("sh -c '{script}'; exit $?"));
+        let shim = bundle.run().await;
+        assert_eq!(code(soon(shim.wait()).await), want, "{script}");
+    }
+    let bundle = Bundle::new("sleep 100");
+    let shim = bundle.run().await;
+    bundle.runc(&["kill", &bundle.id, "KILL"]);
+    assert_eq!(code(soon(shim.wait()).await), 137);
+}
+
+#[tokio::test]
+async fn all_who_wait_are_told() {
+    let bundle = Bundle::new("exit 3");
+    let shim = bundle.create().await.unwrap();
+    let other = Shim::adopt(&bundle.dir());
+    let (a, b, ()) =
+        soon(async { tokio::join!(shim.wait(), other.wait(), async { bundle.start() }) }).await;
+    assert_eq!((code(a), code(b)), (3, 3));
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_fails_in_runcs_words_and_leaves_nothing() {
+    let bundle = Bundle::with_arguments(&["/bin/nope"]);
+    let failed = bundle.create().await.unwrap_err();
+    assert_eq!(
+        failed.to_string(),
+        r#"runc create failed: unable to start container process: exec: "/bin/nope": stat /bin/nope: no such file or directory"#
+    );
+    assert!(!bundle.exists());
+    assert_eq!(processes(&bundle.id), Vec::<i32>::new());
+    assert!(!bundle.log().exists());
+    bundle.describe(&["true"]);
+    let shim = bundle.run().await;
+    assert_eq!(code(soon(shim.wait()).await), 0);
+}
+
+#[tokio::test]
+async fn a_bundle_that_runc_cannot_read_fails_in_its_words() {
+    let bundle = Bundle::new("true");
+    fs::write(bundle.dir().join("config.json"), "{").unwrap();
+    let failed = bundle.create().await.unwrap_err();
+    assert_eq!(failed.to_string(), "runc create failed: unexpected EOF");
+}
+
+#[tokio::test]
+async fn a_container_that_nobody_waits_for_is_not_made() {
+    let bundle = Bundle::new("sleep 100");
+    {
+        let mut create = std::pin::pin!(bundle.create());
+        tokio::select! {
+            biased;
+            _ = &mut create => panic!("made before it was begun"),
+            () = until("a shim is there", || bundle.shim_pid().is_some()) => {}
+        }
+    }
+    until("the shim has ended", || bundle.shim_pid().is_none()).await;
+    assert!(!bundle.exists());
+    // And the next attempt finds nothing in its way.
+    let shim = bundle.run().await;
+    bundle.runc(&["kill", &bundle.id, "KILL"]);
+    assert_eq!(code(soon(shim.wait()).await), 137);
+}
