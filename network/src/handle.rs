@@ -367,11 +367,6 @@ impl Handle {
         }
     }
 
-    /// Where containers ask for names; `None` where the network has no server for them (rootless).
-    pub fn dns_address(&self) -> Option<Ipv4Addr> {
-        self.0.config.dns_address()
-    }
-
     /// Takes the node's namespace, link, routes and rules off the host; pods lose their network. Stop
     /// the network first: running, it would put its rules back.
     ///
