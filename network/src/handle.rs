@@ -28,6 +28,7 @@ use crate::{
     namespace::Namespace,
     policy::{self, Policies},
     pool::{self, Pool},
+    ruleset,
 };
 
 /// How long a pod waits for its node to be given a range before it is told to try again.
@@ -213,6 +214,15 @@ impl Shared {
         }
     }
 
+    fn as_pod_sees(&self, endpoint: SocketAddrV4) -> SocketAddrV4 {
+        match (self.config.mode, *self.range.borrow()) {
+            (crate::Mode::Privileged, Some(range)) => {
+                ruleset::as_pod_sees(endpoint, pool::host_address(range))
+            }
+            _ => endpoint,
+        }
+    }
+
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         let mut changes = self.changes.subscribe();
         changes.mark_changed();
@@ -355,11 +365,6 @@ impl Handle {
             Answer::Outside(target) => Some(target),
             Answer::Addresses(_) | Answer::Unknown => None,
         }
-    }
-
-    /// Where containers ask for names; `None` where the network has no server for them (rootless).
-    pub fn dns_address(&self) -> Option<Ipv4Addr> {
-        self.0.config.dns_address()
     }
 
     /// Takes the node's namespace, link, routes and rules off the host; pods lose their network. Stop
@@ -577,7 +582,7 @@ impl PodNetwork for Handle {
             Protocol::Udp => Transport::Udp,
         };
         if let Some(endpoint) = directory.pick(&Frontend { address, transport }) {
-            return endpoint.map(SocketAddr::V4);
+            return endpoint.map(|endpoint| self.0.as_pod_sees(endpoint).into());
         }
         let service = self.0.config.service_range.contains(*address.ip());
         (!service).then_some(destination)

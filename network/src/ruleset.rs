@@ -14,6 +14,7 @@ use std::{
 use crate::{
     Range,
     directory::{Directory, Frontend, Transport},
+    pool,
 };
 
 /// What the table's fixed part is about.
@@ -61,12 +62,16 @@ impl Plan {
             let entry = Entry::Node(transport, port);
             (entry, ready)
         });
+        let host = pool::host_address(pods);
         let all = frontends.chain(node_ports);
-        let entries: BTreeMap<_, _> = all.filter(|(_, ready)| !ready.is_empty()).collect();
+        let entries: BTreeMap<_, Arc<[SocketAddrV4]>> = all
+            .filter(|(_, ready)| !ready.is_empty())
+            .map(|(entry, ready)| (entry, as_pods_see(ready, host)))
+            .collect();
         let endpoints = entries.values().flat_map(|ready| ready.iter());
         let own = endpoints.map(|endpoint| *endpoint.ip());
         Self {
-            own: own.filter(|ip| pods.contains(*ip)).collect(),
+            own: own.filter(|ip| pods.contains(*ip) && *ip != host).collect(),
             entries,
         }
     }
@@ -74,6 +79,26 @@ impl Plan {
     /// How many Service ports and node ports lead somewhere.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+}
+
+/// Endpoints as pods reach them: what the host has on its loopback addresses is at the host's address
+/// on the link (the API of a host without a network is).
+fn as_pods_see(ready: Arc<[SocketAddrV4]>, host: Ipv4Addr) -> Arc<[SocketAddrV4]> {
+    if !ready.iter().any(|endpoint| endpoint.ip().is_loopback()) {
+        return ready;
+    }
+    ready
+        .iter()
+        .map(|endpoint| as_pod_sees(*endpoint, host))
+        .collect()
+}
+
+/// The same of one endpoint.
+pub(crate) fn as_pod_sees(endpoint: SocketAddrV4, host: Ipv4Addr) -> SocketAddrV4 {
+    match endpoint.ip().is_loopback() {
+        true => SocketAddrV4::new(host, endpoint.port()),
+        false => endpoint,
     }
 }
 
@@ -475,6 +500,23 @@ mod tests {
             10.43.0.6 . udp . 53 10.64.0.7:5353
         "#]]
         .assert_eq(&lines.collect::<String>());
+    }
+
+    #[test]
+    fn what_is_on_the_hosts_loopback_is_at_its_address_on_the_link() {
+        let api = "
+            service default/kubernetes 10.43.0.1 https:443/TCP
+            slice default/kubernetes kubernetes https:6443/TCP 127.0.0.1
+        ";
+        check_change(
+            "",
+            api,
+            expect![[r#"
+                add chain ip wk-1 tcp_10.43.0.1_443
+                add rule ip wk-1 tcp_10.43.0.1_443 meta l4proto tcp dnat to 10.64.0.1:6443
+                add element ip wk-1 services { 10.43.0.1 . tcp . 443 : goto tcp_10.43.0.1_443 }
+            "#]],
+        );
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, TcpListener};
 
+use runtimes::{PodNetwork, Protocol};
+
 use crate::{cluster::Cluster, host::*, isolation::*, sockets::*};
 
 #[test]
@@ -62,13 +64,23 @@ fn a_service_of_the_host_is_reached_from_an_isolated_pod() {
             neighbour();
             let running = start(&Cluster::new()).await;
             let own = start_own(&running.handle, "own").await;
-            let host = serve_on_host(TcpListener::bind("192.0.2.1:0").unwrap());
+            let host = serve_on_host(TcpListener::bind("0.0.0.0:0").unwrap());
             let cluster = &running.cluster;
             cluster.put_service("kubernetes", "10.43.0.1", 443, "TCP");
-            cluster.put_endpoints("kubernetes", &["192.0.2.1"], host.port(), "TCP");
-            let api = || async { own.ask(address("10.43.0.1:443")) };
-            let seen = eventually(api, answered).await.unwrap();
-            assert_eq!(seen, format!("host {}", own.ip));
+            for endpoint in ["192.0.2.1", "127.0.0.1"] {
+                cluster.put_endpoints("kubernetes", &[endpoint], host.port(), "TCP");
+                let api = || async { own.ask(address("10.43.0.1:443")) };
+                let seen = eventually(api, answered).await.unwrap();
+                assert_eq!(seen, format!("host {}", own.ip));
+            }
+            let seen = ask(address("10.43.0.1:443")).await.unwrap();
+            assert_eq!(seen, "host 10.64.0.1");
+            let routed = || async {
+                let service = address("10.43.0.1:443");
+                let route = running.handle.route(&pod("wasm"), service, Protocol::Tcp);
+                route.map(|endpoint| endpoint.ip().to_string())
+            };
+            eventually(routed, |seen| seen.as_deref() == Some("10.64.0.1")).await;
         },
     );
 }
