@@ -9,8 +9,11 @@
 //! opaque, and so is a directory that replaces something else, for what was there before it is not to show
 //! through. The attributes `trusted.overlay.*` are the overlay's own and never taken from an archive.
 
+mod names;
+mod places;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     io::BufRead,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -18,10 +21,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{
-        AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
-        XattrFlags,
-    },
+    fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags},
     io::Errno,
 };
 
@@ -31,6 +31,8 @@ use super::{
     failure::{Failure, shown},
     removal,
 };
+use names::{clean, join, refused, split};
+use places::Place;
 
 /// The attribute by which an overlay hides what lower layers have in a directory.
 pub(super) const OPAQUE: &str = "trusted.overlay.opaque";
@@ -39,13 +41,6 @@ const OPEN_DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
-
-/// So many symlinks may one path lead through: as many as the kernel follows.
-const SYMLINKS: usize = 40;
-/// So many directories may be walked to resolve such paths, for each entry that a layer may have.
-const STEPS: u64 = 8;
-/// So much is remembered of directories' paths: a hundred times what large images need.
-const REMEMBERED_BYTES: usize = 128 << 20;
 
 pub(super) struct Tree<'a> {
     dir: PathBuf,
@@ -60,13 +55,6 @@ pub(super) struct Tree<'a> {
     implied: BTreeSet<Vec<u8>>,
     /// When directories were modified, set at the end: each entry made in one changes it.
     modified: BTreeMap<Vec<u8>, Timespec>,
-}
-
-/// A directory of the layer.
-struct Place {
-    /// From the layer's root, without symlinks; empty for the root.
-    path: Vec<u8>,
-    fd: OwnedFd,
 }
 
 impl<'a> Tree<'a> {
@@ -410,233 +398,9 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// The directory that an entry is made in; made if it is not there.
-    fn place(&mut self, path: &[u8]) -> Result<Rc<Place>, Failure> {
-        if let Some((name, place)) = &self.last
-            && name == path
-        {
-            return Ok(place.clone());
-        }
-        let place = match self.open(path) {
-            Ok(fd) => Place {
-                path: path.to_vec(),
-                fd,
-            },
-            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => {
-                let place = self.resolve(path, true)?;
-                place.expect("what is missing was made")
-            }
-            Err(error) => return Err(self.failed(path, error)),
-        };
-        let place = Rc::new(place);
-        self.last = Some((path.to_vec(), place.clone()));
-        Ok(place)
-    }
-
-    /// A directory of the layer, if it has it.
-    fn find(&mut self, path: &[u8]) -> Result<Option<Place>, Failure> {
-        match self.open(path) {
-            Ok(fd) => Ok(Some(Place {
-                path: path.to_vec(),
-                fd,
-            })),
-            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => self.resolve(path, false),
-            Err(error) => Err(self.failed(path, error)),
-        }
-    }
-
-    /// Opens a directory on a path without symlinks.
-    fn open(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
-        let path: &[u8] = if path.is_empty() { b"." } else { path };
-        rustix::fs::openat2(
-            &self.root,
-            path,
-            OPEN_DIRECTORY,
-            Mode::empty(),
-            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV,
-        )
-    }
-
-    /// Walks to a directory component by component, symlinks as if the layer's root were `/`, and makes what
-    /// is missing if asked to; else `None`.
-    fn resolve(&mut self, path: &[u8], make: bool) -> Result<Option<Place>, Failure> {
-        let components = |path: &[u8]| -> Vec<Vec<u8>> {
-            let parts = path.split(|byte| *byte == b'/');
-            parts
-                .filter(|part| !part.is_empty())
-                .map(<[u8]>::to_vec)
-                .collect()
-        };
-        let mut rest = VecDeque::from(components(path));
-        let mut here = Place {
-            path: Vec::new(),
-            fd: self.open(&[]).map_err(|error| self.failed(&[], error))?,
-        };
-        let mut symlinks = 0;
-        while let Some(name) = rest.pop_front() {
-            self.step()?;
-            match name.as_slice() {
-                b"." => continue,
-                b".." => {
-                    let up = split(&here.path).map_or(Vec::new(), |(up, _)| up.to_vec());
-                    let fd = self.open(&up).map_err(|error| self.failed(&up, error))?;
-                    here = Place { path: up, fd };
-                    continue;
-                }
-                _ => {}
-            }
-            let next = join(&here.path, &name);
-            check_length(&next, self.limits)?;
-            let target = match openat(&here.fd, &name) {
-                Ok(fd) => {
-                    here = Place { path: next, fd };
-                    continue;
-                }
-                Err(Errno::NOENT) if make => {
-                    here = self.imply(&here, &name, next)?;
-                    continue;
-                }
-                Err(Errno::NOENT) => return Ok(None),
-                Err(Errno::NOTDIR | Errno::LOOP) => {
-                    let stat = rustix::fs::statat(&here.fd, &name, AtFlags::SYMLINK_NOFOLLOW);
-                    let stat = stat.map_err(|error| self.failed(&next, error))?;
-                    match FileType::from_raw_mode(stat.st_mode) {
-                        FileType::Symlink => rustix::fs::readlinkat(&here.fd, &name, Vec::new())
-                            .map_err(|error| self.failed(&next, error))?
-                            .into_bytes(),
-                        _ if make && is_whiteout(&stat) => {
-                            self.last = None;
-                            let fd = replace_by_directory(&here.fd, &name);
-                            let fd = fd.map_err(|error| self.failed(&next, error))?;
-                            here = Place { path: next, fd };
-                            continue;
-                        }
-                        _ if make => return Err(self.failed(&next, Errno::NOTDIR)),
-                        _ => return Ok(None),
-                    }
-                }
-                Err(error) => return Err(self.failed(&next, error)),
-            };
-            symlinks += 1;
-            if symlinks > SYMLINKS {
-                return Err(self.failed(path, Errno::LOOP));
-            }
-            if target.first() == Some(&b'/') {
-                let fd = self.open(&[]).map_err(|error| self.failed(&[], error))?;
-                here = Place {
-                    path: Vec::new(),
-                    fd,
-                };
-            }
-            for component in components(&target).into_iter().rev() {
-                rest.push_front(component);
-            }
-        }
-        Ok(Some(here))
-    }
-
-    fn imply(&mut self, parent: &Place, name: &[u8], path: Vec<u8>) -> Result<Place, Failure> {
-        let make = || {
-            rustix::fs::mkdirat(&parent.fd, name, Mode::RWXU)?;
-            let fd = openat(&parent.fd, name)?;
-            rustix::fs::fchown(&fd, Some(Uid::ROOT), Some(Gid::ROOT))?;
-            rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))?;
-            Ok(fd)
-        };
-        let fd = make().map_err(|error| self.failed(&path, error))?;
-        self.remember(&path)?;
-        self.implied.insert(path.clone());
-        Ok(Place { path, fd })
-    }
-
-    fn remember(&mut self, path: &[u8]) -> Result<(), Failure> {
-        self.remembered += path.len();
-        if self.remembered > REMEMBERED_BYTES {
-            return Err(Failure::Image(format!(
-                "the paths of its directories are together longer than {REMEMBERED_BYTES} bytes"
-            )));
-        }
-        Ok(())
-    }
-
-    /// A step of a walk: symlinks may make one of thousands out of a short path, again and again.
-    fn step(&mut self) -> Result<(), Failure> {
-        self.steps += 1;
-        if self.steps > self.limits.entries.saturating_mul(STEPS) {
-            return Err(Failure::Image(
-                "its entries' paths lead through too many symlinks".to_owned(),
-            ));
-        }
-        Ok(())
-    }
-
     fn failed(&self, path: &[u8], error: Errno) -> Failure {
         Failure::entry(path, &self.dir, error)
     }
-}
-
-/// A name without leading slashes, empty parts and `.`: empty for the root.
-fn clean(name: &[u8], limits: &Limits) -> Result<Vec<u8>, Failure> {
-    let mut path = Vec::with_capacity(name.len());
-    for part in name.split(|byte| *byte == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                return Err(refused(
-                    name,
-                    "has `..` in its name, which leads out of the layer",
-                ));
-            }
-            part if part.contains(&0) => return Err(refused(name, "has a NUL in its name")),
-            part => {
-                if !path.is_empty() {
-                    path.push(b'/');
-                }
-                path.extend_from_slice(part);
-            }
-        }
-    }
-    check_length(&path, limits)?;
-    Ok(path)
-}
-
-fn check_length(path: &[u8], limits: &Limits) -> Result<(), Failure> {
-    if path.len() > limits.path_bytes {
-        let limit = limits.path_bytes;
-        return Err(refused(
-            path,
-            &format!("has a path of more than {limit} bytes"),
-        ));
-    }
-    let depth = 1 + path.iter().filter(|byte| **byte == b'/').count();
-    if depth > limits.depth {
-        let limit = limits.depth;
-        return Err(refused(
-            path,
-            &format!("is more than {limit} directories deep"),
-        ));
-    }
-    Ok(())
-}
-
-fn refused(name: &[u8], why: &str) -> Failure {
-    Failure::Image(format!("its entry {} {why}", shown(name)))
-}
-
-/// A path's directory and the name in it; `None` for the root.
-fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
-    if path.is_empty() {
-        return None;
-    }
-    let slash = path.iter().rposition(|byte| *byte == b'/');
-    Some(slash.map_or((&[], path), |at| (&path[..at], &path[at + 1..])))
-}
-
-fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
-    if directory.is_empty() {
-        return name.to_vec();
-    }
-    [directory, b"/", name].concat()
 }
 
 fn openat(directory: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
