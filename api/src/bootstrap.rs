@@ -1,6 +1,7 @@
 //! The objects that every cluster has: the default roles, four namespaces, the `kubernetes` Service with
 //! its endpoints and its range of addresses, the `kube-dns` Service, which the nodes themselves serve, the
-//! system's priority classes, the RuntimeClasses of what runs containers, and the default StorageClass, which is made once: a user may change or delete it.
+//! system's priority classes, the RuntimeClasses of what runs containers, and the default StorageClass, which is
+//! made once: a user may change or delete it.
 //!
 //! Roles first, and once ([`crate::auth::rbac::bootstrap`]): nobody may do anything without them. Then
 //! creates what is missing and keeps the endpoints ([`endpoints`]) true, at start and then every few

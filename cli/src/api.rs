@@ -58,7 +58,7 @@ pub const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,applicatio
 pub const JSON: &str = "application/json";
 
 /// By what is before the slash, the server knows who writes.
-const AGENT: &str = concat!("wkctl/", env!("CARGO_PKG_VERSION"));
+pub(crate) const AGENT: &str = concat!("wkctl/", env!("CARGO_PKG_VERSION"));
 
 /// How long the server may take until it begins to answer.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -67,6 +67,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Api {
     client: Client,
+    /// Unless it is in this process.
+    config: Option<Config>,
     namespace: String,
     /// `127.0.0.1:6443`, for messages.
     address: String,
@@ -112,9 +114,10 @@ impl Api {
             .authority()
             .map_or_else(String::new, ToString::to_string);
         config.read_timeout = None; // watches and logs may be silent for long
-        let client = Client::try_from(config).context("set up the connection")?;
+        let client = Client::try_from(config.clone()).context("set up the connection")?;
         Ok(Self {
             client,
+            config: Some(config),
             namespace,
             address,
         })
@@ -125,6 +128,7 @@ impl Api {
         let namespace = client.default_namespace().to_owned();
         Self {
             client,
+            config: None,
             namespace,
             address: "in this process".to_owned(),
         }
@@ -138,6 +142,11 @@ impl Api {
     /// The client underneath.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// How the server is reached; `None` in this process.
+    pub(crate) fn config(&self) -> Option<&Config> {
+        self.config.as_ref()
     }
 
     /// GETs JSON.
@@ -249,7 +258,7 @@ impl Api {
     }
 
     /// Sends a request; an answer that is a failure is an error.
-    async fn answer(&self, request: Request<Body>) -> Result<http::Response<Body>> {
+    pub(crate) async fn answer(&self, request: Request<Body>) -> Result<http::Response<Body>> {
         let response = tokio::time::timeout(DEADLINE, self.client.send(request))
             .await
             .context("the server did not answer within a minute")?
@@ -323,7 +332,7 @@ fn unreachable(address: &str, error: kube::Error) -> anyhow::Error {
 }
 
 /// Cuts a body into its lines, without their ends.
-fn lines(body: Body) -> impl Stream<Item = Result<Vec<u8>>> {
+pub(crate) fn lines(body: Body) -> impl Stream<Item = Result<Vec<u8>>> {
     let chunks = Box::pin(body.into_data_stream());
     stream::try_unfold(
         (chunks, Vec::new(), false),
@@ -352,7 +361,8 @@ pub fn code(error: &anyhow::Error) -> Option<u16> {
     error.downcast_ref::<ServerError>().map(|error| error.code)
 }
 
-fn server_error(code: StatusCode, body: &[u8]) -> ServerError {
+/// A failure in the server's words.
+pub(crate) fn server_error(code: StatusCode, body: &[u8]) -> ServerError {
     let status: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |field: &str| {
         status[field]

@@ -21,6 +21,7 @@ mod delete;
 mod describe;
 mod exec;
 mod get;
+mod image;
 mod logs;
 mod port_forward;
 mod rollout;
@@ -73,6 +74,7 @@ pub(crate) enum Command {
     Delete(delete::Delete),
     Scale(scale::Scale),
     Rollout(rollout::Rollout),
+    Image(image::Image),
     ApiResources(api_resources::ApiResources),
     Version(version::Version),
     Completion(completion::Completion),
@@ -107,6 +109,7 @@ pub(crate) async fn run_in(session: &Session, command: Command) -> u8 {
         Command::Delete(command) => command.run(session).await,
         Command::Scale(command) => command.run(session).await,
         Command::Rollout(command) => command.run(session).await,
+        Command::Image(command) => command.run(session).await,
         Command::ApiResources(command) => command.run(session).await,
         Command::Version(command) => command.run(session).await,
         Command::Completion(command) => command.run(session),

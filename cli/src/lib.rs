@@ -1,6 +1,6 @@
 //! wk's command line, `wkctl`: a `kubectl` user feels at home.
 //!
-//! - [`api`]: requests to the apiserver; `query`: their parameters; [`resources`]: what it serves.
+//! - [`api`]: requests to the apiserver; `upload`: those with large bodies; `query`: their parameters; [`resources`]: what it serves.
 //! - [`manifest`], [`apply`], [`wait`]: objects from files, made so, until they are ready; `wk up -f` uses them too.
 //! - [`commands`]: one file per command. What they share: `session` (the cluster and where text goes),
 //!   `selection` (which objects are meant), `pods` (which pod and container), `follow` (one object until it is as
@@ -31,4 +31,5 @@ mod selection;
 mod session;
 mod table;
 mod terminal;
+mod upload;
 pub mod wait;

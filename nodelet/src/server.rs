@@ -1,12 +1,17 @@
 //! The nodelet's own HTTP server: `/containerLogs/…`, `/exec/…`, `/attach/…`, `/portForward/…`, `/pods`,
-//! `/stats/summary`, `/metrics`, `/metrics/probes`, `/metrics/resource` and `/healthz`.
+//! `/stats/summary`, `/metrics`, `/metrics/probes`, `/metrics/resource`, `/healthz` and `/images`.
 //!
 //! - [`listener`]: mutual TLS for it.
 //! - `streams`: the requests whose connections become sessions.
+//! - `images`: the node's images; `pipe`: between bodies and what blocks.
+//! - `refusal`: why a request is not served.
 //!
-//! Changes nothing but what a session does in a container.
+//! Changes nothing but the node's images and what a session does in a container.
 
+mod images;
 pub mod listener;
+mod pipe;
+mod refusal;
 mod streams;
 
 use std::{sync::Arc, time::Duration};
@@ -69,6 +74,7 @@ pub(crate) fn router(
             get(container_logs),
         )
         .merge(streams::router())
+        .merge(images::router())
         .with_state(Shared {
             context,
             pods,

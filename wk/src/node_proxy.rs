@@ -12,7 +12,10 @@ use std::{
 
 use api::proxy::{Answer, NodeProxy, NodeProxyError, NodeTarget, connection};
 use async_trait::async_trait;
-use axum::{Router, body::Body};
+use axum::{
+    Router,
+    body::{Body, HttpBody as _},
+};
 use http::{Request, Response, header};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, rustls::ClientConfig, rustls::pki_types::ServerName};
@@ -24,6 +27,8 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long it may take to begin its answer.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How long if the request has a body, which it may read to the end first: an archive of images.
+const ANSWER_TO_BODY: Duration = Duration::from_secs(60 * 60);
 
 /// Knows this process' nodelet once it is there, and how to reach the others.
 pub(crate) struct Nodelets {
@@ -68,7 +73,11 @@ impl Nodelets {
         let name = ServerName::try_from(node.address.clone())?;
         let tls = timeout(CONNECT, self.tls.connect(name, tcp)).await??;
         request.headers_mut().insert(header::HOST, address.parse()?);
-        Ok(connection::send(tls, request, ANSWER).await?)
+        let deadline = match request.body().is_end_stream() {
+            true => ANSWER,
+            false => ANSWER_TO_BODY,
+        };
+        Ok(connection::send(tls, request, deadline).await?)
     }
 }
 

@@ -241,27 +241,43 @@ mod tests {
 
     #[test]
     fn ports_get_free_numbers_and_keep_those_that_they_had() {
-        check("", "TCP/80 TCP/443 TCP/8080:30500", expect![[r#"
+        check(
+            "",
+            "TCP/80 TCP/443 TCP/8080:30500",
+            expect![[r#"
             TCP/80:30086
             TCP/443:30088
             TCP/8080:30500
-        "#]]);
-        check("TCP/80:30700", "TCP/80 TCP/81", expect![[r#"
+        "#]],
+        );
+        check(
+            "TCP/80:30700",
+            "TCP/80 TCP/81",
+            expect![[r#"
             TCP/80:30700
             TCP/81:30086
-        "#]]);
-        check("TCP/80:30700", "TCP/81:30700 TCP/80", expect![[r#"
+        "#]],
+        );
+        check(
+            "TCP/80:30700",
+            "TCP/81:30700 TCP/80",
+            expect![[r#"
             TCP/80:30086
             TCP/81:30700
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn the_same_port_of_two_protocols_has_one_number() {
-        check("", "TCP/53 UDP/53", expect![[r#"
+        check(
+            "",
+            "TCP/53 UDP/53",
+            expect![[r#"
             TCP/53:30086
             UDP/53:30086
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

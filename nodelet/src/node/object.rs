@@ -84,7 +84,7 @@ pub(crate) fn images(images: &[Image], most: usize) -> Vec<ContainerImage> {
         let (_, names) = contents
             .entry(&image.digest)
             .or_insert((image.size_bytes, Vec::new()));
-        let repository = image.reference.split('@').next().unwrap_or_default();
+        let repository = runtimes::images::repository(&image.reference);
         names.extend([
             format!("{repository}@{}", image.digest),
             image.reference.clone(),
@@ -327,10 +327,7 @@ mod tests {
             .collect();
         assert_eq!(
             listed,
-            [
-                "r/b@sha256:b Some(30)",
-                "r/a:1 r/a:1@sha256:a r/a:2 r/a:2@sha256:a Some(10)"
-            ]
+            ["r/b@sha256:b Some(30)", "r/a:1 r/a:2 r/a@sha256:a Some(10)"]
         );
     }
 

@@ -209,14 +209,12 @@ async fn known(context: &Context, pod: &Pod) -> Vec<Option<ImageKind>> {
     if references.len() < 2 {
         return Vec::new();
     }
-    let here = context.images.list().await.unwrap_or_default();
-    references
-        .into_iter()
-        .map(|reference| {
-            let image = here.iter().find(|image| image.reference == reference);
-            image.map(|image| image.kind)
-        })
-        .collect()
+    let mut kinds = Vec::with_capacity(references.len());
+    for reference in references {
+        let image = context.images.find(reference).await;
+        kinds.push(image.map(|image| image.kind));
+    }
+    kinds
 }
 
 /// Whether a pod needs a namespace, or may turn out to when it is too late: one of several containers may run as a

@@ -23,7 +23,7 @@ use super::{
     worker::Context,
 };
 use crate::events::Note;
-use image::{PREPARE_DEADLINE, repository};
+use image::PREPARE_DEADLINE;
 pub(crate) use spec::ports;
 
 /// How long creating or starting a container may each take.
@@ -143,7 +143,11 @@ impl Start {
     fn started(&self, runtime: &str, image: &Image) -> Started {
         let reference = self.container.image.as_deref().unwrap_or_default();
         Started {
-            image_id: format!("{}@{}", repository(reference), image.digest),
+            image_id: format!(
+                "{}@{}",
+                runtimes::images::repository(reference),
+                image.digest
+            ),
             container_id: format!("{runtime}://{}", self.id),
         }
     }

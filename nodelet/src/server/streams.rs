@@ -12,18 +12,17 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
+    Router,
     body::Body,
     extract::{Path, Query, Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, request::Parts},
-    response::{AppendHeaders, IntoResponse, Response},
+    http::{StatusCode, request::Parts},
+    response::Response,
     routing::get,
 };
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use runtimes::{ContainerId, PodAddress, PodRef, Process, RuntimeError};
-use serde_json::json;
 use streaming::{
     Negotiated, PortForward, Purpose, RemoteCommand, SessionError, Verb, negotiate, port_forward,
 };
@@ -31,7 +30,7 @@ use tokio::{net::TcpStream, sync::watch};
 use tracing::debug;
 
 use self::parameters::Parameters;
-use super::Shared;
+use super::{Shared, refusal::Refusal};
 use crate::{
     pod::{
         place::is_on_host,
@@ -53,48 +52,6 @@ pub(super) fn router() -> Router<Shared> {
             get(attach).post(attach),
         )
         .route("/portForward/{namespace}/{pod}", get(forward).post(forward))
-}
-
-/// Why there is no session.
-struct Refusal {
-    code: StatusCode,
-    message: String,
-    headers: Vec<(HeaderName, HeaderValue)>,
-}
-
-impl Refusal {
-    fn new(code: StatusCode, message: impl Into<String>) -> Refusal {
-        Refusal {
-            code,
-            message: message.into(),
-            headers: Vec::new(),
-        }
-    }
-
-    fn bad(message: impl Into<String>) -> Refusal {
-        Refusal::new(StatusCode::BAD_REQUEST, message)
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let reason = match self.code {
-            StatusCode::NOT_FOUND => "NotFound",
-            StatusCode::FORBIDDEN => "Forbidden",
-            StatusCode::TOO_MANY_REQUESTS => "TooManyRequests",
-            _ => "BadRequest",
-        };
-        let status = json!({
-            "kind": "Status",
-            "apiVersion": "v1",
-            "metadata": {},
-            "status": "Failure",
-            "message": self.message,
-            "reason": reason,
-            "code": self.code.as_u16(),
-        });
-        (self.code, AppendHeaders(self.headers), Json(status)).into_response()
-    }
 }
 
 /// A container that runs.

@@ -1,8 +1,8 @@
 //! What the containers of a pod share, in `pods/<uid>`: its interprocess communication and its host name (namespaces,
 //! kept by bind mounts), its shared memory, and if it asks for that its processes.
 //!
-//! No container holds any of it; what holds processes together is one small process, `wk-shim pause`, that belongs to
-//! nobody and can do nothing. All is found again after a restart by what is mounted there. Everything here blocks.
+//! No container holds any of it; what holds processes together is one small process (the shim's program, by another
+//! name) that belongs to nobody and can do nothing. All is found again after a restart by what is mounted there. Everything here blocks.
 
 use std::{
     fs::{self, File},
@@ -26,7 +26,7 @@ use nix::{
     unistd::{Pid, sethostname},
 };
 use runtimes::ContainerSpec;
-use wk_shim::Identity;
+use wk_shim::{Identity, PAUSE};
 
 /// The size of `/dev/shm`, as with containerd and Docker.
 const SHM: &str = "mode=1777,size=65536k";
@@ -132,10 +132,9 @@ impl Pods {
         fs::create_dir_all(&root)?;
         let mut command = Command::new(&self.program);
         command
-            .arg("pause")
-            .arg(&root)
+            .arg0(PAUSE)
             .env_clear()
-            .current_dir("/")
+            .current_dir(&root)
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -157,9 +157,10 @@ impl Images for FakeImages {
         mut archive: Box<dyn Read + Send>,
         name: Option<&str>,
     ) -> Result<Vec<Image>, ArchiveError> {
-        let mut text = String::new();
-        archive
-            .read_to_string(&mut text)
+        let read = move || std::io::read_to_string(&mut archive);
+        let text = tokio::task::spawn_blocking(read).await;
+        let text = text
+            .map_err(|error| ArchiveError::Unavailable(error.to_string()))?
             .map_err(|error| ArchiveError::Invalid(error.to_string()))?;
         let names = text.lines().map(|line| name.unwrap_or(line));
         let images: Vec<Image> = names.map(FakeImages::image).collect();
@@ -174,15 +175,23 @@ impl Images for FakeImages {
         references: &[String],
         mut archive: Box<dyn Write + Send>,
     ) -> Result<(), ArchiveError> {
+        let mut text = String::new();
         for reference in references {
             if self.find(reference).await.is_none() {
                 let reference = reference.clone();
                 return Err(ArchiveError::NotFound { reference });
             }
-            writeln!(archive, "{reference}")
-                .map_err(|error| ArchiveError::Unavailable(error.to_string()))?;
+            text += reference;
+            text.push('\n');
         }
-        Ok(())
+        let write = move || {
+            archive.write_all(text.as_bytes())?;
+            archive.flush()
+        };
+        let written = tokio::task::spawn_blocking(write).await;
+        written
+            .map_err(|error| ArchiveError::Unavailable(error.to_string()))?
+            .map_err(|error| ArchiveError::Unavailable(error.to_string()))
     }
 
     fn progress(&self, reference: &str) -> Option<Progress> {

@@ -36,8 +36,11 @@ pub(super) fn parse(reference: &str) -> Result<Reference, String> {
     }
 }
 
-/// A normal name without its tag or digest.
-pub(super) fn repository(name: &str) -> &str {
+/// A reference without its tag and digest; one to a file is kept as it is.
+pub fn repository(name: &str) -> &str {
+    if file::find_path(name).is_some() {
+        return name;
+    }
     let name = name.split_once('@').map_or(name, |(name, _)| name);
     match name.rsplit_once(':') {
         // Otherwise it is a registry's port.
@@ -81,6 +84,7 @@ mod tests {
 
     #[test]
     fn a_repository_is_a_name_without_tag_and_digest() {
+        assert_eq!(repository("file:///a:1@2"), "file:///a:1@2");
         for name in ["a.b:5000/c:v1", "a.b:5000/c@sha256:00", "a.b:5000/c"] {
             assert_eq!(repository(name), "a.b:5000/c");
         }

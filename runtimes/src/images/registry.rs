@@ -112,8 +112,8 @@ async fn resolve(client: Client, reference: &Reference) -> Result<Source, Miss> 
     for _ in 0..MAX_DEPTH {
         let (bytes, digest) = client.manifest(&name).await.map_err(Miss::Host)?;
         match manifest::parse(&bytes).map_err(Miss::Image)? {
-            Document::Index(index) => {
-                let entry = platform::choose(index.manifests(), &Platform::host());
+            Document::Index(entries) => {
+                let entry = platform::choose(&entries, &Platform::host());
                 name = entry.map_err(Miss::Image)?.digest().to_string();
                 manifest::check_sha256(&name).map_err(Miss::Image)?;
                 list.get_or_insert(digest);

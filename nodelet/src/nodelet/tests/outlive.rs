@@ -172,6 +172,8 @@ async fn a_container_that_cannot_start_crashes_in_a_loop_and_comes_back() {
         bench.message("BackOff").await,
         "Back-off restarting failed container c in pod web_ns(web-uid)"
     );
+    let logs = get(&nodelet.handle, "/containerLogs/ns/web/c").await;
+    assert_eq!(logs, (200, String::new()));
     let again = |status: &Value| condition(status, "Ready") == "True" && restarts(status) == 3;
     bench.status("web", "to run in the end", again).await;
     nodelet.stop().await;

@@ -90,6 +90,12 @@ fn refuse(
                 .to_owned(),
         );
     }
+    let claims = spec.resource_claims.as_ref();
+    if claims.is_some_and(|claims| !claims.is_empty()) {
+        return Err(
+            "resourceClaims is not supported: devices are not allocated on this node".to_owned(),
+        );
+    }
     let resources = container.resources.as_ref();
     let claims = resources.and_then(|resources| resources.claims.as_ref());
     if claims.is_some_and(|claims| !claims.is_empty()) {

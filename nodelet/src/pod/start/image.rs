@@ -181,16 +181,3 @@ impl Start {
         })
     }
 }
-
-/// A reference without its tag and digest; a file's is kept as it is.
-pub(super) fn repository(reference: &str) -> &str {
-    if reference.contains("://") {
-        return reference;
-    }
-    let (name, _digest) = reference.split_once('@').unwrap_or((reference, ""));
-    match name.rsplit_once(':') {
-        // Otherwise it is a registry's port.
-        Some((name, tag)) if !tag.contains('/') => name,
-        _ => name,
-    }
-}

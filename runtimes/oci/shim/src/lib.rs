@@ -21,3 +21,6 @@ pub const SOCKET: &str = "shim.sock";
 pub const PID: &str = "pid";
 /// How the container ended ([`Exit`]). Once it is there, the log is complete.
 pub const EXIT: &str = "exit";
+/// By this name the program is not a container's shim, but the first process of what a pod's containers share. They see
+/// it by that name.
+pub const PAUSE: &str = "/pause";

@@ -29,17 +29,16 @@ mod watch;
 
 use std::process::ExitCode;
 
+use wk_shim::PAUSE;
+
 use crate::{
     arguments::{Arguments, Task},
     starter::Starter,
 };
 
 fn main() -> ExitCode {
-    let mut words = std::env::args_os().skip(1);
-    if let (Some(task), Some(empty)) = (words.next(), words.next())
-        && task == "pause"
-    {
-        return end(pause::run(empty.as_ref()));
+    if std::env::args_os().next().is_some_and(|name| name == PAUSE) {
+        return end(pause::run());
     }
     let arguments = match Arguments::read() {
         Ok(arguments) => arguments,

@@ -4,10 +4,7 @@
 //! The containers see it, and one of them may be allowed to look into other processes: hence it has an empty root, no
 //! capability and a user of its own before it says that it is ready. It opens nothing after that.
 
-use std::{
-    io::{self, Write as _},
-    path::Path,
-};
+use std::io::{self, Write as _};
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -16,8 +13,8 @@ use rustix::{
     mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount},
     process::{chdir, pivot_root},
     thread::{
-        CapabilitySet, remove_capability_from_bounding_set, set_no_new_privs, set_thread_groups,
-        set_thread_res_gid, set_thread_res_uid,
+        CapabilitySet, remove_capability_from_bounding_set, set_name, set_no_new_privs,
+        set_thread_groups, set_thread_res_gid, set_thread_res_uid,
     },
 };
 
@@ -28,10 +25,11 @@ const NOBODY: u32 = 65535;
 /// What it says once it is confined.
 const READY: &[u8] = b"+";
 
-/// Confines itself, with `empty` as the place of its root, and stays. The mount namespace must be its own.
-pub(crate) fn run(empty: &Path) -> io::Result<()> {
+/// Confines itself, its working directory becoming its root, and stays. The mount namespace must be its own.
+pub(crate) fn run() -> io::Result<()> {
+    set_name(c"pause")?;
     let mut children = Children::adopt()?;
-    confine(empty)?;
+    confine()?;
     io::stdout().write_all(READY)?;
     io::stdout().flush()?;
     // Its end is what is waited for.
@@ -47,12 +45,13 @@ pub(crate) fn run(empty: &Path) -> io::Result<()> {
     }
 }
 
-fn confine(empty: &Path) -> io::Result<()> {
+fn confine() -> io::Result<()> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private)?;
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV | MountFlags::RDONLY;
-    mount("empty", empty, "tmpfs", flags, Some(c"size=4k,mode=755"))?;
-    chdir(empty)?;
+    let empty = std::env::current_dir()?;
+    mount("empty", &empty, "tmpfs", flags, Some(c"size=4k,mode=755"))?;
+    chdir(&empty)?;
     pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
     chdir("/")?;

@@ -246,4 +246,20 @@ mod tests {
             assert_eq!(Frame::read(bytes), Err(Broken));
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_read_is_written_the_same(bytes: Vec<u8>, kind in "[VAaoeIERWXPSFK]", payload: Vec<u8>) {
+            let mut framed = kind.into_bytes();
+            framed.extend_from_slice(&u32::try_from(payload.len()).unwrap().to_le_bytes());
+            framed.extend_from_slice(&payload);
+            for bytes in [bytes, framed] {
+                if let Ok(Some((frame, length))) = Frame::read(&bytes) {
+                    let written = frame.to_vec();
+                    proptest::prop_assert_eq!(Frame::read(&written), Ok(Some((frame, written.len()))));
+                    proptest::prop_assert!(length <= bytes.len());
+                }
+            }
+        }
+    }
 }

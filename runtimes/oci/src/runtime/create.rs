@@ -36,6 +36,21 @@ impl Node {
         if record.is_some() {
             return Ok(());
         }
+        let made = self.make(Arc::clone(&spec), directory.clone(), &held).await;
+        if made.is_err() {
+            // What stays is swept away later.
+            let _ = self.forget(&directory).await;
+            let _ = self.release(&spec.pod.uid).await;
+        }
+        made
+    }
+
+    async fn make(
+        &self,
+        spec: Arc<ContainerSpec>,
+        directory: Directory,
+        held: &Held,
+    ) -> Result<(), RuntimeError> {
         let image = read_image(&spec.image).await?;
         self.layers.prepare(&image).await?;
         // What a former attempt has left is made anew.

@@ -190,6 +190,14 @@ async fn what_cannot_run_says_why() {
         exit.message.contains("executable file not found"),
         "{exit:?}"
     );
+    // Of what was not made, nothing is left.
+    assert_eq!(node.runtime().list().await.unwrap().len(), 1);
+    assert_eq!(
+        fs::read_dir(node.dir.path().join("oci/containers"))
+            .unwrap()
+            .count(),
+        1
+    );
     for spec in [&missing, &nobody, &root, &nothing, &profile] {
         node.runtime().remove(&spec.id).await.unwrap();
     }
@@ -245,13 +253,13 @@ async fn shared_processes_are_seen_by_all_containers_and_end_with_the_pod() {
     node.start(&first).await;
     node.wrote(&first, "up\n").await;
     node.restart();
-    let script = "ps -o args | grep -cx 'sleep 1234'; cat /proc/1/cmdline | grep -c pause; ls /proc/1/root | grep -c .; \
+    let script = "ps -o args | grep -cx 'sleep 1234'; ps -o pid,args | grep '/pause$'; ls /proc/1/root | grep -c .; \
                   grep -E 'Uid|CapEff|CapBnd|NoNew' /proc/1/status; echo $$";
     let (output, _) = node.run(&spec(&node, "second", script)).await;
     let (facts, own) = output.trim_end().rsplit_once('\n').unwrap();
     expect![[r#"
         1
-        1
+            1 /pause
         0
         Uid:	65535	65535	65535	65535
         CapEff:	0000000000000000

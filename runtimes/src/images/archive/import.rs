@@ -143,12 +143,12 @@ fn read_saved(bytes: &[u8]) -> Result<Vec<Saved>, ArchiveError> {
 /// The images of an OCI layout, a content once by all its names.
 fn in_layout(members: &Members, index: &str, saved: &[Saved]) -> Result<Vec<Found>, ArchiveError> {
     let index = members.bytes(index, MAX_MANIFEST)?;
-    let Document::Index(index) = manifest::parse(&index).map_err(ArchiveError::Invalid)? else {
+    let Document::Index(entries) = manifest::parse(&index).map_err(ArchiveError::Invalid)? else {
         let message = format!("the archive's {INDEX_FILE} is no index");
         return Err(ArchiveError::Invalid(message));
     };
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
-    for descriptor in index.manifests() {
+    for descriptor in &entries {
         let (manifest, list) = resolve(members, descriptor)?;
         let digest = digest_of(&manifest);
         let image = found.entry(digest).or_insert_with(|| Found {
@@ -197,8 +197,8 @@ fn resolve(
         let bytes = members.bytes(&digest, MAX_MANIFEST)?;
         match manifest::parse(&bytes).map_err(ArchiveError::Invalid)? {
             Document::Image(_) => return Ok((bytes, list)),
-            Document::Index(index) => {
-                let entry = platform::choose(index.manifests(), &Platform::host());
+            Document::Index(entries) => {
+                let entry = platform::choose(&entries, &Platform::host());
                 let entry = entry.map_err(ArchiveError::Invalid)?;
                 list.get_or_insert(digest);
                 digest = entry.digest().to_string();
