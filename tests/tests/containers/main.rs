@@ -10,7 +10,7 @@ mod shared;
 
 use std::time::Duration;
 
-use e2e::{Cluster, Image, Registry, eventually};
+use e2e::{Cluster, Image, Options, Registry, eventually};
 
 const SOON: Duration = Duration::from_secs(90);
 /// What the registry of each test calls its images.
@@ -30,7 +30,12 @@ struct Bench {
 
 impl Bench {
     fn start(images: &[(&str, Image)]) -> Bench {
-        let cluster = Cluster::start();
+        let mut cluster = Cluster::prepare(Options::default());
+        // A host with an address, where pods reach the API.
+        let device = "ip link add outside type veth peer beyond && ip address add 192.0.2.2/24 dev outside && \
+                      ip link set outside up && ip link set beyond up && ip route add default via 192.0.2.1";
+        cluster.sandbox.run("sh", &["-c", device]).ok();
+        cluster.up();
         let registry = Registry::start(&cluster.sandbox);
         for (name, image) in images {
             registry.push(name, image);
