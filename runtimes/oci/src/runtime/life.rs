@@ -170,7 +170,7 @@ impl Node {
     ) -> Result<(), RuntimeError> {
         let message = match failed {
             NotStarted::Refused(words) => {
-                format!("failed to create containerd task: OCI runtime create failed: {words}")
+                format!("OCI runtime create failed: {words}")
             }
             NotStarted::Unknown(message) => {
                 self.write_life(directory, &Life::default())?;
