@@ -197,7 +197,7 @@ fn dns_service(address: &str) -> Value {
             "labels": {
                 "k8s-app": DNS,
                 "kubernetes.io/cluster-service": "true",
-                "kubernetes.io/name": "CoreDNS",
+                "kubernetes.io/name": "KubeDNS",
             },
         },
         "spec": {

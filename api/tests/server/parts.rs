@@ -117,10 +117,7 @@ async fn logs_come_from_the_pods_node() {
     cluster.ok("PATCH /api/v1/nodes/n1/status", status).await;
     cluster.ok(&format!("POST {PODS}"), &pod("a")).await;
     let waits = cluster.failure(&format!("GET {PODS}/a/log"), "").await;
-    assert_eq!(
-        waits,
-        r#"400 BadRequest: container "c" in pod "a" is waiting to start: ContainerCreating"#
-    );
+    assert_eq!(waits, "400 BadRequest: pod a does not have a host assigned");
     cluster
         .ok(
             &format!("POST {PODS}/a/binding"),
