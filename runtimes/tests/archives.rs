@@ -146,12 +146,13 @@ async fn archives_of_both_kinds_are_read_and_what_is_written_others_read() {
     umoci::copy(&[], &format!("docker-archive:{file}:busybox:v1"), &copied);
     // And ourselves.
     let other = Node::new();
-    let names: Vec<String> = other
+    let mut names: Vec<String> = other
         .import_file(&exported)
         .await
         .into_iter()
         .map(|image| image.reference)
         .collect();
+    names.sort();
     assert_eq!(
         names.join(" "),
         "docker.io/library/busybox:v1 ghcr.io/team/app:v1"
