@@ -55,7 +55,7 @@ async fn lookup_edns(name: &str, kind: RecordType, edns: Option<u16>) -> std::io
     socket.connect(SERVER).await?;
     socket.send(&question(name, kind, edns)).await?;
     let mut answer = [0; 4096];
-    let read = tokio::time::timeout(Duration::from_secs(2), socket.recv(&mut answer));
+    let read = tokio::time::timeout(Duration::from_secs(10), socket.recv(&mut answer));
     let length = read.await.map_err(|_| std::io::ErrorKind::TimedOut)??;
     Ok(show(&Message::from_vec(&answer[..length]).unwrap()))
 }

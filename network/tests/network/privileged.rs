@@ -26,13 +26,13 @@ async fn start_with_two_pods() -> Running {
     running
 }
 
-/// What the watch says is in the kernel's tables within milliseconds; a busy machine gets a second.
+/// What the watch says is in the kernel's tables within milliseconds; a busy machine gets more.
 #[track_caller]
 fn check_prompt(what: &str, since: Instant) {
     let elapsed = since.elapsed();
     eprintln!("{what} after {elapsed:?}");
     assert!(
-        elapsed < Duration::from_secs(1),
+        elapsed < Duration::from_secs(10),
         "{what} only after {elapsed:?}"
     );
 }

@@ -122,7 +122,7 @@ pub(crate) async fn ask_udp(server: SocketAddr) -> io::Result<String> {
     socket.connect(server).await?;
     socket.send(b"?").await?;
     let mut buffer = [0; 64];
-    let answer = timeout(Duration::from_secs(1), socket.recv(&mut buffer)).await;
+    let answer = timeout(Duration::from_secs(5), socket.recv(&mut buffer)).await;
     let length = answer.map_err(|_| io::ErrorKind::TimedOut)??;
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }

@@ -62,6 +62,10 @@ fn logs_of(log_dir: &Path) -> impl Iterator<Item = (String, std::path::PathBuf)>
     directories.filter_map(|directory| {
         let name = directory.file_name().into_string().ok()?;
         let (_, uid) = name.rsplit_once('_')?;
+        let is_uid = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if uid.is_empty() || !uid.chars().all(is_uid) {
+            return None;
+        }
         Some((uid.to_owned(), directory.path()))
     })
 }

@@ -21,7 +21,7 @@ use nix::{
     sys::{
         signal::{Signal, kill},
         statfs::statfs,
-        wait::waitpid,
+        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::{Pid, sethostname},
 };
@@ -177,7 +177,13 @@ fn holder(dir: &Path) -> io::Result<Option<Identity>> {
     let Ok(known) = text.parse::<Identity>() else {
         return Ok(None);
     };
-    let is_there = Identity::of(known.pid).is_ok_and(|there| there == known);
+    // A child of this process that has ended keeps its number until somebody asks for its end.
+    let flags = Some(WaitPidFlag::WNOHANG);
+    let has_ended = matches!(
+        waitpid(Pid::from_raw(known.pid), flags),
+        Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..))
+    );
+    let is_there = !has_ended && Identity::of(known.pid).is_ok_and(|there| there == known);
     Ok(is_there.then_some(known))
 }
 

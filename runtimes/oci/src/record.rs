@@ -5,7 +5,8 @@
 //! `life.json` ([`Life`]) says how far it got. Beside them are runc's bundle and the shim's files, which are not read here.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -223,7 +224,10 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 /// Wholly or not at all.
 fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
-    fs::write(&temporary, serde_json::to_vec(value)?)?;
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(&serde_json::to_vec(value)?)?;
+    // Otherwise the name may outlive a loss of power, and what it names not.
+    file.sync_all()?;
     fs::rename(&temporary, path)
 }
 

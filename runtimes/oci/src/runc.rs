@@ -121,6 +121,7 @@ impl Runc {
             .args(options)
             .args(arguments)
             .stdin(Stdio::null())
+            .kill_on_drop(true)
             .output();
         let output = match tokio::time::timeout(DEADLINE, output).await {
             Ok(output) => output.map_err(|error| {

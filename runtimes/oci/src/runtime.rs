@@ -219,15 +219,22 @@ impl Runtime for OciRuntime {
         let directories = directories.map_err(unavailable("list containers"))?;
         let mut list = Vec::with_capacity(directories.len());
         for directory in directories {
-            // Half made, or removed meanwhile.
-            let record = directory.record();
-            let Some(record) = record.map_err(unavailable("read a container"))? else {
-                continue;
+            let record = match directory.record() {
+                Ok(Some(record)) => record,
+                // Half made, or removed meanwhile.
+                Ok(None) => continue,
+                // One that cannot be read must not hide the others.
+                Err(error) => {
+                    tracing::warn!(%error, container = directory.name(), "read a container");
+                    continue;
+                }
             };
             match self.node.status_of(&directory, &record).await {
                 Ok(status) => list.push(status),
                 Err(RuntimeError::NotFound(_)) => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, container = directory.name(), "look at a container");
+                }
             }
         }
         Ok(list)

@@ -66,12 +66,11 @@ impl Shim {
         }
     }
 
-    /// The container's first process, on the host.
-    ///
-    /// # Errors
-    /// It was never made.
-    pub(crate) fn pid(&self) -> io::Result<i32> {
-        Ok(self.identity()?.pid)
+    /// The container's first process, if it is there: its number may be another's by now.
+    pub(crate) fn running(&self) -> Option<i32> {
+        let known = self.identity().ok()?;
+        let there = Identity::of(known.pid).ok()?;
+        (there == known).then_some(known.pid)
     }
 
     fn identity(&self) -> io::Result<Identity> {
@@ -115,7 +114,20 @@ impl Shim {
             return ended;
         }
         tracing::warn!(dir = %self.dir.display(), "a container's shim has gone: its output is lost from now on");
-        fate::wait(self.identity().ok()).await
+        loop {
+            match self.identity() {
+                Ok(identity) => return fate::wait(Some(identity)).await,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return fate::wait(None).await;
+                }
+                // Not to be read now: that is no end.
+                Err(error) if error.kind() != io::ErrorKind::InvalidData => {
+                    tracing::warn!(%error, dir = %self.dir.display(), "read a container's first process");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(_) => return fate::wait(None).await,
+            }
+        }
     }
 
     /// Asks the shim, which answers when the container has ended. `None`: it ended itself.

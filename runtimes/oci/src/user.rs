@@ -4,7 +4,7 @@
 //! Reads `/etc/passwd` and `/etc/group` below the container's root, following no link out of it; writes nothing.
 //! Source of the rules: the image specification's `User`, and containerd's reading of a pod's security context.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{fs::File, io::Read as _, os::fd::AsRawFd as _, path::Path};
 
 use runtimes::{ContainerSpec, RuntimeError, Security};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, openat, openat2};
@@ -80,8 +80,8 @@ fn read(root: &Path, file: &str) -> Result<String, RuntimeError> {
             message: format!("open the container's root {}", root.display()),
             source: Some(error.into()),
         })?;
-    // Without waiting for somebody to write into what an image may have made a pipe.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    // Looked at before it is opened: an image may have made it a pipe or a device, which opening alone sets going.
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let opened = match openat2(&root, file, flags, Mode::empty(), resolve) {
         Ok(opened) => opened,
@@ -92,8 +92,10 @@ fn read(root: &Path, file: &str) -> Result<String, RuntimeError> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(unreadable(&"it is no regular file"));
     }
+    let held = format!("/proc/self/fd/{}", opened.as_raw_fd());
     let mut bytes = Vec::new();
-    File::from(opened)
+    File::open(held)
+        .map_err(|error| unreadable(&error))?
         .take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(&error))?;
@@ -130,10 +132,12 @@ impl Lists {
             None => image_user.split_once(':').unwrap_or((image_user, "")),
         };
         let name = if name.is_empty() { "0" } else { name };
+        // A number is a uid, whatever users the image calls by it.
         let number = name.parse::<u32>().ok();
-        let found = self
-            .users()
-            .find(|user| user.name == name || Some(user.uid) == number);
+        let found = self.users().find(|user| match number {
+            Some(uid) => user.uid == uid,
+            None => user.name == name,
+        });
         let (uid, usual) = match (&found, number) {
             (Some(user), _) => (user.uid, user.gid),
             (None, Some(uid)) => (uid, 0),
@@ -160,14 +164,13 @@ impl Lists {
     }
 
     fn gid(&self, name: &str) -> Result<u32, String> {
-        let number = name.parse::<u32>().ok();
-        self.groups()
-            .find(|group| group.name == name || Some(group.gid) == number)
-            .map(|group| group.gid)
-            .or(number)
-            .ok_or_else(|| {
-                format!("unable to find group {name}: no matching entries in group file")
-            })
+        if let Ok(gid) = name.parse() {
+            return Ok(gid);
+        }
+        let found = self.groups().find(|group| group.name == name);
+        found.map(|group| group.gid).ok_or_else(|| {
+            format!("unable to find group {name}: no matching entries in group file")
+        })
     }
 
     /// Lines that are no users are passed over.

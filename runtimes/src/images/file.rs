@@ -5,9 +5,11 @@
 use std::{
     fs::Metadata,
     io::{ErrorKind, Read},
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
+
+use rustix::fs::OFlags;
 
 use super::index::FileStamp;
 
@@ -34,10 +36,19 @@ pub(super) fn read(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, FileStamp), 
         ErrorKind::PermissionDenied => format!("file {shown} may not be read by this process"),
         _ => format!("file {shown}: {error}"),
     };
-    let file = std::fs::File::open(path).map_err(in_words)?;
+    let irregular = || format!("{shown} is not a regular file");
+    // Looked at first: opening alone sets some devices going, and waits for a pipe's other end.
+    if !std::fs::metadata(path).map_err(in_words)?.is_file() {
+        return Err(irregular());
+    }
+    let file = std::fs::File::options()
+        .read(true)
+        .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
+        .open(path)
+        .map_err(in_words)?;
     let metadata = file.metadata().map_err(in_words)?;
     if !metadata.is_file() {
-        return Err(format!("{shown} is not a regular file"));
+        return Err(irregular());
     }
     if metadata.len() > max_bytes {
         return Err(super::too_big(metadata.len(), max_bytes));

@@ -82,6 +82,12 @@ fn refuse(
                 .to_owned(),
         );
     }
+    if own.proc_mount.as_deref() == Some("Unmasked") && own.privileged != Some(true) {
+        return Err(
+            "securityContext.procMount: hostUsers must be false to use `Unmasked`, and containers of this node have no user namespaces"
+                .to_owned(),
+        );
+    }
     let apparmor = own.app_armor_profile.as_ref();
     let apparmor = apparmor.or(of_pod.app_armor_profile.as_ref());
     if apparmor.is_some_and(|profile| profile.type_ != "Unconfined") {

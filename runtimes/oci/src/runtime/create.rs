@@ -101,11 +101,7 @@ impl Node {
         let Some(target) = &spec.namespaces.target else {
             return Ok(Processes::Own);
         };
-        let pid = Shim::adopt(self.containers.of(target).path()).pid();
-        let pid = pid
-            .ok()
-            .filter(|pid| PathBuf::from(format!("/proc/{pid}")).exists());
-        match pid {
+        match Shim::adopt(self.containers.of(target).path()).running() {
             Some(pid) => Ok(Processes::Of(format!("/proc/{pid}/ns/pid").into())),
             None => Err(RuntimeError::Unavailable {
                 message: format!("the target container {target} is not running"),

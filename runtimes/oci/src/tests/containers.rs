@@ -6,7 +6,7 @@ use super::*;
 async fn a_container_runs_and_its_end_is_told() {
     let bundle = Bundle::new("echo out; echo err >&2; exit 42");
     let shim = bundle.create().await.unwrap();
-    assert!(shim.pid().unwrap() > 0);
+    assert!(shim.running().unwrap() > 0);
     assert_eq!(shim.ended().unwrap(), None);
     bundle.start();
     let ended = soon(shim.wait()).await;

@@ -114,7 +114,7 @@ async fn a_terminal_has_a_size_and_one_output() {
     resize.send(TerminalSize { width, height }).await.unwrap();
     // What is said of a terminal is done in order, but sizes and input come by different ways.
     let mut stdin = process.stdin.take().unwrap();
-    let pid = shim.pid().unwrap();
+    let pid = shim.running().unwrap();
     until("the size is set", || {
         terminal_size(pid) == Some((width, height))
     })

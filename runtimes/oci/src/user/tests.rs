@@ -44,7 +44,7 @@ fn an_image_names_its_user_by_name_or_number() {
     check("5000", usual(), expect!["5000:0 [0]"]);
     check("5000:5001", usual(), expect!["5000:5001 [5001]"]);
     check(":ssl", usual(), expect!["0:107 [107, 50]"]);
-    check("7", usual(), expect!["1007:1008 [1008]"]);
+    check("7", usual(), expect!["7:0 [0]"]);
 }
 
 #[test]
