@@ -439,6 +439,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// What the container has used since it started.
     async fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError>;
 
+    /// What the container has written outside of its mounts, in bytes on disk; nothing for one that this runtime does not hold.
+    async fn disk_bytes(&self, id: &ContainerId) -> Result<u64, RuntimeError> {
+        let _ = id;
+        Ok(0)
+    }
+
     /// What happens inside containers, from now on. There is one receiver: who asks again gets none.
     fn notices(&self) -> Option<mpsc::Receiver<Notice>> {
         None

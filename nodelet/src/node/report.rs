@@ -79,6 +79,8 @@ impl Reporter {
         let mut look = tokio::time::interval(self.config.status_period);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut listed = None;
+        // Before it is known what the Node says, it would be told anew what has long been so.
+        let mut is_known = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -86,7 +88,10 @@ impl Reporter {
                 Some(event) = events.next() => match event {
                     Ok(watcher::Event::Init) => listed = None,
                     Ok(watcher::Event::InitApply(node)) => listed = Some(node),
-                    Ok(watcher::Event::InitDone) => self.see(listed.take()),
+                    Ok(watcher::Event::InitDone) => {
+                        is_known = true;
+                        self.see(listed.take());
+                    }
                     Ok(watcher::Event::Apply(node)) => self.see(Some(node)),
                     Ok(watcher::Event::Delete(_)) => {
                         info!(node = self.config.node_name, "the Node was deleted: registering anew");
@@ -95,6 +100,9 @@ impl Reporter {
                     }
                     Err(error) => debug!(%error, "watch the Node"),
                 },
+            }
+            if !is_known {
+                continue;
             }
             tokio::select! {
                 () = stop.cancelled() => break,

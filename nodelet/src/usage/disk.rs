@@ -6,7 +6,7 @@
 //! the status of pods, and Events.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fs,
     os::unix::fs::MetadataExt,
     path::Path,
@@ -26,7 +26,7 @@ use kube::{
 use runtimes::PodRef;
 use serde_json::json;
 use tokio::{sync::Mutex, time::Instant};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::limits;
 use crate::{
@@ -84,15 +84,18 @@ pub(crate) struct PodDisk {
     pub(crate) pod: PodRef,
     /// Of each container.
     pub(crate) logs: BTreeMap<String, Taken>,
+    /// What each container that runs has written outside of its volumes.
+    pub(crate) roots: BTreeMap<String, Taken>,
     pub(crate) volumes: Vec<VolumeUse>,
 }
 
 impl PodDisk {
-    /// The pod's ephemeral storage: logs, and `emptyDir` volumes on disk.
+    /// The pod's ephemeral storage: logs, what containers write to their roots, and `emptyDir` volumes on disk.
     pub(crate) fn ephemeral(&self) -> Taken {
         let volumes = self.volumes.iter().filter(|volume| volume.ephemeral);
         let volumes = volumes.map(|volume| volume.taken);
-        self.logs.values().copied().chain(volumes).sum()
+        let containers = self.logs.values().chain(self.roots.values()).copied();
+        containers.chain(volumes).sum()
     }
 }
 
@@ -170,14 +173,47 @@ impl Disk {
 
     /// What these pods take, in their order.
     async fn measure(&self, pods: Vec<Arc<Pod>>) -> Vec<PodDisk> {
+        let mut roots = self.roots(&pods).await;
         let this = self.clone();
         let work = tokio::task::spawn_blocking(move || {
-            pods.iter().map(|pod| this.measure_pod(pod)).collect()
+            let measure = |pod: &Arc<Pod>| {
+                let used = this.measure_pod(pod);
+                let roots = roots.remove(&used.pod.uid).unwrap_or_default();
+                PodDisk { roots, ..used }
+            };
+            pods.iter().map(measure).collect()
         });
         work.await.unwrap_or_else(|error| {
             warn!(%error, "measure what pods keep on disk");
             Vec::new()
         })
+    }
+
+    /// What the containers of these pods that run have written to their roots, by the pods' uids.
+    async fn roots(&self, pods: &[Arc<Pod>]) -> HashMap<String, BTreeMap<String, Taken>> {
+        let uids: HashSet<&str> = pods
+            .iter()
+            .filter_map(|pod| pod.metadata.uid.as_deref())
+            .collect();
+        let mut roots = HashMap::<String, BTreeMap<String, Taken>>::new();
+        for (pod, container, id) in self.pods.running() {
+            if !uids.contains(pod.uid.as_str()) {
+                continue;
+            }
+            let mut bytes = 0;
+            for runtime in &self.context.runtimes {
+                match runtime.disk_bytes(&id).await {
+                    Ok(more) => bytes += more,
+                    Err(error) => debug!(%error, container = %id, "measure a container's root"),
+                }
+            }
+            if bytes > 0 {
+                let taken = Taken { bytes, inodes: 0 };
+                let of_pod = roots.entry(pod.uid).or_default();
+                of_pod.insert(container.to_string(), taken);
+            }
+        }
+        roots
     }
 
     fn measure_pod(&self, pod: &Pod) -> PodDisk {
@@ -206,6 +242,7 @@ impl Disk {
         });
         PodDisk {
             logs: logs.collect(),
+            roots: BTreeMap::new(),
             volumes: volumes.collect(),
             pod: pod_ref,
         }

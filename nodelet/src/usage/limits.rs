@@ -1,7 +1,7 @@
 //! Which pods take more of the node's disk than they may. Pure.
 //!
 //! As the kubelet judges, in its words: `sizeLimit` of each `emptyDir`, then the pod's limits of `ephemeral-storage`
-//! together, then each container's logs by its own.
+//! together, then each container's logs and root by its own.
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 
@@ -55,8 +55,9 @@ pub(crate) fn exceeded(pod: &Pod, used: &PodDisk) -> Option<String> {
     }
     spec.containers.iter().find_map(|container| {
         let most = limit(container)?;
-        let logs = used.logs.get(&container.name)?;
-        (logs.bytes > quantity::units(most)?).then(|| {
+        let parts = [&used.logs, &used.roots].map(|part| part.get(&container.name));
+        let bytes: u64 = parts.into_iter().flatten().map(|part| part.bytes).sum();
+        (bytes > quantity::units(most)?).then(|| {
             format!(
                 "Container {} exceeded its local ephemeral storage limit {most:?}. ",
                 container.name
@@ -104,6 +105,7 @@ mod tests {
                 uid: "u".to_owned(),
             },
             logs: [("c".to_owned(), taken(log_bytes))].into(),
+            roots: std::collections::BTreeMap::new(),
             volumes: vec![VolumeUse {
                 name: "x".to_owned(),
                 claim: None,
@@ -114,6 +116,33 @@ mod tests {
         };
         assert_eq!(exceeded(&pod, &used).unwrap_or_default(), expected);
         assert!(expected.is_empty() || has_any(&pod));
+    }
+
+    #[test]
+    fn what_a_container_writes_to_its_root_counts() {
+        let pod = json!({"spec": {"containers": [container("c", "10Mi")]}});
+        let pod: Pod = serde_json::from_value(pod).expect("a pod");
+        let used = |mebibytes: u64| {
+            let root = Taken {
+                bytes: mebibytes << 20,
+                inodes: 0,
+            };
+            PodDisk {
+                pod: PodRef {
+                    namespace: "ns".to_owned(),
+                    name: "web".to_owned(),
+                    uid: "u".to_owned(),
+                },
+                logs: std::collections::BTreeMap::new(),
+                roots: [("c".to_owned(), root)].into(),
+                volumes: Vec::new(),
+            }
+        };
+        assert_eq!(exceeded(&pod, &used(10)), None);
+        assert_eq!(
+            exceeded(&pod, &used(11)).expect("it is too much"),
+            "Pod ephemeral local storage usage exceeds the total limit of containers 10Mi. "
+        );
     }
 
     fn container(name: &str, limit: &str) -> Value {

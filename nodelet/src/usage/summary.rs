@@ -95,7 +95,10 @@ fn add_disk(pod: &mut Value, used: &PodDisk, disk: &DiskUsage) {
             .as_str()
             .and_then(|name| used.logs.get(name));
         container["logs"] = taken(disk.time, logs.copied().unwrap_or_default(), disk.space);
-        container["rootfs"] = taken(disk.time, Taken::default(), disk.space);
+        let root = container["name"]
+            .as_str()
+            .and_then(|name| used.roots.get(name));
+        container["rootfs"] = taken(disk.time, root.copied().unwrap_or_default(), disk.space);
     }
     pod["ephemeral-storage"] = taken(disk.time, used.ephemeral(), disk.space);
     let volumes: Vec<Value> = used
@@ -242,6 +245,7 @@ pub(crate) mod tests {
                     inodes: 1,
                 },
             )]),
+            roots: BTreeMap::new(),
             volumes: vec![volume("scratch", None), volume("data", Some("claim"))],
         }
     }

@@ -197,13 +197,6 @@ impl Layers {
     ///
     /// # Errors
     /// The disk refuses.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "a container's writes do not count as its pod's ephemeral storage yet"
-        )
-    )]
     pub(crate) async fn usage(&self, container: &Path) -> Result<u64, RuntimeError> {
         let upper = overlay::upper(container);
         let bytes = blocking(move || {

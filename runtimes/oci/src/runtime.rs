@@ -282,6 +282,14 @@ impl Runtime for OciRuntime {
         }
     }
 
+    async fn disk_bytes(&self, id: &ContainerId) -> Result<u64, RuntimeError> {
+        match self.node.find(id) {
+            Ok((directory, _)) => self.node.layers.usage(directory.path()).await,
+            Err(RuntimeError::NotFound(_)) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn keep_only(&self, images: &[Image]) -> Result<u64, RuntimeError> {
         self.node.sweep().await;
         let mut kept = Vec::with_capacity(images.len());

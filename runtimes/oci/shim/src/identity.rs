@@ -11,7 +11,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The process that has this number now.
+    /// The process that has this number now. One that has ended and that nobody has asked for its end is none.
     ///
     /// # Errors
     /// There is none.
@@ -22,10 +22,16 @@ impl Identity {
     }
 }
 
-/// The 22nd field; the second is the program's name in brackets, with anything in it.
+/// The 22nd field, unless the third says that the process has ended; the second is the program's name in brackets,
+/// with anything in it.
 fn started(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?;
+    if ["Z", "X", "x"].contains(&state) {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 impl fmt::Display for Identity {
