@@ -165,14 +165,11 @@ impl Server {
         let (sender, answer) = oneshot::channel();
         let server = self.clone();
         let work = async move {
-            let container = &server.container;
-            tokio::select! {
-                () = container.meter.measure(server.instances.serve(request, sender)) => {}
-                () = container.kill.cancelled() => {}
-            }
+            let serve = server.instances.serve(request, sender);
+            server.container.meter.measure(serve).await;
         };
-        // Polled by the connection, not by a task of its own: most answers are made in one poll. Dropped when
-        // the client goes away, and the instance with it.
+        // Polled by the connection, not by a task of its own: most answers are made in one poll. Dropped with
+        // the connection, when the client goes away or the container is killed, and the instance with it.
         let mut work = Some(Box::pin(work) as Work);
         let answer = answered(&mut work, answer);
         match tokio::time::timeout(REQUEST_DEADLINE, answer).await {
@@ -182,8 +179,8 @@ impl Server {
                 Response::from_parts(parts, empty())
             }
             Ok(Ok(Ok(response))) => response.map(|body| {
-                let tasks = self.tasks.clone();
-                Sent { body, work, tasks }.boxed_unsync()
+                let server = self.clone();
+                Sent { body, work, server }.boxed_unsync()
             }),
             Ok(Ok(Err(code))) => failed(
                 StatusCode::BAD_GATEWAY,
@@ -230,8 +227,7 @@ impl Server {
 
     /// Takes a body that nobody is sent, so that the component can end as usual.
     fn drain(&self, mut body: HyperOutgoingBody, work: Option<Work>) {
-        let kill = self.container.kill.clone();
-        let drained = async move {
+        self.finish(async move {
             let body = async { while let Some(Ok(_)) = body.frame().await {} };
             let work = async {
                 if let Some(work) = work {
@@ -239,10 +235,15 @@ impl Server {
                 }
             };
             tokio::join!(body, work);
-        };
+        });
+    }
+
+    /// Goes on with what no connection waits for.
+    fn finish(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let kill = self.container.kill.clone();
         self.tasks.spawn(async move {
             tokio::select! {
-                () = drained => {}
+                () = work => {}
                 () = kill.cancelled() => {}
             }
         });
@@ -293,7 +294,7 @@ fn failed(status: StatusCode, text: &str) -> Response<ResponseBody> {
 struct Sent {
     body: HyperOutgoingBody,
     work: Option<Work>,
-    tasks: TaskTracker,
+    server: Arc<Server>,
 }
 
 impl Body for Sent {
@@ -310,7 +311,7 @@ impl Body for Sent {
         if matches!(frame, Poll::Ready(None))
             && let Some(work) = sent.work.take()
         {
-            sent.tasks.spawn(work);
+            sent.server.finish(work);
         }
         frame
     }
