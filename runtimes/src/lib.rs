@@ -4,6 +4,7 @@
 //! - [`images`]: the [`Images`] contract, and the content store that pulls from files and registries.
 //! - [`network`]: the [`PodNetwork`] contract: an address for a pod, names and Services as its sockets see them.
 //! - [`log`]: the format of a container's log file; a crate of its own, which is small.
+//! - [`removal`]: removes directories that containers had, however deep they are.
 //! - [`fake`]: the three contracts in memory, for tests of the nodelet.
 //! - [`conformance`]: what every runtime must pass.
 //!
@@ -13,6 +14,7 @@ pub mod conformance;
 pub mod fake;
 pub mod images;
 pub mod network;
+pub mod removal;
 pub mod runtime;
 
 pub use runtimes_log as log;

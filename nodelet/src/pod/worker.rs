@@ -524,9 +524,7 @@ async fn tear_down(context: &Context, pod: &PodRef, ids: &[ContainerId]) {
 
 /// Removes a directory of a pod; one that is not there is fine.
 pub(crate) fn remove_directory(directory: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(directory)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
+    if let Err(error) = runtimes::removal::remove(directory) {
         warn!(%error, directory = %directory.display(), "remove a directory of a pod");
     }
 }

@@ -59,12 +59,9 @@ impl Directories {
         if let Err(error) = quota::unlimit(&path) {
             tracing::debug!(%error, path = %path.display(), "the limit of a directory stays");
         }
-        match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("remove {}", path.display()))
-            }
-            _ => Ok(()),
-        }
+        let removed = runtimes::removal::remove(&path);
+        removed.with_context(|| format!("remove {}", path.display()))?;
+        Ok(())
     }
 
     /// Removes a directory that was made for a volume that never came to be. One that holds anything stays.

@@ -7,7 +7,7 @@
 //!
 //! Layers come from strangers: nothing outside their directory is touched, whatever they hold, and one that
 //! unpacks to more than the limits is refused. The node's own users cannot reach them, nor the programs in them. `stream` decompresses, `archive` (with `header`, `pax`, `sparse`)
-//! reads, `tree` writes, `unpack` makes it all or nothing, `overlay` mounts, `removal` removes.
+//! reads, `tree` writes, `unpack` makes it all or nothing, `overlay` mounts, [`removal`] removes.
 //!
 //! Never pulls; never removes a layer that a mounted container, or a call under way, uses.
 
@@ -16,7 +16,6 @@ mod failure;
 mod header;
 mod overlay;
 mod pax;
-mod removal;
 mod sparse;
 mod stream;
 #[cfg(test)]
@@ -39,6 +38,7 @@ use futures::{
 };
 use runtimes::{
     images::{ContainerImage, Layer},
+    removal,
     runtime::RuntimeError,
 };
 use tokio::sync::Semaphore;

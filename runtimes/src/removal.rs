@@ -19,15 +19,21 @@ use rustix::{
 const COUNTED: u64 = 4_000_000;
 
 /// Removes a file or a directory with everything in it; answers the bytes that were freed, 0 if it was not there.
-pub(super) fn remove(path: &Path) -> std::io::Result<u64> {
+///
+/// # Errors
+/// The file system's; `EBUSY` where something is mounted in it.
+pub fn remove(path: &Path) -> std::io::Result<u64> {
     match remove_at(CWD, path.as_os_str().as_encoded_bytes()) {
         Err(Errno::NOENT) => Ok(0),
         removed => Ok(removed?),
     }
 }
 
-/// The same, by its name in an open directory.
-pub(super) fn remove_at(parent: impl AsFd, name: &[u8]) -> Result<u64, Errno> {
+/// The same, by its name in an open directory; one that is not there is an error.
+///
+/// # Errors
+/// As [`remove`].
+pub fn remove_at(parent: impl AsFd, name: &[u8]) -> Result<u64, Errno> {
     let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
     if !is_directory(&stat) {
         rustix::fs::unlinkat(&parent, name, AtFlags::empty())?;
@@ -57,7 +63,10 @@ pub(super) fn remove_at(parent: impl AsFd, name: &[u8]) -> Result<u64, Errno> {
 /// The bytes of the disk that a directory's contents use; a file of several names counts once.
 ///
 /// Counts also while a container changes the directory: then about what was there.
-pub(super) fn usage(path: &Path) -> std::io::Result<u64> {
+///
+/// # Errors
+/// The file system's.
+pub fn usage(path: &Path) -> std::io::Result<u64> {
     let mut bytes = 0;
     let mut entries = 0;
     let mut linked = HashSet::new();
