@@ -4,6 +4,8 @@
 
 mod node;
 
+use std::time::Duration;
+
 use expect_test::{Expect, expect};
 use node::{Node, SOON, example, fixture};
 use runtimes::{ContainerSpec, Mount, Process, Runtime as _, Stdio};
@@ -23,6 +25,13 @@ async fn container(node: &Node, change: impl FnOnce(&mut ContainerSpec)) -> Cont
     spec.args = vec!["zombie".to_owned()];
     change(&mut spec);
     node.start(&spec).await.unwrap();
+    // Until it has its memory, what else takes some would keep it from that.
+    let begun = async {
+        while node.runtime.stats(&spec.id).await.unwrap().memory_bytes == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(SOON, begun).await.expect("it begins");
     spec
 }
 
