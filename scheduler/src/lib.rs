@@ -10,6 +10,7 @@
 //! and the claim that a free volume gets. Never evicts or deletes a pod, and never touches one of another scheduler's.
 
 mod config;
+mod configuration;
 mod decision;
 mod framework;
 mod labels;
@@ -29,8 +30,10 @@ mod snapshot;
 mod storage;
 
 pub use config::Config;
-pub use decision::{Decision, Unschedulable, schedule};
+pub use decision::{Decision, Rotation, Unschedulable, schedule};
+pub use framework::{Nomination, PostFiltered};
 pub use node::{Node, Taint};
+pub use placed::Placed;
 pub use pod::{HostPort, Labels, Pod, PodClaim};
 pub use profile::Profile;
 pub use resources::Resources;
