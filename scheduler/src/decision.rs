@@ -102,15 +102,48 @@ pub(crate) fn ask<'a>(
     Ok(asked)
 }
 
-/// The first objection to a node, and whose it is.
+/// Why a node is not for a pod: what the first plugin that objects says.
+pub(crate) struct Objection<'n> {
+    pub(crate) plugin: &'static str,
+    says: Says<'n>,
+}
+
+enum Says<'n> {
+    Now(Reasons<'n>),
+    /// Were the pods there for which room is made: the reasons, and whether they are resolvable.
+    Crowded(Vec<String>, bool),
+}
+
+impl Objection<'_> {
+    pub(crate) fn is_resolvable(&self) -> bool {
+        match &self.says {
+            Says::Now(reasons) => reasons.is_resolvable(),
+            Says::Crowded(_, resolvable) => *resolvable,
+        }
+    }
+
+    pub(crate) fn reasons(&self) -> Vec<String> {
+        match &self.says {
+            Says::Now(reasons) => reasons.iter().map(|reason| reason.to_string()).collect(),
+            Says::Crowded(reasons, _) => reasons.clone(),
+        }
+    }
+}
+
+/// The first objection to a node.
 pub(crate) fn objection<'n>(
+    snapshot: &Snapshot,
+    pod: &Pod,
     asked: &'n [Asked<'_>],
     candidate: &'n Candidate,
-) -> Option<(&'static str, Reasons<'n>)> {
-    asked.iter().find_map(|(plugin, filter)| {
-        let objection = filter.filter(candidate).err()?;
-        Some((plugin.name(), objection))
-    })
+) -> Option<Objection<'n>> {
+    let now = asked.iter().find_map(|(plugin, filter)| {
+        let reasons = filter.filter(candidate).err()?;
+        let plugin = plugin.name();
+        let says = Says::Now(reasons);
+        Some(Objection { plugin, says })
+    });
+    now.or_else(|| crowded(snapshot, pod, asked, candidate))
 }
 
 /// Decides where a pod goes.
@@ -276,30 +309,30 @@ impl<'s, 'a: 's> Search<'s, 'a> {
     }
 
     fn look(&mut self, candidate: &'a Candidate) {
-        let objection = objection(self.asked, candidate);
-        let Some((plugin, objection)) = objection else {
-            match crowded(self.snapshot, self.pod, self.asked, candidate) {
-                None => self.admitted.push(candidate),
-                Some((plugin, reasons, resolvable)) => {
-                    self.note(plugin, candidate.index, resolvable);
-                    for reason in reasons {
-                        *self.crowded.entry(reason).or_default() += 1;
-                    }
-                }
-            }
+        let Some(objection) = objection(self.snapshot, self.pod, self.asked, candidate) else {
+            self.admitted.push(candidate);
             return;
         };
-        if self.admitted.is_empty() {
-            self.note(plugin, candidate.index, objection.is_resolvable());
-            for reason in objection.iter() {
-                *self.objections.entry(reason).or_default() += 1;
+        if !self.admitted.is_empty() {
+            return;
+        }
+        self.plugins.insert(objection.plugin);
+        self.failed.push(FailedNode {
+            index: candidate.index,
+            resolvable: objection.is_resolvable(),
+        });
+        match objection.says {
+            Says::Now(reasons) => {
+                for reason in reasons.iter() {
+                    *self.objections.entry(reason).or_default() += 1;
+                }
+            }
+            Says::Crowded(reasons, _) => {
+                for reason in reasons {
+                    *self.crowded.entry(reason).or_default() += 1;
+                }
             }
         }
-    }
-
-    fn note(&mut self, plugin: &'static str, index: usize, resolvable: bool) {
-        self.plugins.insert(plugin);
-        self.failed.push(FailedNode { index, resolvable });
     }
 }
 
@@ -309,7 +342,7 @@ fn crowded(
     pod: &Pod,
     asked: &[Asked<'_>],
     candidate: &Candidate,
-) -> Option<(&'static str, Vec<String>, bool)> {
+) -> Option<Objection<'static>> {
     let nominated = snapshot.nominated_on(&candidate.node.name);
     let mut first = nominated
         .iter()
@@ -331,7 +364,10 @@ fn crowded(
         let objection = filter.filter(&crowded).err()?;
         let resolvable = objection.is_resolvable();
         let reasons = objection.iter().map(|reason| reason.to_string());
-        Some((plugin.name(), reasons.collect(), resolvable))
+        Some(Objection {
+            plugin: plugin.name(),
+            says: Says::Crowded(reasons.collect(), resolvable),
+        })
     })
 }
 

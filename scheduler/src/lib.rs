@@ -9,6 +9,7 @@
 //! Writes `pods/binding`, the pod's condition `PodScheduled`, `Event`, the node that a claim's volume is made on
 //! and the claim that a free volume gets. Never evicts or deletes a pod, and never touches one of another scheduler's.
 
+mod cluster;
 mod config;
 mod configuration;
 mod decision;
@@ -29,6 +30,7 @@ mod scheduler;
 mod snapshot;
 mod storage;
 
+pub use cluster::{Answer, Cluster, Unasked, Verdict, explain};
 pub use config::Config;
 pub use decision::{Decision, Rotation, Unschedulable, schedule};
 pub use framework::{Nomination, PostFiltered};

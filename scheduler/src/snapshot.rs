@@ -181,6 +181,11 @@ impl Snapshot {
         self.pods.get(uid).is_some_and(|pod| !pod.confirmed)
     }
 
+    /// Removes a pod.
+    pub fn remove_pod(&mut self, uid: &str) {
+        self.take(uid);
+    }
+
     /// Removes a pod, if it had taken room.
     pub(crate) fn remove(&mut self, uid: &str) -> Option<Arc<Placed>> {
         self.take(uid).map(|placement| placement.pod)

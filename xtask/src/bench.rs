@@ -25,8 +25,8 @@ const WASMTIME: &str = "48.0.8";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which benchmark (start, first-answer, memory, pod-latency, thousand-pods, ten-thousand-pods, api, oci, or
-    /// wasm for all about components); all of them by default
+    /// Which benchmark (start, first-answer, memory, pod-latency, thousand-pods, ten-thousand-pods, api,
+    /// scheduler, oci, or wasm for all about components); all of them by default
     name: Option<String>,
 }
 
@@ -35,7 +35,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if wanted("api") {
         cargo(&["run", "--quiet", "--release", "--package", "http-bench"])?;
     }
-    if args.name.as_deref() == Some("api") {
+    if wanted("scheduler") {
+        cargo(&["bench", "--quiet", "--package=scheduler", "--bench=decisions"])?;
+    }
+    if matches!(args.name.as_deref(), Some("api" | "scheduler")) {
         return Ok(());
     }
     if wanted("oci") {
