@@ -19,9 +19,10 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::cache::Listener;
-use crate::context::{Context, deployment_resource, selects};
+use crate::context::{Context, resource, selects};
 use crate::error::{Error, within_opt};
 use crate::key::Key;
+use crate::manager::{Manager, changed};
 use crate::pod;
 use crate::queue::{Action, Queue};
 
@@ -32,8 +33,16 @@ use wish::Wish;
 
 const COMPONENT: &str = "deployment-controller";
 
+/// Adds this controller.
+pub(crate) fn start(manager: &mut Manager) {
+    let (context, queue) = (&manager.context, Queue::new("deployment"));
+    context.deployments.listen(changed(&queue));
+    context.replicasets.listen(on_replicaset(context, &queue));
+    manager.work(queue, reconcile);
+}
+
 /// Works on one Deployment.
-pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
+async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
     let Some(raw) = context.deployments.get(&key) else {
         return Ok(Action::AwaitChange);
     };
@@ -170,21 +179,12 @@ async fn patch_status(
 }
 
 fn api(context: &Context, namespace: &str) -> Api<DynamicObject> {
-    Api::namespaced_with(context.client.clone(), namespace, &deployment_resource())
-}
-
-pub(crate) fn on_deployment(queue: &Queue<Key>) -> Listener<DynamicObject> {
-    let queue = queue.clone();
-    Box::new(move |old, new| {
-        old.or(new)
-            .into_iter()
-            .for_each(|object| queue.add(Key::of(&**object)));
-    })
+    Api::namespaced_with(context.client.clone(), namespace, &resource::<Deployment>())
 }
 
 /// A ReplicaSet wakes the Deployment that it belongs to; one without an owner wakes every
 /// Deployment of its namespace that selects it.
-pub(crate) fn on_replicaset(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<DynamicObject> {
+fn on_replicaset(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<DynamicObject> {
     let (context, queue) = (Arc::downgrade(context), queue.clone());
     Box::new(move |old, new| {
         let Some(context) = context.upgrade() else {

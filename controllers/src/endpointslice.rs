@@ -17,6 +17,7 @@ use crate::cache::Listener;
 use crate::context::Context;
 use crate::error::{Error, within, within_opt};
 use crate::key::Key;
+use crate::manager::Manager;
 use crate::pod;
 use crate::queue::{Action, Queue};
 
@@ -33,8 +34,17 @@ struct Plan {
     remove: Vec<String>,
 }
 
+/// Adds this controller.
+pub(crate) fn start(manager: &mut Manager) {
+    let (context, queue) = (&manager.context, Queue::new("endpointslice"));
+    context.pods.listen(on_pod(context, &queue));
+    context.services.listen(on_service(&queue));
+    context.slices.listen(on_slice(&queue));
+    manager.work(queue, reconcile);
+}
+
 /// Works on one Service.
-pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
+async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
     let Some(service) = context.services.get(&key) else {
         return Ok(Action::AwaitChange);
     };
@@ -315,7 +325,7 @@ pub(crate) fn service_of(slice: &EndpointSlice) -> Vec<String> {
 }
 
 /// A pod wakes the Services that select it, before or after the change.
-pub(crate) fn on_pod(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<Pod> {
+fn on_pod(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<Pod> {
     let (context, queue) = (Arc::downgrade(context), queue.clone());
     Box::new(move |old, new| {
         let Some(context) = context.upgrade() else {
@@ -333,7 +343,7 @@ pub(crate) fn on_pod(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<Pod
     })
 }
 
-pub(crate) fn on_service(queue: &Queue<Key>) -> Listener<Service> {
+fn on_service(queue: &Queue<Key>) -> Listener<Service> {
     let queue = queue.clone();
     Box::new(move |_, new| {
         new.into_iter()
@@ -341,7 +351,7 @@ pub(crate) fn on_service(queue: &Queue<Key>) -> Listener<Service> {
     })
 }
 
-pub(crate) fn on_slice(queue: &Queue<Key>) -> Listener<EndpointSlice> {
+fn on_slice(queue: &Queue<Key>) -> Listener<EndpointSlice> {
     let queue = queue.clone();
     Box::new(move |old, new| {
         for slice in old.into_iter().chain(new) {

@@ -5,35 +5,27 @@
 //! while pods it asked for have not been seen.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{Selector, SelectorExt};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
-use crate::cache::Listener;
-use crate::context::{Context, owner, replicaset_resource, selects};
-use crate::error::{Error, within, within_opt};
-use crate::events::Severity;
+use crate::context::{Context, owner, resource};
+use crate::error::{Error, within_opt};
 use crate::key::Key;
+use crate::manager::{Manager, changed};
 use crate::pod;
+use crate::pod_control::{BURST, PodControl};
 use crate::queue::{Action, Queue};
 
-/// Most pods created or deleted in one go; the rest follows when these have been seen.
-const BURST: usize = 500;
-/// Requests in flight for one ReplicaSet.
-const AT_ONCE: usize = 64;
-/// After this an expectation counts as lost, and the cache as right.
-const EXPECTATION_LIFE: Duration = Duration::from_secs(300);
 const COMPONENT: &str = "replicaset-controller";
 
 /// What to do about one ReplicaSet.
@@ -48,10 +40,27 @@ struct Plan {
     look_again: Option<Duration>,
 }
 
+/// Adds this controller.
+pub(crate) fn start(manager: &mut Manager) {
+    let (context, queue) = (&manager.context, Queue::new("replicaset"));
+    let control = PodControl::new::<ReplicaSet>(COMPONENT);
+    context
+        .pods
+        .listen(control.on_pod(&context.replicasets, &queue));
+    context.replicasets.listen(changed(&queue));
+    manager.work(queue, move |context, key| {
+        reconcile(context, control.clone(), key)
+    });
+}
+
 /// Works on one ReplicaSet.
-pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
+async fn reconcile(
+    context: Arc<Context>,
+    control: Arc<PodControl>,
+    key: Key,
+) -> Result<Action, Error> {
     let Some(raw) = context.replicasets.get(&key) else {
-        context.expectations.forget(&key);
+        control.forget(&key);
         return Ok(Action::AwaitChange);
     };
     let set: ReplicaSet = (*raw)
@@ -62,24 +71,24 @@ pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action,
     let mut pods = context.pods.by("owner", &uid);
     pods.extend(context.pods.by("orphans", &key.namespace));
     let mut plan = plan(&set, &pods, Timestamp::now())?;
-    if let Some(left) = context.expectations.until_settled(&key) {
+    if let Some(left) = control.until_settled(&key) {
         (plan.create, plan.delete) = (0, Vec::new());
         plan.look_again = Some(plan.look_again.map_or(left, |again| again.min(left)));
     }
-    let api: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);
-    if !plan.adopt.is_empty() {
-        check_owner(&context, &set, &key).await?;
-    }
-    for name in &plan.adopt {
-        adopt(&context, &api, &set, &pods, name).await?;
-    }
-    for name in &plan.release {
-        release(&context, &api, &uid, &pods, name).await?;
-    }
+    let named = |names: &[String]| -> Vec<Arc<Pod>> {
+        let named = pods.iter().filter(|pod| names.contains(&pod.name_any()));
+        named.cloned().collect()
+    };
+    control.adopt(&context, &raw, &named(&plan.adopt)).await?;
+    control
+        .release(&context, &raw, &named(&plan.release))
+        .await?;
     let made = if plan.create > 0 {
-        create(&context, &key, &raw, &set, plan.create).await
+        let pods = vec![control.pod(&raw); plan.create];
+        control.create(&context, &raw, pods).await
     } else {
-        delete(&context, &api, &key, &set, &pods, &plan.delete).await
+        let doomed = named(&plan.delete);
+        control.delete(&context, &raw, doomed).await
     };
     let failed = made.as_ref().err().map(|error| {
         let reason = if plan.create > 0 {
@@ -194,225 +203,6 @@ fn first_to_go(pods: &[&Arc<Pod>]) -> Vec<String> {
     pods.into_iter().map(|pod| pod.name_any()).collect()
 }
 
-/// The pod that a template asks for, as the value it is.
-fn new_pod(raw: &DynamicObject, set: &ReplicaSet) -> Value {
-    let template = raw
-        .data
-        .pointer("/spec/template")
-        .cloned()
-        .unwrap_or_default();
-    let mut metadata = json!({
-        "generateName": format!("{}-", set.name_any()),
-        "ownerReferences": [owner_reference(set)],
-    });
-    for field in ["labels", "annotations", "finalizers"] {
-        if let Some(value) = template
-            .pointer(&format!("/metadata/{field}"))
-            .filter(|value| !value.is_null())
-        {
-            metadata[field] = value.clone();
-        }
-    }
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]})
-}
-
-fn owner_reference(set: &ReplicaSet) -> Value {
-    json!({
-        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": set.name_any(), "uid": set.uid(),
-        "controller": true, "blockOwnerDeletion": true,
-    })
-}
-
-/// Creates pods in batches of 1, 2, 4, …: a refusal then costs few requests.
-async fn create(
-    context: &Context,
-    key: &Key,
-    raw: &DynamicObject,
-    set: &ReplicaSet,
-    count: usize,
-) -> Result<(), Error> {
-    let pod = new_pod(raw, set);
-    let values: Api<DynamicObject> = Api::namespaced_with(
-        context.client.clone(),
-        &key.namespace,
-        &kube::api::ApiResource::erase::<Pod>(&()),
-    );
-    let template: DynamicObject = serde_json::from_value(pod)?;
-    let params = PostParams {
-        field_manager: Some("kube-controller-manager".into()),
-        ..PostParams::default()
-    };
-    context.expectations.expect_creations(key, count);
-    let (mut left, mut batch) = (count, 1);
-    while left > 0 {
-        let now = batch.min(left);
-        let answers: Vec<_> = stream::iter(0..now)
-            .map(|_| within(values.create(&params, &template)))
-            .buffer_unordered(AT_ONCE.min(now))
-            .collect()
-            .await;
-        left -= now;
-        batch *= 2;
-        let mut failure = None;
-        for answer in answers {
-            match answer.and_then(|pod| {
-                pod.try_parse::<Pod>()
-                    .map_err(|error| Error::Invalid(error.to_string()))
-            }) {
-                Ok(pod) => {
-                    let message = format!("Created pod: {}", pod.name_any());
-                    context.recorder.named(COMPONENT).record(
-                        set,
-                        Severity::Normal,
-                        "SuccessfulCreate",
-                        message,
-                    );
-                    context.pods.apply(pod);
-                }
-                Err(error) => {
-                    context.expectations.created(key);
-                    failure = Some(error);
-                }
-            }
-        }
-        if let Some(error) = failure {
-            context.expectations.drop_creations(key, left);
-            let message = format!("Error creating: {error}");
-            context.recorder.named(COMPONENT).record(
-                set,
-                Severity::Warning,
-                "FailedCreate",
-                message,
-            );
-            return Err(error);
-        }
-    }
-    Ok(())
-}
-
-async fn delete(
-    context: &Context,
-    api: &Api<Pod>,
-    key: &Key,
-    set: &ReplicaSet,
-    pods: &[Arc<Pod>],
-    names: &[String],
-) -> Result<(), Error> {
-    if names.is_empty() {
-        return Ok(());
-    }
-    let doomed: Vec<Arc<Pod>> = pods
-        .iter()
-        .filter(|pod| names.contains(&pod.name_any()))
-        .cloned()
-        .collect();
-    context
-        .expectations
-        .expect_deletions(key, doomed.iter().filter_map(|pod| pod.uid()));
-    let requests = doomed.into_iter().map(|pod| remove(api.clone(), pod));
-    let answers: Vec<_> = stream::iter(requests.collect::<Vec<_>>())
-        .buffer_unordered(AT_ONCE)
-        .collect()
-        .await;
-    let mut outcome = Ok(());
-    for (pod, answer) in answers {
-        match answer {
-            Ok(answer) => {
-                if let Some(pod) = answer {
-                    context.pods.apply(pod);
-                }
-                let message = format!("Deleted pod: {}", pod.name_any());
-                context.recorder.named(COMPONENT).record(
-                    set,
-                    Severity::Normal,
-                    "SuccessfulDelete",
-                    message,
-                );
-            }
-            Err(error) => {
-                context
-                    .expectations
-                    .deleted(key, &pod.uid().unwrap_or_default());
-                let message = format!("Error deleting: {error}");
-                context.recorder.named(COMPONENT).record(
-                    set,
-                    Severity::Warning,
-                    "FailedDelete",
-                    message,
-                );
-                outcome = Err(error);
-            }
-        }
-    }
-    outcome
-}
-
-async fn remove(api: Api<Pod>, pod: Arc<Pod>) -> (Arc<Pod>, Result<Option<Pod>, Error>) {
-    let params = DeleteParams::background().preconditions(Preconditions {
-        uid: pod.uid(),
-        resource_version: None,
-    });
-    let answer = within_opt(api.delete(&pod.name_any(), &params)).await;
-    // While it is going the answer is the pod, else a Status.
-    (
-        pod,
-        answer.map(|answer| answer.and_then(|answer| answer.left())),
-    )
-}
-
-/// Asks the apiserver whether the set is still there and stays: only then may it adopt.
-async fn check_owner(context: &Context, set: &ReplicaSet, key: &Key) -> Result<(), Error> {
-    let api: Api<ReplicaSet> = Api::namespaced(context.client.clone(), &key.namespace);
-    let live = within_opt(api.get_metadata(&key.name)).await?;
-    let stays = live.is_some_and(|live| {
-        live.metadata.uid == set.metadata.uid && live.metadata.deletion_timestamp.is_none()
-    });
-    if stays {
-        Ok(())
-    } else {
-        Err(Error::Conflict(format!(
-            "ReplicaSet {key} is going: it adopts no pods"
-        )))
-    }
-}
-
-async fn adopt(
-    context: &Context,
-    api: &Api<Pod>,
-    set: &ReplicaSet,
-    pods: &[Arc<Pod>],
-    name: &str,
-) -> Result<(), Error> {
-    let uid = pods
-        .iter()
-        .find(|pod| pod.name_any() == name)
-        .and_then(|pod| pod.uid());
-    let patch = json!({"metadata": {"uid": uid, "ownerReferences": [owner_reference(set)]}});
-    let answer =
-        within_opt(api.patch(name, &PatchParams::default(), &Patch::Strategic(patch))).await?;
-    answer.into_iter().for_each(|pod| context.pods.apply(pod));
-    Ok(())
-}
-
-async fn release(
-    context: &Context,
-    api: &Api<Pod>,
-    owner: &str,
-    pods: &[Arc<Pod>],
-    name: &str,
-) -> Result<(), Error> {
-    let uid = pods
-        .iter()
-        .find(|pod| pod.name_any() == name)
-        .and_then(|pod| pod.uid());
-    let patch =
-        json!({"metadata": {"uid": uid, "ownerReferences": [{"$patch": "delete", "uid": owner}]}});
-    let answer =
-        within_opt(api.patch(name, &PatchParams::default(), &Patch::Strategic(patch))).await?;
-    answer.into_iter().for_each(|pod| context.pods.apply(pod));
-    Ok(())
-}
-
 async fn write_status(
     context: &Context,
     set: &ReplicaSet,
@@ -463,7 +253,7 @@ async fn write_status(
     let api: Api<DynamicObject> = Api::namespaced_with(
         context.client.clone(),
         &set.namespace().unwrap_or_default(),
-        &replicaset_resource(),
+        &resource::<ReplicaSet>(),
     );
     let answer = within_opt(api.patch_status(
         &set.name_any(),
@@ -475,129 +265,6 @@ async fn write_status(
         .into_iter()
         .for_each(|set| context.replicasets.apply(set));
     Ok(())
-}
-
-/// Pods asked for and not yet seen: while there are some, the cache is behind our own writes.
-#[derive(Default)]
-pub(crate) struct Expectations {
-    of: Mutex<HashMap<Key, Expected>>,
-}
-
-struct Expected {
-    creations: usize,
-    deletions: HashSet<String>,
-    since: Instant,
-}
-
-impl Expectations {
-    fn with(&self, key: &Key, change: impl FnOnce(&mut Expected)) {
-        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(expected) = of.get_mut(key) {
-            change(expected);
-        }
-    }
-
-    fn start(&self, key: &Key, creations: usize, deletions: HashSet<String>) {
-        let expected = Expected {
-            creations,
-            deletions,
-            since: Instant::now(),
-        };
-        self.of
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key.clone(), expected);
-    }
-
-    fn expect_creations(&self, key: &Key, count: usize) {
-        self.start(key, count, HashSet::new());
-    }
-
-    fn expect_deletions(&self, key: &Key, uids: impl Iterator<Item = String>) {
-        self.start(key, 0, uids.collect());
-    }
-
-    fn created(&self, key: &Key) {
-        self.drop_creations(key, 1);
-    }
-
-    fn drop_creations(&self, key: &Key, count: usize) {
-        self.with(key, |expected| {
-            expected.creations = expected.creations.saturating_sub(count);
-        });
-    }
-
-    fn deleted(&self, key: &Key, uid: &str) {
-        self.with(key, |expected| {
-            expected.deletions.remove(uid);
-        });
-    }
-
-    /// How long to wait for what was not seen; `None` when all was, or has been waited for long.
-    fn until_settled(&self, key: &Key) -> Option<Duration> {
-        let of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        let expected = of
-            .get(key)
-            .filter(|expected| expected.creations > 0 || !expected.deletions.is_empty())?;
-        EXPECTATION_LIFE
-            .checked_sub(expected.since.elapsed())
-            .filter(|left| !left.is_zero())
-    }
-
-    fn forget(&self, key: &Key) {
-        self.of
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(key);
-    }
-}
-
-/// A pod wakes its set; one without an owner wakes every set of its namespace that selects it.
-pub(crate) fn on_pod(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<Pod> {
-    let (context, queue) = (Arc::downgrade(context), queue.clone());
-    Box::new(move |old, new| {
-        let Some(context) = context.upgrade() else {
-            return;
-        };
-        for pod in old.into_iter().chain(new) {
-            let namespace = pod.namespace().unwrap_or_default();
-            let controller = pod
-                .owner_references()
-                .iter()
-                .find(|o| o.controller == Some(true));
-            match controller.filter(|owner| owner.kind == "ReplicaSet") {
-                Some(owner) => {
-                    let key = Key::new(&namespace, &owner.name);
-                    if old.is_none() {
-                        context.expectations.created(&key);
-                    }
-                    if new.is_none_or(|new| new.metadata.deletion_timestamp.is_some()) {
-                        context
-                            .expectations
-                            .deleted(&key, &pod.uid().unwrap_or_default());
-                    }
-                    queue.add(key);
-                }
-                None if controller.is_none() => {
-                    for set in context.replicasets.by("namespace", &namespace) {
-                        if selects(&set, pod.labels()) {
-                            queue.add(Key::of(&*set));
-                        }
-                    }
-                }
-                None => {}
-            }
-        }
-    })
-}
-
-pub(crate) fn on_replicaset(queue: &Queue<Key>) -> Listener<DynamicObject> {
-    let queue = queue.clone();
-    Box::new(move |old, new| {
-        old.or(new)
-            .into_iter()
-            .for_each(|set| queue.add(Key::of(&**set)));
-    })
 }
 
 #[cfg(test)]
@@ -694,19 +361,5 @@ mod tests {
     #[test]
     fn a_burst_is_bounded() {
         check(2000, "", expect!["create 500, 0 ready of 0"]);
-    }
-
-    #[test]
-    fn expectations_settle_when_every_pod_was_seen() {
-        let (expectations, key) = (Expectations::default(), Key::new("ns", "s"));
-        expectations.expect_creations(&key, 2);
-        expectations.created(&key);
-        assert!(expectations.until_settled(&key).is_some());
-        expectations.created(&key);
-        assert!(expectations.until_settled(&key).is_none());
-        expectations.expect_deletions(&key, ["u".to_owned()].into_iter());
-        assert!(expectations.until_settled(&key).is_some());
-        expectations.deleted(&key, "u");
-        assert!(expectations.until_settled(&key).is_none());
     }
 }

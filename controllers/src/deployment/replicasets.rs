@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::COMPONENT;
 use super::set::{DESIRED, MAX, REVISION, Set};
 use super::wish::Wish;
-use crate::context::{Context, replicaset_resource};
+use crate::context::{Context, resource};
 use crate::error::{Error, within, within_opt};
 use crate::events::Severity;
 use crate::template;
@@ -39,7 +39,7 @@ impl ReplicaSets<'_> {
         Api::namespaced_with(
             self.context.client.clone(),
             &self.deployment.namespace().unwrap_or_default(),
-            &replicaset_resource(),
+            &resource::<ReplicaSet>(),
         )
     }
 
@@ -191,7 +191,7 @@ impl ReplicaSets<'_> {
         let deployments: Api<DynamicObject> = Api::namespaced_with(
             self.context.client.clone(),
             &self.deployment.namespace().unwrap_or_default(),
-            &crate::context::deployment_resource(),
+            &resource::<Deployment>(),
         );
         let live = within_opt(deployments.get(&self.deployment.name_any())).await?;
         let stays = live.is_some_and(|live| {
