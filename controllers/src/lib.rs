@@ -17,6 +17,8 @@ mod events;
 #[cfg(test)]
 mod fake_api;
 mod garbage_collector;
+#[expect(dead_code, reason = "the controllers that use it come next")]
+mod history;
 mod inventory;
 mod key;
 mod manager;

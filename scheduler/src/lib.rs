@@ -11,12 +11,15 @@
 
 mod config;
 mod decision;
+mod framework;
 mod labels;
 pub mod metrics;
 mod node;
+mod placed;
 mod plugins;
 mod pod;
 mod prebind;
+mod profile;
 mod quantity;
 mod queue;
 mod report;
@@ -28,7 +31,8 @@ mod storage;
 pub use config::Config;
 pub use decision::{Decision, Unschedulable, schedule};
 pub use node::{Node, Taint};
-pub use pod::{HostPort, Pod, PodClaim};
+pub use pod::{HostPort, Labels, Pod, PodClaim};
+pub use profile::Profile;
 pub use resources::Resources;
 pub use scheduler::Scheduler;
-pub use snapshot::Snapshot;
+pub use snapshot::{NodeChange, Snapshot};

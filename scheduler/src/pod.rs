@@ -5,23 +5,32 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 
 use crate::labels::Term;
 use crate::node::{Effect, Taint};
 use crate::resources::Resources;
 
+/// `metadata.labels`
+pub type Labels = BTreeMap<String, String>;
+
 /// A pod as its object describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     /// `metadata.uid`: what identifies the pod here, for a name may be used again.
     pub uid: Arc<str>,
-    pub namespace: String,
-    pub name: String,
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+    pub labels: Arc<Labels>,
     /// `spec.nodeName`
     pub node: Option<Arc<str>>,
     /// `spec.priority`: higher ones are decided first.
     pub priority: i32,
+    /// `status.startTime`
+    pub started: Option<Timestamp>,
+    /// Whether it has a `metadata.deletionTimestamp`.
+    pub deleting: bool,
     /// What the pod takes from its node.
     pub load: Arc<Load>,
     /// Labels its node must have.
@@ -151,8 +160,15 @@ impl From<&core::Pod> for Pod {
         let claims = claims(pod, spec);
         Self {
             uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
-            namespace: pod.metadata.namespace.clone().unwrap_or_default(),
-            name: pod.metadata.name.clone().unwrap_or_default(),
+            namespace: pod.metadata.namespace.as_deref().unwrap_or_default().into(),
+            name: pod.metadata.name.as_deref().unwrap_or_default().into(),
+            labels: Arc::new(pod.metadata.labels.clone().unwrap_or_default()),
+            started: pod
+                .status
+                .as_ref()
+                .and_then(|status| status.start_time.as_ref())
+                .map(|time| time.0),
+            deleting: pod.metadata.deletion_timestamp.is_some(),
             node: spec
                 .node_name
                 .as_deref()

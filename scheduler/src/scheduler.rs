@@ -30,6 +30,7 @@ use crate::decision::{Decision, Unschedulable, schedule};
 use crate::metrics;
 use crate::pod::Pod;
 use crate::prebind::WaitingPods;
+use crate::profile::Profile;
 use crate::queue::Queue;
 use crate::report::{Condition, Outcome, Reporter, Writer};
 use crate::snapshot::Snapshot;
@@ -65,7 +66,9 @@ impl Scheduler {
             Api::<StorageClass>::all(self.client.clone()),
             "storageclasses",
         );
-        tokio::pin!(pods, nodes, claims, volumes, classes);
+        let namespaces = Api::<core::Namespace>::all(self.client.clone());
+        let namespaces = events(namespaces, "namespaces");
+        tokio::pin!(pods, nodes, claims, volumes, classes, namespaces);
         let (reporter, writer) = Writer::new(self.client.clone(), &self.config);
         let mut reports = JoinSet::new();
         reports.spawn(writer.run());
@@ -88,6 +91,9 @@ impl Scheduler {
                 event = claims.next() => state.see_claim(event.context("the watch of claims ended")?),
                 event = volumes.next() => state.see_volume(event.context("the watch of volumes ended")?),
                 event = classes.next() => state.see_class(event.context("the watch of classes ended")?),
+                event = namespaces.next() => {
+                    state.see_namespace(event.context("the watch of namespaces ended")?);
+                }
                 () = sleep_until(tick) => state.queue.tick(Instant::now()),
                 () = std::future::ready(()), if state.can_decide() => {}
             }
@@ -122,6 +128,7 @@ async fn sleep_until(instant: Option<Instant>) {
 struct State {
     client: Client,
     config: Config,
+    profile: Profile,
     snapshot: Snapshot,
     queue: Queue,
     ties: SmallRng,
@@ -132,6 +139,7 @@ struct State {
     claims: Listing,
     volumes: Listing,
     classes: Listing,
+    namespaces: Listing,
     /// Pods that wait for their volumes.
     waiting: WaitingPods,
     /// Whether anything changed that they wait for.
@@ -142,6 +150,7 @@ impl State {
     fn new(client: Client, config: Config, reporter: Reporter) -> Self {
         Self {
             client,
+            profile: Profile::new(&config.scheduler_name),
             snapshot: Snapshot::default(),
             queue: Queue::default(),
             ties: SmallRng::seed_from_u64(config.seed),
@@ -153,6 +162,7 @@ impl State {
             claims: Listing::default(),
             volumes: Listing::default(),
             classes: Listing::default(),
+            namespaces: Listing::default(),
             waiting: WaitingPods::default(),
             stirred: false,
         }
@@ -165,6 +175,7 @@ impl State {
             &self.claims,
             &self.volumes,
             &self.classes,
+            &self.namespaces,
         ];
         watches.iter().all(|watch| watch.complete)
             && self.queue.is_ready()
@@ -181,26 +192,25 @@ impl State {
                 return;
             };
             let begun = Instant::now();
-            let decision = schedule(&self.snapshot, &pod, &mut self.ties);
+            let decision = schedule(&self.profile, &self.snapshot, &pod, &mut self.ties);
             metrics::decided(begun.elapsed().as_secs_f64());
             match decision {
                 Decision::Node(node) => self.place(pod, node, now),
-                Decision::Unschedulable(why) => self.park(&pod, &why, now),
+                Decision::Unschedulable(why) => self.park(&pod, why, now),
             }
         }
     }
 
-    fn park(&mut self, pod: &Arc<Pod>, why: &Unschedulable, now: Instant) {
+    fn park(&mut self, pod: &Arc<Pod>, why: Unschedulable, now: Instant) {
         metrics::attempted("unschedulable");
         let message = why.to_string();
         debug!(
-            namespace = pod.namespace,
-            name = pod.name,
+            namespace = &*pod.namespace,
+            name = &*pod.name,
             message,
             "unschedulable"
         );
-        self.queue
-            .park(&pod.uid, why.lacks_room, why.nodes > 0, now);
+        self.queue.park(&pod.uid, why.plugins, why.nodes > 0, now);
         let condition = match self.queue.reported(&pod.uid) {
             None => Condition::Set,
             Some(reported) if reported == message => Condition::Kept,
