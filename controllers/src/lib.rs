@@ -17,7 +17,6 @@ mod events;
 #[cfg(test)]
 mod fake_api;
 mod garbage_collector;
-#[expect(dead_code, reason = "the controllers that use it come next")]
 mod history;
 mod inventory;
 mod key;
@@ -32,6 +31,7 @@ mod pod_gc;
 mod quantity;
 mod queue;
 mod replicaset;
+mod statefulset;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -136,6 +136,7 @@ impl Controllers {
 fn start(manager: &mut Manager) {
     replicaset::start(manager);
     deployment::start(manager);
+    statefulset::start(manager);
     endpointslice::start(manager);
     disruption::start(manager);
     node_ipam::start(manager);
