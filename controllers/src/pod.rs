@@ -25,7 +25,10 @@ pub(crate) const INDEXES: &[(&str, IndexFn<Pod>)] = &[
 /// Takes out what no controller reads: ten thousand pods stay in memory.
 pub(crate) fn strip(pod: &mut Pod) {
     let sidecars = |name: &str| {
-        let containers = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+        let containers = pod
+            .spec
+            .iter()
+            .flat_map(|spec| spec.init_containers.iter().flatten());
         let mut sidecars = containers.filter(|container| container.restart_policy.is_some());
         sidecars.any(|container| container.name == name)
     };
