@@ -25,7 +25,10 @@ pub(crate) const INDEXES: &[(&str, IndexFn<Pod>)] = &[
 /// Takes out what no controller reads: ten thousand pods stay in memory.
 pub(crate) fn strip(pod: &mut Pod) {
     let sidecars = |name: &str| {
-        let containers = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+        let containers = pod
+            .spec
+            .iter()
+            .flat_map(|spec| spec.init_containers.iter().flatten());
         let mut sidecars = containers.filter(|container| container.restart_policy.is_some());
         sidecars.any(|container| container.name == name)
     };
@@ -40,12 +43,15 @@ pub(crate) fn strip(pod: &mut Pod) {
                 volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
             });
         }
-        spec.init_containers = None;
-        for container in &mut spec.containers {
-            let (name, ports) = (std::mem::take(&mut container.name), container.ports.take());
+        if let Some(sidecars) = &mut spec.init_containers {
+            sidecars.retain(|container| container.restart_policy.is_some());
+        }
+        let sidecars = spec.init_containers.iter_mut().flatten();
+        for container in spec.containers.iter_mut().chain(sidecars) {
             *container = Container {
-                name,
-                ports,
+                name: std::mem::take(&mut container.name),
+                ports: container.ports.take(),
+                restart_policy: container.restart_policy.take(),
                 ..Container::default()
             };
         }

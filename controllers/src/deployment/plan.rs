@@ -190,7 +190,10 @@ fn proportional(wish: &Wish, sets: &[Set], current: Option<&Set>) -> Vec<(String
         first.1 += left;
     }
     let size = |size: i64| i32::try_from(size.max(0)).unwrap_or(i32::MAX);
-    sizes.into_iter().map(|(name, of)| (name, size(of))).collect()
+    sizes
+        .into_iter()
+        .map(|(name, of)| (name, size(of)))
+        .collect()
 }
 
 /// Whether the set has all the pods that the Deployment wants, and they serve.
@@ -345,11 +348,7 @@ mod tests {
 
     #[test]
     fn old_sets_go_down_when_the_new_one_has_all_it_needs() {
-        check(
-            "4",
-            "a1=2/2@2 b2=4/4@4*",
-            expect!["revision 2, a1 to 0"],
-        );
+        check("4", "a1=2/2@2 b2=4/4@4*", expect!["revision 2, a1 to 0"]);
     }
 
     #[test]
@@ -385,10 +384,6 @@ mod tests {
             "a1=0/0 b2=1/1*",
             expect!["revision 2, remove a1"],
         );
-        check(
-            "2 history=0",
-            "a1=0/0 b2=2/1*",
-            expect!["revision 2"],
-        );
+        check("2 history=0", "a1=0/0 b2=2/1*", expect!["revision 2"]);
     }
 }

@@ -180,7 +180,8 @@ impl ReplicaSets<'_> {
     pub(super) async fn pass_on(&self, set: &DynamicObject, revision: i64) -> Result<(), Error> {
         let mut annotations = copied(self.deployment.annotations());
         let before = set.annotations().get(REVISION);
-        if let Some(before) = before.filter(|before| before.parse::<i64>().is_ok_and(|n| n < revision))
+        if let Some(before) =
+            before.filter(|before| before.parse::<i64>().is_ok_and(|n| n < revision))
         {
             let history = set.annotations().get(HISTORY).map_or("", String::as_str);
             annotations.extend(extended(history, before).map(|now| (HISTORY.to_owned(), now)));

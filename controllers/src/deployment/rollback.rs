@@ -68,7 +68,10 @@ pub(super) async fn roll_back(replicasets: &ReplicaSets<'_>) -> Result<bool, Err
             }
             let have = template::bare(&have.unwrap_or_default());
             patch["spec"]["template"] = difference(replicasets.template, &have);
-            let message = format!("Rolled back deployment \"{name}\" to revision {}", set.revision);
+            let message = format!(
+                "Rolled back deployment \"{name}\" to revision {}",
+                set.revision
+            );
             (Severity::Normal, DONE, message)
         }
     };

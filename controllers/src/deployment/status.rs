@@ -92,9 +92,9 @@ fn failure(conditions: &mut Vec<DeploymentCondition>, sets: &[Set]) {
     let current = current(sets).and_then(|set| set.failure.as_ref());
     let found = current.or_else(|| sets.iter().find_map(|set| set.failure.as_ref()));
     let known = find(conditions, FAILURE);
-    let same = known.zip(found).is_some_and(|(known, found)| {
-        known.status == found.status && known.reason == found.reason
-    });
+    let same = known
+        .zip(found)
+        .is_some_and(|(known, found)| known.status == found.status && known.reason == found.reason);
     if same {
         return;
     }
@@ -252,9 +252,9 @@ fn set_condition(
     now: Timestamp,
 ) {
     let old = find(conditions, kind).cloned();
-    let same = old.as_ref().is_some_and(|old| {
-        old.status == new.status && old.reason.as_deref() == Some(new.reason)
-    });
+    let same = old
+        .as_ref()
+        .is_some_and(|old| old.status == new.status && old.reason.as_deref() == Some(new.reason));
     if same && !new.touch {
         return;
     }
