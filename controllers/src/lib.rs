@@ -18,7 +18,6 @@ mod events;
 #[cfg(test)]
 mod fake_api;
 mod garbage_collector;
-#[expect(dead_code, reason = "the controllers that use it come next")]
 mod history;
 mod inventory;
 mod key;
@@ -33,6 +32,7 @@ mod pod_gc;
 mod quantity;
 mod queue;
 mod replicaset;
+mod statefulset;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -137,6 +137,7 @@ impl Controllers {
 fn start(manager: &mut Manager) {
     replicaset::start(manager);
     deployment::start(manager);
+    statefulset::start(manager);
     endpointslice::start(manager);
     endpoints::start(manager);
     disruption::start(manager);
