@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::cache::{Cache, IndexFn};
+use crate::endpointslice;
 use crate::events::Recorder;
 use crate::node_lifecycle::Heartbeat;
 use crate::pod;
@@ -93,7 +94,13 @@ impl Context {
             ),
             services: Cache::new(&[("namespace", namespace::<Service>)], |_| ()),
             endpoints: Cache::new(&[("namespace", namespace::<Endpoints>)], |_| ()),
-            slices: Cache::new(&[("service", crate::endpointslice::service_of)], |_| ()),
+            slices: Cache::new(
+                &[
+                    ("service", endpointslice::service_of),
+                    ("mirror", endpointslice::mirror_of),
+                ],
+                |_| (),
+            ),
             budgets: Cache::new(&[("namespace", namespace::<PodDisruptionBudget>)], |_| ()),
             nodes: Cache::new(&[], |node: &mut Node| {
                 if let Some(status) = &mut node.status {

@@ -97,6 +97,8 @@ struct Objects {
     live: BTreeMap<Place, Value>,
     changes: Vec<Change>,
     calls: HashMap<String, usize>,
+    /// How many writes there were of each `resource/name`; of new ones without a name, of the `resource/`.
+    writes: BTreeMap<String, usize>,
     /// Messages with which a `verb resource` is forbidden.
     refusals: HashMap<String, String>,
     faults: Faults,
@@ -156,6 +158,11 @@ impl FakeApi {
     /// How many requests there were of each `verb resource`.
     pub(crate) fn calls(&self) -> HashMap<String, usize> {
         self.objects().calls.clone()
+    }
+
+    /// How many writing requests there were of each `resource/name`.
+    pub(crate) fn writes(&self) -> BTreeMap<String, usize> {
+        self.objects().writes.clone()
     }
 
     /// How many faults there were.
@@ -275,6 +282,10 @@ impl FakeApi {
         );
         let name = format!("{} {}", call.verb, call.place.0);
         *self.objects().calls.entry(name).or_default() += 1;
+        if !["get", "list", "watch"].contains(&call.verb) {
+            let written = format!("{}/{}", call.place.0, call.place.2);
+            *self.objects().writes.entry(written).or_default() += 1;
+        }
         let faults = self.objects().faults;
         if self.happens(faults.request) {
             return status(503, "ServiceUnavailable", "not now");

@@ -11,6 +11,7 @@ mod cluster;
 mod context;
 mod deployment;
 mod disruption;
+mod endpoints;
 mod endpointslice;
 mod error;
 mod events;
@@ -138,6 +139,7 @@ fn start(manager: &mut Manager) {
     deployment::start(manager);
     statefulset::start(manager);
     endpointslice::start(manager);
+    endpoints::start(manager);
     disruption::start(manager);
     node_ipam::start(manager);
     node_lifecycle::start(manager);

@@ -43,12 +43,15 @@ pub(crate) fn strip(pod: &mut Pod) {
                 volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
             });
         }
-        spec.init_containers = None;
-        for container in &mut spec.containers {
-            let (name, ports) = (std::mem::take(&mut container.name), container.ports.take());
+        if let Some(sidecars) = &mut spec.init_containers {
+            sidecars.retain(|container| container.restart_policy.is_some());
+        }
+        let sidecars = spec.init_containers.iter_mut().flatten();
+        for container in spec.containers.iter_mut().chain(sidecars) {
             *container = Container {
-                name,
-                ports,
+                name: std::mem::take(&mut container.name),
+                ports: container.ports.take(),
+                restart_policy: container.restart_policy.take(),
                 ..Container::default()
             };
         }

@@ -1,5 +1,9 @@
 //! The controllers together, on an API in memory and under a paused clock.
 
+mod endpoints;
+mod hot_loop;
+mod sets;
+
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
