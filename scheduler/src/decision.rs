@@ -2,15 +2,15 @@
 //!
 //! Pure: the same snapshot, pod and randomness give the same decision.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use rand::{Rng, RngExt};
 
-use crate::plugins::volumes::{self, Wants};
-use crate::plugins::{FILTERS, Reason, SCORES, Score};
+use crate::framework::Reason;
 use crate::pod::Pod;
+use crate::profile::Profile;
 use crate::snapshot::{Candidate, Snapshot};
 
 /// What was decided for a pod.
@@ -31,8 +31,8 @@ pub struct Unschedulable {
     pub refused: Option<String>,
     /// Reasons, and how many nodes each is true of. A node may have several.
     pub reasons: BTreeMap<String, usize>,
-    /// True if a pod that leaves some node may change the answer.
-    pub lacks_room: bool,
+    /// The plugins that objected.
+    pub plugins: BTreeSet<&'static str>,
 }
 
 impl fmt::Display for Unschedulable {
@@ -56,40 +56,55 @@ impl fmt::Display for Unschedulable {
 }
 
 /// Decides where a pod goes. Among equally good nodes `ties` picks one.
-pub fn schedule(snapshot: &Snapshot, pod: &Pod, ties: &mut impl Rng) -> Decision {
-    let wants = match volumes::prepare(snapshot, pod) {
-        Ok(wants) => wants,
-        Err(refused) => {
-            return Decision::Unschedulable(Unschedulable {
-                nodes: snapshot.candidates().count(),
-                refused: Some(refused),
-                reasons: BTreeMap::new(),
-                lacks_room: false,
-            });
+pub fn schedule(
+    profile: &Profile,
+    snapshot: &Snapshot,
+    pod: &Pod,
+    ties: &mut impl Rng,
+) -> Decision {
+    let nodes = snapshot.candidates().len();
+    let mut filters = Vec::with_capacity(profile.plugins.len());
+    for plugin in &profile.plugins {
+        match plugin.pre_filter(snapshot, pod) {
+            Ok(None) => {}
+            Ok(Some(filter)) => filters.push((plugin.name(), filter)),
+            Err(refused) => {
+                return Decision::Unschedulable(Unschedulable {
+                    nodes,
+                    refused: Some(refused.message),
+                    reasons: BTreeMap::new(),
+                    plugins: BTreeSet::from([plugin.name()]),
+                });
+            }
         }
-    };
+    }
     let mut admitted = Vec::new();
-    let mut objections: BTreeMap<Reason<'_>, usize> = BTreeMap::new();
-    let mut nodes = 0;
-    for candidate in snapshot.candidates() {
-        nodes += 1;
-        match objection(pod, candidate, &wants) {
+    let mut plugins = BTreeSet::new();
+    let mut reasons: BTreeMap<Reason<'_>, usize> = BTreeMap::new();
+    let order = snapshot.order().iter();
+    for candidate in order.map(|index| &snapshot.candidates()[*index]) {
+        let objection = filters.iter().find_map(|(plugin, filter)| {
+            let objection = filter.filter(candidate).err();
+            objection.map(|objection| (*plugin, objection))
+        });
+        match objection {
             None => admitted.push(candidate),
-            Some(reasons) if admitted.is_empty() => {
-                for reason in reasons {
-                    *objections.entry(reason).or_default() += 1;
+            Some((plugin, objection)) if admitted.is_empty() => {
+                plugins.insert(plugin);
+                for reason in objection.iter() {
+                    *reasons.entry(reason).or_default() += 1;
                 }
             }
             Some(_) => {}
         }
     }
-    match best(pod, &admitted, ties) {
+    match best(profile, snapshot, pod, &admitted, ties) {
         Some(candidate) => Decision::Node(Arc::clone(&candidate.node.name)),
         None => Decision::Unschedulable(Unschedulable {
             nodes,
             refused: None,
-            lacks_room: objections.keys().any(Reason::is_room),
-            reasons: objections
+            plugins,
+            reasons: reasons
                 .into_iter()
                 .map(|(reason, count)| (reason.to_string(), count))
                 .collect(),
@@ -97,25 +112,28 @@ pub fn schedule(snapshot: &Snapshot, pod: &Pod, ties: &mut impl Rng) -> Decision
     }
 }
 
-/// What the first filter that objects has to say.
-fn objection<'a>(
+fn best<'a>(
+    profile: &'a Profile,
+    snapshot: &'a Snapshot,
     pod: &'a Pod,
-    candidate: &'a Candidate,
-    wants: &Wants<'a>,
-) -> Option<Vec<Reason<'a>>> {
-    let filters = FILTERS.iter().map(|filter| filter(pod, candidate));
-    filters
-        .chain(std::iter::once_with(|| wants.filter(&candidate.node)))
-        .find(|reasons| !reasons.is_empty())
-}
-
-fn best<'a>(pod: &Pod, admitted: &[&'a Candidate], ties: &mut impl Rng) -> Option<&'a Candidate> {
+    admitted: &[&'a Candidate],
+    ties: &mut impl Rng,
+) -> Option<&'a Candidate> {
     if let [] | [_] = admitted {
         return admitted.first().copied();
     }
     let mut totals = vec![0; admitted.len()];
-    for score in SCORES.iter().filter(|score| (score.matters)(pod)) {
-        add(score, pod, admitted, &mut totals);
+    let mut scores = Vec::with_capacity(admitted.len());
+    for (plugin, weight) in &profile.scores {
+        let Some(score) = plugin.pre_score(snapshot, pod, admitted) else {
+            continue;
+        };
+        scores.clear();
+        scores.extend(admitted.iter().map(|candidate| score.score(candidate)));
+        score.normalise(&mut scores);
+        for (total, score) in totals.iter_mut().zip(&scores) {
+            *total += weight * score;
+        }
     }
     let highest = totals.iter().max()?;
     let best: Vec<_> = admitted
@@ -125,17 +143,6 @@ fn best<'a>(pod: &Pod, admitted: &[&'a Candidate], ties: &mut impl Rng) -> Optio
         .map(|(candidate, _)| *candidate)
         .collect();
     Some(best[ties.random_range(0..best.len())])
-}
-
-fn add(score: &Score, pod: &Pod, admitted: &[&Candidate], totals: &mut [i64]) {
-    let raw: Vec<i64> = admitted
-        .iter()
-        .map(|candidate| (score.score)(pod, candidate))
-        .collect();
-    let highest = raw.iter().copied().max().unwrap_or_default();
-    for (total, raw) in totals.iter_mut().zip(raw) {
-        *total += score.weight * score.scale.apply(raw, highest);
-    }
 }
 
 #[cfg(test)]
@@ -237,7 +244,12 @@ mod tests {
     #[track_caller]
     fn check(nodes: &str, words: &str, expected: Expect) {
         let mut ties = SmallRng::seed_from_u64(1);
-        let decision = schedule(&snapshot(nodes), &pod("new", words), &mut ties);
+        let decision = schedule(
+            &Profile::default(),
+            &snapshot(nodes),
+            &pod("new", words),
+            &mut ties,
+        );
         expected.assert_eq(&match decision {
             Decision::Node(name) => name.to_string(),
             Decision::Unschedulable(why) => why.to_string(),
@@ -372,7 +384,7 @@ mod tests {
         let choices = |seed| -> Vec<Decision> {
             let mut ties = SmallRng::seed_from_u64(seed);
             (0..20)
-                .map(|_| schedule(&snapshot, &pod("new", ""), &mut ties))
+                .map(|_| schedule(&Profile::default(), &snapshot, &pod("new", ""), &mut ties))
                 .collect()
         };
         assert_eq!(choices(1), choices(1));

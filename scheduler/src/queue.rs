@@ -40,6 +40,8 @@ struct Entry {
     attempts: u32,
     attempted: Option<Instant>,
     place: Place,
+    /// The plugins that kept it from every node, when it was last decided.
+    rejected_by: BTreeSet<&'static str>,
     /// The message of the condition as last written.
     reported: Option<String>,
 }
@@ -48,19 +50,8 @@ struct Entry {
 enum Place {
     Active,
     InFlight,
-    Parked { until: Instant, lacks_room: bool },
+    Parked { until: Instant },
     BackingOff { until: Instant },
-}
-
-/// What happened that may let a parked pod be placed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wake {
-    /// A node came or changed.
-    Node,
-    /// A pod left its node.
-    Room,
-    /// A claim, a volume or a class came or changed.
-    Storage,
 }
 
 impl Queue {
@@ -100,6 +91,7 @@ impl Queue {
             attempts: 0,
             attempted: None,
             place: Place::InFlight,
+            rejected_by: BTreeSet::new(),
             reported: reported.map(str::to_owned),
         };
         self.entries.insert(Arc::clone(&uid), entry);
@@ -141,7 +133,13 @@ impl Queue {
     }
 
     /// Puts away a pod no node admits. An attempt while there were no nodes at all does not count.
-    pub(crate) fn park(&mut self, uid: &str, lacks_room: bool, counts: bool, now: Instant) {
+    pub(crate) fn park(
+        &mut self,
+        uid: &str,
+        rejected_by: BTreeSet<&'static str>,
+        counts: bool,
+        now: Instant,
+    ) {
         let until = now + FLUSH;
         let Some((key, entry)) = self.in_flight(uid) else {
             return;
@@ -149,7 +147,8 @@ impl Queue {
         if !counts {
             entry.attempts -= 1;
         }
-        entry.place = Place::Parked { until, lacks_room };
+        entry.rejected_by = rejected_by;
+        entry.place = Place::Parked { until };
         self.waiting.insert((until, key));
     }
 
@@ -160,24 +159,19 @@ impl Queue {
         }
     }
 
-    /// Brings back the parked pods that a change may help.
-    pub(crate) fn wake(&mut self, wake: Wake, now: Instant) {
-        let helped: Vec<_> = self
-            .waiting
-            .iter()
-            .map(|(_, uid)| uid)
-            .filter(
-                |uid| match self.entries.get(*uid).map(|entry| (entry, entry.place)) {
-                    Some((entry, Place::Parked { lacks_room, .. })) => match wake {
-                        Wake::Node => true,
-                        Wake::Room => lacks_room,
-                        Wake::Storage => !entry.pod.claims.is_empty(),
-                    },
-                    _ => false,
-                },
-            )
-            .cloned()
-            .collect();
+    /// Brings back the parked pods that a change may help, given what kept them from every node.
+    pub(crate) fn wake(
+        &mut self,
+        may_help: impl Fn(&Pod, &BTreeSet<&'static str>) -> bool,
+        now: Instant,
+    ) {
+        let parked = self.waiting.iter().filter(|(_, uid)| {
+            self.entries.get(uid).is_some_and(|entry| {
+                matches!(entry.place, Place::Parked { .. })
+                    && may_help(&entry.pod, &entry.rejected_by)
+            })
+        });
+        let helped: Vec<_> = parked.map(|(_, uid)| Arc::clone(uid)).collect();
         for uid in helped {
             self.take_out(&uid);
             self.back_off(&uid, now);
@@ -246,7 +240,7 @@ impl Queue {
             Place::Active => {
                 self.active.remove(&entry.turn(uid));
             }
-            Place::Parked { until, .. } | Place::BackingOff { until } => {
+            Place::Parked { until } | Place::BackingOff { until } => {
                 self.waiting.remove(&(until, Arc::clone(uid)));
             }
             Place::InFlight => {}

@@ -162,8 +162,8 @@ impl Writer {
             };
             if tokio::time::timeout(timeout, write).await.is_err() {
                 warn!(
-                    namespace = pod.namespace,
-                    name = pod.name,
+                    namespace = &*pod.namespace,
+                    name = &*pod.name,
                     "events took too long to write"
                 );
             }
@@ -211,12 +211,12 @@ impl Writer {
         json!({
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": { "name": name, "namespace": pod.namespace },
+            "metadata": { "name": name, "namespace": &*pod.namespace },
             "involvedObject": {
                 "apiVersion": "v1",
                 "kind": "Pod",
-                "namespace": pod.namespace,
-                "name": pod.name,
+                "namespace": &*pod.namespace,
+                "name": &*pod.name,
                 "uid": &*pod.uid,
             },
             "type": kind,
@@ -283,11 +283,11 @@ fn tell(pod: &Pod, what: &str, outcome: kube::Result<()>) {
     match outcome {
         Ok(()) => {}
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
-            debug!(namespace = pod.namespace, name = pod.name, %status, "{what} not written");
+            debug!(namespace = &*pod.namespace, name = &*pod.name, %status, "{what} not written");
         }
         Err(error) => warn!(
-            namespace = pod.namespace,
-            name = pod.name,
+            namespace = &*pod.namespace,
+            name = &*pod.name,
             error = &error as &dyn std::error::Error,
             "{what} not written"
         ),

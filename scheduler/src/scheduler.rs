@@ -9,6 +9,7 @@
 
 mod binding;
 mod feed;
+mod owners;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,11 +31,13 @@ use crate::decision::{Decision, Unschedulable, schedule};
 use crate::metrics;
 use crate::pod::Pod;
 use crate::prebind::WaitingPods;
+use crate::profile::Profile;
 use crate::queue::Queue;
 use crate::report::{Condition, Outcome, Reporter, Writer};
 use crate::snapshot::Snapshot;
 use binding::Bound;
 use feed::{Listing, events};
+use owners::owner_events;
 
 /// Decisions between two looks at the watches.
 const BATCH: usize = 16;
@@ -65,7 +68,10 @@ impl Scheduler {
             Api::<StorageClass>::all(self.client.clone()),
             "storageclasses",
         );
-        tokio::pin!(pods, nodes, claims, volumes, classes);
+        let namespaces = Api::<core::Namespace>::all(self.client.clone());
+        let namespaces = events(namespaces, "namespaces");
+        let owners = owner_events(&self.client);
+        tokio::pin!(pods, nodes, claims, volumes, classes, namespaces, owners);
         let (reporter, writer) = Writer::new(self.client.clone(), &self.config);
         let mut reports = JoinSet::new();
         reports.spawn(writer.run());
@@ -88,6 +94,10 @@ impl Scheduler {
                 event = claims.next() => state.see_claim(event.context("the watch of claims ended")?),
                 event = volumes.next() => state.see_volume(event.context("the watch of volumes ended")?),
                 event = classes.next() => state.see_class(event.context("the watch of classes ended")?),
+                event = namespaces.next() => {
+                    state.see_namespace(event.context("the watch of namespaces ended")?);
+                }
+                event = owners.next() => state.see_owner(event.context("the watches of owners ended")?),
                 () = sleep_until(tick) => state.queue.tick(Instant::now()),
                 () = std::future::ready(()), if state.can_decide() => {}
             }
@@ -122,6 +132,7 @@ async fn sleep_until(instant: Option<Instant>) {
 struct State {
     client: Client,
     config: Config,
+    profile: Profile,
     snapshot: Snapshot,
     queue: Queue,
     ties: SmallRng,
@@ -132,6 +143,8 @@ struct State {
     claims: Listing,
     volumes: Listing,
     classes: Listing,
+    namespaces: Listing,
+    owners: owners::Listings,
     /// Pods that wait for their volumes.
     waiting: WaitingPods,
     /// Whether anything changed that they wait for.
@@ -142,6 +155,7 @@ impl State {
     fn new(client: Client, config: Config, reporter: Reporter) -> Self {
         Self {
             client,
+            profile: Profile::new(&config.scheduler_name),
             snapshot: Snapshot::default(),
             queue: Queue::default(),
             ties: SmallRng::seed_from_u64(config.seed),
@@ -153,6 +167,8 @@ impl State {
             claims: Listing::default(),
             volumes: Listing::default(),
             classes: Listing::default(),
+            namespaces: Listing::default(),
+            owners: owners::Listings::default(),
             waiting: WaitingPods::default(),
             stirred: false,
         }
@@ -165,8 +181,10 @@ impl State {
             &self.claims,
             &self.volumes,
             &self.classes,
+            &self.namespaces,
         ];
         watches.iter().all(|watch| watch.complete)
+            && self.owners.are_complete()
             && self.queue.is_ready()
             && self.bindings.len() < self.config.bind_concurrency.max(1)
     }
@@ -181,26 +199,25 @@ impl State {
                 return;
             };
             let begun = Instant::now();
-            let decision = schedule(&self.snapshot, &pod, &mut self.ties);
+            let decision = schedule(&self.profile, &self.snapshot, &pod, &mut self.ties);
             metrics::decided(begun.elapsed().as_secs_f64());
             match decision {
                 Decision::Node(node) => self.place(pod, node, now),
-                Decision::Unschedulable(why) => self.park(&pod, &why, now),
+                Decision::Unschedulable(why) => self.park(&pod, why, now),
             }
         }
     }
 
-    fn park(&mut self, pod: &Arc<Pod>, why: &Unschedulable, now: Instant) {
+    fn park(&mut self, pod: &Arc<Pod>, why: Unschedulable, now: Instant) {
         metrics::attempted("unschedulable");
         let message = why.to_string();
         debug!(
-            namespace = pod.namespace,
-            name = pod.name,
+            namespace = &*pod.namespace,
+            name = &*pod.name,
             message,
             "unschedulable"
         );
-        self.queue
-            .park(&pod.uid, why.lacks_room, why.nodes > 0, now);
+        self.queue.park(&pod.uid, why.plugins, why.nodes > 0, now);
         let condition = match self.queue.reported(&pod.uid) {
             None => Condition::Set,
             Some(reported) if reported == message => Condition::Kept,

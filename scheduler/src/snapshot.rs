@@ -1,32 +1,60 @@
-//! The nodes, what is placed on them, and the storage that pods ask for, kept up to date change by change.
+//! The nodes, what is placed on them, and what else decisions read, kept up to date change by change.
 //!
 //! Pure. A pod is placed when the API says so, and *assumed* from a decision until the API confirms it
 //! or its binding fails, so that the next decision already counts it.
+//!
+//! Nodes have dense indexes that stay until one is removed; decisions go through them in [`Snapshot::order`], which takes
+//! the zones in turn, so that a few neighbours in it are of all zones.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use crate::census::{Census, Slot};
+use crate::images::Images;
 use crate::node::Node;
+use crate::owners::Owners;
+use crate::placed::Placed;
 use crate::plugins::volumes;
-use crate::pod::{HostPort, Load, Pod};
+use crate::pod::{HostPort, Labels, Load, Pod};
 use crate::resources::Resources;
 use crate::storage::{ClaimKey, Fate, Storage};
+
+const ZONE: &str = "topology.kubernetes.io/zone";
+const REGION: &str = "topology.kubernetes.io/region";
 
 /// Nodes, their pods, and the sums over them.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    nodes: BTreeMap<Arc<str>, Candidate>,
+    nodes: Vec<Candidate>,
+    indexes: HashMap<Arc<str>, usize>,
+    order: OnceLock<Vec<usize>>,
     pods: HashMap<Arc<str>, Placement>,
+    /// Pods on nodes that are not known.
+    strays: HashMap<Arc<str>, Vec<Arc<Placed>>>,
     /// How many of these pods use each claim.
     users: HashMap<ClaimKey, usize>,
+    /// The labels of namespaces.
+    namespaces: HashMap<String, Labels>,
     pub(crate) storage: Storage,
+    /// The pods by what they are.
+    pub(crate) census: Census,
+    /// Where images are.
+    pub(crate) images: Images,
+    /// What selects pods.
+    pub(crate) owners: Owners,
 }
 
 /// A node and what is taken of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
-    pub(crate) node: Node,
+    /// Where it is among the snapshot's nodes.
+    pub(crate) index: usize,
+    /// Where it is in the census.
+    pub(crate) slot: Slot,
+    pub(crate) node: Arc<Node>,
     pub(crate) usage: Usage,
+    /// In no order.
+    pub(crate) pods: Vec<Arc<Placed>>,
 }
 
 /// Sums over the pods on a node.
@@ -42,38 +70,113 @@ pub(crate) struct Usage {
 #[derive(Clone, Debug)]
 struct Placement {
     node: Arc<str>,
-    load: Arc<Load>,
+    pod: Arc<Placed>,
     confirmed: bool,
 }
 
+/// What [`Snapshot::put_node`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeChange {
+    Added,
+    /// It was this before.
+    Changed(Arc<Node>),
+    /// Nothing of interest changed.
+    Same,
+}
+
 impl Snapshot {
-    /// Adds or replaces a node. False if nothing of interest changed.
-    pub fn put_node(&mut self, node: Node) -> bool {
-        if let Some(known) = self.nodes.get_mut(&node.name) {
-            let changed = known.node != node;
-            known.node = node;
-            return changed;
+    /// Adds or replaces a node.
+    pub fn put_node(&mut self, node: Node) -> NodeChange {
+        if let Some(index) = self.indexes.get(&node.name) {
+            let known = &mut self.nodes[*index];
+            if *known.node == node {
+                return NodeChange::Same;
+            }
+            if zone(&known.node) != zone(&node) {
+                self.order = OnceLock::new();
+            }
+            self.census.relabel_node(known.slot, &node.labels);
+            self.images.change(known.slot, &known.node, &node);
+            let old = std::mem::replace(&mut known.node, Arc::new(node));
+            return NodeChange::Changed(old);
         }
-        let mut usage = Usage::default();
-        for placement in self.pods.values().filter(|pod| pod.node == node.name) {
-            usage.add(&placement.load);
+        self.order = OnceLock::new();
+        let (name, index) = (Arc::clone(&node.name), self.nodes.len());
+        let slot = self.census.add_node(Arc::clone(&node.labels));
+        self.images.add(slot, &node);
+        self.nodes.push(Candidate {
+            index,
+            slot,
+            node: Arc::new(node),
+            usage: Usage::default(),
+            pods: Vec::new(),
+        });
+        for pod in self.strays.remove(&name).unwrap_or_default() {
+            self.enter(index, pod);
         }
-        self.nodes
-            .insert(Arc::clone(&node.name), Candidate { node, usage });
-        true
+        self.indexes.insert(name, index);
+        NodeChange::Added
     }
 
     /// Removes a node; its pods stay counted should it come back.
     pub fn remove_node(&mut self, name: &str) {
-        self.nodes.remove(name);
+        let Some((name, index)) = self.indexes.remove_entry(name) else {
+            return;
+        };
+        self.order = OnceLock::new();
+        for pod in self.nodes[index].pods.clone() {
+            self.leave(index, &pod);
+            self.strays.entry(Arc::clone(&name)).or_default().push(pod);
+        }
+        let gone = self.nodes.swap_remove(index);
+        self.images.remove(gone.slot, &gone.node);
+        self.census.remove_node(gone.slot);
+        if let Some(moved) = self.nodes.get_mut(index) {
+            moved.index = index;
+            self.indexes.insert(Arc::clone(&moved.node.name), index);
+        }
     }
 
     /// Keeps only the nodes of which this is true.
     pub(crate) fn retain_nodes(&mut self, keep: impl Fn(&str) -> bool) {
-        self.nodes.retain(|name, _| keep(name));
+        let names = self.indexes.keys();
+        let gone: Vec<_> = names.filter(|name| !keep(name)).cloned().collect();
+        for name in gone {
+            self.remove_node(&name);
+        }
     }
 
-    /// Counts a pod on the node the API says it is on.
+    /// Adds or replaces a namespace; false if its labels did not change.
+    pub fn put_namespace(&mut self, name: &str, labels: Labels) -> bool {
+        if self.namespaces.get(name) == Some(&labels) {
+            return false;
+        }
+        self.namespaces.insert(name.to_owned(), labels);
+        true
+    }
+
+    /// Removes a namespace.
+    pub fn remove_namespace(&mut self, name: &str) {
+        self.namespaces.remove(name);
+    }
+
+    pub(crate) fn retain_namespaces(&mut self, keep: impl Fn(&str) -> bool) {
+        self.namespaces.retain(|name, _| keep(name));
+    }
+
+    /// The labels of a namespace; none if it is not known.
+    pub(crate) fn namespace_labels(&self, name: &str) -> &Labels {
+        static NONE: Labels = BTreeMap::new();
+        self.namespaces.get(name).unwrap_or(&NONE)
+    }
+
+    /// The namespaces and their labels.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = (&str, &Labels)> {
+        let namespaces = self.namespaces.iter();
+        namespaces.map(|(name, labels)| (name.as_str(), labels))
+    }
+
+    /// Counts a pod on the node the API says it is on. What it was there before, if it is new or changed.
     pub fn place(&mut self, pod: &Pod, node: &Arc<str>) {
         self.put(pod, node, true);
     }
@@ -83,9 +186,13 @@ impl Snapshot {
         self.put(pod, node, false);
     }
 
-    /// Takes back [`assume`](Self::assume). False if there was nothing to take back.
-    pub fn forget(&mut self, uid: &str) -> bool {
-        self.is_assumed(uid) && self.remove(uid)
+    /// Takes back [`assume`](Self::assume). `None` if there was nothing to take back.
+    pub(crate) fn forget(&mut self, uid: &str) -> Option<Arc<Placed>> {
+        if self.is_assumed(uid) {
+            self.remove(uid)
+        } else {
+            None
+        }
     }
 
     /// True from [`assume`](Self::assume) until the pod is placed, forgotten or removed.
@@ -93,12 +200,10 @@ impl Snapshot {
         self.pods.get(uid).is_some_and(|pod| !pod.confirmed)
     }
 
-    /// Removes a pod. True if it had taken room.
-    pub fn remove(&mut self, uid: &str) -> bool {
-        let Some(placement) = self.pods.remove(uid) else {
-            return false;
-        };
-        for claim in &placement.load.claims {
+    /// Removes a pod, if it had taken room.
+    pub(crate) fn remove(&mut self, uid: &str) -> Option<Arc<Placed>> {
+        let Placement { node, pod, .. } = self.pods.remove(uid)?;
+        for claim in &pod.load.claims {
             if let Some(users) = self.users.get_mut(claim) {
                 *users -= 1;
                 if *users == 0 {
@@ -106,10 +211,15 @@ impl Snapshot {
                 }
             }
         }
-        if let Some(candidate) = self.nodes.get_mut(&placement.node) {
-            candidate.usage.subtract(&placement.load);
+        if let Some(index) = self.indexes.get(&node) {
+            self.leave(*index, &pod);
+        } else if let Some(strays) = self.strays.get_mut(&node) {
+            strays.retain(|stray| !Arc::ptr_eq(stray, &pod));
+            if strays.is_empty() {
+                self.strays.remove(&node);
+            }
         }
-        true
+        Some(pod)
     }
 
     /// The pods that are placed or assumed, by uid.
@@ -117,22 +227,40 @@ impl Snapshot {
         self.pods.keys()
     }
 
-    pub(crate) fn candidates(&self) -> impl Iterator<Item = &Candidate> {
-        self.nodes.values()
+    /// Every node, by its index.
+    pub(crate) fn candidates(&self) -> &[Candidate] {
+        &self.nodes
+    }
+
+    /// Indexes of the nodes in the order of decisions: one of each zone after the other.
+    pub(crate) fn order(&self) -> &[usize] {
+        self.order.get_or_init(|| {
+            let mut zones: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+            for candidate in &self.nodes {
+                let nodes = zones.entry(zone(&candidate.node)).or_default();
+                nodes.push(candidate.index);
+            }
+            let longest = zones.values().map(Vec::len).max().unwrap_or_default();
+            let turns = (0..longest).flat_map(|turn| {
+                let zones = zones.values();
+                zones.filter_map(move |nodes| nodes.get(turn).copied())
+            });
+            turns.collect()
+        })
+    }
+
+    pub(crate) fn candidate(&self, name: &str) -> Option<&Candidate> {
+        self.indexes.get(name).map(|index| &self.nodes[*index])
     }
 
     pub(crate) fn node(&self, name: &str) -> Option<&Node> {
-        self.nodes.get(name).map(|candidate| &candidate.node)
-    }
-
-    pub(crate) fn has_node(&self, name: &str) -> bool {
-        self.nodes.contains_key(name)
+        self.candidate(name).map(|candidate| &*candidate.node)
     }
 
     /// How many other pods that are placed or assumed use a claim.
     pub(crate) fn users(&self, claim: &str, pod: &str) -> usize {
         let own = self.pods.get(pod);
-        let uses = own.is_some_and(|own| own.load.claims.iter().any(|used| **used == *claim));
+        let uses = own.is_some_and(|own| own.pod.load.claims.iter().any(|used| **used == *claim));
         self.users.get(claim).copied().unwrap_or_default() - usize::from(uses)
     }
 
@@ -147,26 +275,63 @@ impl Snapshot {
     }
 
     fn put(&mut self, pod: &Pod, node: &Arc<str>, confirmed: bool) {
+        let placed = Placed::from(pod);
         if let Some(known) = self.pods.get_mut(&pod.uid)
             && known.node == *node
-            && known.load == pod.load
+            && *known.pod == placed
         {
             known.confirmed |= confirmed;
             return;
         }
         self.remove(&pod.uid);
-        if let Some(candidate) = self.nodes.get_mut(node) {
-            candidate.usage.add(&pod.load);
-        }
+        let placed = Arc::new(placed);
         for claim in &pod.load.claims {
             *self.users.entry(Arc::clone(claim)).or_default() += 1;
         }
         let placement = Placement {
             node: Arc::clone(node),
-            load: Arc::clone(&pod.load),
+            pod: Arc::clone(&placed),
             confirmed,
         };
         self.pods.insert(Arc::clone(&pod.uid), placement);
+        match self.indexes.get(node) {
+            Some(index) => self.enter(*index, placed),
+            None => {
+                let strays = self.strays.entry(Arc::clone(node)).or_default();
+                strays.push(placed);
+            }
+        }
+    }
+
+    /// The one place where a pod comes to a known node.
+    fn enter(&mut self, index: usize, pod: Arc<Placed>) {
+        self.census.place(self.nodes[index].slot, &pod);
+        self.nodes[index].add(pod);
+    }
+
+    /// The one place where a pod leaves a known node.
+    fn leave(&mut self, index: usize, pod: &Arc<Placed>) {
+        self.census.remove(self.nodes[index].slot, pod);
+        self.nodes[index].remove(pod);
+    }
+}
+
+fn zone(node: &Node) -> (Option<&String>, Option<&String>) {
+    (node.labels.get(REGION), node.labels.get(ZONE))
+}
+
+impl Candidate {
+    pub(crate) fn add(&mut self, pod: Arc<Placed>) {
+        self.usage.add(&pod.load);
+        self.pods.push(pod);
+    }
+
+    pub(crate) fn remove(&mut self, pod: &Arc<Placed>) {
+        let found = self.pods.iter().position(|other| Arc::ptr_eq(other, pod));
+        if let Some(found) = found {
+            self.pods.swap_remove(found);
+            self.usage.subtract(&pod.load);
+        }
     }
 }
 

@@ -36,6 +36,9 @@ pub(crate) struct Up {
     /// This node's name [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
+    /// Run no pods on this host: its cluster's nodes are others
+    #[arg(long, conflicts_with_all = ["max_pods", "pod_manifest_path"])]
+    pub(crate) no_node: bool,
     /// How many pods this node takes [default: 16000]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_pods: Option<u32>,

@@ -1,26 +1,19 @@
 //! The node with the largest share of CPU and memory left is the best.
 
-use super::{Scale, Score};
-use crate::pod::Pod;
+use crate::framework::Score;
+use crate::resources::Resources;
 use crate::snapshot::Candidate;
 
-pub(super) const SCORE: Score = Score {
-    weight: 1,
-    score,
-    scale: Scale::Percent,
-    matters: |_| true,
-};
+pub(super) struct LeastAllocated<'a>(pub(super) &'a Resources);
 
-/// The mean of what would be left of CPU and of memory, in percent.
-fn score(pod: &Pod, candidate: &Candidate) -> i64 {
-    let (wanted, has, used) = (
-        &pod.load.scored,
-        &candidate.node.allocatable,
-        &candidate.usage.scored,
-    );
-    let cpu = left(has.cpu_millis, used.cpu_millis, wanted.cpu_millis);
-    let memory = left(has.memory, used.memory, wanted.memory);
-    (cpu + memory) / 2
+impl<'a> Score<'a> for LeastAllocated<'a> {
+    /// The mean of what would be left of CPU and of memory, in percent.
+    fn score(&self, node: &Candidate) -> i64 {
+        let (wanted, has, used) = (self.0, &node.node.allocatable, &node.usage.scored);
+        let cpu = left(has.cpu_millis, used.cpu_millis, wanted.cpu_millis);
+        let memory = left(has.memory, used.memory, wanted.memory);
+        i64::midpoint(cpu, memory)
+    }
 }
 
 fn left(has: i64, used: i64, wanted: i64) -> i64 {

@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use kube::core::{Selector, SelectorExt};
 
-use super::Reason;
+use crate::framework::{Change, Filter, Plugin, Reason, Reasons, Refused};
 use crate::node::Node;
 use crate::pod::Pod;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Candidate, Snapshot};
 use crate::storage::{Claim, Fate, Storage, Volume};
 
 /// Labels that say which zone or region a volume is in; a label may name several, `a__b`.
@@ -26,15 +26,152 @@ const ZONES: [&str; 4] = [
     "failure-domain.beta.kubernetes.io/region",
 ];
 
+const IN_USE: Reason<'_> = Reason::Says(
+    "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",
+);
+const MISSING: Reason<'_> =
+    Reason::Says("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)");
+const NODE: Reason<'_> = Reason::Says("node(s) didn't match PersistentVolume's node affinity");
+const NONE: Reason<'_> = Reason::Says("node(s) didn't find available persistent volumes to bind");
+const ZONE: Reason<'_> = Reason::Says("node(s) had no available volume zone");
+
+/// A claim that one pod alone may use is not used by two.
+pub(super) struct VolumeRestrictions;
+/// Volumes are reached from the node, found there or made there.
+pub(super) struct VolumeBinding;
+/// Volumes are in the node's zone.
+pub(super) struct VolumeZone;
+
+#[derive(Clone, Copy)]
+struct InUse;
+#[derive(Clone)]
+struct Reached<'a>(Wants<'a>);
+#[derive(Clone)]
+struct SameZone<'a>(Wants<'a>);
+
+impl Plugin for VolumeRestrictions {
+    fn name(&self) -> &'static str {
+        "VolumeRestrictions"
+    }
+
+    fn pre_filter<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+        pod: &'a Pod,
+    ) -> Result<Option<Box<dyn Filter<'a> + 'a>>, Refused> {
+        let mut claims = pod.claims.iter().map(|wanted| &*wanted.key);
+        let taken = claims.any(|key| {
+            let claim = snapshot.storage.claim(key);
+            claim.is_some_and(Claim::is_exclusive) && snapshot.users(key, &pod.uid) > 0
+        });
+        Ok(taken.then(|| Box::new(InUse) as _))
+    }
+
+    fn may_help(&self, change: &Change<'_>, pod: &Pod) -> bool {
+        match change {
+            Change::PodRemoved(gone) => {
+                let mut claims = pod.claims.iter();
+                claims.any(|wanted| gone.load.claims.contains(&wanted.key))
+            }
+            Change::Storage => true,
+            _ => false,
+        }
+    }
+}
+
+impl<'a> Filter<'a> for InUse {
+    fn filter<'n>(&'n self, _: &'n Candidate) -> Result<(), Reasons<'n>> {
+        Err(Reasons::resolvable(IN_USE))
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Filter<'a> + 'a> {
+        Box::new(*self)
+    }
+}
+
+impl Plugin for VolumeBinding {
+    fn name(&self) -> &'static str {
+        "VolumeBinding"
+    }
+
+    fn pre_filter<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+        pod: &'a Pod,
+    ) -> Result<Option<Box<dyn Filter<'a> + 'a>>, Refused> {
+        let wants = prepare(snapshot, pod).map_err(Refused::unresolvable)?;
+        Ok((!wants.is_empty()).then(|| Box::new(Reached(wants)) as _))
+    }
+
+    fn may_help(&self, change: &Change<'_>, _: &Pod) -> bool {
+        match change {
+            Change::Storage | Change::NodeAdded(_) => true,
+            Change::NodeChanged { old, new } => old.labels != new.labels,
+            _ => false,
+        }
+    }
+}
+
+impl<'a> Filter<'a> for Reached<'a> {
+    fn filter<'n>(&'n self, node: &'n Candidate) -> Result<(), Reasons<'n>> {
+        let (wants, node) = (&self.0, &node.node);
+        let mut volumes = wants.bound.iter().flatten();
+        let against = [
+            (wants.bound.iter().any(Option::is_none), MISSING),
+            (volumes.any(|volume| !volume.is_reached_from(node)), NODE),
+            (wants.fates(node).is_none(), NONE),
+        ];
+        let against = against.into_iter().filter(|(holds, _)| *holds);
+        Reasons::from_all(against.map(|(_, reason)| Reasons::unresolvable(reason)))
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Filter<'a> + 'a> {
+        Box::new(self.clone())
+    }
+}
+
+impl Plugin for VolumeZone {
+    fn name(&self) -> &'static str {
+        "VolumeZone"
+    }
+
+    fn pre_filter<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+        pod: &'a Pod,
+    ) -> Result<Option<Box<dyn Filter<'a> + 'a>>, Refused> {
+        let wants = prepare(snapshot, pod).map_err(Refused::unresolvable)?;
+        Ok((!wants.bound.is_empty()).then(|| Box::new(SameZone(wants)) as _))
+    }
+
+    fn may_help(&self, change: &Change<'_>, pod: &Pod) -> bool {
+        VolumeBinding.may_help(change, pod)
+    }
+}
+
+impl<'a> Filter<'a> for SameZone<'a> {
+    fn filter<'n>(&'n self, node: &'n Candidate) -> Result<(), Reasons<'n>> {
+        let mut volumes = self.0.bound.iter().flatten();
+        if volumes.all(|volume| is_in_zone(volume, &node.node)) {
+            Ok(())
+        } else {
+            Err(Reasons::unresolvable(ZONE))
+        }
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Filter<'a> + 'a> {
+        Box::new(self.clone())
+    }
+}
+
 /// What a pod's claims ask of its node.
+#[derive(Clone)]
 pub(crate) struct Wants<'a> {
     storage: &'a Storage,
     /// The volumes that its claims have or are assumed to get; `None` for one that is not there.
     bound: Vec<Option<&'a Volume>>,
     /// Claims that get a volume with this decision, and the node that it must be made on.
     open: Vec<(&'a Claim, Option<&'a Arc<str>>)>,
-    /// Whether another pod has a claim that one pod alone may use.
-    taken: bool,
 }
 
 /// Looks at a pod's claims.
@@ -47,12 +184,10 @@ pub(crate) fn prepare<'a>(snapshot: &'a Snapshot, pod: &'a Pod) -> Result<Wants<
         storage,
         bound: Vec::new(),
         open: Vec::new(),
-        taken: false,
     };
     let mut unbound = false;
     for wanted in &pod.claims {
         let claim = find(storage, pod, wanted)?;
-        wants.taken |= claim.is_exclusive() && snapshot.users(&claim.key, &pod.uid) > 0;
         if claim.is_bound() {
             wants.bound.push(storage.volume(&claim.volume));
             continue;
@@ -70,7 +205,7 @@ pub(crate) fn prepare<'a>(snapshot: &'a Snapshot, pod: &'a Pod) -> Result<Wants<
                 let selected = claim
                     .selected
                     .as_ref()
-                    .filter(|node| snapshot.has_node(node));
+                    .filter(|node| snapshot.node(node).is_some());
                 wants.open.push((claim, selected));
             }
         }
@@ -117,26 +252,8 @@ fn find<'a>(
 }
 
 impl<'a> Wants<'a> {
-    /// The reasons against a node.
-    pub(crate) fn filter(&self, node: &Node) -> Vec<Reason<'a>> {
-        if self.taken {
-            return vec![Reason::ClaimInUse];
-        }
-        let mut reasons = vec![];
-        let volumes = || self.bound.iter().flatten();
-        if self.bound.iter().any(Option::is_none) {
-            reasons.push(Reason::VolumeMissing);
-        }
-        if volumes().any(|volume| !volume.is_reached_from(node)) {
-            reasons.push(Reason::VolumeNode);
-        }
-        if self.fates(node).is_none() {
-            reasons.push(Reason::NoVolume);
-        }
-        if reasons.is_empty() && volumes().any(|volume| !is_in_zone(volume, node)) {
-            reasons.push(Reason::VolumeZone);
-        }
-        reasons
+    fn is_empty(&self) -> bool {
+        self.bound.is_empty() && self.open.is_empty()
     }
 
     /// What its open claims get on a node; `None` if there is nothing for one of them.

@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::State;
+use crate::framework::Change;
 use crate::metrics;
 use crate::pod::{Pod, PodClaim};
 use crate::prebind::{self, Progress};
-use crate::queue::Wake;
 use crate::report::{Condition, Outcome};
 use crate::storage::Claim;
 
@@ -118,13 +118,13 @@ impl State {
         metrics::attempted("error");
         let now = Instant::now();
         warn!(
-            namespace = pod.namespace,
-            name = pod.name,
+            namespace = &*pod.namespace,
+            name = &*pod.name,
             "not bound: {error:#}"
         );
         self.snapshot.storage.forget(&pod.uid);
-        if self.snapshot.forget(&pod.uid) {
-            self.queue.wake(Wake::Room, now);
+        if let Some(gone) = self.snapshot.forget(&pod.uid) {
+            self.wake(&Change::PodRemoved(&gone));
         }
         self.queue.retry(&pod.uid, now);
         let message = format!("{error:#}");
@@ -151,7 +151,7 @@ impl State {
             Ok(()) => {
                 self.snapshot.storage.forget(&pod.uid);
                 metrics::attempted("scheduled");
-                debug!(namespace = pod.namespace, name = pod.name, %node, "bound");
+                debug!(namespace = &*pod.namespace, name = &*pod.name, %node, "bound");
                 self.reporter.report(&pod, Outcome::Scheduled(node));
             }
             Err(error) => {
@@ -173,7 +173,7 @@ async fn bind(client: Client, pod: &Pod, node: &str) -> kube::Result<()> {
     let binding = json!({
         "apiVersion": "v1",
         "kind": "Binding",
-        "metadata": { "namespace": pod.namespace, "name": pod.name, "uid": &*pod.uid },
+        "metadata": { "namespace": &*pod.namespace, "name": &*pod.name, "uid": &*pod.uid },
         "target": { "apiVersion": "v1", "kind": "Node", "name": node },
     });
     let bound: kube::Result<Value> = pods

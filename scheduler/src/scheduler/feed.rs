@@ -12,9 +12,10 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::State;
+use crate::framework::Change;
 use crate::node::Node;
 use crate::pod::{self, Pod, Standing};
-use crate::queue::Wake;
+use crate::snapshot::NodeChange;
 use crate::storage::{Claim, Class, Volume};
 
 /// A watch that goes on for ever; its failures are told here and retried with back-off.
@@ -51,7 +52,7 @@ pub(super) struct Listing {
 }
 
 /// What an event says.
-enum Seen<K> {
+pub(super) enum Seen<K> {
     Nothing,
     Put(K),
     Gone(String),
@@ -60,7 +61,7 @@ enum Seen<K> {
 }
 
 impl Listing {
-    fn see<K>(&mut self, event: Event<K>, key: impl Fn(&K) -> String) -> Seen<K> {
+    pub(super) fn see<K>(&mut self, event: Event<K>, key: impl Fn(&K) -> String) -> Seen<K> {
         match event {
             Event::Init => {
                 self.seen.clear();
@@ -134,8 +135,8 @@ impl State {
         self.queue.remove(uid);
         self.waiting.remove(uid);
         self.snapshot.storage.forget(uid);
-        if self.snapshot.remove(uid) {
-            self.queue.wake(Wake::Room, Instant::now());
+        if let Some(gone) = self.snapshot.remove(uid) {
+            self.wake(&Change::PodRemoved(&gone));
         }
     }
 
@@ -147,9 +148,15 @@ impl State {
                 self.put_node(&node);
             }
             Event::Apply(node) => self.put_node(&node),
-            Event::Delete(node) => self
-                .snapshot
-                .remove_node(node.metadata.name.as_deref().unwrap_or_default()),
+            Event::Delete(node) => {
+                let name = node.metadata.name.as_deref().unwrap_or_default();
+                let gone = self.snapshot.candidate(name);
+                let gone = gone.map(|gone| std::sync::Arc::clone(&gone.node));
+                self.snapshot.remove_node(name);
+                if let Some(gone) = gone {
+                    self.wake(&Change::NodeRemoved(&gone));
+                }
+            }
             Event::InitDone => {
                 let seen = std::mem::take(&mut self.nodes.seen);
                 self.snapshot.retain_nodes(|name| seen.contains(name));
@@ -221,13 +228,54 @@ impl State {
     pub(super) fn stir(&mut self, changed: bool) {
         if changed {
             self.stirred = true;
-            self.queue.wake(Wake::Storage, Instant::now());
+            self.wake(&Change::Storage);
         }
     }
 
     pub(super) fn put_node(&mut self, object: &core::Node) {
-        if self.snapshot.put_node(Node::from(object)) {
-            self.queue.wake(Wake::Node, Instant::now());
+        let node = Node::from(object);
+        let name = std::sync::Arc::clone(&node.name);
+        let change = self.snapshot.put_node(node);
+        let Some(candidate) = self.snapshot.candidate(&name) else {
+            return;
+        };
+        let new = std::sync::Arc::clone(&candidate.node);
+        match change {
+            NodeChange::Added => self.wake(&Change::NodeAdded(&new)),
+            NodeChange::Changed(old) => self.wake(&Change::NodeChanged {
+                old: &old,
+                new: &new,
+            }),
+            NodeChange::Same => {}
         }
+    }
+
+    pub(super) fn see_namespace(&mut self, event: Event<core::Namespace>) {
+        match self.namespaces.see(event, ResourceExt::name_any) {
+            Seen::Nothing => {}
+            Seen::Put(namespace) => {
+                let (name, labels) = (namespace.name_any(), namespace.labels().clone());
+                if self.snapshot.put_namespace(&name, labels) {
+                    self.wake(&Change::Namespace(&name));
+                }
+            }
+            Seen::Gone(name) => self.snapshot.remove_namespace(&name),
+            Seen::Listed(all) => self.snapshot.retain_namespaces(|name| all.contains(name)),
+        }
+    }
+
+    /// Looks again at the pods that a change may help.
+    pub(super) fn wake(&mut self, change: &Change<'_>) {
+        let plugins = &self.profile.plugins;
+        self.queue.wake(
+            |pod, rejected_by| {
+                // A pod that no plugin objected to had no node at all.
+                rejected_by.is_empty()
+                    || plugins.iter().any(|plugin| {
+                        rejected_by.contains(plugin.name()) && plugin.may_help(change, pod)
+                    })
+            },
+            Instant::now(),
+        );
     }
 }

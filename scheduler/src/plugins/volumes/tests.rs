@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::decision::{Decision, schedule};
+use crate::profile::Profile;
 use crate::storage::Class;
 
 fn read<T: k8s_openapi::serde::de::DeserializeOwned>(value: Value) -> T {
@@ -146,14 +147,16 @@ fn pod(uid: &str, claims: &str) -> Pod {
 fn check(lines: &str, claims: &str, expected: Expect) {
     let (snapshot, pod) = (snapshot(lines), pod("new", claims));
     let mut ties = SmallRng::seed_from_u64(1);
-    expected.assert_eq(&match schedule(&snapshot, &pod, &mut ties) {
-        Decision::Unschedulable(why) => why.to_string(),
-        Decision::Node(name) => {
-            let fates = snapshot.fates(&pod, &name);
-            let shown = fates.iter().map(|(key, fate)| format!(" {key} {fate:?}"));
-            format!("{name}{}", shown.collect::<String>())
-        }
-    });
+    expected.assert_eq(
+        &match schedule(&Profile::default(), &snapshot, &pod, &mut ties) {
+            Decision::Unschedulable(why) => why.to_string(),
+            Decision::Node(name) => {
+                let fates = snapshot.fates(&pod, &name);
+                let shown = fates.iter().map(|(key, fate)| format!(" {key} {fate:?}"));
+                format!("{name}{}", shown.collect::<String>())
+            }
+        },
+    );
 }
 
 #[test]
@@ -285,7 +288,7 @@ fn what_is_assumed_for_one_pod_holds_for_the_next() {
     let mut snapshot = snapshot("node a\nnode b\nclass k made\nclaim c\nclaim d\nvolume v at:a");
     let decide = |snapshot: &Snapshot, pod: &Pod| {
         let mut ties = SmallRng::seed_from_u64(7);
-        match schedule(snapshot, pod, &mut ties) {
+        match schedule(&Profile::default(), snapshot, pod, &mut ties) {
             Decision::Node(node) => (node.to_string(), snapshot.fates(pod, &node)),
             Decision::Unschedulable(why) => (why.to_string(), vec![]),
         }
