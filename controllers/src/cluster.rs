@@ -92,8 +92,14 @@ impl Cluster {
                 }
             });
             if reached.await.is_err() {
-                let shown =
-                    ["deployments", "replicasets", "pods", "configmaps"].map(|of| self.api.all(of));
+                let shown = [
+                    "deployments",
+                    "replicasets",
+                    "statefulsets",
+                    "pods",
+                    "configmaps",
+                ]
+                .map(|of| self.api.all(of));
                 panic!("{place}: {what} is not so; there are {shown:#?}");
             }
         }

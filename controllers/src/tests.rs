@@ -3,6 +3,7 @@
 mod endpoints;
 mod hot_loop;
 mod sets;
+mod statefulset;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
