@@ -174,7 +174,7 @@ async fn run_pods(api: FakeApi, starting: Arc<AtomicBool>, ending: Arc<AtomicBoo
                     json!({
                         "spec": {"nodeName": "n"},
                         "status": {
-                            "phase": "Running", "podIP": format!("10.64.0.{address}"),
+                            "phase": "Running", "startTime": jiff::Timestamp::now(), "podIP": format!("10.64.0.{address}"),
                             "conditions": [{"type": "Ready", "status": "True",
                                 "lastTransitionTime": jiff::Timestamp::now()}],
                         },

@@ -30,6 +30,7 @@ use crate::cache::{Cache, IndexFn};
 use crate::events::Recorder;
 use crate::node_lifecycle::Heartbeat;
 use crate::pod;
+use crate::scale::Scales;
 use crate::volume;
 
 /// Shared by all controllers. Kinds with a pod template are values: a template is copied whole, with fields
@@ -58,6 +59,8 @@ pub(crate) struct Context {
     pub(crate) claims: Arc<Cache<PersistentVolumeClaim>>,
     pub(crate) volumes: Arc<Cache<PersistentVolume>>,
     pub(crate) classes: Arc<Cache<StorageClass>>,
+    /// Which kinds can be scaled.
+    pub(crate) scales: Scales,
     /// When each node was last heard of, by this process's clock.
     pub(crate) heartbeats: Mutex<HashMap<String, Heartbeat>>,
 }
@@ -117,6 +120,7 @@ impl Context {
                 |_| (),
             ),
             classes: Cache::new(&[], |_| ()),
+            scales: Scales::default(),
             heartbeats: Mutex::default(),
         })
     }

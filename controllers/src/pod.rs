@@ -1,7 +1,7 @@
 //! Reading pods: what several controllers ask of one.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodSpec, ResourceRequirements};
 use kube::ResourceExt;
 
 use crate::cache::IndexFn;
@@ -30,20 +30,50 @@ pub(crate) fn strip(pod: &mut Pod) {
                 volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
             });
         }
-        spec.init_containers = None;
-        for container in &mut spec.containers {
-            let (name, ports) = (std::mem::take(&mut container.name), container.ports.take());
+        if let Some(containers) = &mut spec.init_containers {
+            containers.retain(is_sidecar);
+            containers.shrink_to_fit();
+        }
+        spec.init_containers.take_if(|left| left.is_empty());
+        for container in spec
+            .containers
+            .iter_mut()
+            .chain(spec.init_containers.iter_mut().flatten())
+        {
             *container = Container {
-                name,
-                ports,
+                name: std::mem::take(&mut container.name),
+                ports: container.ports.take(),
+                restart_policy: container.restart_policy.take(),
+                resources: container.resources.take().and_then(requests),
                 ..Container::default()
             };
         }
+        spec.resources = spec.resources.take().and_then(requests);
     }
     if let Some(status) = &mut pod.status {
         status.container_statuses = None;
         status.init_container_statuses = None;
     }
+}
+
+/// What is requested of the resources that autoscalers look at.
+fn requests(resources: ResourceRequirements) -> Option<ResourceRequirements> {
+    let mut requests = resources.requests?;
+    requests.retain(|resource, _| matches!(resource.as_str(), "cpu" | "memory"));
+    (!requests.is_empty()).then(|| ResourceRequirements {
+        requests: Some(requests),
+        ..ResourceRequirements::default()
+    })
+}
+
+fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// The init containers that go on beside the others.
+pub(crate) fn sidecars(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    let containers = spec.init_containers.iter().flatten();
+    containers.filter(|container| is_sidecar(container))
 }
 
 pub(crate) fn node(pod: &Pod) -> Option<&str> {
