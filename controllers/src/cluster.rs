@@ -200,7 +200,7 @@ async fn run_pods(api: FakeApi, starting: Arc<AtomicBool>, ending: Arc<AtomicBoo
                     json!({
                         "spec": {"nodeName": "n"},
                         "status": {
-                            "phase": "Running",
+                            "phase": "Running", "startTime": jiff::Timestamp::now(),
                             "podIP": format!("10.64.{}.{}", address / 256, address % 256),
                             "conditions": [{"type": "Ready", "status": "True",
                                 "lastTransitionTime": jiff::Timestamp::now()}],

@@ -1,5 +1,6 @@
 //! The controllers together, on an API in memory and under a paused clock.
 
+mod autoscaler;
 mod endpoints;
 mod hot_loop;
 mod sets;
