@@ -78,23 +78,22 @@ impl Access {
                 requests: Queue::new("certificate-signer"),
             },
         });
-        access.accounts.listen(vec![
-            accounts::on_account(&access.queues.accounts),
-            tokens::on_account(&access.secrets, &access.queues.tokens),
-        ]);
-        access
-            .bundles
-            .listen(vec![root_ca::on_bundle(&access.queues.bundles)]);
-        access
-            .secrets
-            .listen(vec![tokens::on_secret(&access.queues.tokens)]);
-        access.roles.listen(vec![aggregation::on_role(
-            &access.roles,
-            &access.queues.roles,
-        )]);
-        access
-            .requests
-            .listen(vec![certificates::on_request(&access.queues.requests)]);
+        let Queues {
+            accounts: account_keys,
+            bundles: bundle_keys,
+            tokens: token_keys,
+            roles: role_keys,
+            requests: request_keys,
+        } = &access.queues;
+        access.accounts.listen(accounts::on_account(account_keys));
+        let on_account = tokens::on_account(&access.secrets, token_keys);
+        access.accounts.listen(on_account);
+        access.bundles.listen(root_ca::on_bundle(bundle_keys));
+        access.secrets.listen(tokens::on_secret(token_keys));
+        let on_role = aggregation::on_role(&access.roles, role_keys);
+        access.roles.listen(on_role);
+        let on_request = certificates::on_request(request_keys);
+        access.requests.listen(on_request);
         access
     }
 

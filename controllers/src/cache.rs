@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::{StreamExt, TryStreamExt};
 use kube::runtime::WatchStreamExt;
@@ -32,7 +32,7 @@ pub(crate) struct Cache<K: 'static> {
     indexes: &'static [(&'static str, IndexFn<K>)],
     strip: fn(&mut K),
     state: RwLock<State<K>>,
-    listeners: OnceLock<Vec<Listener<K>>>,
+    listeners: RwLock<Vec<Listener<K>>>,
     ready: watch::Sender<bool>,
 }
 
@@ -61,16 +61,17 @@ where
                 removed: HashSet::new(),
                 removed_order: VecDeque::new(),
             }),
-            listeners: OnceLock::new(),
+            listeners: RwLock::default(),
             ready: watch::Sender::new(false),
         })
     }
 
-    /// Says who hears of changes; may be called once, before [`Cache::run`].
-    pub(crate) fn listen(&self, listeners: Vec<Listener<K>>) {
-        if self.listeners.set(listeners).is_err() {
-            tracing::error!("the listeners of a cache were set twice; the second set is unused");
-        }
+    /// Adds one who hears of changes from now on.
+    pub(crate) fn listen(&self, listener: Listener<K>) {
+        self.listeners
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(listener);
     }
 
     /// Follows the kind until `stop`.
@@ -215,7 +216,9 @@ where
     }
 
     fn tell(&self, old: Option<&Arc<K>>, new: Option<&Arc<K>>) {
-        for listener in self.listeners.get().into_iter().flatten() {
+        let listeners = self.listeners.read();
+        let listeners = listeners.unwrap_or_else(PoisonError::into_inner);
+        for listener in listeners.iter() {
             listener(old, new);
         }
     }
@@ -290,14 +293,14 @@ mod tests {
             Cache::<ConfigMap>::new(&[("uid", |o| vec![o.uid().unwrap_or_default()])], |_| ());
         let heard = Arc::new(Mutex::new(Vec::new()));
         let to = heard.clone();
-        cache.listen(vec![Box::new(move |old, new| {
+        cache.listen(Box::new(move |old, new| {
             let show = |o: Option<&Arc<ConfigMap>>| {
                 o.and_then(|o| o.resource_version()).unwrap_or("-".into())
             };
             to.lock()
                 .unwrap()
                 .push(format!("{}>{}", show(old), show(new)));
-        })]);
+        }));
         (cache, heard)
     }
 

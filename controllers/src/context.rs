@@ -3,38 +3,55 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{
+    ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
+};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service,
+    Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+    ReplicationController, Service,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::{Selector, SelectorExt};
-use kube::{Client, Resource, ResourceExt};
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::Deserialize;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::Config;
-use crate::cache::Cache;
+use crate::cache::{Cache, IndexFn};
+use crate::endpointslice;
 use crate::events::Recorder;
 use crate::node_lifecycle::Heartbeat;
 use crate::pod;
-use crate::replicaset::Expectations;
+use crate::scale::Scales;
 use crate::volume;
 
-/// Shared by all controllers.
+/// Shared by all controllers. Kinds with a pod template are values: a template is copied whole, with fields
+/// that this version does not know.
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) config: Config,
     pub(crate) recorder: Recorder,
     pub(crate) pods: Arc<Cache<Pod>>,
-    /// As values: a template is copied whole, with fields that this version does not know.
+    pub(crate) replication_controllers: Arc<Cache<DynamicObject>>,
     pub(crate) replicasets: Arc<Cache<DynamicObject>>,
     pub(crate) deployments: Arc<Cache<DynamicObject>>,
+    pub(crate) statefulsets: Arc<Cache<DynamicObject>>,
+    pub(crate) daemonsets: Arc<Cache<DynamicObject>>,
+    pub(crate) revisions: Arc<Cache<DynamicObject>>,
+    pub(crate) jobs: Arc<Cache<DynamicObject>>,
+    pub(crate) cronjobs: Arc<Cache<DynamicObject>>,
+    pub(crate) autoscalers: Arc<Cache<HorizontalPodAutoscaler>>,
     pub(crate) services: Arc<Cache<Service>>,
+    pub(crate) endpoints: Arc<Cache<Endpoints>>,
     pub(crate) slices: Arc<Cache<EndpointSlice>>,
     pub(crate) budgets: Arc<Cache<PodDisruptionBudget>>,
     pub(crate) nodes: Arc<Cache<Node>>,
@@ -43,11 +60,21 @@ pub(crate) struct Context {
     pub(crate) claims: Arc<Cache<PersistentVolumeClaim>>,
     pub(crate) volumes: Arc<Cache<PersistentVolume>>,
     pub(crate) classes: Arc<Cache<StorageClass>>,
-    /// Pods that were asked for and have not been seen yet.
-    pub(crate) expectations: Expectations,
+    /// Which kinds can be scaled.
+    pub(crate) scales: Scales,
     /// When each node was last heard of, by this process's clock.
     pub(crate) heartbeats: Mutex<HashMap<String, Heartbeat>>,
 }
+
+/// Indexes of a kind that owns others or is owned.
+const OWNED: &[(&str, IndexFn<DynamicObject>)] = &[
+    ("owner", owner::<DynamicObject>),
+    ("orphans", orphan::<DynamicObject>),
+    ("namespace", namespace::<DynamicObject>),
+];
+/// Those of a kind that nobody owns.
+const BY_NAMESPACE: &[(&str, IndexFn<DynamicObject>)] =
+    &[("namespace", namespace::<DynamicObject>)];
 
 impl Context {
     pub(crate) fn new(client: Client, config: Config, recorder: Recorder) -> Arc<Self> {
@@ -56,17 +83,27 @@ impl Context {
             config,
             recorder,
             pods: Cache::new(pod::INDEXES, pod::strip),
-            replicasets: Cache::new(
+            replication_controllers: Cache::new(BY_NAMESPACE, |_| ()),
+            replicasets: Cache::new(OWNED, |_| ()),
+            deployments: Cache::new(BY_NAMESPACE, |_| ()),
+            statefulsets: Cache::new(BY_NAMESPACE, |_| ()),
+            daemonsets: Cache::new(BY_NAMESPACE, |_| ()),
+            revisions: Cache::new(OWNED, |_| ()),
+            jobs: Cache::new(OWNED, |_| ()),
+            cronjobs: Cache::new(BY_NAMESPACE, |_| ()),
+            autoscalers: Cache::new(
+                &[("namespace", namespace::<HorizontalPodAutoscaler>)],
+                |_| (),
+            ),
+            services: Cache::new(&[("namespace", namespace::<Service>)], |_| ()),
+            endpoints: Cache::new(&[("namespace", namespace::<Endpoints>)], |_| ()),
+            slices: Cache::new(
                 &[
-                    ("owner", owner::<DynamicObject>),
-                    ("orphans", orphan::<DynamicObject>),
-                    ("namespace", namespace::<DynamicObject>),
+                    ("service", endpointslice::service_of),
+                    ("mirror", endpointslice::mirror_of),
                 ],
                 |_| (),
             ),
-            deployments: Cache::new(&[("namespace", namespace::<DynamicObject>)], |_| ()),
-            services: Cache::new(&[("namespace", namespace::<Service>)], |_| ()),
-            slices: Cache::new(&[("service", crate::endpointslice::service_of)], |_| ()),
             budgets: Cache::new(&[("namespace", namespace::<PodDisruptionBudget>)], |_| ()),
             nodes: Cache::new(&[], |node: &mut Node| {
                 if let Some(status) = &mut node.status {
@@ -90,17 +127,64 @@ impl Context {
                 |_| (),
             ),
             classes: Cache::new(&[], |_| ()),
-            expectations: Expectations::default(),
+            scales: Scales::default(),
             heartbeats: Mutex::default(),
         })
+    }
+
+    /// Starts the one watch of each kind.
+    pub(crate) fn watch(self: &Arc<Self>, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
+        macro_rules! watch {
+            ($cache:ident, $api:expr) => {{
+                let (cache, api, stop) = (self.$cache.clone(), $api, stop.clone());
+                tasks.spawn(async move { cache.run(api, watcher::Config::default(), stop).await });
+            }};
+        }
+        macro_rules! values {
+            ($cache:ident, $kind:ty) => {
+                watch!(
+                    $cache,
+                    Api::all_with(self.client.clone(), &resource::<$kind>())
+                )
+            };
+        }
+        let client = || self.client.clone();
+        watch!(pods, Api::all(client()));
+        values!(replication_controllers, ReplicationController);
+        values!(replicasets, ReplicaSet);
+        values!(deployments, Deployment);
+        values!(statefulsets, StatefulSet);
+        values!(daemonsets, DaemonSet);
+        values!(revisions, ControllerRevision);
+        values!(jobs, Job);
+        values!(cronjobs, CronJob);
+        watch!(autoscalers, Api::all(client()));
+        watch!(services, Api::all(client()));
+        watch!(endpoints, Api::all(client()));
+        watch!(slices, Api::all(client()));
+        watch!(budgets, Api::all(client()));
+        watch!(nodes, Api::all(client()));
+        watch!(leases, Api::namespaced(client(), "kube-node-lease"));
+        watch!(namespaces, Api::all(client()));
+        watch!(claims, Api::all(client()));
+        watch!(volumes, Api::all(client()));
+        watch!(classes, Api::all(client()));
     }
 
     /// Waits until every cache holds its first list.
     pub(crate) async fn ready(&self) {
         self.pods.ready().await;
+        self.replication_controllers.ready().await;
         self.replicasets.ready().await;
         self.deployments.ready().await;
+        self.statefulsets.ready().await;
+        self.daemonsets.ready().await;
+        self.revisions.ready().await;
+        self.jobs.ready().await;
+        self.cronjobs.ready().await;
+        self.autoscalers.ready().await;
         self.services.ready().await;
+        self.endpoints.ready().await;
         self.slices.ready().await;
         self.budgets.ready().await;
         self.nodes.ready().await;
@@ -112,12 +196,15 @@ impl Context {
     }
 }
 
-pub(crate) fn replicaset_resource() -> ApiResource {
-    ApiResource::erase::<ReplicaSet>(&())
+/// What discovery says of a kind, for an [`Api`] of values.
+pub(crate) fn resource<K: Resource<DynamicType = ()>>() -> ApiResource {
+    ApiResource::erase::<K>(&())
 }
 
-pub(crate) fn deployment_resource() -> ApiResource {
-    ApiResource::erase::<Deployment>(&())
+/// The controller that an object belongs to.
+pub(crate) fn controller(object: &impl Resource) -> Option<&OwnerReference> {
+    let mut owners = object.owner_references().iter();
+    owners.find(|owner| owner.controller == Some(true))
 }
 
 /// The uid of the controller that an object belongs to, for an index.
@@ -139,12 +226,20 @@ pub(crate) fn orphan<K: Resource>(object: &K) -> Vec<String> {
     }
 }
 
+/// `spec.selector` of an object: labels and expressions, or the mere map of a ReplicationController.
+pub(crate) fn selector(object: &DynamicObject) -> Option<Selector> {
+    let selector = object.data.pointer("/spec/selector")?;
+    match BTreeMap::<String, String>::deserialize(selector) {
+        Ok(labels) => Some(labels.into_iter().collect()),
+        Err(_) => LabelSelector::deserialize(selector)
+            .ok()
+            .and_then(|selector| Selector::try_from(selector).ok()),
+    }
+}
+
 /// Whether `spec.selector` of an object selects these labels; one that selects all selects none.
 pub(crate) fn selects(object: &DynamicObject, labels: &BTreeMap<String, String>) -> bool {
-    let selector = object.data.pointer("/spec/selector");
-    let selector = selector.and_then(|selector| LabelSelector::deserialize(selector).ok());
-    let selector = selector.and_then(|selector| Selector::try_from(selector).ok());
-    selector.is_some_and(|selector| !selector.selects_all() && selector.matches(labels))
+    selector(object).is_some_and(|selector| !selector.selects_all() && selector.matches(labels))
 }
 
 /// The namespace, for an index.

@@ -22,6 +22,7 @@ use crate::cache::Listener;
 use crate::context::Context;
 use crate::error::{Error, within_opt};
 use crate::key::Key;
+use crate::manager::Manager;
 use crate::pod;
 use crate::queue::{Action, Queue};
 
@@ -39,8 +40,18 @@ struct Plan {
     disrupted: BTreeMap<String, Timestamp>,
 }
 
+/// Adds this controller.
+pub(crate) fn start(manager: &mut Manager) {
+    let (context, queue) = (&manager.context, Queue::new("disruption"));
+    context.pods.listen(on_pod(context, &queue));
+    context.replicasets.listen(on_scale(context, &queue));
+    context.deployments.listen(on_scale(context, &queue));
+    context.budgets.listen(on_budget(&queue));
+    manager.work(queue, reconcile);
+}
+
 /// Works on one budget.
-pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
+async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
     let Some(budget) = context.budgets.get(&key) else {
         return Ok(Action::AwaitChange);
     };
@@ -279,7 +290,7 @@ fn selects(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
 }
 
 /// A pod wakes the budgets that select it, before or after the change.
-pub(crate) fn on_pod(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<Pod> {
+fn on_pod(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<Pod> {
     let (context, queue) = (Arc::downgrade(context), queue.clone());
     Box::new(move |old, new| {
         let Some(context) = context.upgrade() else {
@@ -296,7 +307,7 @@ pub(crate) fn on_pod(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<Pod
 }
 
 /// What a controller wants is part of what a budget expects.
-pub(crate) fn on_scale(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<DynamicObject> {
+fn on_scale(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<DynamicObject> {
     let (context, queue) = (Arc::downgrade(context), queue.clone());
     Box::new(move |old, new| {
         let Some(context) = context.upgrade() else {
@@ -314,7 +325,7 @@ pub(crate) fn on_scale(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<D
     })
 }
 
-pub(crate) fn on_budget(queue: &Queue<Key>) -> Listener<PodDisruptionBudget> {
+fn on_budget(queue: &Queue<Key>) -> Listener<PodDisruptionBudget> {
     let queue = queue.clone();
     Box::new(move |_, new| {
         new.into_iter()

@@ -16,7 +16,8 @@ use serde_json::json;
 
 use crate::error::{Error, within, within_opt};
 use crate::inventory::{Inventory, Item, Kind};
-use crate::queue::Action;
+use crate::manager::Manager;
+use crate::queue::{Action, Queue};
 
 /// Requests in flight for the dependents of one object.
 const AT_ONCE: usize = 32;
@@ -40,8 +41,18 @@ enum Verdict {
     Delete,
 }
 
+/// Adds this controller; the inventory wakes `queue`, whose keys are uids.
+pub(crate) fn start(manager: &mut Manager, queue: Queue<String>) {
+    let inventory = manager.inventory.clone();
+    let workers = manager.context.config.workers;
+    manager.task(move |stop| async move {
+        let reconcile = |uid| reconcile(inventory.clone(), uid);
+        queue.run(workers, stop, reconcile).await;
+    });
+}
+
 /// Works on one object.
-pub(crate) async fn reconcile(inventory: Arc<Inventory>, uid: String) -> Result<Action, Error> {
+async fn reconcile(inventory: Arc<Inventory>, uid: String) -> Result<Action, Error> {
     inventory.ready().await;
     let Some(item) = inventory.get(&uid) else {
         return Ok(Action::AwaitChange);

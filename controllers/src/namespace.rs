@@ -21,6 +21,7 @@ use crate::context::Context;
 use crate::error::{Error, within_opt};
 use crate::inventory::Inventory;
 use crate::key::Key;
+use crate::manager::Manager;
 use crate::queue::{Action, Queue};
 
 /// The last removal wakes us; this is for what a lost watch did not tell.
@@ -41,8 +42,17 @@ struct Findings {
     failures: Vec<String>,
 }
 
+/// Adds this controller; the inventory wakes `queue` too.
+pub(crate) fn start(manager: &mut Manager, queue: Queue<Key>) {
+    manager.context.namespaces.listen(on_namespace(&queue));
+    let inventory = manager.inventory.clone();
+    manager.work(queue, move |context, key| {
+        reconcile(context, inventory.clone(), key)
+    });
+}
+
 /// Works on one Namespace.
-pub(crate) async fn reconcile(
+async fn reconcile(
     context: Arc<Context>,
     inventory: Arc<Inventory>,
     key: Key,
@@ -303,7 +313,7 @@ fn terminating(namespace: &Namespace) -> bool {
     namespace.metadata.deletion_timestamp.is_some()
 }
 
-pub(crate) fn on_namespace(queue: &Queue<Key>) -> Listener<Namespace> {
+fn on_namespace(queue: &Queue<Key>) -> Listener<Namespace> {
     let queue = queue.clone();
     Box::new(move |old, new| {
         // Our own writes to one that is going are no reason to look again.

@@ -18,10 +18,19 @@ use crate::context::Context;
 use crate::error::{Error, within_opt};
 use crate::events::Severity;
 use crate::key::Key;
+use crate::manager::Manager;
 use crate::queue::{Action, Queue};
 
+/// Adds this controller.
+pub(crate) fn start(manager: &mut Manager) {
+    let (context, queue) = (&manager.context, Queue::new("node-ipam"));
+    context.nodes.listen(on_node(&queue));
+    // One at a time: two nodes must not get the same range.
+    manager.work_at_once(1, queue, reconcile);
+}
+
 /// Works on one Node.
-pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
+async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
     let Some(node) = context
         .nodes
         .get(&key)
@@ -90,7 +99,7 @@ fn range_of(node: &Node) -> Option<String> {
         .filter(|range| !range.is_empty())
 }
 
-pub(crate) fn on_node(queue: &Queue<Key>) -> Listener<Node> {
+fn on_node(queue: &Queue<Key>) -> Listener<Node> {
     let queue = queue.clone();
     Box::new(move |_, new| {
         if let Some(node) = new.filter(|node| range_of(node).is_none()) {

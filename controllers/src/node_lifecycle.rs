@@ -22,6 +22,7 @@ use crate::context::Context;
 use crate::error::{Error, within_opt};
 use crate::events::Severity;
 use crate::key::Key;
+use crate::manager::Manager;
 use crate::pod;
 use crate::queue::{Action, Queue};
 
@@ -52,8 +53,16 @@ pub(crate) struct Heartbeat {
 /// The times that a node writes of itself, by its own clock: into its lease, and into its status.
 type Beat = (Option<Timestamp>, Option<Timestamp>);
 
+/// Adds this controller.
+pub(crate) fn start(manager: &mut Manager) {
+    let (context, queue) = (&manager.context, Queue::new("node-lifecycle"));
+    context.nodes.listen(on_node(&queue));
+    context.leases.listen(on_lease(context, &queue));
+    manager.work(queue, reconcile);
+}
+
 /// Works on one Node.
-pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
+async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
     let Some(node) = context.nodes.get(&key) else {
         context
             .heartbeats
@@ -346,7 +355,7 @@ async fn delete(context: &Context, pod: &Pod) -> Result<(), Error> {
     Ok(())
 }
 
-pub(crate) fn on_node(queue: &Queue<Key>) -> Listener<Node> {
+fn on_node(queue: &Queue<Key>) -> Listener<Node> {
     let queue = queue.clone();
     Box::new(move |old, new| {
         old.or(new)
@@ -356,7 +365,7 @@ pub(crate) fn on_node(queue: &Queue<Key>) -> Listener<Node> {
 }
 
 /// Notes the heartbeat; wakes the controller only for a node that counts as lost.
-pub(crate) fn on_lease(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<Lease> {
+fn on_lease(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<Lease> {
     let (context, queue) = (Arc::downgrade(context), queue.clone());
     Box::new(move |_, new| {
         let (Some(context), Some(lease)) = (context.upgrade(), new) else {

@@ -21,6 +21,7 @@ use crate::cache::Listener;
 use crate::context::Context;
 use crate::error::{Error, within, within_opt};
 use crate::key::Key;
+use crate::manager::Manager;
 use crate::metrics;
 use crate::pod;
 use crate::queue::{Action, Queue};
@@ -32,7 +33,7 @@ const PERIOD: Duration = Duration::from_secs(20);
 const QUARANTINE: Duration = Duration::from_secs(40);
 
 /// Since when nodes that pods name are missing.
-pub(crate) type Missing = Mutex<HashMap<String, Instant>>;
+type Missing = Mutex<HashMap<String, Instant>>;
 
 /// Why a pod is deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,12 +56,20 @@ impl Why {
     }
 }
 
+/// Adds this controller.
+pub(crate) fn start(manager: &mut Manager) {
+    let (context, queue) = (&manager.context, Queue::new("pod-garbage-collector"));
+    context.pods.listen(on_pod(&queue));
+    context.nodes.listen(on_node(&queue));
+    queue.add(all());
+    let missing = Arc::<Missing>::default();
+    manager.work_at_once(1, queue, move |context, key| {
+        reconcile(context, missing.clone(), key)
+    });
+}
+
 /// Looks at all pods. There is one key, whatever it is.
-pub(crate) async fn reconcile(
-    context: Arc<Context>,
-    missing: Arc<Missing>,
-    _: Key,
-) -> Result<Action, Error> {
+async fn reconcile(context: Arc<Context>, missing: Arc<Missing>, _: Key) -> Result<Action, Error> {
     let pods = context.pods.all();
     let nodes: BTreeMap<String, Arc<Node>> = context
         .nodes
@@ -219,7 +228,7 @@ async fn delete(context: &Context, pod: &Pod, why: Why) -> Result<(), Error> {
 }
 
 /// A pod that nobody works on need not wait for the next look.
-pub(crate) fn on_pod(queue: &Queue<Key>) -> Listener<Pod> {
+fn on_pod(queue: &Queue<Key>) -> Listener<Pod> {
     let queue = queue.clone();
     Box::new(move |_, new| {
         let asked = new.filter(|pod| pod.metadata.deletion_timestamp.is_some());
@@ -230,7 +239,7 @@ pub(crate) fn on_pod(queue: &Queue<Key>) -> Listener<Pod> {
 }
 
 /// Nor those of a node that has gone or is out of service.
-pub(crate) fn on_node(queue: &Queue<Key>) -> Listener<Node> {
+fn on_node(queue: &Queue<Key>) -> Listener<Node> {
     let queue = queue.clone();
     Box::new(move |old, new| {
         let was = old.is_some_and(|node| out_of_service(node));
@@ -241,7 +250,7 @@ pub(crate) fn on_node(queue: &Queue<Key>) -> Listener<Node> {
 }
 
 /// The queue's one key.
-pub(crate) fn all() -> Key {
+fn all() -> Key {
     Key::new("", "pods")
 }
 

@@ -15,11 +15,11 @@
 //! everything else its provisioner's.
 
 pub(crate) mod binding;
-pub(crate) mod ephemeral;
-pub(crate) mod expansion;
+mod ephemeral;
+mod expansion;
 mod matching;
 mod plan;
-pub(crate) mod protection;
+mod protection;
 pub(crate) mod release;
 pub(crate) mod terms;
 #[cfg(test)]
@@ -34,6 +34,8 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::error::{Error, within};
+use crate::manager::Manager;
+use crate::queue::Queue;
 
 /// On both: the controller chose the partner, not the user.
 pub(crate) const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
@@ -51,6 +53,28 @@ pub(crate) const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 pub(crate) const WK_LOCAL: &str = "wk.dev/local";
 /// Whose Events these are.
 pub(crate) const COMPONENT: &str = "persistentvolume-controller";
+
+/// Adds these controllers.
+pub(crate) fn start(manager: &mut Manager) {
+    let context = manager.context.clone();
+    let claims = Queue::new("claims");
+    context.pods.listen(binding::on_pod(&context, &claims));
+    context.claims.listen(binding::on_claim(&claims));
+    let on_volume = binding::on_volume(&context, &claims);
+    context.volumes.listen(on_volume);
+    context.classes.listen(binding::on_class(&context, &claims));
+    manager.work(claims.clone(), binding::reconcile);
+
+    let volumes = Queue::new("volumes");
+    context.volumes.listen(release::on_volume(&volumes));
+    context.claims.listen(release::on_claim(&context, &volumes));
+    manager.work(volumes, move |context, key| {
+        release::reconcile(context, claims.clone(), key)
+    });
+    protection::start(manager);
+    expansion::start(manager);
+    ephemeral::start(manager);
+}
 
 /// Patches a volume as it was last seen; `subresource` is empty or `status`.
 async fn patch_volume(

@@ -1,14 +1,14 @@
 //! Learns from the kernel when the files of a directory change, so that nobody looks in vain.
 //!
-//! One inotify instance a nodelet, since a user has few; where the kernel gives none, [`Watch::changed`] answers when
-//! its time is up, and everything goes on a little later. Never reads a file.
+//! One inotify instance a nodelet, since a user has few, and none before something is watched; where the kernel gives
+//! none, [`Watch::changed`] answers when its time is up, and everything goes on a little later. Never reads a file.
 
 use std::{
     collections::HashMap,
     io,
     os::fd::{AsFd as _, AsRawFd, RawFd},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -44,8 +44,36 @@ impl What {
 }
 
 /// The node's directories that somebody watches; cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Changes(Option<Arc<Shared>>);
+#[derive(Clone, Default)]
+pub(crate) struct Changes(Arc<Instance>);
+
+/// The instance, once something is watched; `None` if the kernel gives none.
+#[derive(Default)]
+struct Instance {
+    shared: OnceLock<Option<Arc<Shared>>>,
+    /// Told when it was asked for.
+    asked: Notify,
+}
+
+impl Instance {
+    fn shared(&self) -> Option<&Arc<Shared>> {
+        let shared = self.shared.get_or_init(|| {
+            self.asked.notify_one();
+            let flags = InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC;
+            match Inotify::init(flags) {
+                Ok(inotify) => Some(Arc::new(Shared {
+                    inotify,
+                    listeners: Mutex::default(),
+                })),
+                Err(error) => {
+                    warn!(%error, "the kernel tells of no changed files: logs are followed with a delay");
+                    None
+                }
+            }
+        });
+        shared.as_ref()
+    }
+}
 
 struct Shared {
     inotify: Inotify,
@@ -71,22 +99,15 @@ impl AsRawFd for Readable {
 
 impl Changes {
     pub(crate) fn new() -> Changes {
-        let flags = InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC;
-        match Inotify::init(flags) {
-            Ok(inotify) => Changes(Some(Arc::new(Shared {
-                inotify,
-                listeners: Mutex::default(),
-            }))),
-            Err(error) => {
-                warn!(%error, "the kernel tells of no changed files: logs are followed with a delay");
-                Changes(None)
-            }
-        }
+        Changes::default()
     }
 
     /// Tells the watches of changes, until dropped.
     pub(crate) async fn run(self) {
-        let Some(shared) = self.0 else { return };
+        self.0.asked.notified().await;
+        let Some(shared) = self.0.shared().cloned() else {
+            return;
+        };
         #[expect(
             unsafe_code,
             reason = "the runtime must be told that a descriptor stays open"
@@ -132,7 +153,7 @@ impl Changes {
     /// Watches a directory from now on.
     pub(crate) fn watch(&self, directory: &Path, what: What) -> Watch {
         let notify = Arc::new(Notify::new());
-        let place = self.0.as_ref().and_then(|shared| {
+        let place = self.0.shared().and_then(|shared| {
             let mut listeners = shared.listeners();
             match shared.inotify.add_watch(directory, what.flags()) {
                 Ok(number) => {

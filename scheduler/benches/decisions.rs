@@ -273,7 +273,9 @@ fn churn(snapshot: &mut Snapshot, number: usize) {
             let other = pod("churn", number, json!({}));
             snapshot.place(&other, &format!("node-{}", number % 5_000).into());
         }
-        5 => snapshot.remove_node(&format!("node-{}", 1_000_000 + number - 5)),
+        5 => {
+            snapshot.remove_node(&format!("node-{}", 1_000_000 + number - 5));
+        }
         8 => snapshot.remove_pod(&format!("churn-{}", number - 5)),
         _ => {}
     }

@@ -5,16 +5,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 
 use crate::config::Config;
 use crate::decision::{Decision, Rotation, ask, objection, rank, schedule};
 use crate::node::Node;
+use crate::owners::OwnerKind;
 use crate::placed::Placed;
 use crate::pod::{Pod, Standing};
 use crate::profile::Profile;
+use crate::selector::Selector;
 use crate::snapshot::Snapshot;
 use crate::storage::{Claim, Class, Volume};
 
@@ -135,6 +138,45 @@ impl Cluster {
     pub fn put_class(&mut self, class: &StorageClass) {
         let name = class.name_any();
         self.snapshot.storage.put_class(name, Class::from(class));
+    }
+
+    /// Adds or replaces a Service: the pods that it selects are spread.
+    pub fn put_service(&mut self, service: &core::Service) {
+        let selector = service.spec.as_ref();
+        let selector = selector.and_then(|spec| spec.selector.clone());
+        let namespace = service.namespace().unwrap_or_default();
+        let owners = &mut self.snapshot.owners;
+        owners.put_service(
+            &namespace,
+            &service.name_any(),
+            selector.unwrap_or_default(),
+        );
+    }
+
+    /// Adds or replaces a ReplicaSet: its pods are spread.
+    pub fn put_replica_set(&mut self, set: &ReplicaSet) {
+        let selector = set.spec.as_ref().map(|spec| &spec.selector);
+        self.put_owner(OwnerKind::ReplicaSet, set, Selector::parse(selector));
+    }
+
+    /// Adds or replaces a StatefulSet: its pods are spread.
+    pub fn put_stateful_set(&mut self, set: &StatefulSet) {
+        let selector = set.spec.as_ref().map(|spec| &spec.selector);
+        self.put_owner(OwnerKind::StatefulSet, set, Selector::parse(selector));
+    }
+
+    /// Adds or replaces a ReplicationController: its pods are spread.
+    pub fn put_replication_controller(&mut self, controller: &core::ReplicationController) {
+        let labels = controller.spec.as_ref();
+        let labels = labels.and_then(|spec| spec.selector.clone());
+        let selector = Selector::of_labels(&labels.unwrap_or_default());
+        self.put_owner(OwnerKind::ReplicationController, controller, selector);
+    }
+
+    fn put_owner<K: Resource>(&mut self, kind: OwnerKind, owner: &K, selector: Selector) {
+        let namespace = owner.namespace().unwrap_or_default();
+        let owners = &mut self.snapshot.owners;
+        owners.put(kind, &namespace, &owner.name_any(), selector);
     }
 
     /// Decides where a pod goes, and counts it there from now on.
@@ -279,8 +321,22 @@ mod tests {
 
     #[test]
     fn every_node_says_why_it_takes_a_pod_or_not() {
-        check(&cluster(), &pod("new", "2"), expect![[""]]);
-        check(&cluster(), &pod("new", "5"), expect![[""]]);
+        check(
+            &cluster(),
+            &pod("new", "2"),
+            expect![[r#"
+            big: 149 [("NodeResourcesFit", 68), ("NodeResourcesBalancedAllocation", 81)]
+            busy: NodeResourcesFit ["Insufficient cpu"] true
+            shut: NodeUnschedulable ["node(s) were unschedulable"] false"#]],
+        );
+        check(
+            &cluster(),
+            &pod("new", "5"),
+            expect![[r#"
+            big: NodeResourcesFit ["Insufficient cpu"] false
+            busy: NodeResourcesFit ["Insufficient cpu"] false
+            shut: NodeUnschedulable ["node(s) were unschedulable"] false"#]],
+        );
     }
 
     #[test]
@@ -288,7 +344,11 @@ mod tests {
         let mut gated = pod("new", "1");
         let gates = json!([{"name": "a"}, {"name": "b"}]);
         gated.spec.as_mut().unwrap().scheduling_gates = serde_json::from_value(gates).unwrap();
-        check(&cluster(), &gated, expect![[r#"Gated("waiting for scheduling gates: [a b]")"#]]);
+        check(
+            &cluster(),
+            &gated,
+            expect![[r#"Gated("waiting for scheduling gates: [a b]")"#]],
+        );
         let mut other = pod("new", "1");
         other.spec.as_mut().unwrap().scheduler_name = Some("mine".to_owned());
         check(&cluster(), &other, expect![[r#"NoProfile("mine")"#]]);
@@ -316,7 +376,13 @@ mod tests {
         waits.spec.as_mut().unwrap().priority = Some(5);
         waits.status.get_or_insert_default().nominated_node_name = Some("big".to_owned());
         assert!(cluster.put_pod(&waits));
-        check(&cluster, &pod("lower", "2"), expect![[""]]);
+        check(
+            &cluster,
+            &pod("lower", "2"),
+            expect![[r#"
+            big: NodeResourcesFit ["Insufficient cpu"] true
+            shut: NodeUnschedulable ["node(s) were unschedulable"] false"#]],
+        );
         let mut higher = pod("higher", "2");
         higher.spec.as_mut().unwrap().priority = Some(6);
         assert_eq!(

@@ -104,6 +104,13 @@ pub(crate) trait Filter<'a> {
     fn add(&mut self, _pod: &Placed, _node: &Candidate) {}
 
     /// As if this pod were not on this node.
+    #[cfg_attr(
+        not(test),
+        expect(
+            dead_code,
+            reason = "PostFilter plugins ask so; the default ones have none yet"
+        )
+    )]
     fn remove(&mut self, _pod: &Placed, _node: &Candidate) {}
 
     /// A copy to try such things on.
@@ -310,6 +317,7 @@ pub(crate) enum Change<'a> {
         old: &'a Node,
         new: &'a Node,
     },
+    NodeRemoved(&'a Node),
     /// A pod is on a node from now on, or assumed to be.
     PodPlaced(&'a Placed),
     /// A pod on a node changed. Its node as it is now, if it is known.
@@ -326,7 +334,7 @@ pub(crate) enum Change<'a> {
     /// A claim, volume or class came or changed.
     Storage,
     /// A namespace came or its labels changed.
-    Namespace(&'a str),
+    Namespace,
 }
 
 impl Change<'_> {

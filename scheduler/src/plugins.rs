@@ -6,12 +6,17 @@ mod allocation;
 pub(crate) mod arguments;
 mod balanced_allocation;
 mod fit;
+#[cfg(test)]
+mod fixture;
+mod image_locality;
 mod node_affinity;
 mod node_name;
 mod node_ports;
 mod node_unschedulable;
+mod pod_affinity;
 mod scheduling_gates;
 mod taint_toleration;
+mod topology_spread;
 pub(crate) mod volumes;
 
 use std::sync::Arc;
@@ -33,7 +38,10 @@ pub(crate) const DEFAULT: &[(&str, i64)] = &[
     ("VolumeRestrictions", 0),
     ("VolumeBinding", 0),
     ("VolumeZone", 0),
+    ("PodTopologySpread", 2),
+    ("InterPodAffinity", 2),
     ("NodeResourcesBalancedAllocation", 1),
+    ("ImageLocality", 1),
     ("DefaultBinder", 0),
 ];
 
@@ -66,7 +74,16 @@ pub(crate) const KNOWN: &[(&str, &[&str])] = &[
         ],
     ),
     ("VolumeZone", &["preFilter", "filter"]),
+    (
+        "PodTopologySpread",
+        &["preFilter", "filter", "preScore", "score"],
+    ),
+    (
+        "InterPodAffinity",
+        &["preFilter", "filter", "preScore", "score"],
+    ),
     ("NodeResourcesBalancedAllocation", &["preScore", "score"]),
+    ("ImageLocality", &["score"]),
     ("DefaultBinder", &["bind"]),
 ];
 
@@ -87,6 +104,9 @@ pub(crate) fn make(name: &str, path: &str, args: Value) -> Option<Result<Arc<dyn
         "NodePorts" => Arc::new(node_ports::NodePorts),
         "VolumeRestrictions" => Arc::new(volumes::VolumeRestrictions),
         "VolumeZone" => Arc::new(volumes::VolumeZone),
+        "PodTopologySpread" => Arc::new(topology_spread::PodTopologySpread::default()),
+        "InterPodAffinity" => Arc::new(pod_affinity::InterPodAffinity::default()),
+        "ImageLocality" => Arc::new(image_locality::ImageLocality),
         "NodeResourcesFit" => {
             return Some(with(path, args, arguments::FitArgs::check, fit::Fit::new));
         }

@@ -10,6 +10,7 @@
 
 mod binding;
 mod feed;
+mod owners;
 mod preempting;
 
 use std::collections::{HashMap, VecDeque};

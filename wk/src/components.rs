@@ -60,7 +60,8 @@ pub(crate) struct Components {
     pub(crate) containers: String,
     /// A client in this process with the administrator's identity.
     pub(crate) admin: kube::Client,
-    pub(crate) network: network::Handle,
+    /// The network of this host's pods, if it is a node.
+    pub(crate) network: Option<network::Handle>,
 }
 
 /// Starts everything and returns once the API is ready.
@@ -71,7 +72,9 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     let ranges = ranges::choose(up.network, data)?;
     // Alone and rootless, a process shares nothing that is named by its node.
     let shares = up.database.is_some() || ranges.mode == network::Mode::Privileged;
-    let claim = shares.then(|| node_name::claim(&node_name)).transpose()?;
+    let claim = (shares && !up.no_node)
+        .then(|| node_name::claim(&node_name))
+        .transpose()?;
     let tokens = match &up.token_auth_file {
         Some(path) => tokens::read(path)?,
         None => Vec::new(),
@@ -155,6 +158,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         identity: format!("{node_name}_{:08x}", rand::random::<u32>()),
         apiserver: apiserver.clone(),
     });
+    let autoscaling = up.autoscaling.autoscaling();
     let authority: Arc<dyn Authority> = Arc::new(ClusterAuthority::new(&ca, issuer)?);
     let client = apiserver.client(User::controller_manager());
     let own = client.clone();
@@ -167,6 +171,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         move |stop| {
             let config = controllers::Config {
                 authority: Some(authority.clone()),
+                autoscaling,
                 ..controllers::Config::default()
             };
             controllers::Controllers::new(own.clone(), config).run(stop)
@@ -184,27 +189,6 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         move |stop| scheduler::Scheduler::new(own.clone(), config.clone()).run(stop),
     );
 
-    // The node.
-    let node_client = || apiserver.client(User::node(&node_name));
-    let network_config = network::Config {
-        node_name: node_name.clone(),
-        mode: ranges.mode,
-        pod_range: ranges
-            .own_pods
-            .map(|range| range.parse().expect("a constant range")),
-        cluster_pod_range: ranges.cluster_pods.parse().expect("a constant range"),
-        service_range: ranges.services.parse().expect("a constant range"),
-        cluster_domain: CLUSTER_DOMAIN.to_owned(),
-        state_dir: data.path("state"),
-    };
-    let (network, network_task) = network::Network::start(network_config, node_client()).await.with_context(|| {
-        match ranges.mode {
-            network::Mode::Privileged => "set up the pods' network (loopback addresses need no privilege: --network rootless)",
-            network::Mode::Rootless => "set up the pods' network",
-        }
-    })?;
-    let stop = tasks.stop();
-    tasks.start("network", network_task.run(stop));
     let node = Node {
         name: &node_name,
         ip: node_ip,
@@ -215,8 +199,16 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         static_pods: up.pod_manifest_path.clone(),
         max_pods: up.max_pods,
     };
-    let containers =
-        start_nodelet(tasks, data, node, &nodelets, network.clone(), node_client()).await?;
+    let node_client = || apiserver.client(User::node(&node_name));
+    let (network, containers) = match up.no_node {
+        true => (None, "this host runs no pods".to_owned()),
+        false => {
+            let network = start_network(tasks, data, &node, node_client()).await?;
+            let containers =
+                start_nodelet(tasks, data, node, &nodelets, network.clone(), node_client()).await?;
+            (Some(network), containers)
+        }
+    };
 
     let admin = apiserver.client(User::new(ADMIN, &[MASTERS]));
     tokio::time::timeout(READY, apiserver.ready())
@@ -270,7 +262,7 @@ fn lead<F>(
     });
 }
 
-/// What is needed to start this node's nodelet and its server.
+/// What is needed to start this node's network, its nodelet and its server.
 struct Node<'a> {
     name: &'a str,
     ip: IpAddr,
@@ -280,6 +272,36 @@ struct Node<'a> {
     metrics: &'a metrics::Metrics,
     static_pods: Option<PathBuf>,
     max_pods: Option<u32>,
+}
+
+/// Starts the network of this node's pods.
+async fn start_network(
+    tasks: &mut Tasks,
+    data: &DataDir,
+    node: &Node<'_>,
+    client: kube::Client,
+) -> Result<network::Handle> {
+    let ranges = node.ranges;
+    let config = network::Config {
+        node_name: node.name.to_owned(),
+        mode: ranges.mode,
+        pod_range: ranges
+            .own_pods
+            .map(|range| range.parse().expect("a constant range")),
+        cluster_pod_range: ranges.cluster_pods.parse().expect("a constant range"),
+        service_range: ranges.services.parse().expect("a constant range"),
+        cluster_domain: CLUSTER_DOMAIN.to_owned(),
+        state_dir: data.path("state"),
+    };
+    let (network, task) = network::Network::start(config, client).await.with_context(|| {
+        match ranges.mode {
+            network::Mode::Privileged => "set up the pods' network (loopback addresses need no privilege: --network rootless)",
+            network::Mode::Rootless => "set up the pods' network",
+        }
+    })?;
+    let stop = tasks.stop();
+    tasks.start("network", task.run(stop));
+    Ok(network)
 }
 
 /// Starts the runtimes, the nodelet and the nodelet's server; the apiserver of this process asks it directly. Answers

@@ -149,6 +149,9 @@ async fn judge(api: &Api, target: &Target, object: &Value) -> Progress {
 /// Prints where each TCP port of a Service answers on this host, once it does.
 #[expect(clippy::print_stdout, reason = "what the user asked for")]
 async fn print_urls(components: &Components, api: &Api, target: &Target) -> Result<()> {
+    let Some(network) = &components.network else {
+        return Ok(());
+    };
     let service = api.get(&target.path()).await?;
     for port in service["spec"]["ports"].as_array().into_iter().flatten() {
         let number = port["port"]
@@ -163,9 +166,7 @@ async fn print_urls(components: &Components, api: &Api, target: &Target) -> Resu
         }
         let end = Instant::now() + REACHABLE;
         let address = loop {
-            let address = components
-                .network
-                .host_address(&target.namespace, &target.name, number);
+            let address = network.host_address(&target.namespace, &target.name, number);
             if let Some(address) = address
                 && tokio::time::timeout_at(end, TcpStream::connect(address))
                     .await

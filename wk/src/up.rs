@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use tokio::{signal::unix, time::Instant};
 
 use crate::{
+    autoscaling,
     components::{self, Components},
     data_dir::{self, DataDir},
     manifests,
@@ -36,6 +37,9 @@ pub(crate) struct Up {
     /// This node's name [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
+    /// Run no pods on this host: its cluster's nodes are others
+    #[arg(long, conflicts_with_all = ["max_pods", "pod_manifest_path"])]
+    pub(crate) no_node: bool,
     /// How many pods this node takes [default: 16000]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_pods: Option<u32>,
@@ -51,6 +55,8 @@ pub(crate) struct Up {
     /// Static bearer tokens: a CSV file of token,user,uid,"group1,group2"
     #[arg(long, value_name = "FILE")]
     pub(crate) token_auth_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) autoscaling: autoscaling::Flags,
 }
 
 /// How pods get their addresses.

@@ -25,9 +25,13 @@ const WASMTIME: &str = "48.0.8";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which benchmark (start, first-answer, memory, pod-latency, thousand-pods, ten-thousand-pods, api,
-    /// scheduler, oci, or wasm for all about components); all of them by default
+    /// Which benchmark (start, first-answer, memory, pod-latency, thousand-pods, ten-thousand-pods, api, scheduler, oci,
+    /// hollow, or wasm for all about components); all of them by default
     name: Option<String>,
+
+    /// For hollow: which cases (basic, pinned, churn, held, deployment; all by default), --full, --nodes N, --pods N
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    of_it: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -36,7 +40,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         cargo(&["run", "--quiet", "--release", "--package", "http-bench"])?;
     }
     if wanted("scheduler") {
-        cargo(&["bench", "--quiet", "--package=scheduler", "--bench=decisions"])?;
+        cargo(&[
+            "bench",
+            "--quiet",
+            "--package=scheduler",
+            "--bench=decisions",
+        ])?;
     }
     if matches!(args.name.as_deref(), Some("api" | "scheduler")) {
         return Ok(());
@@ -53,6 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "--package=http-bench",
         "--package=wk-shim",
         "--package=e2e",
+        "--package=hollow",
     ])?;
     if wanted("wasm") {
         let wasmtime = wasmtime()?.display().to_string();
@@ -72,6 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some("wasm") => bench.extend(WASM),
         name => bench.extend(name),
     }
+    bench.extend(args.of_it.iter().map(String::as_str));
     cargo(&bench)
 }
 

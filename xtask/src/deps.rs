@@ -41,6 +41,8 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("postgres-server", &[]),
+    // Nodes without work, for tests alone.
+    ("hollow", &["nodelet", "runtimes"]),
     ("xtask", &[]),
 ];
 

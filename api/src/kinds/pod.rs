@@ -4,6 +4,7 @@
 //! - `template`: the template inside Deployments, Jobs and others.
 //! - `validation`: what is wrong with a spec, by `volume`, `container`, `environment`, `handler`,
 //!   `resources`, `security` and `affinity`.
+//! - `label_keys`: keys of affinity and spread that stand for the pod's own labels.
 //! - `change`: what of a spec may change once the pod is there; `ephemeral` and `resize`: what may
 //!   through a subresource.
 //! - `row`: its line of a table.
@@ -15,6 +16,7 @@ pub(crate) mod defaults;
 mod environment;
 pub(crate) mod ephemeral;
 mod handler;
+mod label_keys;
 pub(crate) mod qos;
 pub(crate) mod resize;
 mod resources;
@@ -70,6 +72,12 @@ impl Kind for Pod {
 
     fn default(&self, object: &mut Value) {
         defaults::pod(object);
+    }
+
+    fn prepare_create(&self, object: &mut Value) {
+        let status = self.new_status(object);
+        value::put(object, "status", status);
+        label_keys::merge(object);
     }
 
     fn new_status(&self, object: &Value) -> Value {

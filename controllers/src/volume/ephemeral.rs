@@ -15,13 +15,22 @@ use crate::context::Context;
 use crate::error::{Error, within};
 use crate::events::Severity;
 use crate::key::Key;
+use crate::manager::Manager;
 use crate::pod;
 use crate::queue::{Action, Queue};
 
 const COMPONENT: &str = "ephemeral_volume";
 
+/// Adds this controller.
+pub(crate) fn start(manager: &mut Manager) {
+    let (context, queue) = (&manager.context, Queue::new("ephemeral_volume"));
+    context.pods.listen(on_pod(&queue));
+    context.claims.listen(on_claim(context, &queue));
+    manager.work(queue, reconcile);
+}
+
 /// Works on one pod.
-pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
+async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
     let Some(pod) = context.pods.get(&key).filter(|pod| pod::active(pod)) else {
         return Ok(Action::AwaitChange);
     };
@@ -80,7 +89,7 @@ fn new_claim(pod: &Pod, volume: &Volume) -> Option<Value> {
 }
 
 /// A pod with ephemeral volumes wakes itself.
-pub(crate) fn on_pod(queue: &Queue<Key>) -> Listener<Pod> {
+fn on_pod(queue: &Queue<Key>) -> Listener<Pod> {
     let queue = queue.clone();
     Box::new(move |old, new| {
         if let (None, Some(pod)) = (old, new)
@@ -92,10 +101,7 @@ pub(crate) fn on_pod(queue: &Queue<Key>) -> Listener<Pod> {
 }
 
 /// A claim that goes wakes the pods that it was made for.
-pub(crate) fn on_claim(
-    context: &Arc<Context>,
-    queue: &Queue<Key>,
-) -> Listener<PersistentVolumeClaim> {
+fn on_claim(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<PersistentVolumeClaim> {
     let (context, queue) = (Arc::downgrade(context), queue.clone());
     Box::new(move |old, new| {
         let (Some(claim), None, Some(context)) = (old, new, context.upgrade()) else {

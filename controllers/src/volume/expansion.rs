@@ -14,10 +14,18 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::events::Severity;
 use crate::key::Key;
+use crate::manager::Manager;
 use crate::queue::{Action, Queue};
 
+/// Adds this controller.
+pub(crate) fn start(manager: &mut Manager) {
+    let queue = Queue::new("volume_expand");
+    manager.context.claims.listen(on_claim(&queue));
+    manager.work(queue, reconcile);
+}
+
 /// Works on one claim.
-pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
+async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
     let Some(claim) = context.claims.get(&key) else {
         return Ok(Action::AwaitChange);
     };
@@ -36,7 +44,7 @@ pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action,
 }
 
 /// A claim that asks for more than before wakes itself.
-pub(crate) fn on_claim(queue: &Queue<Key>) -> Listener<PersistentVolumeClaim> {
+fn on_claim(queue: &Queue<Key>) -> Listener<PersistentVolumeClaim> {
     let queue = queue.clone();
     Box::new(move |old, new| {
         let (Some(old), Some(new)) = (old, new) else {

@@ -15,6 +15,7 @@ use crate::cache::Listener;
 use crate::context::Context;
 use crate::error::{Error, within};
 use crate::key::Key;
+use crate::manager::Manager;
 use crate::pod;
 use crate::queue::{Action, Queue};
 
@@ -23,8 +24,19 @@ const OF_VOLUME: &str = "kubernetes.io/pv-protection";
 /// Pods that are read at a time when the API is asked who uses a claim.
 const PAGE: u32 = 500;
 
+/// Adds this controller.
+pub(crate) fn start(manager: &mut Manager) {
+    let context = &manager.context;
+    let (claims, volumes) = (Queue::new("pvcprotection"), Queue::new("pvprotection"));
+    context.claims.listen(on_claim(&claims));
+    context.pods.listen(on_pod(&claims));
+    context.volumes.listen(on_volume(&volumes));
+    manager.work(claims, reconcile_claim);
+    manager.work(volumes, reconcile_volume);
+}
+
 /// Works on one claim.
-pub(crate) async fn reconcile_claim(context: Arc<Context>, key: Key) -> Result<Action, Error> {
+async fn reconcile_claim(context: Arc<Context>, key: Key) -> Result<Action, Error> {
     let Some(claim) = context.claims.get(&key) else {
         return Ok(Action::AwaitChange);
     };
@@ -41,7 +53,7 @@ pub(crate) async fn reconcile_claim(context: Arc<Context>, key: Key) -> Result<A
 }
 
 /// Works on one volume.
-pub(crate) async fn reconcile_volume(context: Arc<Context>, key: Key) -> Result<Action, Error> {
+async fn reconcile_volume(context: Arc<Context>, key: Key) -> Result<Action, Error> {
     let Some(volume) = context.volumes.get(&key) else {
         return Ok(Action::AwaitChange);
     };
@@ -85,7 +97,7 @@ async fn used_by_any(context: &Context, claim: &Key) -> Result<bool, Error> {
     }
 }
 
-pub(crate) fn on_claim(queue: &Queue<Key>) -> Listener<PersistentVolumeClaim> {
+fn on_claim(queue: &Queue<Key>) -> Listener<PersistentVolumeClaim> {
     let queue = queue.clone();
     Box::new(move |_, new| {
         new.into_iter()
@@ -93,7 +105,7 @@ pub(crate) fn on_claim(queue: &Queue<Key>) -> Listener<PersistentVolumeClaim> {
     })
 }
 
-pub(crate) fn on_volume(queue: &Queue<Key>) -> Listener<PersistentVolume> {
+fn on_volume(queue: &Queue<Key>) -> Listener<PersistentVolume> {
     let queue = queue.clone();
     Box::new(move |_, new| {
         new.into_iter()
@@ -102,7 +114,7 @@ pub(crate) fn on_volume(queue: &Queue<Key>) -> Listener<PersistentVolume> {
 }
 
 /// A pod that goes wakes the claims that it held.
-pub(crate) fn on_pod(queue: &Queue<Key>) -> Listener<Pod> {
+fn on_pod(queue: &Queue<Key>) -> Listener<Pod> {
     let queue = queue.clone();
     Box::new(move |old, new| {
         if let (Some(pod), None) = (old, new) {

@@ -9,45 +9,49 @@ use std::{
 use async_trait::async_trait;
 use tokio::net::TcpStream;
 
-use crate::{Isolated, NetworkError, PodAddress, PodNetwork, PodRef, Protocol, Traffic};
+use crate::{HostPort, Isolated, NetworkError, PodAddress, PodNetwork, PodRef, Protocol, Traffic};
 
-/// Addresses of one /16 handed out in order; names and Services are what the test set.
+/// Addresses of one range handed out in order; names and Services are what the test set.
 ///
 /// A pod's IP is `a.b.x.y` and its own loopback `127.(b + 1).x.y`: with [`FakeNetwork::loopback`]
 /// both are addresses that any Linux process can listen on.
 #[derive(Debug)]
 pub struct FakeNetwork {
-    prefix: [u8; 2],
+    /// What addresses are counted from: the first is the next one.
+    base: u32,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// By uid; the number is the address's last two bytes.
+    /// By uid; the number is added to the base.
     pods: BTreeMap<String, u16>,
     names: HashMap<String, Vec<IpAddr>>,
     services: HashMap<SocketAddr, Vec<SocketAddr>>,
     denied: Vec<(String, Traffic)>,
     /// Uids of the pods with a namespace of their own.
     isolated: HashSet<String>,
+    /// The node's ports that lead to pods, by uid.
+    opened: BTreeMap<String, Vec<HostPort>>,
     routed: usize,
 }
 
 impl FakeNetwork {
     /// Pods in `10.64.0.0/16`, where nothing can listen.
     pub fn new() -> Self {
-        FakeNetwork::within([10, 64])
+        FakeNetwork::after(Ipv4Addr::new(10, 64, 0, 0))
     }
 
     /// Pods in `127.<net>.0.0/16`, where sockets really open. Tests that run side by side take
     /// different numbers, leaving each other's `net + 1` alone.
     pub fn loopback(net: u8) -> Self {
-        FakeNetwork::within([127, net])
+        FakeNetwork::after(Ipv4Addr::new(127, net, 0, 0))
     }
 
-    fn within(prefix: [u8; 2]) -> Self {
+    /// Pods from the address after `base` on, 65,534 at most: several nodes' must not overlap.
+    pub fn after(base: Ipv4Addr) -> Self {
         FakeNetwork {
-            prefix,
+            base: base.to_bits(),
             state: Mutex::default(),
         }
     }
@@ -62,16 +66,21 @@ impl FakeNetwork {
         self.state().services.insert(address, endpoints);
     }
 
+    /// The node's ports that lead to a pod.
+    pub fn opened(&self, uid: &str) -> Vec<HostPort> {
+        self.state().opened.get(uid).cloned().unwrap_or_default()
+    }
+
     /// Keeps the pod of that name from that traffic.
     pub fn deny(&self, pod: &str, traffic: Traffic) {
         self.state().denied.push((pod.to_owned(), traffic));
     }
 
     fn address(&self, number: u16) -> PodAddress {
-        let [a, b] = self.prefix;
-        let [c, d] = number.to_be_bytes();
+        let ip = Ipv4Addr::from_bits(self.base.wrapping_add(number.into()));
+        let [_, b, c, d] = ip.octets();
         PodAddress {
-            ip: Ipv4Addr::new(a, b, c, d).into(),
+            ip: ip.into(),
             loopback: Ipv4Addr::new(127, b.wrapping_add(1), c, d).into(),
         }
     }
@@ -79,10 +88,8 @@ impl FakeNetwork {
     /// The inverse of `address`.
     fn number(&self, ip: IpAddr) -> Option<u16> {
         match ip {
-            IpAddr::V4(ip) if ip.octets()[..2] == self.prefix => {
-                Some(u16::from_be_bytes([ip.octets()[2], ip.octets()[3]]))
-            }
-            _ => None,
+            IpAddr::V4(ip) => u16::try_from(ip.to_bits().checked_sub(self.base)?).ok(),
+            IpAddr::V6(_) => None,
         }
     }
 
@@ -111,7 +118,7 @@ impl PodNetwork for FakeNetwork {
             .filter(free)
             .or_else(|| (1..u16::MAX).find(free))
             .ok_or_else(|| NetworkError::Exhausted {
-                range: format!("{}.{}.0.0/16", self.prefix[0], self.prefix[1]),
+                range: format!("{}/16", Ipv4Addr::from_bits(self.base)),
             })?;
         state.pods.insert(pod.uid.clone(), number);
         Ok(self.address(number))
@@ -150,6 +157,11 @@ impl PodNetwork for FakeNetwork {
         })
     }
 
+    fn open(&self, uid: &str, ports: &[HostPort]) -> Result<(), NetworkError> {
+        self.state().opened.insert(uid.to_owned(), ports.to_vec());
+        Ok(())
+    }
+
     fn held(&self) -> Vec<String> {
         self.state().pods.keys().cloned().collect()
     }
@@ -158,6 +170,7 @@ impl PodNetwork for FakeNetwork {
         let mut state = self.state();
         state.pods.remove(uid);
         state.isolated.remove(uid);
+        state.opened.remove(uid);
         Ok(())
     }
 

@@ -134,11 +134,8 @@ const ABSENT: &[&str] = &[
     "DefaultPreemption",
     "DynamicResources",
     "GangScheduling",
-    "ImageLocality",
-    "InterPodAffinity",
     "NodeDeclaredFeatures",
     "NodeVolumeLimits",
-    "PodTopologySpread",
 ];
 
 impl<'a> Choice<'a> {

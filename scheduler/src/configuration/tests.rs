@@ -64,9 +64,9 @@ fn plugins_are_turned_off_and_weighed_by_profile() {
             }},
         ]}),
         expect![[r#"
-            default-scheduler: NodeUnschedulable NodeName TaintToleration NodeAffinity NodePorts NodeResourcesFit VolumeRestrictions VolumeBinding VolumeZone | TaintToleration*3 NodeAffinity*2 NodeResourcesFit*1 VolumeBinding*1 NodeResourcesBalancedAllocation*1
+            default-scheduler: NodeUnschedulable NodeName TaintToleration NodeAffinity NodePorts NodeResourcesFit VolumeRestrictions VolumeBinding VolumeZone PodTopologySpread InterPodAffinity | TaintToleration*3 NodeAffinity*2 NodeResourcesFit*1 VolumeBinding*1 PodTopologySpread*2 InterPodAffinity*2 NodeResourcesBalancedAllocation*1 ImageLocality*1
             bare: NodeResourcesFit NodeName | NodeResourcesFit*7
-            odd: NodeUnschedulable TaintToleration NodeAffinity NodeResourcesFit VolumeRestrictions VolumeBinding VolumeZone | TaintToleration*9"#]],
+            odd: NodeUnschedulable TaintToleration NodeAffinity NodeResourcesFit VolumeRestrictions VolumeBinding VolumeZone PodTopologySpread InterPodAffinity | TaintToleration*9"#]],
     );
 }
 

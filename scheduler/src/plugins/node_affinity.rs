@@ -26,8 +26,7 @@ impl Plugin for NodeAffinity {
         if self.only(pod).is_some_and(|names| names.is_empty()) {
             return Err(Refused::unresolvable("pod affinity terms conflict"));
         }
-        let asks = !pod.node_selector.is_empty() || pod.required.is_some();
-        Ok(asks.then(|| Box::new(Wanted(pod)) as _))
+        Ok(asks(pod).then(|| Box::new(Wanted(pod)) as _))
     }
 
     /// A pod that names its nodes by field, as those of DaemonSets do, need not be tried on others.
@@ -55,6 +54,16 @@ impl Plugin for NodeAffinity {
             _ => false,
         }
     }
+}
+
+/// Whether a pod requires anything of its node's labels.
+pub(super) fn asks(pod: &Pod) -> bool {
+    !pod.node_selector.is_empty() || pod.required.is_some()
+}
+
+/// Whether a node has what a pod requires of its labels.
+pub(super) fn admits(pod: &Pod, node: &Node) -> bool {
+    Wanted(pod).holds(node)
 }
 
 impl Wanted<'_> {

@@ -18,10 +18,13 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::State;
+use super::owners::{self, Keyed};
 use crate::config::Config;
 use crate::framework::Change;
 use crate::node::Node;
+use crate::owners::OwnerKind;
 use crate::pod::{self, Labels, Pod, Standing};
+use crate::selector::Selector;
 use crate::snapshot::{NodeChange, Placement};
 use crate::storage::{Claim, Class, Volume};
 
@@ -42,6 +45,8 @@ pub(super) enum Fed {
     Volume(Event<Volume>),
     Class(Event<(String, Class)>),
     Namespace(Event<(String, Labels)>),
+    Service(Event<Keyed<Labels>>),
+    Owner(OwnerKind, Event<Keyed<Selector>>),
 }
 
 /// What is read of a pod.
@@ -77,17 +82,18 @@ impl Feeds {
         feeds.follow(client, "storageclasses", &sender, class, Fed::Class);
         let namespace = |object: core::Namespace| (object.name_any(), object.labels().clone());
         feeds.follow(client, "namespaces", &sender, namespace, Fed::Namespace);
+        feeds.follow_owners(client, &sender);
         feeds
     }
 
     /// A watch that goes on for ever; its failures are told here and retried with back-off.
-    fn follow<K, T>(
+    pub(super) fn follow<K, T>(
         &mut self,
         client: &Client,
         resource: &'static str,
         changes: &mpsc::Sender<Fed>,
         digest: impl Fn(K) -> T + Send + 'static,
-        fed: fn(Event<T>) -> Fed,
+        fed: impl Fn(Event<T>) -> Fed + Send + 'static,
     ) where
         K: kube::Resource<DynamicType = ()>
             + k8s_openapi::serde::de::DeserializeOwned
@@ -134,6 +140,7 @@ pub(super) struct Listings {
     volumes: Listing,
     classes: Listing,
     namespaces: Listing,
+    pub(super) owners: owners::Listings,
 }
 
 impl Listings {
@@ -146,22 +153,24 @@ impl Listings {
             volumes,
             classes,
             namespaces,
+            owners,
         } = self;
         [pods, nodes, claims, volumes, classes, namespaces]
             .iter()
             .all(|listing| listing.complete)
+            && owners.are_complete()
     }
 }
 
 /// How far a watch is with its list.
 #[derive(Default)]
-struct Listing {
-    complete: bool,
+pub(super) struct Listing {
+    pub(super) complete: bool,
     seen: HashSet<Arc<str>>,
 }
 
 /// What an event says.
-enum Seen<T> {
+pub(super) enum Seen<T> {
     Nothing,
     Put(T),
     Gone(Arc<str>),
@@ -170,7 +179,7 @@ enum Seen<T> {
 }
 
 impl Listing {
-    fn see<T>(&mut self, event: Event<T>, key: impl Fn(&T) -> Arc<str>) -> Seen<T> {
+    pub(super) fn see<T>(&mut self, event: Event<T>, key: impl Fn(&T) -> Arc<str>) -> Seen<T> {
         match event {
             Event::Init => {
                 self.seen.clear();
@@ -200,6 +209,8 @@ impl State {
             Fed::Volume(event) => self.see_volume(event),
             Fed::Class(event) => self.see_class(event),
             Fed::Namespace(event) => self.see_namespace(event),
+            Fed::Service(event) => self.see_service(event),
+            Fed::Owner(kind, event) => self.see_owner(kind, event),
         }
     }
 
@@ -317,7 +328,12 @@ impl State {
         {
             Seen::Nothing => {}
             Seen::Put(node) => self.put_node(node),
-            Seen::Gone(name) => self.snapshot.remove_node(&name),
+            Seen::Gone(name) => {
+                if let Some(gone) = self.snapshot.remove_node(&name) {
+                    let change = Change::NodeRemoved(&gone);
+                    self.queue.wake(&change, Instant::now());
+                }
+            }
             Seen::Listed(all) => {
                 self.snapshot.retain_nodes(|name| all.contains(name));
                 info!(nodes = all.len(), "nodes listed");
@@ -410,7 +426,7 @@ impl State {
             Seen::Nothing => {}
             Seen::Put((name, labels)) => {
                 if self.snapshot.put_namespace(&name, labels) {
-                    self.queue.wake(&Change::Namespace(&name), Instant::now());
+                    self.queue.wake(&Change::Namespace, Instant::now());
                 }
             }
             Seen::Gone(name) => self.snapshot.remove_namespace(&name),

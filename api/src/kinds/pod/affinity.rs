@@ -2,17 +2,18 @@
 
 use serde_json::Value;
 
+use super::label_keys;
 use crate::{
     field::{FieldErrors, Path},
     kinds::{
         check,
-        value::{items, number, part, present, text},
+        value::{items, number, part, text},
     },
     name,
 };
 
-const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
-const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+pub(super) const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+pub(super) const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 
 /// Checks the affinity of a spec that stands at `path`.
 pub(super) fn validate(path: &Path, spec: &Value, errors: &mut FieldErrors) {
@@ -146,6 +147,7 @@ fn validate_pods(path: &Path, term: &Value, errors: &mut FieldErrors) {
             errors,
         );
     }
+    label_keys::validate(path, term, errors);
     validate_domain(&path.field("topologyKey"), term, errors);
 }
 
@@ -187,12 +189,7 @@ pub(super) fn validate_spread(path: &Path, spec: &Value, errors: &mut FieldError
             part(rule, "/labelSelector"),
             errors,
         );
-        if !items(rule, "/matchLabelKeys").is_empty() && !present(rule, "/labelSelector") {
-            errors.forbidden(
-                &path.field("matchLabelKeys"),
-                "must not be specified when labelSelector is not set",
-            );
-        }
+        label_keys::validate(&path, rule, errors);
     }
 }
 
