@@ -1,14 +1,15 @@
 //! How fast decisions are: no cluster, no API, one thread, the cases and counts of Kubernetes' scheduler_perf.
 //!
-//! A decision is `schedule` and `Snapshot::assume`. Beside each case is what Kubernetes asks of itself where it asks
+//! A decision is `schedule` and `Snapshot::assume`; seconds are of the thread's CPU time. Beside each case is what Kubernetes asks of itself where it asks
 //! something (pods a second, its bindings included), and our own goal. Everything is seeded. Names of cases as arguments run
 //! only those.
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as core;
+use nix::time::{ClockId, clock_gettime};
 use scheduler::{Decision, Node, Pod, Profile, Rotation, Snapshot, schedule};
 use serde_json::{Value, json};
 
@@ -190,13 +191,13 @@ impl Case {
         let mut times = Vec::with_capacity(count);
         let mut placed = 0;
         for (number, pod) in pods.iter().enumerate() {
-            let begun = Instant::now();
+            let begun = spent();
             (self.churn)(&mut snapshot, number);
             if let Decision::Node(node) = schedule(&profile, &snapshot, pod, &mut rotation) {
                 snapshot.assume(pod, &node);
                 placed += 1;
             }
-            times.push(begun.elapsed());
+            times.push(spent() - begun);
         }
         self.tell(&mut times, placed);
     }
@@ -216,6 +217,13 @@ impl Case {
             number(self.goal),
         );
     }
+}
+
+/// The CPU time of this thread: what else the machine does is not counted.
+fn spent() -> Duration {
+    let time =
+        clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("every thread has this clock");
+    Duration::from(time)
 }
 
 fn micros(duration: Duration) -> String {
