@@ -59,6 +59,14 @@ impl Cluster {
         cluster
     }
 
+    /// Adds a node that is ready.
+    pub(crate) fn add_node(&self, name: &str, labels: Value) {
+        let ready = json!([{"type": "Ready", "status": "True"}]);
+        let node =
+            json!({"metadata": {"name": name, "labels": labels}, "status": {"conditions": ready}});
+        self.api.create("nodes", node);
+    }
+
     fn start(&mut self) {
         self.stop = CancellationToken::new();
         let config = Config {
@@ -156,6 +164,13 @@ pub(crate) fn ready(pod: &Value) -> bool {
     pod["status"]["conditions"][0]["status"] == "True"
 }
 
+/// The node that a pod's affinity names; `n` for others.
+fn node_for(pod: &Value) -> &str {
+    let required = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
+    let name = format!("{required}/nodeSelectorTerms/0/matchFields/0/values/0");
+    pod.pointer(&name).and_then(Value::as_str).unwrap_or("n")
+}
+
 async fn run_pods(api: FakeApi, starting: Arc<AtomicBool>, ending: Arc<AtomicBool>) {
     let mut changed = api.changed();
     let addresses = AtomicUsize::new(1);
@@ -167,12 +182,16 @@ async fn run_pods(api: FakeApi, starting: Arc<AtomicBool>, ending: Arc<AtomicBoo
                     api.purge("pods", name);
                 }
             } else if pod["status"].is_null() && starting.load(Ordering::SeqCst) {
+                let node = node_for(&pod);
+                if api.find("nodes", node).is_none() {
+                    continue;
+                }
                 let address = addresses.fetch_add(1, Ordering::SeqCst);
                 api.patch(
                     "pods",
                     name,
                     json!({
-                        "spec": {"nodeName": "n"},
+                        "spec": {"nodeName": node},
                         "status": {
                             "phase": "Running", "podIP": format!("10.64.0.{address}"),
                             "conditions": [{"type": "Ready", "status": "True",

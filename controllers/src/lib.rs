@@ -9,6 +9,7 @@ mod cache;
 #[cfg(test)]
 mod cluster;
 mod context;
+mod daemonset;
 mod deployment;
 mod disruption;
 mod endpointslice;
@@ -17,7 +18,6 @@ mod events;
 #[cfg(test)]
 mod fake_api;
 mod garbage_collector;
-#[expect(dead_code, reason = "the controllers that use it come next")]
 mod history;
 mod inventory;
 mod key;
@@ -32,6 +32,7 @@ mod pod_gc;
 mod quantity;
 mod queue;
 mod replicaset;
+mod taint;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -136,6 +137,7 @@ impl Controllers {
 fn start(manager: &mut Manager) {
     replicaset::start(manager);
     deployment::start(manager);
+    daemonset::start(manager);
     endpointslice::start(manager);
     disruption::start(manager);
     node_ipam::start(manager);

@@ -1,5 +1,7 @@
 //! The controllers together, on an API in memory and under a paused clock.
 
+mod daemonset;
+
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
