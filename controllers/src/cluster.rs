@@ -1,7 +1,8 @@
 //! A cluster for tests: the controllers on an API in memory, and a nodelet that runs nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -173,27 +174,48 @@ fn node_for(pod: &Value) -> &str {
 
 async fn run_pods(api: FakeApi, starting: Arc<AtomicBool>, ending: Arc<AtomicBool>) {
     let mut changed = api.changed();
-    let addresses = AtomicUsize::new(1);
+    let (mut seen, mut address) = (0, 0);
+    let (mut waiting, mut switches) = (BTreeSet::new(), (true, true));
     loop {
-        for pod in api.all("pods") {
-            let name = pod["metadata"]["name"].as_str().unwrap();
+        let now = *changed.borrow_and_update();
+        for change in api.written_after("pods", seen) {
+            let name = change["object"]["metadata"]["name"].as_str().unwrap();
+            waiting.insert(name.to_owned());
+        }
+        seen = now;
+        let set = (
+            starting.load(Ordering::SeqCst),
+            ending.load(Ordering::SeqCst),
+        );
+        if set != switches {
+            let pods = api.all("pods");
+            let names = pods.iter().map(|pod| pod["metadata"]["name"].as_str());
+            waiting.extend(names.map(|name| name.unwrap().to_owned()));
+            switches = set;
+        }
+        for name in std::mem::take(&mut waiting) {
+            let Some(pod) = api.find("pods", &name) else {
+                continue;
+            };
             if !pod["metadata"]["deletionTimestamp"].is_null() {
-                if ending.load(Ordering::SeqCst) {
-                    api.purge("pods", name);
+                if switches.1 {
+                    api.purge("pods", &name);
                 }
-            } else if pod["status"].is_null() && starting.load(Ordering::SeqCst) {
+            } else if pod["status"].is_null() && switches.0 {
                 let node = node_for(&pod);
                 if api.find("nodes", node).is_none() {
+                    waiting.insert(name);
                     continue;
                 }
-                let address = addresses.fetch_add(1, Ordering::SeqCst);
+                address += 1;
                 api.patch(
                     "pods",
-                    name,
+                    &name,
                     json!({
                         "spec": {"nodeName": node},
                         "status": {
-                            "phase": "Running", "podIP": format!("10.64.0.{address}"),
+                            "phase": "Running",
+                            "podIP": format!("10.64.{}.{}", address / 256, address % 256),
                             "conditions": [{"type": "Ready", "status": "True",
                                 "lastTransitionTime": jiff::Timestamp::now()}],
                         },

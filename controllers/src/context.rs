@@ -215,12 +215,20 @@ pub(crate) fn orphan<K: Resource>(object: &K) -> Vec<String> {
     }
 }
 
+/// `spec.selector` of an object: labels and expressions, or the mere map of a ReplicationController.
+pub(crate) fn selector(object: &DynamicObject) -> Option<Selector> {
+    let selector = object.data.pointer("/spec/selector")?;
+    match BTreeMap::<String, String>::deserialize(selector) {
+        Ok(labels) => Some(labels.into_iter().collect()),
+        Err(_) => LabelSelector::deserialize(selector)
+            .ok()
+            .and_then(|selector| Selector::try_from(selector).ok()),
+    }
+}
+
 /// Whether `spec.selector` of an object selects these labels; one that selects all selects none.
 pub(crate) fn selects(object: &DynamicObject, labels: &BTreeMap<String, String>) -> bool {
-    let selector = object.data.pointer("/spec/selector");
-    let selector = selector.and_then(|selector| LabelSelector::deserialize(selector).ok());
-    let selector = selector.and_then(|selector| Selector::try_from(selector).ok());
-    selector.is_some_and(|selector| !selector.selects_all() && selector.matches(labels))
+    selector(object).is_some_and(|selector| !selector.selects_all() && selector.matches(labels))
 }
 
 /// The namespace, for an index.

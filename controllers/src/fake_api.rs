@@ -89,14 +89,29 @@ pub(crate) struct Faults {
     pub(crate) watch: u32,
 }
 
+/// A resource, and what a watch of it says.
+type Change = (String, Arc<Value>);
+
 #[derive(Default)]
 struct Objects {
     live: BTreeMap<Place, Value>,
-    changes: Vec<(String, Value)>,
+    changes: Vec<Change>,
     calls: HashMap<String, usize>,
+    /// Messages with which a `verb resource` is forbidden.
+    refusals: HashMap<String, String>,
     faults: Faults,
     /// How many faults there were.
     faulty: usize,
+}
+
+impl Objects {
+    /// The objects of a kind, by namespace and name.
+    fn of(&self, resource: &str) -> impl Iterator<Item = &Value> {
+        let first = (resource.to_owned(), String::new(), String::new());
+        let rest = self.live.range(first..);
+        rest.take_while(move |((of, _, _), _)| of == resource)
+            .map(|(_, object)| object)
+    }
 }
 
 /// The API; clones are the same one.
@@ -152,15 +167,44 @@ impl FakeApi {
         self.revision.subscribe()
     }
 
+    /// Forbids every `verb resource` from now on, with a message; `None` allows it again.
+    pub(crate) fn refuse(&self, call: &str, message: Option<&str>) {
+        let refusals = &mut self.objects().refusals;
+        match message {
+            Some(message) => refusals.insert(call.to_owned(), message.to_owned()),
+            None => refusals.remove(call),
+        };
+    }
+
     pub(crate) fn all(&self, resource: &str) -> Vec<Value> {
         let objects = self.objects();
-        let of = objects.live.iter().filter(|((of, _, _), _)| of == resource);
-        of.map(|(_, object)| object.clone()).collect()
+        objects.of(resource).cloned().collect()
+    }
+
+    pub(crate) fn count(&self, resource: &str) -> usize {
+        self.objects().of(resource).count()
     }
 
     pub(crate) fn find(&self, resource: &str, name: &str) -> Option<Value> {
-        let mut all = self.all(resource).into_iter();
+        let objects = self.objects();
+        // Nearly every test has one namespace: ten thousand objects are not looked through for each.
+        let place = (resource.to_owned(), "ns".to_owned(), name.to_owned());
+        if let Some(object) = objects.live.get(&place) {
+            return Some(object.clone());
+        }
+        let mut all = objects.of(resource);
         all.find(|object| object["metadata"]["name"] == name)
+            .cloned()
+    }
+
+    /// The objects of a kind that were written after a revision, as they were then.
+    pub(crate) fn written_after(&self, resource: &str, revision: usize) -> Vec<Arc<Value>> {
+        let objects = self.objects();
+        let changes = objects.changes[revision..].iter();
+        changes
+            .filter(|(of, _)| of == resource)
+            .map(|(_, change)| change.clone())
+            .collect()
     }
 
     /// Creates an object, as a user would.
@@ -238,6 +282,13 @@ impl FakeApi {
         if call.verb == "watch" {
             return self.watch(&call);
         }
+        let refusal = {
+            let call = format!("{} {}", call.verb, call.place.0);
+            self.objects().refusals.get(&call).cloned()
+        };
+        if let Some(message) = refusal {
+            return status(403, "Forbidden", &message);
+        }
         let answer = self.answer(&call);
         if call.verb != "list" && self.happens(faults.request) {
             // Done, and the answer is lost.
@@ -272,13 +323,10 @@ impl FakeApi {
 
     fn list(&self, place: &Place) -> Value {
         let objects = self.objects();
-        let items: Vec<Value> = objects
-            .live
-            .iter()
-            .filter(|((of, namespace, _), _)| {
-                *of == place.0 && (place.1.is_empty() || *namespace == place.1)
-            })
-            .map(|(_, object)| object.clone())
+        let of = objects.of(&place.0);
+        let items: Vec<Value> = of
+            .filter(|object| place.1.is_empty() || object["metadata"]["namespace"] == place.1)
+            .cloned()
             .collect();
         let (version, kind, ..) = kind_of(&place.0);
         json!({
@@ -332,7 +380,7 @@ impl FakeApi {
         object["metadata"]["resourceVersion"] = revision.to_string().into();
         objects.live.insert(place.clone(), object.clone());
         let change = json!({"type": kind, "object": object});
-        objects.changes.push((place.0.clone(), change));
+        objects.changes.push((place.0.clone(), Arc::new(change)));
         self.revision.send_replace(revision);
         object
     }
@@ -343,7 +391,7 @@ impl FakeApi {
         object["metadata"]["resourceVersion"] = revision.to_string().into();
         objects.live.remove(place);
         let change = json!({"type": "DELETED", "object": object});
-        objects.changes.push((place.0.clone(), change));
+        objects.changes.push((place.0.clone(), Arc::new(change)));
         self.revision.send_replace(revision);
     }
 
@@ -429,13 +477,19 @@ impl FakeApi {
         let frames = stream::unfold(state, |(api, mut revision, mut next, place)| async move {
             loop {
                 revision.wait_for(|revision| *revision > next).await.ok()?;
-                let ((of, change), faults) = {
+                let (change, faults) = {
                     let objects = api.objects();
-                    (objects.changes[next].clone(), objects.faults)
+                    let left = objects.changes[next..].iter();
+                    let mut skipped = left.take_while(|(of, _)| *of != place.0);
+                    next += skipped.by_ref().count();
+                    let Some((_, change)) = objects.changes.get(next) else {
+                        continue;
+                    };
+                    (change.clone(), objects.faults)
                 };
                 next += 1;
                 let namespace = &change["object"]["metadata"]["namespace"];
-                if of != place.0 || (!place.1.is_empty() && *namespace != place.1) {
+                if !place.1.is_empty() && *namespace != place.1 {
                     continue;
                 }
                 if api.happens(faults.watch) {

@@ -106,11 +106,10 @@ impl<'a> History<'a> {
         &self,
         revisions: &[Arc<DynamicObject>],
     ) -> Result<Arc<DynamicObject>, Error> {
-        let data = data(self.owner);
-        match (find(revisions, &data), revisions.last()) {
+        match (find(revisions, self.owner), revisions.last()) {
             (Current::Newest, Some(newest)) => Ok(newest.clone()),
             (Current::Again(place, number), _) => self.renumber(&revisions[place], number).await,
-            (Current::New(number), _) => self.create(data, number).await,
+            (Current::New(number), _) => self.create(number).await,
             (Current::Newest, None) => Err(Error::Conflict("the revision is gone".into())),
         }
     }
@@ -171,7 +170,8 @@ impl<'a> History<'a> {
         patched.ok_or_else(|| Error::Conflict("the revision is gone".into()))
     }
 
-    async fn create(&self, data: Value, number: i64) -> Result<Arc<DynamicObject>, Error> {
+    async fn create(&self, number: i64) -> Result<Arc<DynamicObject>, Error> {
+        let data = data(self.owner);
         let collisions = collisions(self.owner);
         let hash = template::hash(&data, collisions);
         let name = name(&self.owner.name_any(), &hash);
@@ -286,11 +286,11 @@ fn data(owner: &DynamicObject) -> Value {
 }
 
 /// `revisions` are sorted, oldest first.
-fn find(revisions: &[Arc<DynamicObject>], data: &Value) -> Current {
+fn find(revisions: &[Arc<DynamicObject>], owner: &DynamicObject) -> Current {
     let next = revisions.last().map_or(1, |newest| number(newest) + 1);
     let equal = revisions
         .iter()
-        .rposition(|revision| template::bare(&revision.data["data"]) == *data);
+        .rposition(|revision| holds(revision, owner));
     match equal {
         Some(place) if place + 1 == revisions.len() => Current::Newest,
         Some(place) => Current::Again(place, next),
@@ -345,7 +345,7 @@ mod tests {
 
     #[track_caller]
     fn check(revisions_text: &str, image: &str, expect: Expect) {
-        let found = find(&revisions(revisions_text), &data(&owner(image)));
+        let found = find(&revisions(revisions_text), &owner(image));
         expect.assert_eq(&format!("{found:?}"));
     }
 

@@ -32,6 +32,7 @@ mod pod_gc;
 mod quantity;
 mod queue;
 mod replicaset;
+mod statefulset;
 mod taint;
 mod template;
 #[cfg(test)]
@@ -138,6 +139,7 @@ fn start(manager: &mut Manager) {
     replicaset::start(manager);
     deployment::start(manager);
     daemonset::start(manager);
+    statefulset::start(manager);
     endpointslice::start(manager);
     disruption::start(manager);
     node_ipam::start(manager);

@@ -1,7 +1,7 @@
 //! Reading pods: what several controllers ask of one.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition};
 use kube::ResourceExt;
 
 use crate::cache::IndexFn;
@@ -24,6 +24,19 @@ pub(crate) const INDEXES: &[(&str, IndexFn<Pod>)] = &[
 
 /// Takes out what no controller reads: ten thousand pods stay in memory.
 pub(crate) fn strip(pod: &mut Pod) {
+    let sidecars = |name: &str| {
+        let containers = pod
+            .spec
+            .iter()
+            .flat_map(|spec| spec.init_containers.iter().flatten());
+        let mut sidecars = containers.filter(|container| container.restart_policy.is_some());
+        sidecars.any(|container| container.name == name)
+    };
+    if let Some(status) = &mut pod.status {
+        status.container_statuses = restarted(status.container_statuses.take(), |_| true);
+        let initial = status.init_container_statuses.take();
+        status.init_container_statuses = restarted(initial, sidecars);
+    }
     if let Some(spec) = &mut pod.spec {
         if let Some(volumes) = &mut spec.volumes {
             volumes.retain(|volume| {
@@ -40,10 +53,22 @@ pub(crate) fn strip(pod: &mut Pod) {
             };
         }
     }
-    if let Some(status) = &mut pod.status {
-        status.container_statuses = None;
-        status.init_container_statuses = None;
-    }
+}
+
+/// How often containers restarted that did.
+fn restarted(
+    statuses: Option<Vec<ContainerStatus>>,
+    keep: impl Fn(&str) -> bool,
+) -> Option<Vec<ContainerStatus>> {
+    let mut statuses = statuses?;
+    statuses.retain(|status| status.restart_count > 0 && keep(&status.name));
+    let counts = statuses.into_iter().map(|status| ContainerStatus {
+        name: status.name,
+        restart_count: status.restart_count,
+        ..ContainerStatus::default()
+    });
+    let counts: Vec<_> = counts.collect();
+    Some(counts).filter(|counts| !counts.is_empty())
 }
 
 pub(crate) fn node(pod: &Pod) -> Option<&str> {
@@ -130,5 +155,6 @@ pub(crate) fn deletion_cost(pod: &Pod) -> i32 {
     let cost = pod
         .annotations()
         .get("controller.kubernetes.io/pod-deletion-cost");
-    cost.and_then(|cost| cost.parse().ok()).unwrap_or(0)
+    let plain = cost.filter(|cost| cost.as_str() == "0" || !cost.starts_with(['+', '0']));
+    plain.and_then(|cost| cost.parse().ok()).unwrap_or(0)
 }

@@ -15,7 +15,6 @@ const POD_SPEC: &[Field] = &[
     ("affinity.podAffinity", &[]),
     ("affinity.podAntiAffinity", &[]),
     ("containers[].ports[].hostIP", &[]),
-    ("containers[].ports[].hostPort", &[]),
     ("containers[].resizePolicy", &[]),
     ("containers[].volumeDevices", &[]),
     ("preemptionPolicy", &["PreemptLowerPriority"]),
@@ -133,13 +132,9 @@ pub(crate) fn warnings(prefix: &str, object: &Value, table: &[Field]) -> Vec<Str
     found
 }
 
-/// The same for a pod's spec. Ports of a pod on its node's network are the node's: there `hostPort` says what is so.
+/// The same for a pod's spec.
 pub(crate) fn of_pod_spec(prefix: &str, spec: &Value) -> Vec<String> {
-    let mut found = warnings(prefix, spec, POD_SPEC);
-    if spec["hostNetwork"] == Value::Bool(true) {
-        found.retain(|warning| !warning.contains(".hostPort:"));
-    }
-    found
+    warnings(prefix, spec, POD_SPEC)
 }
 
 fn walk(at: String, value: &Value, steps: &[&str], silent: &[&str], found: &mut Vec<String>) {
@@ -208,17 +203,6 @@ mod tests {
             spec.containers[1].resizePolicy: not acted on yet
             spec.topologySpreadConstraints: not acted on yet"#]]
         .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
-    }
-
-    #[test]
-    fn a_port_of_the_host_is_opened_only_where_the_pod_is_on_the_hosts_network() {
-        let pod = |host: bool| {
-            let ports = json!([{ "containerPort": 80, "hostPort": 80 }]);
-            let pod = json!({ "hostNetwork": host, "containers": [{ "ports": ports }] });
-            of_pod_spec("spec", &pod).join("\n")
-        };
-        expect!["spec.containers[0].ports[0].hostPort: not acted on yet"].assert_eq(&pod(false));
-        expect![""].assert_eq(&pod(true));
     }
 
     #[test]

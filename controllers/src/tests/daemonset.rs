@@ -66,7 +66,7 @@ fn each_runs(api: &FakeApi, image: &str, nodes: usize) -> bool {
         "numberAvailable",
     ];
     images.len() == nodes
-        && api.all("pods").len() == nodes
+        && api.count("pods") == nodes
         && images.values().all(|images| *images == [image])
         && counts
             .iter()
@@ -278,6 +278,25 @@ async fn every_node_has_its_pod_whatever_goes_wrong() {
         assert!(settled(&cluster.api), "seed {seed} did not stay so");
         assert!(cluster.api.faulty() > 5, "seed {seed} was untroubled");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_told_and_tried_ever_less_often() {
+    let cluster = daemons(0, 0, json!({}));
+    let full = "pods \"web-\" is forbidden: exceeded quota: q";
+    cluster.api.refuse("create pods", Some(full));
+    cluster.add_node("n1", json!({"disk": "ssd"}));
+    let told = |_: &FakeApi| !cluster.messages("FailedCreate").is_empty();
+    cluster.wait("an Event", told).await;
+    assert!(cluster.messages("FailedCreate")[0].starts_with("Error creating: "));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let tries = cluster.api.calls()["create pods"];
+    assert!(tries < 40, "{tries}");
+    let status = cluster.api.find("daemonsets", "web").unwrap()["status"].clone();
+    assert_eq!(status["desiredNumberScheduled"], 2);
+    assert_eq!(status["numberUnavailable"], 2);
+    cluster.api.refuse("create pods", None);
+    cluster.wait("one", |api| each_runs(api, "one", 2)).await;
 }
 
 #[tokio::test(start_paused = true)]
