@@ -10,6 +10,7 @@ mod cache;
 #[cfg(test)]
 mod cluster;
 mod context;
+mod daemonset;
 mod deployment;
 mod disruption;
 mod endpoints;
@@ -36,6 +37,7 @@ mod replicaset;
 mod scale;
 mod selector;
 mod statefulset;
+mod taint;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -144,6 +146,7 @@ impl Controllers {
 fn start(manager: &mut Manager) {
     replicaset::start(manager);
     deployment::start(manager);
+    daemonset::start(manager);
     statefulset::start(manager);
     endpointslice::start(manager);
     endpoints::start(manager);
