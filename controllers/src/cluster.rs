@@ -130,6 +130,21 @@ impl Cluster {
         .await;
     }
 
+    /// Ends the controllers when the API has fallen silent, and starts new ones.
+    pub(crate) async fn restart_when_silent(&mut self, writes: usize) {
+        self.api.fall_silent_after(Some(writes));
+        let silent = async {
+            while !self.api.silent() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        // There may be no more to write.
+        let _ = tokio::time::timeout(Duration::from_secs(120), silent).await;
+        self.controllers.shutdown().await;
+        self.api.fall_silent_after(None);
+        self.start();
+    }
+
     /// The messages of Events with a reason, in the order in which they happened.
     pub(crate) fn messages(&self, reason: &str) -> Vec<String> {
         let mut events = self.api.all("events");
@@ -156,6 +171,22 @@ pub(crate) fn ready(pod: &Value) -> bool {
     pod["status"]["conditions"][0]["status"] == "True"
 }
 
+/// How the program of a pod ends, if its annotation `ends` says that it does: `well`, `badly`, `oddly` (badly
+/// if its completion index is odd), `mixed` (by its uid).
+fn exit_code(pod: &Value) -> Option<i32> {
+    let annotations = &pod["metadata"]["annotations"];
+    let index = annotations["batch.kubernetes.io/job-completion-index"].as_str();
+    let odd = index.is_some_and(|index| index.parse::<i32>().unwrap() % 2 == 1);
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    match annotations["ends"].as_str()? {
+        "well" => Some(0),
+        "badly" => Some(1),
+        "oddly" => Some(i32::from(odd)),
+        "mixed" => Some(i32::from(uid.bytes().map(u32::from).sum::<u32>() % 3 == 0)),
+        other => panic!("{other}"),
+    }
+}
+
 async fn run_pods(api: FakeApi, starting: Arc<AtomicBool>, ending: Arc<AtomicBool>) {
     let mut changed = api.changed();
     let addresses = AtomicUsize::new(1);
@@ -163,9 +194,30 @@ async fn run_pods(api: FakeApi, starting: Arc<AtomicBool>, ending: Arc<AtomicBoo
         for pod in api.all("pods") {
             let name = pod["metadata"]["name"].as_str().unwrap();
             if !pod["metadata"]["deletionTimestamp"].is_null() {
-                if ending.load(Ordering::SeqCst) {
+                let held = pod["metadata"]["finalizers"].as_array();
+                let held = held.is_some_and(|held| !held.is_empty());
+                let told = pod["metadata"]["deletionGracePeriodSeconds"] == 0;
+                if ending.load(Ordering::SeqCst) && !held {
                     api.purge("pods", name);
+                } else if ending.load(Ordering::SeqCst) && !told {
+                    let phase = match pod["status"]["phase"].as_str() {
+                        Some("Succeeded") => "Succeeded",
+                        _ => "Failed",
+                    };
+                    let over = json!({"metadata": {"deletionGracePeriodSeconds": 0},
+                        "status": {"phase": phase}});
+                    api.patch("pods", name, over);
                 }
+            } else if pod["status"]["phase"] == "Running"
+                && let Some(code) = exit_code(&pod)
+            {
+                let phase = if code == 0 { "Succeeded" } else { "Failed" };
+                let end = json!({"exitCode": code, "finishedAt": crate::clock::now()});
+                let status = json!({"name": "c", "image": "", "imageID": "", "ready": false,
+                    "restartCount": 0, "state": {"terminated": end}});
+                let over = json!({"phase": phase, "containerStatuses": [status],
+                    "conditions": [{"type": "Ready", "status": "False"}]});
+                api.patch("pods", name, json!({"status": over}));
             } else if pod["status"].is_null() && starting.load(Ordering::SeqCst) {
                 let address = addresses.fetch_add(1, Ordering::SeqCst);
                 api.patch(
@@ -176,7 +228,7 @@ async fn run_pods(api: FakeApi, starting: Arc<AtomicBool>, ending: Arc<AtomicBoo
                         "status": {
                             "phase": "Running", "podIP": format!("10.64.0.{address}"),
                             "conditions": [{"type": "Ready", "status": "True",
-                                "lastTransitionTime": jiff::Timestamp::now()}],
+                                "lastTransitionTime": crate::clock::now()}],
                         },
                     }),
                 );

@@ -6,9 +6,11 @@
 
 mod access;
 mod cache;
+mod clock;
 #[cfg(test)]
 mod cluster;
 mod context;
+mod cronjob;
 mod deployment;
 mod disruption;
 mod endpointslice;
@@ -18,6 +20,7 @@ mod events;
 mod fake_api;
 mod garbage_collector;
 mod inventory;
+mod job;
 mod key;
 mod manager;
 pub mod metrics;
@@ -33,6 +36,7 @@ mod replicaset;
 mod template;
 #[cfg(test)]
 mod tests;
+mod ttl_after_finished;
 mod volume;
 
 use std::net::Ipv4Addr;
@@ -134,6 +138,9 @@ impl Controllers {
 fn start(manager: &mut Manager) {
     replicaset::start(manager);
     deployment::start(manager);
+    job::start(manager);
+    cronjob::start(manager);
+    ttl_after_finished::start(manager);
     endpointslice::start(manager);
     disruption::start(manager);
     node_ipam::start(manager);

@@ -1,7 +1,9 @@
 //! Reading pods: what several controllers ask of one.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition,
+};
 use kube::ResourceExt;
 
 use crate::cache::IndexFn;
@@ -40,10 +42,36 @@ pub(crate) fn strip(pod: &mut Pod) {
             };
         }
     }
+    let counted = crate::job::tracked(pod);
     if let Some(status) = &mut pod.status {
-        status.container_statuses = None;
-        status.init_container_statuses = None;
+        for statuses in [
+            &mut status.container_statuses,
+            &mut status.init_container_statuses,
+        ] {
+            *statuses = statuses.take().filter(|_| counted).map(ends);
+        }
     }
+}
+
+/// What a Job reads of its pods' containers: how often they were started again, and how they ended.
+fn ends(statuses: Vec<ContainerStatus>) -> Vec<ContainerStatus> {
+    let end = |status: ContainerStatus| ContainerStatus {
+        name: status.name,
+        restart_count: status.restart_count,
+        state: status.state.and_then(|state| state.terminated).map(|end| {
+            let terminated = Some(ContainerStateTerminated {
+                exit_code: end.exit_code,
+                finished_at: end.finished_at,
+                ..ContainerStateTerminated::default()
+            });
+            ContainerState {
+                terminated,
+                ..ContainerState::default()
+            }
+        }),
+        ..ContainerStatus::default()
+    };
+    statuses.into_iter().map(end).collect()
 }
 
 pub(crate) fn node(pod: &Pod) -> Option<&str> {

@@ -1,5 +1,8 @@
 //! The controllers together, on an API in memory and under a paused clock.
 
+mod cronjob;
+mod job;
+
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 

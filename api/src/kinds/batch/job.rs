@@ -7,7 +7,7 @@ use super::specification;
 use crate::{
     field::{FieldErrors, Path},
     kinds::{
-        Column, Kind, Names, Subresource, check, column, not_acted_on,
+        Column, Kind, Names, Subresource, check, column,
         pod::template,
         value::{child, entries, fill, fill_text, items, number, part, present, put, text, truth},
         write,
@@ -161,9 +161,7 @@ impl Kind for Job {
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {
-        let mut warnings = vec![not_acted_on::kind("run Jobs", "no pods are created")];
-        warnings.extend(template::warnings(object));
-        warnings
+        template::warnings(object)
     }
 
     fn fields(&self, object: &Value) -> Vec<(&'static str, String)> {

@@ -1,7 +1,10 @@
-//! Cron expressions: what is wrong with one.
-//!
-//! Five fields (minute, hour, day of month, month, day of week) of `*`, numbers, names, ranges, steps and
-//! lists; or a word such as `@daily`, or `@every 1h30m`. Pure.
+//! Reading an expression, and saying what is wrong with one.
+
+use std::str::FromStr;
+
+use jiff::SignedDuration;
+
+use crate::{Fields, Rule, Schedule};
 
 /// A field: what it is called, its bounds, and words for its numbers.
 struct Bounds {
@@ -10,7 +13,7 @@ struct Bounds {
     names: &'static [&'static str],
 }
 
-const FIELDS: [Bounds; 5] = [
+const BOUNDS: [Bounds; 5] = [
     Bounds {
         least: 0,
         most: 59,
@@ -40,70 +43,79 @@ const FIELDS: [Bounds; 5] = [
     },
 ];
 
-const WORDS: &[&str] = &[
-    "@yearly",
-    "@annually",
-    "@monthly",
-    "@weekly",
-    "@daily",
-    "@midnight",
-    "@hourly",
+/// Words, and the fields that they stand for.
+const WORDS: &[(&str, &str)] = &[
+    ("@yearly", "0 0 1 1 *"),
+    ("@annually", "0 0 1 1 *"),
+    ("@monthly", "0 0 1 * *"),
+    ("@weekly", "0 0 * * 0"),
+    ("@daily", "0 0 * * *"),
+    ("@midnight", "0 0 * * *"),
+    ("@hourly", "0 * * * *"),
 ];
 
-/// What is wrong with an expression, if anything is.
-pub(super) fn problem(expression: &str) -> Option<String> {
-    if expression.starts_with('@') {
-        return word_problem(expression);
+impl FromStr for Schedule {
+    type Err = String;
+
+    /// # Errors
+    /// What is wrong with the expression, in the words of the parser that Kubernetes uses.
+    fn from_str(expression: &str) -> Result<Self, String> {
+        if let Some(period) = expression.strip_prefix("@every ") {
+            let period = parse_period(period);
+            let period = period.ok_or_else(|| format!("failed to parse duration {expression}"))?;
+            return Ok(Self(Rule::Every(period)));
+        }
+        let mut fields = expression;
+        if expression.starts_with('@') {
+            let word = WORDS.iter().find(|(word, _)| *word == expression);
+            let (_, meant) =
+                word.ok_or_else(|| format!("unrecognized descriptor: {expression}"))?;
+            fields = meant;
+        }
+        parse_fields(fields).map(|fields| Self(Rule::At(fields)))
     }
+}
+
+fn parse_fields(expression: &str) -> Result<Fields, String> {
     let fields: Vec<_> = expression.split_whitespace().collect();
-    if fields.len() != FIELDS.len() {
-        return Some(format!(
+    let [minutes, hours, days, months, weekdays] = fields[..] else {
+        return Err(format!(
             "expected exactly {} fields, found {}: [{}]",
-            FIELDS.len(),
+            BOUNDS.len(),
             fields.len(),
             fields.join(" ")
         ));
-    }
-    fields
-        .iter()
-        .zip(&FIELDS)
-        .flat_map(|(field, bounds)| field.split(',').map(move |range| (range, bounds)))
-        .find_map(|(range, bounds)| check(range, bounds).err())
+    };
+    let [of_minute, of_hour, of_day, of_month, of_weekday] = &BOUNDS;
+    let (minutes, _) = parse_field(minutes, of_minute)?;
+    let (hours, _) = parse_field(hours, of_hour)?;
+    let (days, any_day) = parse_field(days, of_day)?;
+    let (months, _) = parse_field(months, of_month)?;
+    let (weekdays, any_weekday) = parse_field(weekdays, of_weekday)?;
+    Ok(Fields {
+        minutes,
+        hours,
+        days,
+        months,
+        weekdays,
+        any_day,
+        any_weekday,
+    })
 }
 
-fn word_problem(expression: &str) -> Option<String> {
-    if WORDS.contains(&expression) {
-        return None;
+/// A bit for each number, and whether the field says that any will do.
+fn parse_field(field: &str, bounds: &Bounds) -> Result<(u64, bool), String> {
+    let (mut bits, mut any) = (0, false);
+    for range in field.split(',') {
+        let (more, whole) = parse_range(range, bounds)?;
+        bits |= more;
+        any |= whole;
     }
-    match expression.strip_prefix("@every ") {
-        Some(period) if is_period(period) => None,
-        Some(_) => Some(format!("failed to parse duration {expression}")),
-        None => Some(format!("unrecognized descriptor: {expression}")),
-    }
+    Ok((bits, any))
 }
 
-/// True of a period such as `1h30m` or `1.5s`.
-fn is_period(text: &str) -> bool {
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(rest.len());
-        let (number, after) = rest.split_at(digits);
-        let unit = ["ns", "us", "µs", "ms", "s", "m", "h"]
-            .into_iter()
-            .filter(|unit| after.starts_with(unit))
-            .max_by_key(|unit| unit.len());
-        let (Ok(_), Some(unit)) = (number.parse::<f64>(), unit) else {
-            return false;
-        };
-        rest = &after[unit.len()..];
-    }
-    !text.is_empty()
-}
-
-/// Checks `*`, `3`, `mon-fri`, `*/5`, `1-30/2`.
-fn check(expression: &str, bounds: &Bounds) -> Result<(), String> {
+/// Reads `*`, `3`, `mon-fri`, `*/5`, `1-30/2`.
+fn parse_range(expression: &str, bounds: &Bounds) -> Result<(u64, bool), String> {
     let mut halves = expression.split('/');
     let range = halves.next().unwrap_or_default();
     let step = halves.next();
@@ -116,7 +128,8 @@ fn check(expression: &str, bounds: &Bounds) -> Result<(), String> {
     if ends.next().is_some() {
         return Err(format!("too many hyphens: {expression}"));
     }
-    let (start, mut end) = if matches!(first, "*" | "?") {
+    let mut any = matches!(first, "*" | "?");
+    let (start, mut end) = if any {
         (bounds.least, bounds.most)
     } else {
         let start = number(first, bounds)?;
@@ -125,15 +138,18 @@ fn check(expression: &str, bounds: &Bounds) -> Result<(), String> {
             None => (start, start),
         }
     };
+    let mut every = 1;
     if let Some(step) = step {
         if last.is_none() {
             end = bounds.most;
         }
-        if plain(step)? == 0 {
+        every = plain(step)?;
+        if every == 0 {
             return Err(format!(
                 "step of range should be a positive number: {expression}"
             ));
         }
+        any &= every == 1;
     }
     if start < bounds.least {
         return Err(format!(
@@ -152,7 +168,9 @@ fn check(expression: &str, bounds: &Bounds) -> Result<(), String> {
             "beginning of range ({start}) beyond end of range ({end}): {expression}"
         ));
     }
-    Ok(())
+    let every = usize::try_from(every).unwrap_or(usize::MAX);
+    let bits = (start..=end).step_by(every);
+    Ok((bits.fold(0, |bits, number| bits | 1 << number), any))
 }
 
 fn number(text: &str, bounds: &Bounds) -> Result<u32, String> {
@@ -174,6 +192,32 @@ fn plain(text: &str) -> Result<u32, String> {
     }
 }
 
+/// A period such as `1h30m` or `1.5s`, in whole seconds, of which it has at least one.
+fn parse_period(text: &str) -> Option<SignedDuration> {
+    const UNITS: [(&str, f64); 7] = [
+        ("ns", 1e-9),
+        ("us", 1e-6),
+        ("µs", 1e-6),
+        ("ms", 1e-3),
+        ("s", 1.0),
+        ("m", 60.0),
+        ("h", 3600.0),
+    ];
+    let (mut rest, mut seconds) = (text, 0.0);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
+        let (count, after) = rest.split_at(digits.unwrap_or(rest.len()));
+        let units = UNITS.iter().filter(|(unit, _)| after.starts_with(unit));
+        let (unit, length) = units.max_by_key(|(unit, _)| unit.len())?;
+        seconds += count.parse::<f64>().ok()? * length;
+        rest = &after[unit.len()..];
+    }
+    if text.is_empty() {
+        return None;
+    }
+    SignedDuration::try_from_secs_f64(seconds.trunc().max(1.0)).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
@@ -183,7 +227,8 @@ mod tests {
 
     #[track_caller]
     fn check(expression: &str, expect: Expect) {
-        expect.assert_eq(&problem(expression).unwrap_or_default());
+        let problem = expression.parse::<Schedule>().err();
+        expect.assert_eq(&problem.unwrap_or_default());
     }
 
     #[test]
@@ -232,15 +277,34 @@ mod tests {
         check("@every day", expect!["failed to parse duration @every day"]);
     }
 
+    #[test]
+    fn a_star_with_a_step_is_not_any_day() {
+        let any = |days: &str| match format!("0 0 {days} * *").parse::<Schedule>() {
+            Ok(Schedule(Rule::At(fields))) => fields.any_day,
+            other => panic!("{other:?}"),
+        };
+        assert!(any("*") && any("?") && any("*/1") && any("3,*"));
+        assert!(!any("*/2") && !any("1-31"));
+    }
+
+    #[test]
+    fn a_period_has_whole_seconds() {
+        let every = |period: &str| parse_period(period).map(|period| period.as_secs());
+        assert_eq!(every("1h30m"), Some(5400));
+        assert_eq!(every("1.5s"), Some(1));
+        assert_eq!(every("3ms"), Some(1));
+        assert_eq!(every("99999999999999999999999h"), None);
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in ".*") {
-            problem(&text);
+            let _ = text.parse::<Schedule>();
         }
 
         #[test]
         fn numbers_within_their_bounds_are_fine(m in 0..60, h in 0..24, d in 1..32, n in 1..13, w in 0..7) {
-            prop_assert_eq!(problem(&format!("{m} {h} {d} {n} {w}")), None);
+            prop_assert!(format!("{m} {h} {d} {n} {w}").parse::<Schedule>().is_ok());
         }
     }
 }
