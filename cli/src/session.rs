@@ -224,6 +224,7 @@ pub(crate) mod fake {
                     json!({"resources": [
                         resource("deployments", "deployment", "Deployment", true, "deploy"),
                         resource("replicasets", "replicaset", "ReplicaSet", true, "rs"),
+                        resource("statefulsets", "statefulset", "StatefulSet", true, "sts"),
                     ]}),
                 )
         }

@@ -17,7 +17,10 @@ pub enum Progress {
 pub fn progress(object: &Value) -> Progress {
     match object["kind"].as_str().unwrap_or_default() {
         "Deployment" => deployment(object),
-        "ReplicaSet" => replicas(object, "readyReplicas"),
+        "ReplicaSet" | "ReplicationController" => replicas(object, "readyReplicas"),
+        "StatefulSet" => stateful_set(object),
+        "DaemonSet" => daemon_set(object),
+        "Job" => job(object),
         "Pod" => pod(object),
         "Namespace" if object["status"]["phase"] == "Terminating" => {
             Progress::Failed("it is being deleted".to_owned())
@@ -85,6 +88,75 @@ fn replicas(object: &Value, field: &str) -> Progress {
         Progress::Ready(format!("{ready}/{wanted} ready"))
     } else {
         Progress::Waiting(format!("{ready} of {wanted} replicas are ready"))
+    }
+}
+
+fn stateful_set(object: &Value) -> Progress {
+    let (spec, status) = (&object["spec"], &object["status"]);
+    let wanted = spec["replicas"].as_i64().unwrap_or(1);
+    let ready = number(&status["readyReplicas"]);
+    let updated = number(&status["updatedReplicas"]);
+    let strategy = &spec["updateStrategy"];
+    let partition = number(&strategy["rollingUpdate"]["partition"]);
+    let revision = status["updateRevision"].as_str().unwrap_or_default();
+    // Whoever asked for `OnDelete` replaces the pods.
+    let new = if strategy["type"] == "OnDelete" {
+        0
+    } else {
+        (wanted - partition).max(0)
+    };
+    if !observed(object) {
+        Progress::Waiting("waiting for the spec update to be observed".to_owned())
+    } else if ready < wanted {
+        Progress::Waiting(format!("{ready} of {wanted} pods are ready"))
+    } else if updated < new {
+        Progress::Waiting(format!(
+            "{updated} of {new} pods are at revision {revision}"
+        ))
+    } else {
+        Progress::Ready(format!("{ready}/{wanted} ready"))
+    }
+}
+
+fn daemon_set(object: &Value) -> Progress {
+    let status = &object["status"];
+    let wanted = number(&status["desiredNumberScheduled"]);
+    let updated = number(&status["updatedNumberScheduled"]);
+    let available = number(&status["numberAvailable"]);
+    let rolls = object["spec"]["updateStrategy"]["type"] != "OnDelete";
+    if !observed(object) {
+        Progress::Waiting("waiting for the spec update to be observed".to_owned())
+    } else if rolls && updated < wanted {
+        Progress::Waiting(format!(
+            "{updated} out of {wanted} new pods have been updated"
+        ))
+    } else if available < wanted {
+        Progress::Waiting(format!(
+            "{available} of {wanted} updated pods are available"
+        ))
+    } else {
+        Progress::Ready(format!("{available}/{wanted} ready"))
+    }
+}
+
+fn job(object: &Value) -> Progress {
+    let status = &object["status"];
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    let is = |kind: &str| {
+        let mut conditions = conditions.clone();
+        conditions.find(|c| c["type"] == kind && c["status"] == "True")
+    };
+    if is("Complete").is_some() {
+        Progress::Ready("complete".to_owned())
+    } else if let Some(failed) = is("Failed") {
+        Progress::Failed(failed["message"].as_str().unwrap_or("it failed").to_owned())
+    } else if object["spec"]["suspend"] == true {
+        Progress::Ready("suspended".to_owned())
+    } else {
+        let (active, succeeded) = (number(&status["active"]), number(&status["succeeded"]));
+        let completions = object["spec"]["completions"].as_i64();
+        let wanted = completions.map_or(String::new(), |wanted| format!("/{wanted}"));
+        Progress::Waiting(format!("{succeeded}{wanted} succeeded, {active} active"))
     }
 }
 
@@ -173,6 +245,24 @@ mod tests {
         check(
             json!({"kind": "Pod", "status": status}),
             Progress::Waiting("ErrImagePull: no such file".to_owned()),
+        );
+    }
+
+    #[test]
+    fn a_job_is_ready_when_it_is_complete() {
+        let job = |status| json!({"kind": "Job", "spec": {"completions": 3}, "status": status});
+        check(
+            job(json!({"active": 1, "succeeded": 2})),
+            Progress::Waiting("2/3 succeeded, 1 active".to_owned()),
+        );
+        check(
+            job(json!({"conditions": [{"type": "Complete", "status": "True"}]})),
+            Progress::Ready("complete".to_owned()),
+        );
+        let why = "Job has reached the specified backoff limit";
+        check(
+            job(json!({"conditions": [{"type": "Failed", "status": "True", "message": why}]})),
+            Progress::Failed(why.to_owned()),
         );
     }
 

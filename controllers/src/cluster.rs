@@ -1,7 +1,8 @@
 //! A cluster for tests: the controllers on an API in memory, and a nodelet that runs nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -91,8 +92,14 @@ impl Cluster {
                 }
             });
             if reached.await.is_err() {
-                let shown =
-                    ["deployments", "replicasets", "pods", "configmaps"].map(|of| self.api.all(of));
+                let shown = [
+                    "deployments",
+                    "replicasets",
+                    "statefulsets",
+                    "pods",
+                    "configmaps",
+                ]
+                .map(|of| self.api.all(of));
                 panic!("{place}: {what} is not so; there are {shown:#?}");
             }
         }
@@ -189,24 +196,43 @@ fn exit_code(pod: &Value) -> Option<i32> {
 
 async fn run_pods(api: FakeApi, starting: Arc<AtomicBool>, ending: Arc<AtomicBool>) {
     let mut changed = api.changed();
-    let addresses = AtomicUsize::new(1);
+    let (mut seen, mut address) = (0, 0);
+    let (mut waiting, mut switches) = (BTreeSet::new(), (true, true));
     loop {
-        for pod in api.all("pods") {
-            let name = pod["metadata"]["name"].as_str().unwrap();
+        let now = *changed.borrow_and_update();
+        for change in api.written_after("pods", seen) {
+            let name = change["object"]["metadata"]["name"].as_str().unwrap();
+            waiting.insert(name.to_owned());
+        }
+        seen = now;
+        let set = (
+            starting.load(Ordering::SeqCst),
+            ending.load(Ordering::SeqCst),
+        );
+        if set != switches {
+            let pods = api.all("pods");
+            let names = pods.iter().map(|pod| pod["metadata"]["name"].as_str());
+            waiting.extend(names.map(|name| name.unwrap().to_owned()));
+            switches = set;
+        }
+        for name in std::mem::take(&mut waiting) {
+            let Some(pod) = api.find("pods", &name) else {
+                continue;
+            };
             if !pod["metadata"]["deletionTimestamp"].is_null() {
                 let held = pod["metadata"]["finalizers"].as_array();
                 let held = held.is_some_and(|held| !held.is_empty());
                 let told = pod["metadata"]["deletionGracePeriodSeconds"] == 0;
-                if ending.load(Ordering::SeqCst) && !held {
-                    api.purge("pods", name);
-                } else if ending.load(Ordering::SeqCst) && !told {
+                if switches.1 && !held {
+                    api.purge("pods", &name);
+                } else if switches.1 && !told {
                     let phase = match pod["status"]["phase"].as_str() {
                         Some("Succeeded") => "Succeeded",
                         _ => "Failed",
                     };
                     let over = json!({"metadata": {"deletionGracePeriodSeconds": 0},
                         "status": {"phase": phase}});
-                    api.patch("pods", name, over);
+                    api.patch("pods", &name, over);
                 }
             } else if pod["status"]["phase"] == "Running"
                 && let Some(code) = exit_code(&pod)
@@ -217,18 +243,19 @@ async fn run_pods(api: FakeApi, starting: Arc<AtomicBool>, ending: Arc<AtomicBoo
                     "restartCount": 0, "state": {"terminated": end}});
                 let over = json!({"phase": phase, "containerStatuses": [status],
                     "conditions": [{"type": "Ready", "status": "False"}]});
-                api.patch("pods", name, json!({"status": over}));
-            } else if pod["status"].is_null() && starting.load(Ordering::SeqCst) {
-                let address = addresses.fetch_add(1, Ordering::SeqCst);
+                api.patch("pods", &name, json!({"status": over}));
+            } else if pod["status"].is_null() && switches.0 {
+                address += 1;
                 api.patch(
                     "pods",
-                    name,
+                    &name,
                     json!({
                         "spec": {"nodeName": "n"},
                         "status": {
-                            "phase": "Running", "podIP": format!("10.64.0.{address}"),
+                            "phase": "Running", "startTime": jiff::Timestamp::now(),
+                            "podIP": format!("10.64.{}.{}", address / 256, address % 256),
                             "conditions": [{"type": "Ready", "status": "True",
-                                "lastTransitionTime": crate::clock::now()}],
+                                "lastTransitionTime": jiff::Timestamp::now()}],
                         },
                     }),
                 );

@@ -6,29 +6,36 @@
 
 mod plan;
 mod replicasets;
+mod rollback;
 mod set;
 mod status;
 mod wish;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, ResourceExt};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cache::Listener;
-use crate::context::{Context, resource, selects};
+use crate::context::{Context, resource, selector, selects};
 use crate::error::{Error, within_opt};
+use crate::events::Severity;
 use crate::key::Key;
 use crate::manager::{Manager, changed};
 use crate::pod;
 use crate::queue::{Action, Queue};
+use crate::template;
 
 use plan::plan;
 use replicasets::ReplicaSets;
 use set::{REVISION, Set, current};
+use status::Made;
 use wish::Wish;
 
 const COMPONENT: &str = "deployment-controller";
@@ -50,37 +57,88 @@ async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
         .clone()
         .try_parse()
         .map_err(|error| Error::Invalid(error.to_string()))?;
-    if deployment.metadata.deletion_timestamp.is_some() {
-        return Ok(Action::AwaitChange);
-    }
     let template = raw.data.pointer("/spec/template");
     let template = template.cloned().unwrap_or_default();
+    let bare = template::bare(&template);
     let wish = Wish::of(&deployment);
     let replicasets = ReplicaSets {
         context: &context,
         raw: &raw,
         deployment: &deployment,
         template: &template,
+        bare: &bare,
         wish: &wish,
     };
-    let mut orphans = context.replicasets.by("orphans", &key.namespace);
-    orphans.retain(|set| set.metadata.deletion_timestamp.is_none() && selects(&raw, set.labels()));
+    if selector(&raw).is_none_or(|selector| selector.selects_all()) {
+        let message = "This deployment is selecting all pods. A non-empty selector is required.";
+        replicasets.say(Severity::Warning, "SelectingAll", message.to_owned());
+        let seen = json!({"observedGeneration": deployment.metadata.generation});
+        let status = deployment.status.as_ref();
+        if status.and_then(|status| status.observed_generation) != deployment.metadata.generation {
+            let patch = json!({"metadata": {"uid": deployment.uid()}, "status": seen});
+            patch_status(&context, &deployment, patch).await?;
+        }
+        return Ok(Action::AwaitChange);
+    }
+    if !makes_its_own(&raw) {
+        tracing::warn!(object = %key, "spec.selector does not fit spec.template of the Deployment");
+        return Ok(Action::AwaitChange);
+    }
+    let again = if deployment.metadata.deletion_timestamp.is_some() {
+        let (_, sets) = owned(&context, &deployment, &wish, &bare)?;
+        finish(&context, &deployment, &wish, &sets, &Made::Nothing).await?
+    } else if rollback::roll_back(&replicasets).await? {
+        None
+    } else {
+        advance(&replicasets).await?
+    };
+    Ok(again.map_or(Action::AwaitChange, Action::After))
+}
+
+/// Whether it selects the pods that it makes; validation refuses others.
+fn makes_its_own(raw: &DynamicObject) -> bool {
+    let labels = raw.data.pointer("/spec/template/metadata/labels");
+    let labels = labels.and_then(|labels| BTreeMap::deserialize(labels).ok());
+    labels.is_some_and(|labels| selects(raw, &labels))
+}
+
+/// Takes a roll-out a step further.
+async fn advance(replicasets: &ReplicaSets<'_>) -> Result<Option<Duration>, Error> {
+    let &ReplicaSets {
+        context,
+        raw,
+        deployment,
+        bare,
+        wish,
+        ..
+    } = replicasets;
+    let namespace = deployment.namespace().unwrap_or_default();
+    let mut orphans = context.replicasets.by("orphans", &namespace);
+    orphans.retain(|set| set.metadata.deletion_timestamp.is_none() && selects(raw, set.labels()));
     replicasets.adopt(&orphans).await?;
-    let mut strangers = context
-        .replicasets
-        .by("owner", &deployment.uid().unwrap_or_default());
+    let uid = deployment.uid().unwrap_or_default();
+    let mut strangers = context.replicasets.by("owner", &uid);
     strangers
-        .retain(|set| set.metadata.deletion_timestamp.is_none() && !selects(&raw, set.labels()));
+        .retain(|set| set.metadata.deletion_timestamp.is_none() && !selects(raw, set.labels()));
     for set in &strangers {
         replicasets.release(set).await?;
     }
 
-    let (raws, sets) = owned(&context, &deployment, &template)?;
-    let plan = plan(&wish, &sets);
-    let mut made = None;
-    if let Some(replicas) = plan.create {
-        made = Some(replicasets.create(replicas, plan.revision).await?);
-    }
+    let (raws, sets) = owned(context, deployment, wish, bare)?;
+    let plan = plan(wish, &sets);
+    let made = match plan.create {
+        Some(replicas) => replicasets.create(replicas, plan.revision).await,
+        None => Ok(Made::Nothing),
+    };
+    let made = match made {
+        Ok(made) => made,
+        Err(error @ (Error::Conflict(_) | Error::Ending(_))) => return Err(error),
+        Err(error) => {
+            let made = Made::Failed(replicasets.tell_failure(&error));
+            finish(context, deployment, wish, &sets, &made).await?;
+            return Err(error);
+        }
+    };
     let find = |name: &str| raws.iter().find(|set| set.name_any() == name);
     if let Some(current) = current(&sets).and_then(|set| find(&set.name)) {
         replicasets.pass_on(current, plan.revision).await?;
@@ -91,27 +149,40 @@ async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
     for set in plan.remove.iter().filter_map(|name| find(name)) {
         replicasets.remove(set).await?;
     }
-    write_revision(&context, &raw, plan.revision).await?;
-    let now = Timestamp::now();
-    let (status, again) = status::status(&deployment, &wish, &sets, made.as_deref(), now);
-    write_status(&context, &deployment, status).await?;
-    Ok(again.map_or(Action::AwaitChange, Action::After))
+    write_revision(context, raw, plan.revision).await?;
+    finish(context, deployment, wish, &sets, &made).await
+}
+
+/// Writes the status; tells when to look again.
+async fn finish(
+    context: &Context,
+    deployment: &Deployment,
+    wish: &Wish,
+    sets: &[Set],
+    made: &Made,
+) -> Result<Option<Duration>, Error> {
+    let (status, again) = status::status(deployment, wish, sets, made, Timestamp::now());
+    write_status(context, deployment, status).await?;
+    Ok(again)
 }
 
 /// The ReplicaSets of a Deployment that stay, as they are and as plans see them.
 fn owned(
     context: &Context,
     deployment: &Deployment,
-    template: &Value,
+    wish: &Wish,
+    bare: &Value,
 ) -> Result<(Vec<Arc<DynamicObject>>, Vec<Set>), Error> {
     let uid = deployment.uid().unwrap_or_default();
     let mut raws = context.replicasets.by("owner", &uid);
     raws.retain(|set| set.metadata.deletion_timestamp.is_none());
     let sets = raws.iter().map(|raw| {
-        let mut set = Set::read(raw, template)?;
-        // A status may lag behind; the pods themselves tell whether any is left.
-        let pods = context.pods.by("owner", &raw.uid().unwrap_or_default());
-        set.running |= pods.iter().any(|pod| !pod::ended(pod));
+        let mut set = Set::read(raw, bare)?;
+        if wish.recreate && !set.current {
+            // A status may lag behind; the pods themselves tell whether any is left.
+            let pods = context.pods.by("owner", &raw.uid().unwrap_or_default());
+            set.running |= pods.iter().any(|pod| !pod::ended(pod));
+        }
         Ok(set)
     });
     let sets = sets.collect::<Result<_, Error>>()?;

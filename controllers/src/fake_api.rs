@@ -90,16 +90,34 @@ pub(crate) struct Faults {
     pub(crate) watch: u32,
 }
 
+/// A resource, and what a watch of it says.
+type Change = (String, Arc<Value>);
+
 #[derive(Default)]
 struct Objects {
     live: BTreeMap<Place, Value>,
-    changes: Vec<(String, Value)>,
+    changes: Vec<Change>,
     calls: HashMap<String, usize>,
+    /// How many writes there were of each `resource/name`; of new ones without a name, of the `resource/`.
+    writes: BTreeMap<String, usize>,
+    /// Messages with which a `verb resource` is forbidden.
+    refusals: HashMap<String, String>,
     faults: Faults,
     /// How many faults there were.
     faulty: usize,
     /// Writes that are answered; after them no request is, as if the asker had ended.
     answers_left: Option<usize>,
+    load: u64,
+}
+
+impl Objects {
+    /// The objects of a kind, by namespace and name.
+    fn of(&self, resource: &str) -> impl Iterator<Item = &Value> {
+        let first = (resource.to_owned(), String::new(), String::new());
+        let rest = self.live.range(first..);
+        rest.take_while(move |((of, _, _), _)| of == resource)
+            .map(|(_, object)| object)
+    }
 }
 
 /// The API; clones are the same one.
@@ -146,6 +164,11 @@ impl FakeApi {
         self.objects().calls.clone()
     }
 
+    /// How many writing requests there were of each `resource/name`.
+    pub(crate) fn writes(&self) -> BTreeMap<String, usize> {
+        self.objects().writes.clone()
+    }
+
     /// How many faults there were.
     pub(crate) fn faulty(&self) -> usize {
         self.objects().faulty
@@ -160,26 +183,48 @@ impl FakeApi {
         self.objects().answers_left == Some(0)
     }
 
-    /// Every change of a resource: its type and the object.
-    pub(crate) fn history(&self, resource: &str) -> Vec<Value> {
-        let objects = self.objects();
-        let of = objects.changes.iter().filter(|(of, _)| of == resource);
-        of.map(|(_, change)| change.clone()).collect()
-    }
-
     pub(crate) fn changed(&self) -> watch::Receiver<usize> {
         self.revision.subscribe()
     }
 
+    /// Forbids every `verb resource` from now on, with a message; `None` allows it again.
+    pub(crate) fn refuse(&self, call: &str, message: Option<&str>) {
+        let refusals = &mut self.objects().refusals;
+        match message {
+            Some(message) => refusals.insert(call.to_owned(), message.to_owned()),
+            None => refusals.remove(call),
+        };
+    }
+
     pub(crate) fn all(&self, resource: &str) -> Vec<Value> {
         let objects = self.objects();
-        let of = objects.live.iter().filter(|((of, _, _), _)| of == resource);
-        of.map(|(_, object)| object.clone()).collect()
+        objects.of(resource).cloned().collect()
+    }
+
+    pub(crate) fn count(&self, resource: &str) -> usize {
+        self.objects().of(resource).count()
     }
 
     pub(crate) fn find(&self, resource: &str, name: &str) -> Option<Value> {
-        let mut all = self.all(resource).into_iter();
+        let objects = self.objects();
+        // Nearly every test has one namespace: ten thousand objects are not looked through for each.
+        let place = (resource.to_owned(), "ns".to_owned(), name.to_owned());
+        if let Some(object) = objects.live.get(&place) {
+            return Some(object.clone());
+        }
+        let mut all = objects.of(resource);
         all.find(|object| object["metadata"]["name"] == name)
+            .cloned()
+    }
+
+    /// The objects of a kind that were written after a revision, as they were then.
+    pub(crate) fn written_after(&self, resource: &str, revision: usize) -> Vec<Arc<Value>> {
+        let objects = self.objects();
+        let changes = objects.changes[revision..].iter();
+        changes
+            .filter(|(of, _)| of == resource)
+            .map(|(_, change)| change.clone())
+            .collect()
     }
 
     /// Creates an object, as a user would.
@@ -224,12 +269,40 @@ impl FakeApi {
         happens
     }
 
+    /// How much CPU all ready pods together use, in thousandths.
+    pub(crate) fn set_load(&self, load: u64) {
+        self.objects().load = load;
+    }
+
+    /// The PodMetrics of all pods that are ready: each has its share of the load.
+    fn usage(&self) -> Value {
+        let mut pods = self.all("pods");
+        pods.retain(|pod| pod["status"]["conditions"][0]["status"] == "True");
+        let share = self.objects().load / u64::try_from(pods.len()).unwrap().max(1);
+        let of = |pod: &Value| {
+            json!({
+                "metadata": {"name": pod["metadata"]["name"]},
+                "timestamp": jiff::Timestamp::now(), "window": "0s",
+                "containers": [{"name": "c", "usage": {"cpu": format!("{share}m")}}],
+            })
+        };
+        json!({"items": pods.iter().map(of).collect::<Vec<_>>()})
+    }
+
     async fn serve(self, request: Request<Body>) -> Answer {
         let (parts, body) = request.into_parts();
         let body = body.collect_bytes().await.unwrap();
         let path = parts.uri.path().to_owned();
         if let Some(answer) = discovery(&path) {
             return json_answer(200, &answer);
+        }
+        if path.starts_with("/apis/metrics.k8s.io/") {
+            let faults = self.objects().faults;
+            return if self.happens(faults.request) {
+                status(503, "ServiceUnavailable", "not now")
+            } else {
+                json_answer(200, &self.usage())
+            };
         }
         let query: HashMap<String, String> = parts
             .uri
@@ -253,12 +326,23 @@ impl FakeApi {
         if self.silent() {
             return std::future::pending().await;
         }
+        if !["get", "list", "watch"].contains(&call.verb) {
+            let written = format!("{}/{}", call.place.0, call.place.2);
+            *self.objects().writes.entry(written).or_default() += 1;
+        }
         let faults = self.objects().faults;
         if self.happens(faults.request) {
             return status(503, "ServiceUnavailable", "not now");
         }
         if call.verb == "watch" {
             return self.watch(&call);
+        }
+        let refusal = {
+            let call = format!("{} {}", call.verb, call.place.0);
+            self.objects().refusals.get(&call).cloned()
+        };
+        if let Some(message) = refusal {
+            return status(403, "Forbidden", &message);
         }
         let answer = self.answer(&call);
         if !matches!(call.verb, "get" | "list") && call.place.0 != "events" {
@@ -281,9 +365,11 @@ impl FakeApi {
     fn answer(&self, call: &Call) -> Result<Answer, (u16, &'static str)> {
         let object = match call.verb {
             "list" => return Ok(json_answer(200, &self.list(&call.place))),
+            "get" if call.subresource == "scale" => scale_of(&self.get(&call.place)?),
             "get" => self.get(&call.place)?,
             "create" => self.insert(&call.place, call.body.clone())?,
             "patch" => self.change(call)?,
+            "update" if call.subresource == "scale" => self.rescale(call)?,
             "update" => self.finalize(call)?,
             "delete" => return Ok(json_answer(200, &self.remove(&call.place, &call.body)?)),
             "deletecollection" => {
@@ -304,13 +390,10 @@ impl FakeApi {
 
     fn list(&self, place: &Place) -> Value {
         let objects = self.objects();
-        let items: Vec<Value> = objects
-            .live
-            .iter()
-            .filter(|((of, namespace, _), _)| {
-                *of == place.0 && (place.1.is_empty() || *namespace == place.1)
-            })
-            .map(|(_, object)| object.clone())
+        let of = objects.of(&place.0);
+        let items: Vec<Value> = of
+            .filter(|object| place.1.is_empty() || object["metadata"]["namespace"] == place.1)
+            .cloned()
             .collect();
         let (version, kind, ..) = kind_of(&place.0);
         json!({
@@ -364,7 +447,7 @@ impl FakeApi {
         object["metadata"]["resourceVersion"] = revision.to_string().into();
         objects.live.insert(place.clone(), object.clone());
         let change = json!({"type": kind, "object": object});
-        objects.changes.push((place.0.clone(), change));
+        objects.changes.push((place.0.clone(), Arc::new(change)));
         self.revision.send_replace(revision);
         object
     }
@@ -375,7 +458,7 @@ impl FakeApi {
         object["metadata"]["resourceVersion"] = revision.to_string().into();
         objects.live.remove(place);
         let change = json!({"type": "DELETED", "object": object});
-        objects.changes.push((place.0.clone(), change));
+        objects.changes.push((place.0.clone(), Arc::new(change)));
         self.revision.send_replace(revision);
     }
 
@@ -398,6 +481,17 @@ impl FakeApi {
             }
         }
         Ok(self.settle(&call.place, new))
+    }
+
+    /// `PUT …/scale`.
+    fn rescale(&self, call: &Call) -> Result<Value, (u16, &'static str)> {
+        let mut new = self.get(&call.place)?;
+        let wanted = &call.body["metadata"]["resourceVersion"];
+        if wanted.is_string() && *wanted != new["metadata"]["resourceVersion"] {
+            return Err((409, "Conflict"));
+        }
+        new["spec"]["replicas"] = call.body["spec"]["replicas"].clone();
+        Ok(scale_of(&self.settle(&call.place, new)))
     }
 
     /// `PUT …/finalize`.
@@ -463,13 +557,19 @@ impl FakeApi {
         let frames = stream::unfold(state, |(api, mut revision, mut next, place)| async move {
             loop {
                 revision.wait_for(|revision| *revision > next).await.ok()?;
-                let ((of, change), faults) = {
+                let (change, faults) = {
                     let objects = api.objects();
-                    (objects.changes[next].clone(), objects.faults)
+                    let left = objects.changes[next..].iter();
+                    let mut skipped = left.take_while(|(of, _)| *of != place.0);
+                    next += skipped.by_ref().count();
+                    let Some((_, change)) = objects.changes.get(next) else {
+                        continue;
+                    };
+                    (change.clone(), objects.faults)
                 };
                 next += 1;
                 let namespace = &change["object"]["metadata"]["namespace"];
-                if of != place.0 || (!place.1.is_empty() && *namespace != place.1) {
+                if !place.1.is_empty() && *namespace != place.1 {
                     continue;
                 }
                 if api.happens(faults.watch) {
@@ -525,6 +625,26 @@ fn parse(
         content_type: content_type.to_owned(),
         body,
     }
+}
+
+/// The Scale of an object whose selector is of labels only.
+fn scale_of(object: &Value) -> Value {
+    let labels = object["spec"]["selector"]["matchLabels"].as_object();
+    let labels = labels.into_iter().flatten();
+    let selector = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap()));
+    let mut metadata = object["metadata"].clone();
+    metadata
+        .as_object_mut()
+        .unwrap()
+        .retain(|field, _| ["name", "namespace", "uid", "resourceVersion"].contains(&&**field));
+    json!({
+        "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": metadata,
+        "spec": {"replicas": object["spec"]["replicas"]},
+        "status": {
+            "replicas": object["status"]["replicas"].as_i64().unwrap_or(0),
+            "selector": selector.collect::<Vec<_>>().join(","),
+        },
+    })
 }
 
 fn kind_of(resource: &str) -> (&'static str, &'static str, &'static str, bool) {

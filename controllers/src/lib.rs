@@ -5,6 +5,7 @@
 //! one file a controller, [`access`] for those of identities and [`volume`] for those of storage.
 
 mod access;
+mod autoscaler;
 mod cache;
 mod clock;
 #[cfg(test)]
@@ -13,12 +14,14 @@ mod context;
 mod cronjob;
 mod deployment;
 mod disruption;
+mod endpoints;
 mod endpointslice;
 mod error;
 mod events;
 #[cfg(test)]
 mod fake_api;
 mod garbage_collector;
+mod history;
 mod inventory;
 mod job;
 mod key;
@@ -33,6 +36,9 @@ mod pod_gc;
 mod quantity;
 mod queue;
 mod replicaset;
+mod scale;
+mod selector;
+mod statefulset;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -56,6 +62,7 @@ use crate::manager::Manager;
 use crate::queue::Queue;
 
 pub use access::authority;
+pub use autoscaler::Autoscaling;
 pub use error::Error;
 pub use key::Key;
 
@@ -76,6 +83,8 @@ pub struct Config {
     pub ended_pods: usize,
     /// How many objects a controller works on at a time.
     pub workers: usize,
+    /// How HorizontalPodAutoscalers work.
+    pub autoscaling: Autoscaling,
 }
 
 impl Default for Config {
@@ -88,6 +97,7 @@ impl Default for Config {
             authority: None,
             ended_pods: 12_500,
             workers: 8,
+            autoscaling: Autoscaling::default(),
         }
     }
 }
@@ -138,11 +148,14 @@ impl Controllers {
 fn start(manager: &mut Manager) {
     replicaset::start(manager);
     deployment::start(manager);
+    statefulset::start(manager);
     job::start(manager);
     cronjob::start(manager);
     ttl_after_finished::start(manager);
     endpointslice::start(manager);
+    endpoints::start(manager);
     disruption::start(manager);
+    autoscaler::start(manager);
     node_ipam::start(manager);
     node_lifecycle::start(manager);
     pod_gc::start(manager);

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition,
+    PodSpec, ResourceRequirements,
 };
 use kube::ResourceExt;
 
@@ -26,31 +27,85 @@ pub(crate) const INDEXES: &[(&str, IndexFn<Pod>)] = &[
 
 /// Takes out what no controller reads: ten thousand pods stay in memory.
 pub(crate) fn strip(pod: &mut Pod) {
+    let sidecar = |name: &str| {
+        let spec = pod.spec.as_ref();
+        let mut sidecars = spec.into_iter().flat_map(sidecars);
+        sidecars.any(|container| container.name == name)
+    };
+    let counted = crate::job::tracked(pod);
+    if let Some(status) = &mut pod.status {
+        let (main, initial) = (
+            status.container_statuses.take(),
+            status.init_container_statuses.take(),
+        );
+        (status.container_statuses, status.init_container_statuses) = if counted {
+            (main.map(ends), initial.map(ends))
+        } else {
+            (restarted(main, |_| true), restarted(initial, sidecar))
+        };
+    }
     if let Some(spec) = &mut pod.spec {
         if let Some(volumes) = &mut spec.volumes {
             volumes.retain(|volume| {
                 volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
             });
         }
-        spec.init_containers = None;
-        for container in &mut spec.containers {
-            let (name, ports) = (std::mem::take(&mut container.name), container.ports.take());
+        if let Some(containers) = &mut spec.init_containers {
+            containers.retain(is_sidecar);
+            containers.shrink_to_fit();
+        }
+        spec.init_containers.take_if(|left| left.is_empty());
+        for container in spec
+            .containers
+            .iter_mut()
+            .chain(spec.init_containers.iter_mut().flatten())
+        {
             *container = Container {
-                name,
-                ports,
+                name: std::mem::take(&mut container.name),
+                ports: container.ports.take(),
+                restart_policy: container.restart_policy.take(),
+                resources: container.resources.take().and_then(requests),
                 ..Container::default()
             };
         }
+        spec.resources = spec.resources.take().and_then(requests);
     }
-    let counted = crate::job::tracked(pod);
-    if let Some(status) = &mut pod.status {
-        for statuses in [
-            &mut status.container_statuses,
-            &mut status.init_container_statuses,
-        ] {
-            *statuses = statuses.take().filter(|_| counted).map(ends);
-        }
-    }
+}
+
+/// How often containers restarted that did.
+fn restarted(
+    statuses: Option<Vec<ContainerStatus>>,
+    keep: impl Fn(&str) -> bool,
+) -> Option<Vec<ContainerStatus>> {
+    let mut statuses = statuses?;
+    statuses.retain(|status| status.restart_count > 0 && keep(&status.name));
+    let counts = statuses.into_iter().map(|status| ContainerStatus {
+        name: status.name,
+        restart_count: status.restart_count,
+        ..ContainerStatus::default()
+    });
+    let counts: Vec<_> = counts.collect();
+    Some(counts).filter(|counts| !counts.is_empty())
+}
+
+/// What is requested of the resources that autoscalers look at.
+fn requests(resources: ResourceRequirements) -> Option<ResourceRequirements> {
+    let mut requests = resources.requests?;
+    requests.retain(|resource, _| matches!(resource.as_str(), "cpu" | "memory"));
+    (!requests.is_empty()).then(|| ResourceRequirements {
+        requests: Some(requests),
+        ..ResourceRequirements::default()
+    })
+}
+
+fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// The init containers that go on beside the others.
+pub(crate) fn sidecars(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    let containers = spec.init_containers.iter().flatten();
+    containers.filter(|container| is_sidecar(container))
 }
 
 /// What a Job reads of its pods' containers: how often they were started again, and how they ended.
@@ -158,5 +213,6 @@ pub(crate) fn deletion_cost(pod: &Pod) -> i32 {
     let cost = pod
         .annotations()
         .get("controller.kubernetes.io/pod-deletion-cost");
-    cost.and_then(|cost| cost.parse().ok()).unwrap_or(0)
+    let plain = cost.filter(|cost| cost.as_str() == "0" || !cost.starts_with(['+', '0']));
+    plain.and_then(|cost| cost.parse().ok()).unwrap_or(0)
 }

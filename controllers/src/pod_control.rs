@@ -359,7 +359,8 @@ impl PodControl {
     }
 }
 
-async fn remove(api: Api<Pod>, pod: Arc<Pod>) -> (Arc<Pod>, Result<Option<Pod>, Error>) {
+/// Asks a pod to end, if it is still the same one. Answers the pod while it is going.
+pub(crate) async fn remove(api: Api<Pod>, pod: Arc<Pod>) -> (Arc<Pod>, Result<Option<Pod>, Error>) {
     let params = DeleteParams::background().preconditions(Preconditions {
         uid: pod.uid(),
         resource_version: None,

@@ -1,7 +1,12 @@
 //! The controllers together, on an API in memory and under a paused clock.
 
+mod autoscaler;
 mod cronjob;
+mod endpoints;
+mod hot_loop;
 mod job;
+mod sets;
+mod statefulset;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -304,7 +304,8 @@ mod tests {
 
         #[test]
         fn numbers_within_their_bounds_are_fine(m in 0..60, h in 0..24, d in 1..32, n in 1..13, w in 0..7) {
-            prop_assert!(format!("{m} {h} {d} {n} {w}").parse::<Schedule>().is_ok());
+            let text = format!("{m} {h} {d} {n} {w}");
+            prop_assert!(text.parse::<Schedule>().is_ok(), "{}", text);
         }
     }
 }

@@ -53,8 +53,11 @@ pub(crate) struct Frontend {
 /// Every Service port with its ready endpoints.
 pub(crate) type Frontends = BTreeMap<Frontend, Arc<[SocketAddrV4]>>;
 
-/// Every node port with the endpoints that it leads to.
-pub(crate) type NodePorts = BTreeMap<(Transport, u16), Arc<[SocketAddrV4]>>;
+/// A port of the node: on one of its addresses, or unspecified on every one but loopback.
+pub(crate) type NodePort = (Ipv4Addr, Transport, u16);
+
+/// Every port of the node with the endpoints that it leads to.
+pub(crate) type NodePorts = BTreeMap<NodePort, Arc<[SocketAddrV4]>>;
 
 /// One object that came, changed or went; or all of a kind, after a list.
 pub(crate) enum Update {
@@ -64,6 +67,8 @@ pub(crate) enum Update {
     Slices(Vec<discovery::EndpointSlice>),
     Slice(discovery::EndpointSlice),
     SliceGone(discovery::EndpointSlice),
+    /// The node's ports that lead to a pod of its own, by the pod's uid: all of them.
+    HostPorts(String, Vec<(NodePort, SocketAddrV4)>),
 }
 
 /// A Service, as far as its traffic is concerned.
@@ -112,6 +117,7 @@ pub(crate) struct Directory {
     slices: HashMap<Name, Slice>,
     slices_of: HashMap<Name, BTreeSet<Name>>,
     frontends: HashMap<Frontend, Backends>,
+    host_ports: BTreeMap<String, Vec<(NodePort, SocketAddrV4)>>,
     services_listed: bool,
     slices_listed: bool,
 }
@@ -151,6 +157,14 @@ impl Directory {
                 let put = objects.iter().filter(|o| self.put_slice(o)).count();
                 removed + put > 0
             }
+            Update::HostPorts(uid, ports) if ports.is_empty() => {
+                self.host_ports.remove(&uid).is_some()
+            }
+            Update::HostPorts(uid, ports) => {
+                let changed = self.host_ports.get(&uid) != Some(&ports);
+                self.host_ports.insert(uid, ports);
+                changed
+            }
         }
     }
 
@@ -161,9 +175,13 @@ impl Directory {
             .collect()
     }
 
-    /// Every node port with the ready endpoints that it leads to on the node that has these pods.
+    /// Every port of the node that has these pods, with the ready endpoints that it leads to: those that its pods
+    /// ask for, and those that Services have on every node, which come first.
     pub(crate) fn node_ports(&self, own: Range) -> NodePorts {
-        let mut all = NodePorts::new();
+        let of_pods = self.host_ports.values().flatten();
+        let mut all: NodePorts = of_pods
+            .map(|(port, pod)| (*port, Arc::from([*pod])))
+            .collect();
         for (name, service) in &self.services {
             for port in &service.ports {
                 let Some(number) = port.node_port else {
@@ -172,7 +190,7 @@ impl Directory {
                 let ready = self.ready_behind(name, port);
                 let wanted = |each: &&SocketAddrV4| !service.local || own.contains(*each.ip());
                 let ready = ready.iter().filter(wanted).copied().collect();
-                all.insert((port.transport, number), ready);
+                all.insert((Ipv4Addr::UNSPECIFIED, port.transport, number), ready);
             }
         }
         all

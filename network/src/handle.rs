@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, bail};
 use async_trait::async_trait;
 use runtimes::{
-    Direction, Isolated, NetworkError, PodAddress, PodNetwork, PodRef, Protocol, Traffic,
+    Direction, HostPort, Isolated, NetworkError, PodAddress, PodNetwork, PodRef, Protocol, Traffic,
 };
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 
@@ -39,6 +39,9 @@ const POLICY_DEADLINE: Duration = Duration::from_secs(4);
 
 const NO_NAMESPACES: &str = "containers need a network namespace, which a node with the rootless network cannot make: \
      run wk as root with a new data directory (--network privileged)";
+
+const NO_HOST_PORTS: &str = "the pod's containers have a hostPort, which a node with the rootless network cannot open: run wk as root \
+     with a new data directory (--network privileged)";
 
 /// A range below this size has no room beside the reserved addresses.
 const MIN_RANGE: u64 = 8;
@@ -503,6 +506,27 @@ impl PodNetwork for Handle {
         })
     }
 
+    fn open(&self, uid: &str, ports: &[HostPort]) -> Result<(), NetworkError> {
+        if self.0.namespace.is_none() && !ports.is_empty() {
+            return Err(NetworkError::Unsupported(NO_HOST_PORTS.to_owned()));
+        }
+        let ip = self.0.pool().as_ref().and_then(|pool| pool.find(uid));
+        let Some(ip) = ip else {
+            return Err(unavailable(format!("pod {uid} has no address")));
+        };
+        let ports = ports.iter().map(|port| {
+            let transport = match port.protocol {
+                Protocol::Tcp => Transport::Tcp,
+                Protocol::Udp => Transport::Udp,
+            };
+            let node_port = (port.address, transport, port.port);
+            (node_port, SocketAddrV4::new(ip, port.to))
+        });
+        self.0
+            .update(Update::HostPorts(uid.to_owned(), ports.collect()));
+        Ok(())
+    }
+
     fn held(&self) -> Vec<String> {
         let pool = self.0.pool();
         let mut uids: BTreeSet<String> = pool.iter().flat_map(Pool::uids).cloned().collect();
@@ -520,6 +544,7 @@ impl PodNetwork for Handle {
     }
 
     async fn remove(&self, uid: &str) -> Result<(), NetworkError> {
+        self.0.update(Update::HostPorts(uid.to_owned(), Vec::new()));
         if let Some(isolation) = &self.0.isolation {
             let ip = self.0.pool().as_ref().and_then(|pool| pool.find(uid));
             let removed = isolation.remove(uid, ip).await;

@@ -67,7 +67,7 @@ pub(crate) async fn forget_udp(entry: &Entry, endpoint: &SocketAddrV4) -> bool {
             command.args(["--orig-dst", &frontend.address.ip().to_string()]);
             frontend.address.port()
         }
-        Entry::Node(_, port) => *port,
+        Entry::Node((_, _, port)) => *port,
     };
     let child = command
         .args(["--orig-port-dst", &port.to_string()])

@@ -1,7 +1,7 @@
 //! The nftables text for a node's Services. Pure: the same plan gives the same text.
 //!
 //! One table a node. A verdict map leads from a Service port to its chain, which holds one rule: a
-//! translation to a random ready endpoint; a second map does so for node ports. A Service port without
+//! translation to a random ready endpoint; others do so for the node's ports. A Service port without
 //! ready endpoints is in neither, and what still goes to the Service range after translation is refused.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     Range,
-    directory::{Directory, Frontend, Transport},
+    directory::{Directory, Frontend, NodePort, Transport},
     pool,
 };
 
@@ -38,8 +38,8 @@ pub(crate) struct Layout<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Entry {
     Service(Frontend),
-    /// A port of every address of the node.
-    Node(Transport, u16),
+    /// A port of the node.
+    Node(NodePort),
 }
 
 /// What the table's changing part says.
@@ -58,10 +58,7 @@ impl Plan {
         let frontends = directory.frontends().into_iter();
         let frontends = frontends.map(|(frontend, ready)| (Entry::Service(frontend), ready));
         let node_ports = directory.node_ports(pods).into_iter();
-        let node_ports = node_ports.map(|((transport, port), ready)| {
-            let entry = Entry::Node(transport, port);
-            (entry, ready)
-        });
+        let node_ports = node_ports.map(|(port, ready)| (Entry::Node(port), ready));
         let host = pool::host_address(pods);
         let all = frontends.chain(node_ports);
         let entries: BTreeMap<_, Arc<[SocketAddrV4]>> = all
@@ -143,6 +140,9 @@ table ip {table} {{
 	map services {{
 		type ipv4_addr . inet_proto . inet_service : verdict
 	}}
+	map host_ports {{
+		type ipv4_addr . inet_proto . inet_service : verdict
+	}}
 	map node_ports {{
 		type inet_proto . inet_service : verdict
 	}}
@@ -154,6 +154,7 @@ table ip {table} {{
 	}}
 	chain translate {{
 		ip daddr {services} goto services
+		fib daddr type local ip daddr . meta l4proto . th dport vmap @host_ports
 		ip daddr != 127.0.0.0/8 fib daddr type local meta l4proto . th dport vmap @node_ports
 	}}
 	chain spoofed {{
@@ -270,7 +271,7 @@ impl Entry {
     fn transport(&self) -> Transport {
         match self {
             Self::Service(frontend) => frontend.transport,
-            Self::Node(transport, _) => *transport,
+            Self::Node((_, transport, _)) => *transport,
         }
     }
 
@@ -278,7 +279,8 @@ impl Entry {
     fn map(&self) -> &'static str {
         match self {
             Self::Service(_) => "services",
-            Self::Node(..) => "node_ports",
+            Self::Node((address, ..)) if address.is_unspecified() => "node_ports",
+            Self::Node(_) => "host_ports",
         }
     }
 
@@ -287,7 +289,12 @@ impl Entry {
             Self::Service(Frontend { address, transport }) => {
                 format!("{transport}_{}_{}", address.ip(), address.port())
             }
-            Self::Node(transport, port) => format!("{transport}_node_{port}"),
+            Self::Node((address, transport, port)) if address.is_unspecified() => {
+                format!("{transport}_node_{port}")
+            }
+            Self::Node((address, transport, port)) => {
+                format!("{transport}_host_{address}_{port}")
+            }
         }
     }
 
@@ -296,7 +303,10 @@ impl Entry {
             Self::Service(Frontend { address, transport }) => {
                 format!("{} . {transport} . {}", address.ip(), address.port())
             }
-            Self::Node(transport, port) => format!("{transport} . {port}"),
+            Self::Node((address, transport, port)) if address.is_unspecified() => {
+                format!("{transport} . {port}")
+            }
+            Self::Node((address, transport, port)) => format!("{address} . {transport} . {port}"),
         }
     }
 }
@@ -369,6 +379,9 @@ mod tests {
             	map services {
             		type ipv4_addr . inet_proto . inet_service : verdict
             	}
+            	map host_ports {
+            		type ipv4_addr . inet_proto . inet_service : verdict
+            	}
             	map node_ports {
             		type inet_proto . inet_service : verdict
             	}
@@ -382,6 +395,7 @@ mod tests {
             	}
             	chain translate {
             		ip daddr 10.43.0.0/16 goto services
+            		fib daddr type local ip daddr . meta l4proto . th dport vmap @host_ports
             		ip daddr != 127.0.0.0/8 fib daddr type local meta l4proto . th dport vmap @node_ports
             	}
             	chain spoofed {

@@ -27,7 +27,7 @@ mod registry;
 mod store;
 
 pub use container::{ContainerImage, Layer};
-pub use name::{normal_name, repository};
+pub use name::{is_name, normal_name, repository};
 pub use store::{Config, ImageStore};
 
 use std::{

@@ -22,7 +22,7 @@ pub use runtimes_log as log;
 pub use images::{
     ArchiveError, Credentials, Image, ImageError, ImageKind, Images, Progress, PullPolicy,
 };
-pub use network::{Direction, Isolated, NetworkError, PodAddress, PodNetwork, Traffic};
+pub use network::{Direction, HostPort, Isolated, NetworkError, PodAddress, PodNetwork, Traffic};
 pub use runtime::{
     ContainerId, ContainerSpec, ContainerState, ContainerStatus, Device, Exit, Limits, Mount,
     Namespaces, Notice, PodRef, PodResources, Port, Process, Propagation, Protocol, Qos, Resolver,

@@ -1,7 +1,7 @@
 //! The pod network contract: addresses, and what a pod's sockets see.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
 };
 
@@ -26,6 +26,17 @@ pub struct Isolated {
     pub address: PodAddress,
     /// What holds the namespace: a file to enter it by.
     pub namespace: PathBuf,
+}
+
+/// A port of the node that leads to one of a pod's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct HostPort {
+    /// The node's address that it is on; unspecified is every one but loopback.
+    pub address: Ipv4Addr,
+    pub protocol: Protocol,
+    pub port: u16,
+    /// The pod's own port.
+    pub to: u16,
 }
 
 /// Which way a connection or a datagram goes, as its pod sees it.
@@ -83,6 +94,10 @@ pub trait PodNetwork: Send + Sync + 'static {
 
     /// The namespace that a pod was given, if it was.
     fn isolated(&self, uid: &str) -> Option<Isolated>;
+
+    /// Leads ports of the node to a pod that has an address, in place of those that did; [`remove`](Self::remove)
+    /// takes them back.
+    fn open(&self, uid: &str, ports: &[HostPort]) -> Result<(), NetworkError>;
 
     /// The uids of pods that have something on this host, also from before a restart of this process.
     fn held(&self) -> Vec<String>;

@@ -37,7 +37,7 @@ pub struct PodRef {
 }
 
 /// A transport protocol of a declared port.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Protocol {
     Tcp,
     Udp,

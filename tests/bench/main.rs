@@ -3,6 +3,7 @@
 //! Each runs the release build in a sandbox of its own. Numbers are of this machine and this run;
 //! the fastest and the median of several rounds are shown where a round is short.
 
+mod hollow;
 mod latency;
 mod oci;
 
@@ -25,7 +26,13 @@ fn main() {
     if let ["oci-within", arguments @ ..] = words.as_slice() {
         return oci::within(arguments);
     }
-    let benches: [(&str, fn()); 7] = [
+    if let ["hollow-within", arguments @ ..] = words.as_slice() {
+        return hollow::within(arguments);
+    }
+    if let ["hollow", arguments @ ..] = words.as_slice() {
+        return hollow::bench(arguments);
+    }
+    let benches: [(&str, fn()); 8] = [
         ("start", start),
         ("first-answer", first_answer),
         ("memory", memory),
@@ -33,6 +40,7 @@ fn main() {
         ("thousand-pods", || many_pods(1_000, "reported")),
         ("ten-thousand-pods", || many_pods(10_000, "goal < 120 s")),
         ("oci", oci::bench),
+        ("hollow", || hollow::bench(&[])),
     ];
     for (name, bench) in benches {
         if words.is_empty() || words.contains(&name) {

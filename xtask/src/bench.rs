@@ -25,9 +25,13 @@ const WASMTIME: &str = "48.0.8";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which benchmark (start, first-answer, memory, pod-latency, thousand-pods, ten-thousand-pods, api, oci, or
-    /// wasm for all about components); all of them by default
+    /// Which benchmark (start, first-answer, memory, pod-latency, thousand-pods, ten-thousand-pods, api, oci, hollow,
+    /// or wasm for all about components); all of them by default
     name: Option<String>,
+
+    /// For hollow: which cases (basic, pinned, churn, held, deployment; all by default), --full, --nodes N, --pods N
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    of_it: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -50,6 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "--package=http-bench",
         "--package=wk-shim",
         "--package=e2e",
+        "--package=hollow",
     ])?;
     if wanted("wasm") {
         let wasmtime = wasmtime()?.display().to_string();
@@ -69,6 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some("wasm") => bench.extend(WASM),
         name => bench.extend(name),
     }
+    bench.extend(args.of_it.iter().map(String::as_str));
     cargo(&bench)
 }
 

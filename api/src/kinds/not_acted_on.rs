@@ -12,15 +12,11 @@ pub(crate) type Field = (&'static str, &'static [&'static str]);
 
 /// Of a pod's spec, or a template's. What is said of `containers[]` is so of `initContainers[]` too.
 const POD_SPEC: &[Field] = &[
-    ("affinity.podAffinity", &[]),
-    ("affinity.podAntiAffinity", &[]),
     ("containers[].ports[].hostIP", &[]),
-    ("containers[].ports[].hostPort", &[]),
     ("containers[].resizePolicy", &[]),
     ("containers[].volumeDevices", &[]),
     ("preemptionPolicy", &["PreemptLowerPriority"]),
     ("resources", &[]),
-    ("topologySpreadConstraints", &[]),
 ];
 
 /// Of a Service.
@@ -133,13 +129,9 @@ pub(crate) fn warnings(prefix: &str, object: &Value, table: &[Field]) -> Vec<Str
     found
 }
 
-/// The same for a pod's spec. Ports of a pod on its node's network are the node's: there `hostPort` says what is so.
+/// The same for a pod's spec.
 pub(crate) fn of_pod_spec(prefix: &str, spec: &Value) -> Vec<String> {
-    let mut found = warnings(prefix, spec, POD_SPEC);
-    if spec["hostNetwork"] == Value::Bool(true) {
-        found.retain(|warning| !warning.contains(".hostPort:"));
-    }
-    found
+    warnings(prefix, spec, POD_SPEC)
 }
 
 fn walk(at: String, value: &Value, steps: &[&str], silent: &[&str], found: &mut Vec<String>) {
@@ -201,24 +193,13 @@ mod tests {
         let pod = json!({
             "securityContext": {},
             "dnsPolicy": "ClusterFirst",
-            "topologySpreadConstraints": [{}],
+            "resources": { "limits": {} },
             "containers": [{ "tty": false }, { "resizePolicy": [{}] }],
         });
         expect![[r#"
             spec.containers[1].resizePolicy: not acted on yet
-            spec.topologySpreadConstraints: not acted on yet"#]]
+            spec.resources: not acted on yet"#]]
         .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
-    }
-
-    #[test]
-    fn a_port_of_the_host_is_opened_only_where_the_pod_is_on_the_hosts_network() {
-        let pod = |host: bool| {
-            let ports = json!([{ "containerPort": 80, "hostPort": 80 }]);
-            let pod = json!({ "hostNetwork": host, "containers": [{ "ports": ports }] });
-            of_pod_spec("spec", &pod).join("\n")
-        };
-        expect!["spec.containers[0].ports[0].hostPort: not acted on yet"].assert_eq(&pod(false));
-        expect![""].assert_eq(&pod(true));
     }
 
     #[test]
@@ -229,12 +210,10 @@ mod tests {
                 { "restartPolicy": "Always", "env": [], "image": "sidecar", "volumeMounts": [{}] },
                 { "resizePolicy": [{}], "workingDir": "/" },
             ],
-            "affinity": { "nodeAffinity": { "a": 1 }, "podAntiAffinity": { "b": 1 } },
+            "affinity": { "nodeAffinity": { "a": 1 } },
         });
-        expect![[r#"
-            spec.affinity.podAntiAffinity: not acted on yet
-            spec.initContainers[1].resizePolicy: not acted on yet"#]]
-        .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
+        expect!["spec.initContainers[1].resizePolicy: not acted on yet"]
+            .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Column, Kind, Names, Subresource, check, column, not_acted_on,
+    Column, Kind, Names, Subresource, check, column,
     pod::template,
     value::{child, entries, fill, number, part, plain, put},
 };
@@ -96,12 +96,7 @@ impl Kind for ReplicationController {
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {
-        let mut warnings = vec![not_acted_on::kind(
-            "run ReplicationControllers",
-            "no pods are created",
-        )];
-        warnings.extend(template::warnings(object));
-        warnings
+        template::warnings(object)
     }
 
     fn fields(&self, object: &Value) -> Vec<(&'static str, String)> {

@@ -98,20 +98,22 @@ mod tests {
     async fn resources_are_listed_by_group() {
         let server = Server::new();
         expect![[r#"
-            NAME          SHORTNAMES   APIVERSION   NAMESPACED   KIND
-            configmaps    cm           v1           true         ConfigMap
-            namespaces    ns           v1           false        Namespace
-            nodes         no           v1           false        Node
-            pods          po           v1           true         Pod
-            secrets                    v1           true         Secret
-            services      svc          v1           true         Service
-            deployments   deploy       apps/v1      true         Deployment
-            replicasets   rs           apps/v1      true         ReplicaSet
+            NAME           SHORTNAMES   APIVERSION   NAMESPACED   KIND
+            configmaps     cm           v1           true         ConfigMap
+            namespaces     ns           v1           false        Namespace
+            nodes          no           v1           false        Node
+            pods           po           v1           true         Pod
+            secrets                     v1           true         Secret
+            services       svc          v1           true         Service
+            deployments    deploy       apps/v1      true         Deployment
+            replicasets    rs           apps/v1      true         ReplicaSet
+            statefulsets   sts          apps/v1      true         StatefulSet
         "#]]
         .assert_eq(&server.run("api-resources").await);
         expect![[r#"
             deployments.apps
             replicasets.apps
+            statefulsets.apps
         "#]]
         .assert_eq(&server.run("api-resources --api-group=apps -o name").await);
         expect![[r#"

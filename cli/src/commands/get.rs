@@ -478,13 +478,15 @@ mod tests {
             pods(),
             "get all",
             expect![[r#"
-            NAME          READY   RESTARTS
-            pod/hello-1   1/1     0
-            pod/a         0/1     0
+                NAME          READY   RESTARTS
+                pod/hello-1   1/1     0
+                pod/a         0/1     0
 
-            NAME                    READY   RESTARTS
-            deployment.apps/hello   1/1     0
-        "#]],
+                NAME                    READY   RESTARTS
+                deployment.apps/hello   1/1     0
+                ! Error from server (NotFound): nothing at GET /apis/apps/v1/namespaces/default/statefulsets?limit=500
+                exit 1
+            "#]],
         )
         .await;
         check(

@@ -1,4 +1,11 @@
-//! `wkctl rollout`: follows, undoes and repeats the roll-out of a Deployment's pod template.
+//! `wkctl rollout`: follows, undoes and repeats the roll-out of a pod template: of a Deployment, a StatefulSet or a
+//! DaemonSet.
+//!
+//! - [`revisions`]: earlier pod templates, which ReplicaSets or ControllerRevisions hold.
+//! - [`status`]: how far a roll-out is. Pure.
+
+mod revisions;
+mod status;
 
 use std::time::Duration;
 
@@ -7,6 +14,10 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use self::{
+    revisions::{Revision, earlier, without_hash},
+    status::Status,
+};
 use super::describe;
 use crate::{
     api::Api,
@@ -14,21 +25,15 @@ use crate::{
     dry_run::DryRun,
     duration,
     follow::follow,
-    pods::selector_of,
     query,
     selection::{Pick, Selection},
     session::Session,
-    wait::{self, Progress},
 };
 
-/// Which revision of the pod template a ReplicaSet, or a Deployment now, is.
-const REVISION: &str = "deployment.kubernetes.io/revision";
 const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
-/// Told apart by the controller, never part of what the user wanted.
-const TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// Follow, undo or repeat the roll-out of a deployment
+/// Follow, undo or repeat the roll-out of a deployment, a stateful set or a daemon set
 #[derive(Args)]
 pub(crate) struct Rollout {
     #[command(subcommand)]
@@ -116,7 +121,7 @@ impl Rollout {
                 }
             };
             for name in names {
-                let deployment = Deployment {
+                let workload = Workload {
                     api,
                     session,
                     pick: Pick {
@@ -125,7 +130,7 @@ impl Rollout {
                     },
                     name,
                 };
-                if let Err(error) = deployment.run(&self.action).await {
+                if let Err(error) = workload.run(&self.action).await {
                     failures.push(error)?;
                 }
             }
@@ -134,8 +139,8 @@ impl Rollout {
     }
 }
 
-/// The Deployment that an action is about.
-struct Deployment<'a> {
+/// The object that an action is about.
+struct Workload<'a> {
     api: &'a Api,
     session: &'a Session,
     /// Its collection.
@@ -143,11 +148,11 @@ struct Deployment<'a> {
     name: String,
 }
 
-impl Deployment<'_> {
+impl Workload<'_> {
     async fn run(&self, action: &Action) -> Result<()> {
-        if self.pick.resource.kind != "Deployment" {
+        if !matches!(self.kind(), "Deployment" | "StatefulSet" | "DaemonSet") {
             bail!(
-                "{} has no roll-out: only deployments have",
+                "{} has no roll-out: only deployments, statefulsets and daemonsets have",
                 self.pick.resource.display(&self.name)
             );
         }
@@ -163,6 +168,10 @@ impl Deployment<'_> {
             Action::Pause { dry_run, .. } => self.set_paused(true, *dry_run).await,
             Action::Resume { dry_run, .. } => self.set_paused(false, *dry_run).await,
         }
+    }
+
+    fn kind(&self) -> &str {
+        &self.pick.resource.kind
     }
 
     fn path(&self) -> String {
@@ -190,26 +199,12 @@ impl Deployment<'_> {
                     message
                 });
             };
-            let line = match wait::progress(now) {
-                Progress::Ready(_) => {
-                    self.session.line(format_args!(
-                        "deployment {:?} successfully rolled out",
-                        self.name
-                    ))?;
+            let line = match status::of(now)? {
+                Status::Done(line) => {
+                    self.session.line(format_args!("{line}"))?;
                     return Ok(Some(()));
                 }
-                Progress::Failed(_) => {
-                    bail!("deployment {:?} exceeded its progress deadline", self.name)
-                }
-                Progress::Waiting(_) if !observed(now) => {
-                    "Waiting for deployment spec update to be observed...".to_owned()
-                }
-                Progress::Waiting(text) => {
-                    format!(
-                        "Waiting for deployment {:?} rollout to finish: {text}...",
-                        self.name
-                    )
-                }
+                Status::UnderWay(line) => line,
             };
             if line != last {
                 self.session.line(format_args!("{line}"))?;
@@ -227,30 +222,38 @@ impl Deployment<'_> {
     }
 
     async fn undo(&self, to_revision: u64, dry_run: DryRun) -> Result<()> {
-        let deployment = self.api.get(&self.path()).await?;
-        if deployment["spec"]["paused"] == true {
+        let object = self.api.get(&self.path()).await?;
+        if object["spec"]["paused"] == true {
             bail!(
                 "cannot rollback a paused deployment; resume it first with 'wkctl rollout resume {}' and try again",
                 self.display()
             );
         }
-        let sets = self.replica_sets(&deployment).await?;
-        let (revision, set) = earlier(&sets, to_revision).ok_or_else(|| match to_revision {
-            0 => anyhow!("no rollout history found for deployment {:?}", self.name),
+        let all = self.revisions(&object).await?;
+        let Revision {
+            number,
+            cause,
+            template,
+        } = earlier(&all, to_revision).ok_or_else(|| match to_revision {
+            0 => anyhow!(
+                "no rollout history found for {} {:?}",
+                self.kind().to_lowercase(),
+                self.name
+            ),
             wanted => anyhow!("unable to find specified revision {wanted} in history"),
         })?;
-        let template = without_hash(&set["spec"]["template"]);
-        if template == without_hash(&deployment["spec"]["template"]) {
+        let template = without_hash(template);
+        if template == without_hash(&object["spec"]["template"]) {
             return self.session.line(format_args!(
-                "{} skipped rollback (current template already matches revision {revision})",
+                "{} skipped rollback (current template already matches revision {number})",
                 self.display()
             ));
         }
         // A JSON patch: what the template has now and the old one had not must go.
         let mut patch = vec![json!({"op": "replace", "path": "/spec/template", "value": template})];
-        if let Some(cause) = set["metadata"]["annotations"][CHANGE_CAUSE].as_str() {
-            let mut annotations = deployment["metadata"]["annotations"].clone();
-            annotations[CHANGE_CAUSE] = cause.into();
+        if let Some(cause) = cause {
+            let mut annotations = object["metadata"]["annotations"].clone();
+            annotations[CHANGE_CAUSE] = cause.as_str().into();
             patch.push(json!({"op": "add", "path": "/metadata/annotations", "value": annotations}));
         }
         self.patch("application/json-patch+json", &patch.into(), dry_run)
@@ -277,6 +280,10 @@ impl Deployment<'_> {
     }
 
     async fn set_paused(&self, paused: bool, dry_run: DryRun) -> Result<()> {
+        if self.kind() != "Deployment" {
+            let what = if paused { "pausing" } else { "resuming" };
+            bail!("{} {what} is not supported", self.quoted());
+        }
         let deployment = self.api.get(&self.path()).await?;
         let now = deployment["spec"]["paused"] == true;
         match (now, paused) {
@@ -296,24 +303,22 @@ impl Deployment<'_> {
     }
 
     async fn history(&self, revision: Option<u64>) -> Result<()> {
-        let deployment = self.api.get(&self.path()).await?;
-        let sets = self.replica_sets(&deployment).await?;
+        let object = self.api.get(&self.path()).await?;
+        let all = self.revisions(&object).await?;
         if let Some(wanted) = revision {
-            let Some((_, set)) = sets.iter().find(|(revision, _)| *revision == wanted) else {
+            let Some(found) = all.iter().find(|revision| revision.number == wanted) else {
                 bail!("unable to find the specified revision");
             };
             let mut text = String::from("Pod Template:\n");
-            describe::template(&set["spec"]["template"], &mut text);
+            describe::template(&found.template, &mut text);
             self.session
                 .line(format_args!("{} with revision #{wanted}", self.display()))?;
             return self.session.text(&columns::align(&text));
         }
         let mut rows = vec![vec!["REVISION".to_owned(), "CHANGE-CAUSE".to_owned()]];
-        for (revision, set) in &sets {
-            let cause = set["metadata"]["annotations"][CHANGE_CAUSE]
-                .as_str()
-                .unwrap_or("<none>");
-            rows.push(vec![revision.to_string(), cause.to_owned()]);
+        for revision in &all {
+            let cause = revision.cause.as_deref().unwrap_or("<none>");
+            rows.push(vec![revision.number.to_string(), cause.to_owned()]);
         }
         self.session.line(format_args!("{} ", self.display()))?;
         self.session.text(&Columns::default().format(&rows))?;
@@ -333,63 +338,6 @@ impl Deployment<'_> {
             .await?;
         Ok(())
     }
-
-    /// The ReplicaSets that it owns with their revisions, oldest first.
-    async fn replica_sets(&self, deployment: &Value) -> Result<Vec<(u64, Value)>> {
-        let namespace = self.pick.namespace.as_deref().unwrap_or_default();
-        let path = format!("/apis/apps/v1/namespaces/{namespace}/replicasets");
-        let selector = selector_of(deployment);
-        let list = self
-            .api
-            .get(&query::with(&path, &[("labelSelector", &selector)]))
-            .await?;
-        let uid = &deployment["metadata"]["uid"];
-        let owned = |set: &&Value| {
-            let mut owners = set["metadata"]["ownerReferences"]
-                .as_array()
-                .into_iter()
-                .flatten();
-            owners.any(|owner| owner["controller"] == true && owner["uid"] == *uid)
-        };
-        let sets = list["items"].as_array().into_iter().flatten().filter(owned);
-        let mut sets: Vec<(u64, Value)> = sets
-            .filter_map(|set| Some((revision_of(set)?, set.clone())))
-            .collect();
-        sets.sort_by_key(|(revision, _)| *revision);
-        Ok(sets)
-    }
-}
-
-fn observed(deployment: &Value) -> bool {
-    let number = |value: &Value| value.as_i64().unwrap_or_default();
-    number(&deployment["status"]["observedGeneration"])
-        >= number(&deployment["metadata"]["generation"])
-}
-
-fn revision_of(set: &Value) -> Option<u64> {
-    set["metadata"]["annotations"][REVISION]
-        .as_str()?
-        .parse()
-        .ok()
-}
-
-/// The ReplicaSet of a revision, 0 being the one before the last.
-fn earlier(sets: &[(u64, Value)], wanted: u64) -> Option<&(u64, Value)> {
-    match wanted {
-        0 => sets.iter().rev().nth(1),
-        wanted => sets.iter().find(|(revision, _)| *revision == wanted),
-    }
-}
-
-fn without_hash(template: &Value) -> Value {
-    let mut template = template.clone();
-    if let Some(labels) = template
-        .pointer_mut("/metadata/labels")
-        .and_then(Value::as_object_mut)
-    {
-        labels.remove(TEMPLATE_HASH);
-    }
-    template
 }
 
 #[cfg(test)]
@@ -404,8 +352,8 @@ mod tests {
 
     fn set(revision: u64, image: &str) -> Value {
         json!({
-            "metadata": {"annotations": {REVISION: revision.to_string()}, "ownerReferences": [{"controller": true, "uid": "u"}]},
-            "spec": {"template": {"metadata": {"labels": {"app": "hello", TEMPLATE_HASH: "x"}}, "spec": {"containers": [{"name": "c", "image": image}]}}},
+            "metadata": {"annotations": {"deployment.kubernetes.io/revision": revision.to_string()}, "ownerReferences": [{"controller": true, "uid": "u"}]},
+            "spec": {"template": {"metadata": {"labels": {"app": "hello", "pod-template-hash": "x"}}, "spec": {"containers": [{"name": "c", "image": image}]}}},
         })
     }
 
@@ -471,7 +419,7 @@ mod tests {
             server,
             "rollout status service x",
             expect![[r#"
-            ! error: service/x has no roll-out: only deployments have
+            ! error: service/x has no roll-out: only deployments, statefulsets and daemonsets have
             exit 1
         "#]],
         )
@@ -571,5 +519,47 @@ mod tests {
             said.ends_with("deployment.apps/hello restarted\n"),
             "{said}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_stateful_set_goes_back_to_the_template_of_a_revision() {
+        const WEB: &str = "/apis/apps/v1/namespaces/default/statefulsets/web";
+        let template =
+            |image: &str| json!({"spec": {"containers": [{"name": "c", "image": image}]}});
+        let revision = |number: u64, image: &str| {
+            let mut template = template(image);
+            template["$patch"] = "replace".into();
+            json!({
+                "metadata": {"ownerReferences": [{"controller": true, "uid": "u"}]},
+                "revision": number, "data": {"spec": {"template": template}},
+            })
+        };
+        let set = json!({
+            "kind": "StatefulSet", "metadata": {"name": "web", "uid": "u"},
+            "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": template("new")},
+        });
+        let server = Server::new()
+            .on(&format!("GET {WEB}"), set)
+            .on(
+                "GET /apis/apps/v1/namespaces/default/controllerrevisions?labelSelector=app%3Dweb",
+                json!({"items": [revision(3, "new"), revision(1, "old")]}),
+            )
+            .on(
+                &format!("PATCH {WEB}?fieldManager=wkctl-rollout"),
+                json!({}),
+            );
+        check(server.clone(), "rollout undo sts/web", expect![[r#"
+            > PATCH /apis/apps/v1/namespaces/default/statefulsets/web?fieldManager=wkctl-rollout [{"op":"replace","path":"/spec/template","value":{"spec":{"containers":[{"image":"old","name":"c"}]}}}]
+            statefulset.apps/web rolled back
+        "#]]).await;
+        check(
+            server,
+            "rollout pause sts/web",
+            expect![[r#"
+                ! error: statefulsets.apps "web" pausing is not supported
+                exit 1
+            "#]],
+        )
+        .await;
     }
 }

@@ -53,9 +53,7 @@ pub(super) fn forget(status: &mut CronJobStatus, uid: Option<&str>) {
 
 /// The Jobs that are over and more than are kept, the oldest first.
 pub(super) fn too_old<'a>(cron: &CronJob, owned: &'a [Job]) -> Vec<&'a Job> {
-    let Some(spec) = &cron.spec else {
-        return Vec::new();
-    };
+    let spec = &cron.spec;
     let limits = [
         ("Complete", spec.successful_jobs_history_limit),
         ("Failed", spec.failed_jobs_history_limit),

@@ -42,9 +42,7 @@ pub(super) fn plan(cron: &CronJob, status: &CronJobStatus, now: Timestamp, zone:
         next: None,
         zone,
     };
-    let Some(spec) = &cron.spec else {
-        return plan;
-    };
+    let spec = &cron.spec;
     let warn = |reason, message| vec![Notice(Severity::Warning, reason, message)];
     if let Some(name) = &spec.time_zone {
         match TimeZone::get(name) {

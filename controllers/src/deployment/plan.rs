@@ -26,46 +26,70 @@ pub(super) fn plan(wish: &Wish, sets: &[Set]) -> Plan {
         revision: current.map_or(0, |set| set.revision).max(latest + 1),
         ..Plan::default()
     };
-    let resized = sets
-        .iter()
-        .any(|set| set.wanted > 0 && set.desired.is_some_and(|desired| desired != wish.replicas));
-    if wish.paused || resized {
+    if wish.paused || resized(wish, sets) {
         if current.is_none() {
             plan.revision = 0;
         }
         plan.scale = proportional(wish, sets, current);
+        if wish.paused {
+            plan.remove = beyond_history(wish, &old);
+        }
         return plan;
     }
     let Some(current) = current else {
-        plan.create = Some(first_size(wish, &old));
+        if wish.recreate && !ended(&old) {
+            plan.revision = 0;
+            plan.scale = down(&old);
+        } else {
+            plan.create = Some(first_size(wish, &old));
+        }
         return plan;
     };
-    if wish.recreate {
-        plan.scale = recreate(wish, current, &old);
-    } else {
-        plan.scale = roll(wish, current, &old);
-    }
-    let finished = current.available >= wish.replicas
-        && old.iter().all(|set| set.actual == 0 && set.wanted == 0);
-    if finished {
-        let mut idle: Vec<&&Set> = old.iter().filter(|set| set.observed).collect();
-        idle.sort_by_key(|set| set.revision);
-        plan.remove = idle
-            .iter()
-            .take(idle.len().saturating_sub(wish.history))
-            .map(|set| set.name.clone())
-            .collect();
+    plan.scale = match wish.recreate {
+        true if !ended(&old) => down(&old),
+        true if current.wanted == wish.replicas => Vec::new(),
+        true => vec![(current.name.clone(), wish.replicas)],
+        false => roll(wish, current, &old),
+    };
+    let actual = sum(sets.iter().map(|set| set.actual));
+    let counts = [current.actual, current.available, actual];
+    if counts.iter().all(|count| *count == wish.replicas) {
+        plan.remove = beyond_history(wish, &old);
     }
     plan
 }
 
+/// Whether the Deployment has another size than when its sets were last scaled: then they are scaled and nothing
+/// is rolled.
+pub(super) fn resized(wish: &Wish, sets: &[Set]) -> bool {
+    let mut active = sets.iter().filter(|set| set.wanted > 0);
+    active.any(|set| set.desired.is_some_and(|desired| desired != wish.replicas))
+}
+
+/// Counts may be as large as a user likes.
+fn sum(counts: impl Iterator<Item = i32>) -> i32 {
+    counts.fold(0, i32::saturating_add)
+}
+
 /// How large the new set may start.
 fn first_size(wish: &Wish, old: &[&Set]) -> i32 {
-    let total: i32 = old.iter().map(|set| set.wanted).sum();
+    let total = sum(old.iter().map(|set| set.wanted));
     if wish.recreate {
-        return if ended(old) { wish.replicas } else { 0 };
+        return wish.replicas;
     }
-    (wish.replicas + wish.surge - total).clamp(0, wish.replicas)
+    wish.most().saturating_sub(total).clamp(0, wish.replicas)
+}
+
+/// Old sets without pods beyond the history's limit, the oldest first.
+fn beyond_history(wish: &Wish, old: &[&Set]) -> Vec<String> {
+    let Some(limit) = wish.history else {
+        return Vec::new();
+    };
+    let mut old = old.to_vec();
+    old.sort_by_key(|set| set.revision);
+    old.truncate(old.len().saturating_sub(limit));
+    old.retain(|set| set.actual == 0 && set.wanted == 0 && set.observed);
+    old.into_iter().map(|set| set.name.clone()).collect()
 }
 
 /// Whether nothing of the old sets runs, or is about to.
@@ -73,38 +97,32 @@ fn ended(old: &[&Set]) -> bool {
     old.iter().all(|set| set.wanted == 0 && !set.running)
 }
 
-fn recreate(wish: &Wish, current: &Set, old: &[&Set]) -> Vec<(String, i32)> {
-    let down: Vec<_> = old
-        .iter()
-        .filter(|set| set.wanted > 0)
-        .map(|set| (set.name.clone(), 0))
-        .collect();
-    if ended(old) && current.wanted != wish.replicas {
-        return vec![(current.name.clone(), wish.replicas)];
-    }
-    down
+fn down(sets: &[&Set]) -> Vec<(String, i32)> {
+    let active = sets.iter().filter(|set| set.wanted > 0);
+    active.map(|set| (set.name.clone(), 0)).collect()
 }
 
 /// Up by what surge allows, then down by what availability allows.
 fn roll(wish: &Wish, current: &Set, old: &[&Set]) -> Vec<(String, i32)> {
-    let total: i32 = old.iter().map(|set| set.wanted).sum::<i32>() + current.wanted;
+    let total = sum(old.iter().map(|set| set.wanted)).saturating_add(current.wanted);
     if current.wanted > wish.replicas {
         return vec![(current.name.clone(), wish.replicas)];
     }
     if current.wanted < wish.replicas {
-        let up = (wish.replicas + wish.surge - total).clamp(0, wish.replicas - current.wanted);
+        let room = wish.replicas - current.wanted;
+        let up = wish.most().saturating_sub(total).clamp(0, room);
         if up > 0 {
             return vec![(current.name.clone(), current.wanted + up)];
         }
     }
-    let least = wish.replicas - wish.unavailable;
+    let least = wish.least();
     let mut spare = total - least - (current.wanted - current.available).max(0);
     let mut old: Vec<Set> = old
         .iter()
         .filter(|set| set.wanted > 0)
         .map(|set| (*set).clone())
         .collect();
-    old.sort_by_key(|set| set.revision);
+    old.sort_by_key(|set| set.created);
     let before: Vec<i32> = old.iter().map(|set| set.wanted).collect();
     // Pods that serve nobody go first.
     for set in &mut old {
@@ -112,11 +130,8 @@ fn roll(wish: &Wish, current: &Set, old: &[&Set]) -> Vec<(String, i32)> {
         set.wanted -= idle;
         spare -= idle;
     }
-    let available: i32 = old
-        .iter()
-        .map(|set| set.available.min(set.wanted))
-        .sum::<i32>()
-        + current.available;
+    let serving = old.iter().map(|set| set.available.min(set.wanted));
+    let available = sum(serving).saturating_add(current.available);
     let mut spare = spare.min(available - least);
     for set in &mut old {
         let down = set.wanted.min(spare.max(0));
@@ -134,36 +149,33 @@ fn roll(wish: &Wish, current: &Set, old: &[&Set]) -> Vec<(String, i32)> {
 fn proportional(wish: &Wish, sets: &[Set], current: Option<&Set>) -> Vec<(String, i32)> {
     let mut live: Vec<&Set> = sets.iter().filter(|set| set.wanted > 0).collect();
     if live.is_empty() {
-        live.extend(current.or_else(|| sets.iter().max_by_key(|set| set.revision)));
+        live.extend(current.or_else(|| sets.iter().max_by_key(|set| set.created)));
     }
+    let scaled = |set: &Set| set.desired.is_none_or(|desired| desired == wish.replicas);
     if let [only] = live[..] {
-        let right = only.wanted == wish.replicas
-            && only.desired.is_none_or(|desired| desired == wish.replicas);
+        let right = only.wanted == wish.replicas && scaled(only);
         return if right {
             Vec::new()
         } else {
             vec![(only.name.clone(), wish.replicas)]
         };
     }
-    if live
-        .iter()
-        .all(|set| set.desired.is_none_or(|desired| desired == wish.replicas))
-    {
+    if let Some(current) = current.filter(|set| saturated(wish, set)) {
+        live.retain(|set| set.name != current.name);
+        return down(&live);
+    }
+    if live.iter().all(|set| scaled(set)) {
         return Vec::new();
     }
-    let total: i32 = live.iter().map(|set| set.wanted).sum();
-    let allowed = if wish.replicas > 0 && !wish.recreate {
-        wish.replicas + wish.surge
-    } else {
-        wish.replicas
-    };
+    let total: i64 = live.iter().map(|set| i64::from(set.wanted)).sum();
+    let allowed = i64::from(if wish.replicas > 0 { wish.most() } else { 0 });
     let mut left = allowed - total;
     live.sort_by_key(|set| set.created);
     if left > 0 {
         live.reverse();
     }
     live.sort_by_key(|set| Reverse(set.wanted));
-    let mut sizes: Vec<(String, i32)> = Vec::new();
+    let mut sizes: Vec<(String, i64)> = Vec::new();
     for set in live {
         let share = share(set, allowed, total);
         let part = if left > 0 {
@@ -172,24 +184,36 @@ fn proportional(wish: &Wish, sets: &[Set], current: Option<&Set>) -> Vec<(String
             share.clamp(left, 0)
         };
         left -= part;
-        sizes.push((set.name.clone(), (set.wanted + part).max(0)));
+        sizes.push((set.name.clone(), i64::from(set.wanted) + part));
     }
     if let Some(first) = sizes.first_mut() {
-        first.1 = (first.1 + left).max(0);
+        first.1 += left;
     }
+    let size = |size: i64| i32::try_from(size.max(0)).unwrap_or(i32::MAX);
     sizes
+        .into_iter()
+        .map(|(name, of)| (name, size(of)))
+        .collect()
+}
+
+/// Whether the set has all the pods that the Deployment wants, and they serve.
+fn saturated(wish: &Wish, set: &Set) -> bool {
+    set.wanted == wish.replicas
+        && set.desired == Some(wish.replicas)
+        && set.available == wish.replicas
 }
 
 /// By how much a set should grow to keep its part of the whole, rounded to the nearest.
-fn share(set: &Set, allowed: i32, total: i32) -> i32 {
-    let whole = i64::from(set.max.unwrap_or(total).max(1));
-    let part = (2 * i64::from(set.wanted) * i64::from(allowed) + whole) / (2 * whole);
-    i32::try_from(part).unwrap_or(i32::MAX) - set.wanted
+fn share(set: &Set, allowed: i64, total: i64) -> i64 {
+    let whole = i128::from(set.max.map_or(total, i64::from).max(1));
+    let part = (2 * i128::from(set.wanted) * i128::from(allowed) + whole) / (2 * whole);
+    i64::try_from(part).unwrap_or(i64::MAX) - i64::from(set.wanted)
 }
 
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
+    use jiff::Timestamp;
 
     use super::*;
 
@@ -209,7 +233,7 @@ mod tests {
         Set {
             name: name.into(),
             revision: name[1..].parse().unwrap(),
-            created: None,
+            created: Timestamp::from_second(name[1..].parse().unwrap()).ok(),
             current,
             wanted,
             actual: wanted,
@@ -232,14 +256,14 @@ mod tests {
             surge: 1,
             unavailable: 0,
             paused: false,
-            history: 10,
+            history: Some(10),
             min_ready_seconds: 0,
         };
         for word in words {
             match word.split_once('=') {
                 Some(("surge", n)) => wish.surge = n.parse().unwrap(),
                 Some(("unavailable", n)) => wish.unavailable = n.parse().unwrap(),
-                Some(("history", n)) => wish.history = n.parse().unwrap(),
+                Some(("history", n)) => wish.history = Some(n.parse().unwrap()),
                 _ if word == "recreate" => wish.recreate = true,
                 _ => wish.paused = true,
             }
@@ -287,8 +311,9 @@ mod tests {
     #[test]
     fn recreate_waits_until_the_old_pods_are_gone() {
         check("3 recreate", "a1=0/0~ b2=0/0*", expect!["revision 2"]);
-        check("3 recreate", "a1=0/0~", expect!["revision 2, create 0"]);
-        check("3 recreate", "a1=3/3", expect!["revision 2, create 0"]);
+        check("3 recreate", "a1=0/0~", expect!["revision 0"]);
+        check("3 recreate", "a1=3/3", expect!["revision 0, a1 to 0"]);
+        check("3 recreate", "a1=0/0", expect!["revision 2, create 3"]);
         check(
             "3 recreate",
             "a1=3/3 b2=0/0*",
@@ -322,6 +347,26 @@ mod tests {
     }
 
     #[test]
+    fn old_sets_go_down_when_the_new_one_has_all_it_needs() {
+        check("4", "a1=2/2@2 b2=4/4@4*", expect!["revision 2, a1 to 0"]);
+    }
+
+    #[test]
+    fn sizes_beyond_reason_are_taken_as_they_are() {
+        let all = i32::MAX;
+        check(
+            &format!("{all} surge={all}"),
+            &format!("a1=3/3 b2={all}/0@{all}*"),
+            expect!["revision 2"],
+        );
+        check(
+            "1 surge=0",
+            &format!("a1={all}/{all}@{all} b2={all}/0@{all}*"),
+            expect!["revision 2, a1 to 0, b2 to 1"],
+        );
+    }
+
+    #[test]
     fn a_paused_deployment_without_a_set_of_its_template_has_no_new_revision() {
         check("3 paused", "a1=3/3", expect!["revision 0"]);
         check("3 paused", "a1=0/0", expect!["revision 0, a1 to 3"]);
@@ -334,5 +379,11 @@ mod tests {
             "a1=0/0 b2=0/0 c3=1/1*",
             expect!["revision 3, remove a1"],
         );
+        check(
+            "1 history=0 paused",
+            "a1=0/0 b2=1/1*",
+            expect!["revision 2, remove a1"],
+        );
+        check("2 history=0", "a1=0/0 b2=2/1*", expect!["revision 2"]);
     }
 }

@@ -9,7 +9,8 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::COMPONENT;
-use super::set::{DESIRED, MAX, REVISION, Set};
+use super::set::{DESIRED, HISTORY, MAX, REVISION, Set};
+use super::status::Made;
 use super::wish::Wish;
 use crate::context::{Context, resource};
 use crate::error::{Error, within, within_opt};
@@ -19,11 +20,14 @@ use crate::template;
 /// Annotations that are a Deployment's own.
 const NOT_COPIED: &[&str] = &[
     "kubectl.kubernetes.io/last-applied-configuration",
-    "deployment.kubernetes.io/revision-history",
+    "deprecated.deployment.rollback.to",
+    HISTORY,
     REVISION,
     DESIRED,
     MAX,
 ];
+/// How long the list of a set's earlier revisions may be.
+const HISTORY_LENGTH: usize = 2000;
 
 /// The ReplicaSets of one Deployment, for writing.
 pub(super) struct ReplicaSets<'a> {
@@ -31,6 +35,8 @@ pub(super) struct ReplicaSets<'a> {
     pub(super) raw: &'a DynamicObject,
     pub(super) deployment: &'a Deployment,
     pub(super) template: &'a Value,
+    /// The template for comparison.
+    pub(super) bare: &'a Value,
     pub(super) wish: &'a Wish,
 }
 
@@ -43,7 +49,7 @@ impl ReplicaSets<'_> {
         )
     }
 
-    fn say(&self, severity: Severity, reason: &'static str, message: String) {
+    pub(super) fn say(&self, severity: Severity, reason: &'static str, message: String) {
         let recorder = self.context.recorder.named(COMPONENT);
         recorder.record(self.deployment, severity, reason, message);
     }
@@ -56,13 +62,10 @@ impl ReplicaSets<'_> {
         Ok(())
     }
 
-    /// Makes the ReplicaSet of the current template; answers its name. A name taken by another
-    /// template raises `collisionCount`, and the next try finds a free one.
-    pub(super) async fn create(&self, replicas: i32, revision: i64) -> Result<String, Error> {
-        let status = self.deployment.status.as_ref();
-        let collisions = status.and_then(|s| s.collision_count).unwrap_or(0);
-        let hash = template::hash(self.template, collisions);
-        let name = format!("{}-{hash}", self.deployment.name_any());
+    /// Makes the ReplicaSet of the current template. A name taken by another template raises `collisionCount`,
+    /// and the next try finds a free one.
+    pub(super) async fn create(&self, replicas: i32, revision: i64) -> Result<Made, Error> {
+        let (name, hash, collisions) = self.new_name();
         let set = self.new_set(&name, &hash, replicas, revision)?;
         match within(self.api().create(&PostParams::default(), &set)).await {
             Ok(set) => self.context.replicasets.apply(set),
@@ -70,17 +73,31 @@ impl ReplicaSets<'_> {
                 self.taken(&name, collisions).await?;
                 return Err(Error::Conflict(message));
             }
-            Err(error) => {
-                let message = format!("Failed to create new replica set \"{name}\": {error}");
-                self.say(Severity::Warning, "ReplicaSetCreateError", message);
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         }
         if replicas > 0 {
             let message = format!("Scaled up replica set {name} from 0 to {replicas}");
             self.say(Severity::Normal, "ScalingReplicaSet", message);
         }
-        Ok(name)
+        Ok(Made::Set(name))
+    }
+
+    /// Says that the ReplicaSet could not be made; answers with the message.
+    pub(super) fn tell_failure(&self, error: &Error) -> String {
+        let (name, ..) = self.new_name();
+        let message = format!("Failed to create new replica set \"{name}\": {error}");
+        let reason = "ReplicaSetCreateError";
+        self.say(Severity::Warning, reason, message.clone());
+        message
+    }
+
+    /// The new set's name, its hash, and how often such names were taken.
+    fn new_name(&self) -> (String, String, i32) {
+        let status = self.deployment.status.as_ref();
+        let collisions = status.and_then(|s| s.collision_count).unwrap_or(0);
+        let hash = template::hash(self.template, collisions);
+        let name = format!("{}-{hash}", self.deployment.name_any());
+        (name, hash, collisions)
     }
 
     fn new_set(
@@ -98,7 +115,7 @@ impl ReplicaSets<'_> {
         let mut annotations = copied(self.deployment.annotations());
         annotations.insert(REVISION.into(), revision.to_string());
         annotations.insert(DESIRED.into(), self.wish.replicas.to_string());
-        annotations.insert(MAX.into(), self.most().to_string());
+        annotations.insert(MAX.into(), self.wish.most().to_string());
         Ok(serde_json::from_value(json!({
             "apiVersion": "apps/v1", "kind": "ReplicaSet",
             "metadata": {
@@ -124,10 +141,6 @@ impl ReplicaSets<'_> {
         })
     }
 
-    fn most(&self) -> i32 {
-        self.wish.replicas + self.wish.surge
-    }
-
     /// The set may be ours and merely unseen; else its name is lost to us.
     async fn taken(&self, name: &str, collisions: i32) -> Result<(), Error> {
         let existing = within(self.api().get(name)).await?;
@@ -136,11 +149,12 @@ impl ReplicaSets<'_> {
             .iter()
             .any(|owner| Some(&owner.uid) == self.deployment.uid().as_ref());
         let have = existing.data.pointer("/spec/template");
-        if ours && have.is_some_and(|have| template::bare(have) == template::bare(self.template)) {
+        if ours && have.is_some_and(|have| template::bare(have) == *self.bare) {
             self.context.replicasets.apply(existing);
             return Ok(());
         }
-        let patch = json!({"status": {"collisionCount": collisions + 1}});
+        let count = json!({"collisionCount": collisions.saturating_add(1)});
+        let patch = json!({"metadata": {"uid": self.deployment.uid()}, "status": count});
         super::patch_status(self.context, self.deployment, patch).await
     }
 
@@ -149,7 +163,7 @@ impl ReplicaSets<'_> {
         let from = found.map_or(0, |set| set.wanted);
         let annotations = json!({
             DESIRED: self.wish.replicas.to_string(),
-            MAX: self.most().to_string(),
+            MAX: self.wish.most().to_string(),
         });
         let patch = json!({"metadata": {"annotations": annotations}, "spec": {"replicas": to}});
         self.patch(name, patch).await?;
@@ -165,6 +179,13 @@ impl ReplicaSets<'_> {
     /// `minReadySeconds` and the Deployment's annotations.
     pub(super) async fn pass_on(&self, set: &DynamicObject, revision: i64) -> Result<(), Error> {
         let mut annotations = copied(self.deployment.annotations());
+        let before = set.annotations().get(REVISION);
+        if let Some(before) =
+            before.filter(|before| before.parse::<i64>().is_ok_and(|n| n < revision))
+        {
+            let history = set.annotations().get(HISTORY).map_or("", String::as_str);
+            annotations.extend(extended(history, before).map(|now| (HISTORY.to_owned(), now)));
+        }
         annotations.insert(REVISION.into(), revision.to_string());
         annotations.retain(|name, value| set.annotations().get(name) != Some(value));
         let seconds = set.data.pointer("/spec/minReadySeconds");
@@ -243,8 +264,34 @@ impl ReplicaSets<'_> {
     }
 }
 
-fn copied(annotations: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+/// A list of revisions with one more; the oldest go when it gets too long.
+fn extended(history: &str, revision: &str) -> Option<String> {
+    let mut revisions: Vec<&str> = history.split(',').filter(|of| !of.is_empty()).collect();
+    let mut length = history.len() + revision.len() + 1;
+    while length > HISTORY_LENGTH && !revisions.is_empty() {
+        length -= revisions.remove(0).len() + 1;
+    }
+    revisions.push(revision);
+    Some(revisions.join(",")).filter(|list| list.len() <= HISTORY_LENGTH)
+}
+
+/// What a Deployment and its ReplicaSets share of annotations.
+pub(super) fn copied(annotations: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut annotations = annotations.clone();
     annotations.retain(|name, _| !NOT_COPIED.contains(&name.as_str()));
     annotations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_history_of_revisions_forgets_the_oldest() {
+        assert_eq!(extended("", "1").unwrap(), "1");
+        assert_eq!(extended("1,3", "5").unwrap(), "1,3,5");
+        let long = vec!["12345"; 333].join(",");
+        let longer = extended(&long, "67890").unwrap();
+        assert!(longer.len() <= HISTORY_LENGTH && longer.ends_with("12345,67890"));
+    }
 }

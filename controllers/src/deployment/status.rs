@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
 
 use super::set::{Set, current};
 use super::wish::Wish;
@@ -13,6 +14,20 @@ use super::wish::Wish;
 const COMPLETE: &str = "NewReplicaSetAvailable";
 const TIMED_OUT: &str = "ProgressDeadlineExceeded";
 const PAUSED: &str = "DeploymentPaused";
+const NOT_CREATED: &str = "ReplicaSetCreateError";
+const PROGRESSING: &str = "Progressing";
+const FAILURE: &str = "ReplicaFailure";
+
+/// What became of the ReplicaSet of the current template.
+#[derive(Debug)]
+pub(super) enum Made {
+    /// It was there before, or is not wanted yet.
+    Nothing,
+    /// One of this name was made just now.
+    Set(String),
+    /// It could not be made: a message.
+    Failed(String),
+}
 
 /// What `Progressing` should say.
 struct Progress {
@@ -23,41 +38,40 @@ struct Progress {
     touch: bool,
 }
 
-/// The status to write, and when to look again though nothing changes. `made` names the ReplicaSet
-/// that was created just now.
+/// The status to write, and when to look again though nothing changes.
 pub(super) fn status(
     deployment: &Deployment,
     wish: &Wish,
     sets: &[Set],
-    made: Option<&str>,
+    made: &Made,
     now: Timestamp,
 ) -> (DeploymentStatus, Option<Duration>) {
     let old = deployment.status.clone().unwrap_or_default();
     let mut status = counts(deployment, sets);
     let mut conditions = old.conditions.clone().unwrap_or_default();
     available(&mut conditions, wish, &status, now);
-    let deadline = deployment
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.progress_deadline_seconds)
-        .unwrap_or(600);
+    failure(&mut conditions, sets);
+    let spec = deployment.spec.as_ref();
+    let deadline = spec.and_then(|spec| spec.progress_deadline_seconds);
+    let deadline = deadline.unwrap_or(600);
     let mut again = None;
-    if deadline != i32::MAX {
-        let before = find(&conditions, "Progressing").cloned();
-        let progress = progress(wish, sets, &old, &status, before.as_ref(), made);
+    if deadline == i32::MAX {
+        conditions.retain(|condition| condition.type_ != PROGRESSING);
+    } else if deployment.metadata.deletion_timestamp.is_none() {
+        let before = find(&conditions, PROGRESSING).cloned();
+        let progress = progress(deployment, wish, sets, &status, before.as_ref(), made);
         if let Some(progress) = progress {
-            set_condition(&mut conditions, "Progressing", progress, now);
+            set_condition(&mut conditions, PROGRESSING, progress, now);
         }
         again = until_timed_out(&conditions, wish, &status, deadline, now);
         if again == Some(Duration::ZERO) {
-            let name = current(sets).map_or("", |set| set.name.as_str());
             let late = Progress {
                 status: "False",
                 reason: TIMED_OUT,
-                message: format!("ReplicaSet \"{name}\" has timed out progressing."),
+                message: format!("{} has timed out progressing.", subject(deployment, sets)),
                 touch: false,
             };
-            set_condition(&mut conditions, "Progressing", late, now);
+            set_condition(&mut conditions, PROGRESSING, late, now);
             again = None;
         }
     }
@@ -65,8 +79,38 @@ pub(super) fn status(
     (status, again)
 }
 
+/// Whose roll-out it is, as messages have it.
+fn subject(deployment: &Deployment, sets: &[Set]) -> String {
+    match current(sets) {
+        Some(set) => format!("ReplicaSet \"{}\"", set.name),
+        None => format!("Deployment \"{}\"", deployment.name_any()),
+    }
+}
+
+/// What keeps pods of a set from being made or removed; the current set's trouble goes before others'.
+fn failure(conditions: &mut Vec<DeploymentCondition>, sets: &[Set]) {
+    let current = current(sets).and_then(|set| set.failure.as_ref());
+    let found = current.or_else(|| sets.iter().find_map(|set| set.failure.as_ref()));
+    let known = find(conditions, FAILURE);
+    let same = known
+        .zip(found)
+        .is_some_and(|(known, found)| known.status == found.status && known.reason == found.reason);
+    if same {
+        return;
+    }
+    conditions.retain(|condition| condition.type_ != FAILURE);
+    conditions.extend(found.map(|found| DeploymentCondition {
+        type_: found.type_.clone(),
+        status: found.status.clone(),
+        reason: found.reason.clone(),
+        message: found.message.clone(),
+        last_update_time: found.last_transition_time.clone(),
+        last_transition_time: found.last_transition_time.clone(),
+    }));
+}
+
 fn counts(deployment: &Deployment, sets: &[Set]) -> DeploymentStatus {
-    let sum = |of: fn(&Set) -> i32| sets.iter().map(of).sum::<i32>();
+    let sum = |of: fn(&Set) -> i32| sets.iter().map(of).fold(0, i32::saturating_add);
     let available = sum(|set| set.available);
     DeploymentStatus {
         replicas: Some(sum(|set| set.actual)),
@@ -87,7 +131,7 @@ fn available(
     status: &DeploymentStatus,
     now: Timestamp,
 ) {
-    let enough = status.available_replicas.unwrap_or(0) >= wish.replicas - wish.unavailable;
+    let enough = status.available_replicas.unwrap_or(0) >= wish.least();
     let (state, reason, verb) = if enough {
         ("True", "MinimumReplicasAvailable", "has")
     } else {
@@ -104,16 +148,15 @@ fn available(
 
 /// What became of the roll-out since `old`; `None` leaves the condition as it is.
 fn progress(
+    deployment: &Deployment,
     wish: &Wish,
     sets: &[Set],
-    old: &DeploymentStatus,
     status: &DeploymentStatus,
     before: Option<&DeploymentCondition>,
-    made: Option<&str>,
+    made: &Made,
 ) -> Option<Progress> {
     let reason = before.and_then(|condition| condition.reason.as_deref());
     let new = current(sets);
-    let name = made.or(new.map(|set| set.name.as_str()));
     let say = |status, reason, message, touch| {
         Some(Progress {
             status,
@@ -127,32 +170,34 @@ fn progress(
         let message = "Deployment is paused".to_owned();
         return say("Unknown", PAUSED, message, false).filter(|_| !keep);
     }
-    if let Some(name) = made {
-        let message = format!("Created new replica set \"{name}\"");
-        return say("True", "NewReplicaSetCreated", message, true);
+    match made {
+        Made::Set(name) => {
+            let message = format!("Created new replica set \"{name}\"");
+            return say("True", "NewReplicaSetCreated", message, true);
+        }
+        Made::Failed(message) => return say("False", NOT_CREATED, message.clone(), false),
+        Made::Nothing => {}
     }
-    let name = name.unwrap_or_default();
+    let subject = subject(deployment, sets);
     let idle = reason == Some(COMPLETE) && status.replicas == status.updated_replicas;
     if idle {
         return None;
     }
-    if complete(wish, status) && new.is_some_and(|set| set.observed) {
-        let message = format!("ReplicaSet \"{name}\" has successfully progressed.");
+    if complete(wish, status) && new.is_none_or(|set| set.observed) {
+        let message = format!("{subject} has successfully progressed.");
         return say("True", COMPLETE, message, false);
     }
     if reason == Some(PAUSED) {
         let message = "Deployment is resumed".to_owned();
         return say("Unknown", "DeploymentResumed", message, true);
     }
-    if progressed(old, status) {
-        let message = format!("ReplicaSet \"{name}\" is progressing.");
+    if progressed(deployment.status.as_ref(), status) {
+        let message = format!("{subject} is progressing.");
         return say("True", "ReplicaSetUpdated", message, true);
     }
-    if reason.is_none() && new.is_some() {
-        let message = format!("Found new replica set \"{name}\"");
-        return say("True", "FoundNewReplicaSet", message, true);
-    }
-    None
+    let found = new.filter(|_| reason.is_none())?;
+    let message = format!("Found new replica set \"{}\"", found.name);
+    say("True", "FoundNewReplicaSet", message, true)
 }
 
 fn complete(wish: &Wish, status: &DeploymentStatus) -> bool {
@@ -161,7 +206,9 @@ fn complete(wish: &Wish, status: &DeploymentStatus) -> bool {
 }
 
 /// Whether there are more new pods, fewer old ones, or more that serve.
-fn progressed(old: &DeploymentStatus, status: &DeploymentStatus) -> bool {
+fn progressed(old: Option<&DeploymentStatus>, status: &DeploymentStatus) -> bool {
+    let nothing = DeploymentStatus::default();
+    let old = old.unwrap_or(&nothing);
     let zero = |count: Option<i32>| count.unwrap_or(0);
     let outdated = |of: &DeploymentStatus| zero(of.replicas) - zero(of.updated_replicas);
     zero(status.updated_replicas) > zero(old.updated_replicas)
@@ -205,11 +252,9 @@ fn set_condition(
     now: Timestamp,
 ) {
     let old = find(conditions, kind).cloned();
-    let same = old.as_ref().is_some_and(|old| {
-        old.status == new.status
-            && old.reason.as_deref() == Some(new.reason)
-            && old.message.as_deref() == Some(&new.message)
-    });
+    let same = old
+        .as_ref()
+        .is_some_and(|old| old.status == new.status && old.reason.as_deref() == Some(new.reason));
     if same && !new.touch {
         return;
     }
@@ -277,7 +322,8 @@ mod tests {
             })
             .collect();
         let wish = Wish::of(&deployment);
-        let (status, again) = super::status(&deployment, &wish, &sets, made, now);
+        let made = made.map_or(Made::Nothing, |name| Made::Set(name.into()));
+        let (status, again) = super::status(&deployment, &wish, &sets, &made, now);
         let conditions = status.conditions.unwrap();
         let said = |kind| {
             let condition = find(&conditions, kind);

@@ -43,7 +43,7 @@ fn is(kind: &'static str, reason: &'static str) -> impl Fn(&FakeApi) -> bool {
 /// Job did not want these. And no more than `parallelism` ran at any time.
 fn pods_by_phase(api: &FakeApi, parallelism: usize) -> HashMap<String, u64> {
     let mut pods: HashMap<String, Value> = HashMap::new();
-    for change in api.history("pods") {
+    for change in api.written_after("pods", 0) {
         let mut pod = change["object"].clone();
         let uid = pod["metadata"]["uid"].as_str().unwrap().to_owned();
         let before = pods.get(&uid);
@@ -189,10 +189,10 @@ async fn counts_are_right_whatever_goes_wrong() {
             .await;
         check_counts(&cluster.api, 3, &format!("seed {seed}"));
         assert_eq!(count(&status(&cluster.api), "succeeded"), 8, "seed {seed}");
-        let calls = cluster.api.history("jobs").len();
+        let calls = cluster.api.written_after("jobs", 0).len();
         tokio::time::sleep(Duration::from_secs(3600)).await;
         assert_eq!(
-            cluster.api.history("jobs").len(),
+            cluster.api.written_after("jobs", 0).len(),
             calls,
             "seed {seed} was not over"
         );

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, TcpListener};
 
-use runtimes::{PodNetwork, Protocol};
+use runtimes::{HostPort, PodNetwork, Protocol};
 
 use crate::{cluster::Cluster, host::*, isolation::*, sockets::*};
 
@@ -156,6 +156,43 @@ fn what_a_pod_sends_by_another_address_is_dropped() {
             let mut seen = [0; 32];
             let (length, _) = listener.recv_from(&mut seen).await.unwrap();
             assert_eq!(seen[..length], *one.ip.to_string().as_bytes());
+        },
+    );
+}
+
+#[test]
+fn a_port_of_the_node_leads_to_the_pod_that_has_it_until_it_goes() {
+    in_private_host(
+        "services::a_port_of_the_node_leads_to_the_pod_that_has_it_until_it_goes",
+        || async {
+            let outside = neighbour();
+            let running = start(&Cluster::new()).await;
+            let own = start_own(&running.handle, "own").await;
+            let wasm = start_wasm(&running.handle, "wasm").await;
+            let port = |address: [u8; 4], port: u16| HostPort {
+                address: address.into(),
+                protocol: Protocol::Tcp,
+                port,
+                to: 8080,
+            };
+            let open = |name: &str, ports: &[HostPort]| {
+                running.handle.open(&pod(name).uid, ports).unwrap();
+            };
+            open("own", &[port([0, 0, 0, 0], 80)]);
+            open("wasm", &[port([192, 0, 2, 1], 81), port([10, 9, 9, 9], 82)]);
+            let at = |port: u16| -> std::net::SocketAddr { ([192, 0, 2, 1], port).into() };
+            let from_outside = |port: u16| within(&outside, move || blocking(ask(at(port))));
+            let seen = eventually(|| async { from_outside(80) }, answered).await;
+            assert_eq!(seen.unwrap(), format!("{} 192.0.2.2", own.ip));
+            let seen = eventually(|| async { from_outside(81) }, answered).await;
+            assert_eq!(seen.unwrap(), format!("{wasm} 192.0.2.2"));
+            assert!(refused(&from_outside(82)));
+            assert_eq!(own.ask(at(80)).unwrap(), format!("{} 10.64.0.1", own.ip));
+
+            running.handle.remove(&pod("own").uid).await.unwrap();
+            eventually(|| async { from_outside(80) }, refused)
+                .await
+                .unwrap_err();
         },
     );
 }

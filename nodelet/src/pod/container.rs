@@ -89,6 +89,8 @@ impl Reason {
 pub(crate) struct StartFailure {
     pub(crate) reason: Reason,
     pub(crate) message: String,
+    /// Of the container that was made and could not be started; otherwise empty.
+    pub(crate) container_id: String,
 }
 
 /// Where a container is.

@@ -12,7 +12,7 @@ use std::{
 
 use k8s_openapi::api::{core::v1::Pod, node::v1::RuntimeClass};
 use kube::Api;
-use runtimes::{ImageKind, PodAddress, PodRef};
+use runtimes::{HostPort, ImageKind, PodAddress, PodRef, Protocol};
 
 use super::worker::Context;
 use crate::deadline::call;
@@ -32,6 +32,50 @@ pub(crate) struct Place {
 pub(crate) fn is_on_host(pod: &Pod) -> bool {
     let spec = pod.spec.as_ref();
     spec.is_some_and(|spec| spec.host_network == Some(true))
+}
+
+/// The node's ports that a pod wants for its own.
+///
+/// # Errors
+/// One cannot be had; which, in words for the user.
+fn host_ports(pod: &Pod) -> Result<Vec<HostPort>, String> {
+    let spec = pod.spec.as_ref();
+    let sidecars = spec.iter().flat_map(|spec| spec.init_containers.iter());
+    let sidecars = sidecars
+        .flatten()
+        .filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    let containers = spec.iter().flat_map(|spec| spec.containers.iter());
+    let ports = containers.chain(sidecars).flat_map(|container| {
+        let ports = container.ports.iter().flatten();
+        ports.map(|port| (&container.name, port))
+    });
+    let mut opened = Vec::new();
+    for (container, port) in ports {
+        let number = |number: i32| u16::try_from(number).ok().filter(|number| *number > 0);
+        let (Some(on_host), Some(to)) =
+            (port.host_port.and_then(number), number(port.container_port))
+        else {
+            continue;
+        };
+        let cannot = |what: &str| {
+            format!("hostPort {on_host} of container {container:?} cannot be opened: {what}")
+        };
+        let protocol = match port.protocol.as_deref() {
+            None | Some("TCP") => Protocol::Tcp,
+            Some("UDP") => Protocol::Udp,
+            Some(other) => return Err(cannot(&format!("protocol {other} is not supported"))),
+        };
+        let address = port.host_ip.as_deref().filter(|ip| !ip.is_empty());
+        let address = address.unwrap_or("0.0.0.0").parse();
+        let address = address.map_err(|_| cannot("its hostIP is not an IPv4 address"))?;
+        opened.push(HostPort {
+            address,
+            protocol,
+            port: on_host,
+            to,
+        });
+    }
+    Ok(opened)
 }
 
 /// The name under which a kind of image is run: of the runtime, and of a RuntimeClass.
@@ -89,6 +133,8 @@ async fn take_now(
     let network = &context.network;
     let address = network.add(pod_ref, wanted).await;
     let address = address.map_err(|error| error.to_string())?;
+    let opened = network.open(&pod_ref.uid, &host_ports(pod)?);
+    opened.map_err(|error| error.to_string())?;
     let needs = holds_containers
         || network.isolated(&pod_ref.uid).is_some()
         || (unavailable(context, ImageKind::Oci).is_none()
@@ -228,6 +274,9 @@ fn may_need(class: Option<ImageKind>, images: &[Option<ImageKind>]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use expect_test::{Expect, expect};
+    use serde_json::{Value, json};
+
     use super::*;
 
     #[test]
@@ -243,5 +292,51 @@ mod tests {
         check(None, &[wasm, oci], true);
         check(oci, &[], true);
         check(wasm, &[None, None], false);
+    }
+
+    #[test]
+    fn ports_of_the_host_are_those_of_containers_that_run_on() {
+        let check = |ports: Value, expected: Expect| {
+            let container = json!({ "name": "c", "ports": ports });
+            let port = json!([{ "containerPort": 1, "hostPort": 1 }]);
+            let pod = json!({ "spec": {
+                "containers": [container],
+                "initContainers": [{ "name": "once", "ports": port }],
+            } });
+            let found = host_ports(&serde_json::from_value(pod).unwrap());
+            let found = found.map(|ports| {
+                let show = |port: &HostPort| {
+                    let HostPort {
+                        address,
+                        protocol,
+                        port,
+                        to,
+                    } = port;
+                    format!("{protocol:?} {address}:{port} to {to}")
+                };
+                ports.iter().map(show).collect::<Vec<_>>().join(", ")
+            });
+            expected.assert_eq(&found.unwrap_or_else(|error| error));
+        };
+        check(
+            json!([
+                { "containerPort": 80, "hostPort": 8080, "protocol": "TCP" },
+                { "containerPort": 53, "hostPort": 53, "protocol": "UDP", "hostIP": "192.0.2.1" },
+                { "containerPort": 81 },
+            ]),
+            expect!["Tcp 0.0.0.0:8080 to 80, Udp 192.0.2.1:53 to 53"],
+        );
+        check(
+            json!([{ "containerPort": 80, "hostPort": 80, "hostIP": "::1" }]),
+            expect![[
+                r#"hostPort 80 of container "c" cannot be opened: its hostIP is not an IPv4 address"#
+            ]],
+        );
+        check(
+            json!([{ "containerPort": 80, "hostPort": 80, "protocol": "SCTP" }]),
+            expect![[
+                r#"hostPort 80 of container "c" cannot be opened: protocol SCTP is not supported"#
+            ]],
+        );
     }
 }

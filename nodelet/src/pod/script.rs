@@ -330,6 +330,7 @@ fn failure(reason: &str) -> StartFailure {
     StartFailure {
         reason,
         message: "because".into(),
+        container_id: String::new(),
     }
 }
 

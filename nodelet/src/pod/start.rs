@@ -86,7 +86,10 @@ impl Start {
             runtime.start(&self.id),
         )
         .await
-        .map_err(|error| self.runtime_failed(context, Reason::RunContainerError, error))?;
+        .map_err(|error| StartFailure {
+            container_id: started.container_id.clone(),
+            ..self.runtime_failed(context, Reason::RunContainerError, error)
+        })?;
         self.note(
             context,
             false,
@@ -173,7 +176,11 @@ impl Start {
 
     fn failed(&self, context: &Context, reason: Reason, message: String) -> StartFailure {
         self.note(context, true, "Failed", format!("Error: {message}"));
-        StartFailure { reason, message }
+        StartFailure {
+            reason,
+            message,
+            container_id: String::new(),
+        }
     }
 
     fn note(&self, context: &Context, warning: bool, reason: &'static str, message: String) {

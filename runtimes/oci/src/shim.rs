@@ -25,7 +25,7 @@ use std::{
 use runtimes::{Process, RuntimeError, Stdio};
 use wk_shim::{EXIT, Exit, Identity, PID, wire::Frame};
 
-pub(crate) use start::{Failed, Launch, create};
+pub(crate) use start::{Failed, Launch, launch};
 
 use crate::shim::connection::Connection;
 

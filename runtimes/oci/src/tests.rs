@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::{
     exec::{Exec, exec},
-    shim::{Ended, Failed, Launch, Shim, create},
+    shim::{Ended, Failed, Launch, Shim, launch},
 };
 
 const RUNC: &str = "runc";
@@ -37,12 +37,19 @@ struct Bundle {
     stdin: bool,
     stdin_once: bool,
     rotation: Rotation,
+    runc: PathBuf,
+    within: Duration,
 }
 
 impl Bundle {
     /// A container that runs a script.
     fn new(script: &str) -> Bundle {
         Bundle::with_arguments(&["sh", "-c", script])
+    }
+
+    /// One that begins its script when it is [told to](Bundle::go).
+    fn waiting(script: &str) -> Bundle {
+        Bundle::new(&format!("until [ -e /go ]; do sleep 0.02; done; {script}"))
     }
 
     fn with_arguments(arguments: &[&str]) -> Bundle {
@@ -56,6 +63,8 @@ impl Bundle {
             stdin: false,
             stdin_once: false,
             rotation: Rotation::default(),
+            runc: RUNC.into(),
+            within: DEADLINE,
         };
         let bin = bundle.dir().join("root/bin");
         fs::create_dir_all(&bin).unwrap();
@@ -135,12 +144,12 @@ impl Bundle {
         self.directory.path().join("runc")
     }
 
-    async fn create(&self) -> Result<Shim, Failed> {
+    async fn launch(&self) -> Result<Shim, Failed> {
         let (dir, runc_root, log) = (self.dir(), self.runc_root(), self.log());
-        let launch = Launch {
+        let spec = Launch {
             program: shim_program(),
             dir: &dir,
-            runc: Path::new(RUNC),
+            runc: &self.runc,
             runc_root: &runc_root,
             id: &self.id,
             log: &log,
@@ -148,19 +157,18 @@ impl Bundle {
             tty: self.tty,
             stdin: self.stdin,
             stdin_once: self.stdin_once,
+            within: self.within,
         };
-        soon(create(&launch)).await
+        soon(launch(&spec)).await
     }
 
-    /// Creates and starts.
     async fn run(&self) -> Shim {
-        let shim = self.create().await.unwrap();
-        self.start();
-        shim
+        self.launch().await.unwrap()
     }
 
-    fn start(&self) {
-        self.runc(&["start", &self.id]);
+    /// Lets a container go on that is [waiting](Bundle::waiting).
+    fn go(&self) {
+        fs::write(self.dir().join("root/go"), "").unwrap();
     }
 
     fn runc(&self, arguments: &[&str]) -> std::process::Output {

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::net::TcpStream;
 
-use crate::{Isolated, NetworkError, PodAddress, PodNetwork, PodRef, Protocol, Traffic};
+use crate::{HostPort, Isolated, NetworkError, PodAddress, PodNetwork, PodRef, Protocol, Traffic};
 
 /// Addresses of one range handed out in order; names and Services are what the test set.
 ///
@@ -31,6 +31,8 @@ struct State {
     denied: Vec<(String, Traffic)>,
     /// Uids of the pods with a namespace of their own.
     isolated: HashSet<String>,
+    /// The node's ports that lead to pods, by uid.
+    opened: BTreeMap<String, Vec<HostPort>>,
     routed: usize,
 }
 
@@ -62,6 +64,11 @@ impl FakeNetwork {
     /// Makes `address` a Service's, reached in turn at `endpoints`; with none, connections are refused.
     pub fn set_service(&self, address: SocketAddr, endpoints: Vec<SocketAddr>) {
         self.state().services.insert(address, endpoints);
+    }
+
+    /// The node's ports that lead to a pod.
+    pub fn opened(&self, uid: &str) -> Vec<HostPort> {
+        self.state().opened.get(uid).cloned().unwrap_or_default()
     }
 
     /// Keeps the pod of that name from that traffic.
@@ -150,6 +157,11 @@ impl PodNetwork for FakeNetwork {
         })
     }
 
+    fn open(&self, uid: &str, ports: &[HostPort]) -> Result<(), NetworkError> {
+        self.state().opened.insert(uid.to_owned(), ports.to_vec());
+        Ok(())
+    }
+
     fn held(&self) -> Vec<String> {
         self.state().pods.keys().cloned().collect()
     }
@@ -158,6 +170,7 @@ impl PodNetwork for FakeNetwork {
         let mut state = self.state();
         state.pods.remove(uid);
         state.isolated.remove(uid);
+        state.opened.remove(uid);
         Ok(())
     }
 

@@ -9,6 +9,11 @@ use oci_client::Reference;
 
 use super::file;
 
+/// Whether an image may be called so.
+pub fn is_name(reference: &str) -> bool {
+    file::find_path(reference).is_some() || parse(reference).is_ok()
+}
+
 /// The one name that all references to an image share on a node: registry, repository and tag or digest
 /// written out. A reference to a file, or one that cannot be parsed, is its own.
 pub fn normal_name(reference: &str) -> String {

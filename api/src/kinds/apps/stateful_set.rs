@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     field::{FieldErrors, Path},
     kinds::{
-        Column, Kind, Names, Subresource, check, column, not_acted_on, persistent_volume_claim,
+        Column, Kind, Names, Subresource, check, column, persistent_volume_claim,
         pod::template,
         value::{child, each, fill, fill_text, items, number, part, present, put, text},
     },
@@ -157,12 +157,7 @@ impl Kind for StatefulSet {
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {
-        let mut warnings = vec![not_acted_on::kind(
-            "run StatefulSets",
-            "no pods are created",
-        )];
-        warnings.extend(template::warnings(object));
-        warnings
+        template::warnings(object)
     }
 
     fn columns(&self) -> &[Column] {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use runtimes::{Image, ImageError, ImageKind, PullPolicy, Runtime};
+use runtimes::{Image, ImageError, ImageKind, PullPolicy, Runtime, images::is_name};
 
 use super::{Start, within};
 use crate::pod::{
@@ -35,7 +35,7 @@ impl Start {
             _ => context.images.find(reference).await.is_some(),
         };
         let pulls = !present && policy != PullPolicy::Never;
-        let accounts = if pulls {
+        let accounts = if pulls && is_name(reference) {
             self.note(
                 context,
                 false,
@@ -104,6 +104,7 @@ impl Start {
         StartFailure {
             reason,
             message: error.to_string(),
+            container_id: String::new(),
         }
     }
 

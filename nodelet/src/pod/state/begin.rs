@@ -73,11 +73,13 @@ impl PodState {
             } => Some(Box::new(StartFailure {
                 reason: *reason,
                 message: message.clone(),
+                container_id: String::new(),
             })),
             _ => container.hook_failure.take().map(|message| {
                 Box::new(StartFailure {
                     reason: Reason::PostStartHookError,
                     message: message.into(),
+                    container_id: String::new(),
                 })
             }),
         };

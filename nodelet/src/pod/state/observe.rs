@@ -174,8 +174,8 @@ impl PodState {
                 code: 128,
                 reason: "StartError".to_owned(),
                 message: failure.message.clone(),
-                container_id: String::new(),
-                started_at: None,
+                container_id: failure.container_id,
+                started_at: Some(now),
                 finished_at: Some(now),
             });
             if !restarts {

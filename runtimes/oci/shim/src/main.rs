@@ -1,4 +1,4 @@
-//! The process that stays with a container: it makes it through `runc create`, holds its streams, keeps its log,
+//! The process that stays with a container: it runs it through `runc run`, holds its streams, keeps its log,
 //! and tells how it ended; so that whoever runs the node may come and go. Also the process that stays with a
 //! command that runs beside a container's own (`runc exec`), for as long as somebody holds on to it.
 //!

@@ -38,7 +38,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// How often it is tried to tell the end, when the disk is full.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Makes the container, tells the starter, and stays until it has ended.
+/// Runs the container, tells the starter, and stays until it has ended, also if the starter has gone: who comes
+/// after it finds both.
 pub(crate) fn run(arguments: &Arguments, starter: Starter) -> io::Result<()> {
     // A leader of its group has a session of its own already.
     let _ = setsid();
@@ -51,19 +52,13 @@ pub(crate) fn run(arguments: &Arguments, starter: Starter) -> io::Result<()> {
         Ok(made) => made,
         Err(words) => return starter.say(&Frame::Failed(&words)),
     };
-    let kept = starter
-        .say(&Frame::Started)
-        .and_then(|()| starter.expect(&Frame::Keep));
-    if kept.is_err() {
-        abandon(arguments, &mut children);
-        return Ok(());
-    }
+    let _ = starter.say(&Frame::Started);
     drop(starter);
     prefer_others();
     stay(streams, init, children)
 }
 
-/// Makes the container; an error is runc's words or one's own. Nothing is left behind then.
+/// Makes the container and lets it run; an error is runc's words or one's own. Nothing is left behind then.
 fn make(
     arguments: &Arguments,
     starter: &Starter,
@@ -79,8 +74,8 @@ fn make(
     let log = Log::new(arguments.log.clone(), arguments.rotation);
     let mut streams = Streams::new(log, listener);
     let call = Call::new(arguments, "runc");
-    let mut command = call.command("create");
-    command.args(["--bundle", ".", "--pid-file", "runc.pid"]);
+    let mut command = call.command("run");
+    command.args(["--detach", "--bundle", ".", "--pid-file", "runc.pid"]);
     let console = if arguments.tty {
         let console = Console::open("console.sock".to_owned()).map_err(plain)?;
         command.arg("--console-socket").arg(console.path());
@@ -103,7 +98,7 @@ fn make(
         Ok((code, _)) => {
             remove_leavings(code, arguments, children);
             let words = call.words();
-            let silent = || format!("runc create ended with code {code}");
+            let silent = || format!("runc run ended with code {code}");
             return Err(if words.is_empty() { silent() } else { words });
         }
         Err(why) => {
@@ -126,15 +121,15 @@ fn take_over(
     if let Some(terminal) = terminal {
         own_terminal(arguments, streams, terminal).map_err(plain)?;
     }
-    let init = runc::take_pid("runc.pid").ok_or("runc create told no process")?;
+    let init = runc::take_pid("runc.pid").ok_or("runc run told no process")?;
     // One that has ended already is nobody.
     let pid = init.as_raw_pid();
-    let identity = Identity::of(pid).unwrap_or(Identity { pid, started: 0 });
+    let identity = Identity::of(pid).unwrap_or_else(|_| Identity::ended(pid));
     write_file(PID, &identity.to_string()).map_err(plain)?;
     Ok(init)
 }
 
-/// After a `runc create` that made something, or was killed and may have. One that failed has cleaned up after
+/// After a `runc run` that made something, or was killed and may have. One that failed has cleaned up after
 /// itself; what is there then is another container of that name.
 fn remove_leavings(code: i32, arguments: &Arguments, children: &mut Children) {
     if code == 0 || code >= 128 {
@@ -198,14 +193,15 @@ fn own_terminal(arguments: &Arguments, streams: &mut Streams, terminal: OwnedFd)
     Ok(())
 }
 
-/// Waits until runc has ended: its exit code, and the terminal it brought. An error if the starter has gone.
+/// Waits until runc has ended: its exit code, and the terminal it brought. An error if the starter wants the
+/// container no more; one that is gone cannot say so.
 fn wait_for(
     runc: Pid,
     starter: &Starter,
     children: &mut Children,
     console: Option<&Console>,
 ) -> Result<(i32, Option<OwnedFd>), String> {
-    let mut terminal = None;
+    let (mut terminal, mut starter) = (None, Some(starter));
     loop {
         children.reap();
         if let Some(code) = children.code(runc) {
@@ -214,25 +210,22 @@ fn wait_for(
                 (code, _, terminal) => Ok((code, terminal)),
             };
         }
-        let mut files = vec![
-            PollFd::new(children, PollFlags::IN),
-            PollFd::new(starter, PollFlags::IN),
-        ];
-        if let Some(console) = console.filter(|_| terminal.is_none()) {
-            files.push(PollFd::new(console, PollFlags::IN));
-        }
+        let console = console.filter(|_| terminal.is_none());
+        let mut files = vec![PollFd::new(children, PollFlags::IN)];
+        files.extend(console.map(|console| PollFd::new(console, PollFlags::IN)));
+        files.extend(starter.map(|starter| PollFd::new(starter, PollFlags::IN)));
         match poll(&mut files, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.to_string()),
         }
-        let ready = |index: usize| {
-            files
-                .get(index)
-                .is_some_and(|file| !file.revents().is_empty())
-        };
-        let (gone, brought) = (ready(1), ready(2));
-        if gone {
-            return Err("nobody waits for the container".to_owned());
+        let mut ready = files[1..].iter().map(|file| !file.revents().is_empty());
+        let brought = console.is_some() && ready.next() == Some(true);
+        let spoke = ready.next() == Some(true);
+        if let Some(by) = starter.filter(|_| spoke) {
+            if by.expect(&Frame::Abandon).is_ok() {
+                return Err("nobody waits for the container".to_owned());
+            }
+            starter = None;
         }
         if let Some(console) = console.filter(|_| brought) {
             let received = console.receive();

@@ -23,7 +23,7 @@
 //! | starter | `P` process | none, with open files: the process, and its stdin, stdout and stderr |
 //! | shim    | `S` started | with a terminal for `exec`, its other end                           |
 //! | shim    | `F` failed  | runc's words, or the shim's own                                     |
-//! | starter | `K` keep    | the container is to stay                                            |
+//! | starter | `Q` abandon | the container is wanted no more, and is removed                     |
 //! | shim    | `X` ended   | as above                                                            |
 
 use runtimes_log::Stream;
@@ -77,7 +77,7 @@ pub enum Frame<'a> {
     Process,
     Started,
     Failed(&'a str),
-    Keep,
+    Abandon,
 }
 
 /// What was read is no frame of this version.
@@ -113,7 +113,7 @@ impl<'a> Frame<'a> {
             Frame::Process => (b'P', &[]),
             Frame::Started => (b'S', &[]),
             Frame::Failed(message) => (b'F', message.as_bytes()),
-            Frame::Keep => (b'K', &[]),
+            Frame::Abandon => (b'Q', &[]),
         };
         let payload = &payload[..payload.len().min(MAX_PAYLOAD)];
         out.push(kind);
@@ -166,7 +166,7 @@ impl<'a> Frame<'a> {
             (b'P', []) => Frame::Process,
             (b'S', []) => Frame::Started,
             (b'F', text) => Frame::Failed(utf8(text)?),
-            (b'K', []) => Frame::Keep,
+            (b'Q', []) => Frame::Abandon,
             _ => return Err(Broken),
         })
     }
@@ -223,7 +223,7 @@ mod tests {
             Frame::Process,
             Frame::Started,
             Frame::Failed("no"),
-            Frame::Keep,
+            Frame::Abandon,
         ] {
             let mut bytes = frame.to_vec();
             for length in 0..bytes.len() {

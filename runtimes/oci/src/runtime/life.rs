@@ -12,7 +12,7 @@ use super::{Node, refused, unavailable};
 use crate::{
     locks::Held,
     record::{Directory, End, Life, Reason, Record},
-    runc::{self, Known},
+    runc::Known,
     shim::{self, Ended, Launch, Shim},
 };
 
@@ -153,12 +153,11 @@ impl Node {
             tty: record.tty,
             stdin: record.stdin,
             stdin_once: record.stdin_once,
+            within: shim::start::RUN,
         };
-        {
-            let _turn = self.runc.turn().await;
-            shim::create(&launch).await?;
-        }
-        Ok(self.runc.start(directory.name()).await?)
+        let _turn = self.runc.turn().await;
+        shim::launch(&launch).await?;
+        Ok(())
     }
 
     /// A container that cannot run has ended; one that the host could not start is as if it was not tried.
@@ -393,19 +392,10 @@ enum NotStarted {
 impl From<shim::Failed> for NotStarted {
     fn from(failed: shim::Failed) -> NotStarted {
         let message = failed.message;
-        if message.starts_with("runc create failed") {
+        if message.starts_with("runc run failed") {
             NotStarted::Refused(message)
         } else {
             NotStarted::Unknown(message)
-        }
-    }
-}
-
-impl From<runc::Failed> for NotStarted {
-    fn from(failed: runc::Failed) -> NotStarted {
-        match failed {
-            runc::Failed::Words(words) => NotStarted::Refused(words),
-            runc::Failed::Silent(message) => NotStarted::Unknown(message),
         }
     }
 }

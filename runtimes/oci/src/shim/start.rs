@@ -1,4 +1,4 @@
-//! Starting a shim: `runc create` through it, and its words if that fails.
+//! Starting a shim: `runc run` through it, and its words if that fails.
 
 use std::{
     io,
@@ -14,14 +14,14 @@ use wk_shim::wire::Frame;
 
 use super::{Shim, connection::Connection};
 
-/// How long `runc create` may take, hooks and slow disks included.
-const CREATE: Duration = Duration::from_secs(120);
+/// How long `runc run` may take, hooks and slow disks included.
+pub(crate) const RUN: Duration = Duration::from_secs(120);
 /// How long a shim that has failed may take to end.
 const END: Duration = Duration::from_secs(30);
 /// How often starting is tried again while another thread's child still has the program open for writing.
 const TRIES: u32 = 50;
 
-/// A container that is to be made.
+/// A container that is to run.
 pub(crate) struct Launch<'a> {
     /// The shim, as [`super::program::install`] put it there.
     pub(crate) program: &'a Path,
@@ -36,6 +36,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) tty: bool,
     pub(crate) stdin: bool,
     pub(crate) stdin_once: bool,
+    /// How long runc may take: [`RUN`].
+    pub(crate) within: Duration,
 }
 
 /// Why there is no container, in runc's words or the shim's.
@@ -53,13 +55,13 @@ impl From<io::Error> for Failed {
     }
 }
 
-/// Starts a shim, which makes the container and stays with it. Returns when the container is made.
+/// Starts a shim, which runs the container and stays with it. Returns when the container runs.
 ///
-/// Dropped, or failed, it leaves nothing behind: the shim removes what it has made and ends.
+/// Failed, it leaves nothing behind: the shim removes what it has made and ends. Dropped, the container may run.
 ///
 /// # Errors
 /// runc's words: the bundle cannot run as it is.
-pub(crate) async fn create(launch: &Launch<'_>) -> Result<Shim, Failed> {
+pub(crate) async fn launch(launch: &Launch<'_>) -> Result<Shim, Failed> {
     let mut command = command(launch.program, "watch", launch.dir);
     command.arg("--runc").arg(launch.runc);
     command.arg("--root").arg(launch.runc_root);
@@ -81,27 +83,31 @@ pub(crate) async fn create(launch: &Launch<'_>) -> Result<Shim, Failed> {
         }
     }
     let (mut shim, mut connection) = start(command).await?;
-    let made = tokio::time::timeout(CREATE, made(&mut connection)).await;
-    let made = made.unwrap_or_else(|_| {
-        let message = format!("runc create did not end within {} s", CREATE.as_secs());
-        Err(Failed { message })
-    });
+    let runs = match tokio::time::timeout(launch.within, runs(&mut connection)).await {
+        Ok(runs) => runs,
+        Err(_) => {
+            // One that has gone needs not be told.
+            let _ = connection.say(&Frame::Abandon).await;
+            let message = format!("runc run did not end within {} s", launch.within.as_secs());
+            Err(Failed { message })
+        }
+    };
     drop(connection);
-    if made.is_err() {
+    if runs.is_err() {
         // What it is about to remove is gone when this returns.
         let _ = tokio::time::timeout(END, shim.wait()).await;
     }
-    made.map(|()| Shim::adopt(launch.dir))
+    runs.map(|()| Shim::adopt(launch.dir))
 }
 
-async fn made(connection: &mut Connection) -> Result<(), Failed> {
+async fn runs(connection: &mut Connection) -> Result<(), Failed> {
     match connection.hear().await? {
-        Some(Frame::Started) => Ok(connection.say(&Frame::Keep).await?),
+        Some(Frame::Started) => Ok(()),
         Some(Frame::Failed(raw)) => Err(Failed {
             message: words(raw),
         }),
         _ => Err(Failed {
-            message: "the container's shim ended before the container was made".to_owned(),
+            message: "the container's shim ended before the container ran".to_owned(),
         }),
     }
 }
@@ -154,8 +160,8 @@ mod tests {
 
     #[test]
     fn runcs_words_are_its_message() {
-        let raw = r#"{"level":"error","msg":"runc create failed: exec: \"nope\": not found\n","time":"2026-01-02"}"#;
-        assert_eq!(words(raw), "runc create failed: exec: \"nope\": not found");
+        let raw = r#"{"level":"error","msg":"runc run failed: exec: \"nope\": not found\n","time":"2026-01-02"}"#;
+        assert_eq!(words(raw), "runc run failed: exec: \"nope\": not found");
         assert_eq!(words("cannot run runc"), "cannot run runc");
     }
 }

@@ -28,7 +28,7 @@ async fn starter() {
     };
     let [dir, runc_root, log, id]: [&str; 4] =
         text.split('\n').collect::<Vec<_>>().try_into().unwrap();
-    let launch = Launch {
+    let spec = Launch {
         program: shim_program(),
         dir: Path::new(dir),
         runc: Path::new(RUNC),
@@ -39,8 +39,9 @@ async fn starter() {
         tty: false,
         stdin: true,
         stdin_once: false,
+        within: DEADLINE,
     };
-    create(&launch).await.unwrap();
+    launch(&spec).await.unwrap();
     kill(std::process::id().try_into().unwrap(), Signal::KILL);
 }
 
@@ -58,7 +59,6 @@ async fn a_container_outlives_who_started_it() {
         Some(9)
     );
     let shim = Shim::adopt(&bundle.dir());
-    bundle.start();
     let mut process = shim.attach(ALL).await.unwrap();
     process
         .stdin

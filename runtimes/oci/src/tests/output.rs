@@ -57,17 +57,17 @@ async fn of_a_flood_as_many_files_are_kept_as_are_to_be() {
 
 #[tokio::test]
 async fn on_a_full_disk_the_container_goes_on_and_the_log_says_what_is_missing() {
-    let bundle = Bundle::new("seq 1 50000; read line; echo after");
+    let bundle = Bundle::waiting("seq 1 50000; read line; echo after");
     let bundle = bundle.stdin(false);
     std::os::unix::fs::symlink("/dev/full", bundle.log()).unwrap();
-    let shim = bundle.create().await.unwrap();
+    let shim = bundle.run().await;
     let stdio = Stdio {
         stdin: true,
         stdout: true,
         ..Stdio::default()
     };
     let mut process = shim.attach(stdio).await.unwrap();
-    bundle.start();
+    bundle.go();
     // What is seen was tried to write before.
     until_read(process.stdout.as_mut().unwrap(), "\n50000\n").await;
     let mut stdin = process.stdin.take().unwrap();
@@ -90,10 +90,10 @@ async fn on_a_full_disk_the_container_goes_on_and_the_log_says_what_is_missing()
 
 #[tokio::test]
 async fn without_its_directory_a_log_is_lost_and_the_container_goes_on() {
-    let bundle = Bundle::new("seq 1 10000; exit 7");
-    let shim = bundle.create().await.unwrap();
+    let bundle = Bundle::waiting("seq 1 10000; exit 7");
+    let shim = bundle.run().await;
     fs::remove_dir(bundle.logs()).unwrap();
-    bundle.start();
+    bundle.go();
     assert_eq!(code(soon(shim.wait()).await), 7);
     assert!(!bundle.logs().exists());
 }

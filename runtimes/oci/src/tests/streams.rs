@@ -21,12 +21,12 @@ const OUTPUT: Stdio = Stdio {
 
 #[tokio::test]
 async fn all_who_are_attached_get_all_the_output_and_the_exit_code() {
-    let bundle = Bundle::new("echo out; echo err >&2; exit 9");
-    let shim = bundle.create().await.unwrap();
+    let bundle = Bundle::waiting("echo out; echo err >&2; exit 9");
+    let shim = bundle.run().await;
     let first = shim.attach(OUTPUT).await.unwrap();
     let second = shim.attach(ALL).await.unwrap();
     assert!(second.stdin.is_none() && second.resize.is_none());
-    bundle.start();
+    bundle.go();
     for process in [first, second] {
         assert_eq!(all(process.stdout).await, "out\n");
         assert_eq!(all(process.stderr).await, "err\n");
@@ -152,8 +152,8 @@ async fn a_terminal_whose_user_has_left_says_so_to_who_reads_it() {
 
 #[tokio::test]
 async fn somebody_who_does_not_read_is_let_go_and_no_line_is_lost() {
-    let bundle = Bundle::new("seq 1 500000; echo done");
-    let shim = bundle.create().await.unwrap();
+    let bundle = Bundle::waiting("seq 1 500000; echo done");
+    let shim = bundle.run().await;
     let mut deaf = Connection::open(&bundle.dir()).await.unwrap();
     let wanted = Streams {
         stdout: true,
@@ -162,7 +162,7 @@ async fn somebody_who_does_not_read_is_let_go_and_no_line_is_lost() {
     deaf.say(&Frame::Attach(wanted)).await.unwrap();
     assert_eq!(deaf.hear().await.unwrap(), Some(Frame::Attached(wanted)));
     let reader = shim.attach(OUTPUT).await.unwrap();
-    bundle.start();
+    bundle.go();
     let output = all(reader.stdout).await;
     assert_eq!(output.lines().count(), 500_001);
     assert_eq!(soon(reader.exit).await.unwrap(), 0);

@@ -177,7 +177,7 @@ async fn what_cannot_run_says_why() {
         words += &format!("{kind}: {error}\n");
     }
     expect![[r#"
-        invalid: OCI runtime create failed: runc create failed: unable to start container process: exec: "nope": executable file not found in $PATH
+        invalid: OCI runtime create failed: runc run failed: unable to start container process: exec: "nope": executable file not found in $PATH
         invalid: unable to find user nobody: no matching entries in passwd file
         config: container has runAsNonRoot and image will run as root (pod: "pod-p_default(p)", container: root)
         invalid: no command specified

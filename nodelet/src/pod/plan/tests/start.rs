@@ -69,7 +69,7 @@ fn a_container_that_cannot_start_fails_a_pod_that_never_restarts() {
             fail a RunContainerError => tear-down
             down =>
             Failed: not PodReadyToStartContainers, Initialized, not Ready (PodFailed), not ContainersReady (PodFailed)
-              a started=false ready=false restarts=0 [{"terminated":{"exitCode":128,"finishedAt":"T0","message":"because","reason":"StartError"}},{}]
+              a started=false ready=false restarts=0 [{"terminated":{"exitCode":128,"finishedAt":"T0","message":"because","reason":"StartError","startedAt":"T0"}},{}]
         "#]],
     );
     check(
@@ -81,7 +81,7 @@ fn a_container_that_cannot_start_fails_a_pod_that_never_restarts() {
             fail a RunContainerError => (wake in 2s)
             +2s => start a#1
             Running: PodReadyToStartContainers, Initialized, not Ready (ContainersNotReady: containers with unready status: [a]), not ContainersReady (ContainersNotReady: containers with unready status: [a])
-              a started=false ready=false restarts=0 [{"waiting":{"message":"because","reason":"RunContainerError"}},{"terminated":{"exitCode":128,"finishedAt":"T0","message":"because","reason":"StartError"}}]
+              a started=false ready=false restarts=0 [{"waiting":{"message":"because","reason":"RunContainerError"}},{"terminated":{"exitCode":128,"finishedAt":"T0","message":"because","reason":"StartError","startedAt":"T0"}}]
         "#]],
     );
 }
@@ -99,7 +99,7 @@ fn a_container_that_cannot_start_crashes_in_a_loop() {
             fail a RunContainerError => (wake in 2s)
             +2s => back-off a#1 8s (wake in 8s)
             Running: PodReadyToStartContainers, Initialized, not Ready (ContainersNotReady: containers with unready status: [a]), not ContainersReady (ContainersNotReady: containers with unready status: [a])
-              a started=false ready=false restarts=1 [{"waiting":{"message":"back-off 10s restarting failed container=a pod=web_ns(u1)","reason":"CrashLoopBackOff"}},{"terminated":{"exitCode":128,"finishedAt":"2001-09-09T01:46:42Z","message":"because","reason":"StartError"}}]
+              a started=false ready=false restarts=1 [{"waiting":{"message":"back-off 10s restarting failed container=a pod=web_ns(u1)","reason":"CrashLoopBackOff"}},{"terminated":{"exitCode":128,"finishedAt":"2001-09-09T01:46:42Z","message":"because","reason":"StartError","startedAt":"2001-09-09T01:46:42Z"}}]
             status => (wake in 8s)
             +8s => start a#2
             fail a RunContainerError => (wake in 2s)
@@ -107,7 +107,7 @@ fn a_container_that_cannot_start_crashes_in_a_loop() {
             +18s => start a#3
             run a =>
             Running: PodReadyToStartContainers, Initialized, Ready, ContainersReady
-              a started=true ready=true restarts=3 [{"running":{"startedAt":"2001-09-09T01:47:12Z"}},{"terminated":{"exitCode":128,"finishedAt":"2001-09-09T01:46:52Z","message":"because","reason":"StartError"}}]
+              a started=true ready=true restarts=3 [{"running":{"startedAt":"2001-09-09T01:47:12Z"}},{"terminated":{"exitCode":128,"finishedAt":"2001-09-09T01:46:52Z","message":"because","reason":"StartError","startedAt":"2001-09-09T01:46:52Z"}}]
         "#]],
     );
 }
