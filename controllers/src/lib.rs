@@ -7,9 +7,11 @@
 mod access;
 mod autoscaler;
 mod cache;
+mod clock;
 #[cfg(test)]
 mod cluster;
 mod context;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod disruption;
@@ -22,6 +24,7 @@ mod fake_api;
 mod garbage_collector;
 mod history;
 mod inventory;
+mod job;
 mod key;
 mod manager;
 pub mod metrics;
@@ -41,6 +44,7 @@ mod taint;
 mod template;
 #[cfg(test)]
 mod tests;
+mod ttl_after_finished;
 mod volume;
 
 use std::net::Ipv4Addr;
@@ -148,6 +152,9 @@ fn start(manager: &mut Manager) {
     deployment::start(manager);
     daemonset::start(manager);
     statefulset::start(manager);
+    job::start(manager);
+    cronjob::start(manager);
+    ttl_after_finished::start(manager);
     endpointslice::start(manager);
     endpoints::start(manager);
     disruption::start(manager);

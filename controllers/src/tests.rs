@@ -1,9 +1,11 @@
 //! The controllers together, on an API in memory and under a paused clock.
 
 mod autoscaler;
+mod cronjob;
 mod daemonset;
 mod endpoints;
 mod hot_loop;
+mod job;
 mod sets;
 mod statefulset;
 
