@@ -237,7 +237,8 @@ mod tests {
 
     #[test]
     fn the_selector_of_a_replication_controller_is_a_map_of_labels() {
-        let set = set(json!({"replicas": 1, "selector": {"app": "x"}, "template": {}}));
+        let set = set(json!({"replicas": 1, "selector": {"app": "x"},
+            "template": {"metadata": {"labels": {"app": "x", "b": "c"}}}}));
         expect!["adopt A, 1 available of 1"].assert_eq(&tell(&set, "A+", false));
     }
 }
