@@ -31,6 +31,7 @@ use crate::endpointslice;
 use crate::events::Recorder;
 use crate::node_lifecycle::Heartbeat;
 use crate::pod;
+use crate::scale::Scales;
 use crate::volume;
 
 /// Shared by all controllers. Kinds with a pod template are values: a template is copied whole, with fields
@@ -59,6 +60,8 @@ pub(crate) struct Context {
     pub(crate) claims: Arc<Cache<PersistentVolumeClaim>>,
     pub(crate) volumes: Arc<Cache<PersistentVolume>>,
     pub(crate) classes: Arc<Cache<StorageClass>>,
+    /// Which kinds can be scaled.
+    pub(crate) scales: Scales,
     /// When each node was last heard of, by this process's clock.
     pub(crate) heartbeats: Mutex<HashMap<String, Heartbeat>>,
 }
@@ -124,6 +127,7 @@ impl Context {
                 |_| (),
             ),
             classes: Cache::new(&[], |_| ()),
+            scales: Scales::default(),
             heartbeats: Mutex::default(),
         })
     }

@@ -1,8 +1,11 @@
 //! The controllers together, on an API in memory and under a paused clock.
 
+mod autoscaler;
+mod daemonset;
 mod endpoints;
 mod hot_loop;
 mod sets;
+mod statefulset;
 mod throughput;
 
 use std::sync::atomic::Ordering;
