@@ -8,6 +8,7 @@ mod hot_loop;
 mod job;
 mod sets;
 mod statefulset;
+mod throughput;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -466,18 +467,6 @@ async fn a_set_has_its_pods_whatever_goes_wrong() {
         tokio::time::sleep(Duration::from_secs(600)).await;
         assert!(settled(&cluster.api), "seed {seed} did not stay so");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_large_deployment_costs_few_calls_a_pod() {
-    let cluster = Cluster::new(0);
-    cluster.deploy(200, json!({}));
-    cluster.rolled_out("one", 200).await;
-    let calls = cluster.api.calls();
-    let of = |call: &str| calls.get(call).copied().unwrap_or(0);
-    assert_eq!(of("create pods"), 200);
-    // The garbage collector asks for nothing that its inventory knows.
-    assert!(of("get pods") + of("get replicasets") <= 20, "{calls:?}");
 }
 
 #[tokio::test(start_paused = true)]
