@@ -127,8 +127,8 @@ impl Plugin for PodTopologySpread {
         };
         let whole = |node: &Node| keys().all(|key| node.labels.contains_key(key));
         match change {
-            Change::PodPlaced(other) | Change::PodRemoved(other) => counts(other),
-            Change::PodChanged { old, new } => {
+            Change::PodPlaced(other) | Change::PodRemoved { pod: other, .. } => counts(other),
+            Change::PodChanged { old, new, .. } => {
                 counts(old) != counts(new) || (counts(new) && old.deleting != new.deleting)
             }
             Change::NodeAdded(node) | Change::NodeRemoved(node) => whole(node),
@@ -136,7 +136,7 @@ impl Plugin for PodTopologySpread {
                 let moved = keys().any(|key| old.labels.get(key) != new.labels.get(key));
                 (whole(old) || whole(new)) && (moved || old.taints != new.taints)
             }
-            Change::Storage | Change::Namespace(_) => false,
+            Change::Storage | Change::Namespace => false,
         }
     }
 }
