@@ -1,6 +1,7 @@
 //! The controllers together, on an API in memory and under a paused clock.
 
 mod autoscaler;
+mod disruption;
 mod endpoints;
 mod hot_loop;
 mod sets;
