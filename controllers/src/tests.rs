@@ -3,6 +3,7 @@
 mod autoscaler;
 mod cronjob;
 mod daemonset;
+mod disruption;
 mod endpoints;
 mod hot_loop;
 mod job;
