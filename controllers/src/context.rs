@@ -1,7 +1,7 @@
 //! What every controller is given: the client, the caches and the way to record Events.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
@@ -28,7 +28,6 @@ use tokio_util::sync::CancellationToken;
 use crate::Config;
 use crate::cache::{Cache, IndexFn};
 use crate::events::Recorder;
-use crate::node_lifecycle::Heartbeat;
 use crate::pod;
 use crate::volume;
 
@@ -58,8 +57,6 @@ pub(crate) struct Context {
     pub(crate) claims: Arc<Cache<PersistentVolumeClaim>>,
     pub(crate) volumes: Arc<Cache<PersistentVolume>>,
     pub(crate) classes: Arc<Cache<StorageClass>>,
-    /// When each node was last heard of, by this process's clock.
-    pub(crate) heartbeats: Mutex<HashMap<String, Heartbeat>>,
 }
 
 /// Indexes of a kind that owns others or is owned.
@@ -117,7 +114,6 @@ impl Context {
                 |_| (),
             ),
             classes: Cache::new(&[], |_| ()),
-            heartbeats: Mutex::default(),
         })
     }
 
