@@ -31,6 +31,10 @@ pub const NODES: &str = "system:nodes";
 /// The group of everyone whose identity is known.
 pub const AUTHENTICATED: &str = "system:authenticated";
 
+const APISERVER: &str = "system:apiserver";
+const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
+const SCHEDULER: &str = "system:kube-scheduler";
+
 /// An authenticated identity.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct User {
@@ -54,22 +58,30 @@ impl User {
 
     /// The apiserver itself; it asks before there are any roles.
     pub fn apiserver() -> Self {
-        Self::new("system:apiserver", &[MASTERS])
+        Self::new(APISERVER, &[MASTERS])
     }
 
     /// The controllers.
     pub fn controller_manager() -> Self {
-        Self::new("system:kube-controller-manager", &[])
+        Self::new(CONTROLLER_MANAGER, &[])
     }
 
     /// The scheduler.
     pub fn scheduler() -> Self {
-        Self::new("system:kube-scheduler", &[])
+        Self::new(SCHEDULER, &[])
     }
 
     /// The nodelet of a node.
     pub fn node(name: &str) -> Self {
         Self::new(format!("system:node:{name}"), &[NODES])
+    }
+
+    /// True for the components of the control plane.
+    pub(crate) fn is_component(&self) -> bool {
+        matches!(
+            self.name.as_str(),
+            APISERVER | CONTROLLER_MANAGER | SCHEDULER
+        )
     }
 
     /// True for a member of a group.

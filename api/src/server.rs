@@ -19,6 +19,7 @@ pub(crate) mod observe;
 mod oidc;
 pub(crate) mod path;
 pub(crate) mod resources;
+mod room;
 pub(crate) mod state;
 pub(crate) mod written;
 
@@ -48,9 +49,10 @@ use state::{Server, Stage};
 /// Bounds on what requests may cost.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Requests that only read answered at once, beyond which clients get 429.
+    /// Requests that only read answered at once, of components, of nodes and of everybody else each; more wait
+    /// for a quarter of the time that an answer may take, then get 429.
     pub reading: usize,
-    /// Other requests answered at once.
+    /// Other requests answered at once, likewise.
     pub mutating: usize,
     /// Watches, logs and connections to pods open at once; they count for nothing else.
     pub streams: usize,

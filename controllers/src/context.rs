@@ -27,8 +27,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::cache::{Cache, IndexFn};
+use crate::endpointslice;
 use crate::events::Recorder;
 use crate::pod;
+use crate::scale::Scales;
 use crate::volume;
 
 /// Shared by all controllers. Kinds with a pod template are values: a template is copied whole, with fields
@@ -57,6 +59,8 @@ pub(crate) struct Context {
     pub(crate) claims: Arc<Cache<PersistentVolumeClaim>>,
     pub(crate) volumes: Arc<Cache<PersistentVolume>>,
     pub(crate) classes: Arc<Cache<StorageClass>>,
+    /// Which kinds can be scaled.
+    pub(crate) scales: Scales,
 }
 
 /// Indexes of a kind that owns others or is owned.
@@ -90,7 +94,13 @@ impl Context {
             ),
             services: Cache::new(&[("namespace", namespace::<Service>)], |_| ()),
             endpoints: Cache::new(&[("namespace", namespace::<Endpoints>)], |_| ()),
-            slices: Cache::new(&[("service", crate::endpointslice::service_of)], |_| ()),
+            slices: Cache::new(
+                &[
+                    ("service", endpointslice::service_of),
+                    ("mirror", endpointslice::mirror_of),
+                ],
+                |_| (),
+            ),
             budgets: Cache::new(&[("namespace", namespace::<PodDisruptionBudget>)], |_| ()),
             nodes: Cache::new(&[], |node: &mut Node| {
                 if let Some(status) = &mut node.status {
@@ -114,6 +124,7 @@ impl Context {
                 |_| (),
             ),
             classes: Cache::new(&[], |_| ()),
+            scales: Scales::default(),
         })
     }
 

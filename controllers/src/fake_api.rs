@@ -14,12 +14,13 @@ use futures::{StreamExt, stream};
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use jiff::Timestamp;
 use kube::client::Body;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+
+use crate::clock;
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 /// Resource, namespace and name.
@@ -97,11 +98,16 @@ struct Objects {
     live: BTreeMap<Place, Value>,
     changes: Vec<Change>,
     calls: HashMap<String, usize>,
+    /// How many writes there were of each `resource/name`; of new ones without a name, of the `resource/`.
+    writes: BTreeMap<String, usize>,
     /// Messages with which a `verb resource` is forbidden.
     refusals: HashMap<String, String>,
     faults: Faults,
     /// How many faults there were.
     faulty: usize,
+    /// Writes that are answered; after them no request is, as if the asker had ended.
+    answers_left: Option<usize>,
+    load: u64,
 }
 
 impl Objects {
@@ -158,9 +164,23 @@ impl FakeApi {
         self.objects().calls.clone()
     }
 
+    /// How many writing requests there were of each `resource/name`.
+    pub(crate) fn writes(&self) -> BTreeMap<String, usize> {
+        self.objects().writes.clone()
+    }
+
     /// How many faults there were.
     pub(crate) fn faulty(&self) -> usize {
         self.objects().faulty
+    }
+
+    /// Answers so many writes more and then no request, until it is told `None`.
+    pub(crate) fn fall_silent_after(&self, writes: Option<usize>) {
+        self.objects().answers_left = writes;
+    }
+
+    pub(crate) fn silent(&self) -> bool {
+        self.objects().answers_left == Some(0)
     }
 
     pub(crate) fn changed(&self) -> watch::Receiver<usize> {
@@ -249,12 +269,40 @@ impl FakeApi {
         happens
     }
 
+    /// How much CPU all ready pods together use, in thousandths.
+    pub(crate) fn set_load(&self, load: u64) {
+        self.objects().load = load;
+    }
+
+    /// The PodMetrics of all pods that are ready: each has its share of the load.
+    fn usage(&self) -> Value {
+        let mut pods = self.all("pods");
+        pods.retain(|pod| pod["status"]["conditions"][0]["status"] == "True");
+        let share = self.objects().load / u64::try_from(pods.len()).unwrap().max(1);
+        let of = |pod: &Value| {
+            json!({
+                "metadata": {"name": pod["metadata"]["name"]},
+                "timestamp": jiff::Timestamp::now(), "window": "0s",
+                "containers": [{"name": "c", "usage": {"cpu": format!("{share}m")}}],
+            })
+        };
+        json!({"items": pods.iter().map(of).collect::<Vec<_>>()})
+    }
+
     async fn serve(self, request: Request<Body>) -> Answer {
         let (parts, body) = request.into_parts();
         let body = body.collect_bytes().await.unwrap();
         let path = parts.uri.path().to_owned();
         if let Some(answer) = discovery(&path) {
             return json_answer(200, &answer);
+        }
+        if path.starts_with("/apis/metrics.k8s.io/") {
+            let faults = self.objects().faults;
+            return if self.happens(faults.request) {
+                status(503, "ServiceUnavailable", "not now")
+            } else {
+                json_answer(200, &self.usage())
+            };
         }
         let query: HashMap<String, String> = parts
             .uri
@@ -275,6 +323,13 @@ impl FakeApi {
         );
         let name = format!("{} {}", call.verb, call.place.0);
         *self.objects().calls.entry(name).or_default() += 1;
+        if self.silent() {
+            return std::future::pending().await;
+        }
+        if !["get", "list", "watch"].contains(&call.verb) {
+            let written = format!("{}/{}", call.place.0, call.place.2);
+            *self.objects().writes.entry(written).or_default() += 1;
+        }
         let faults = self.objects().faults;
         if self.happens(faults.request) {
             return status(503, "ServiceUnavailable", "not now");
@@ -290,6 +345,16 @@ impl FakeApi {
             return status(403, "Forbidden", &message);
         }
         let answer = self.answer(&call);
+        if !matches!(call.verb, "get" | "list") && call.place.0 != "events" {
+            let last = self.objects().answers_left.as_mut().is_some_and(|left| {
+                *left = left.saturating_sub(1);
+                *left == 0
+            });
+            if last {
+                // Done, and whoever asked never hears of it.
+                return std::future::pending().await;
+            }
+        }
         if call.verb != "list" && self.happens(faults.request) {
             // Done, and the answer is lost.
             return status(504, "Timeout", "took too long");
@@ -300,9 +365,11 @@ impl FakeApi {
     fn answer(&self, call: &Call) -> Result<Answer, (u16, &'static str)> {
         let object = match call.verb {
             "list" => return Ok(json_answer(200, &self.list(&call.place))),
+            "get" if call.subresource == "scale" => scale_of(&self.get(&call.place)?),
             "get" => self.get(&call.place)?,
             "create" => self.insert(&call.place, call.body.clone())?,
             "patch" => self.change(call)?,
+            "update" if call.subresource == "scale" => self.rescale(call)?,
             "update" => self.finalize(call)?,
             "delete" => return Ok(json_answer(200, &self.remove(&call.place, &call.body)?)),
             "deletecollection" => {
@@ -348,7 +415,7 @@ impl FakeApi {
             metadata["namespace"] = place.1.clone().into();
         }
         metadata["uid"] = format!("uid-{revision}").into();
-        metadata["creationTimestamp"] = json!(Timestamp::now());
+        metadata["creationTimestamp"] = json!(clock::now());
         metadata["generation"] = 1.into();
         object["apiVersion"] = version.into();
         object["kind"] = kind.into();
@@ -416,6 +483,17 @@ impl FakeApi {
         Ok(self.settle(&call.place, new))
     }
 
+    /// `PUT …/scale`.
+    fn rescale(&self, call: &Call) -> Result<Value, (u16, &'static str)> {
+        let mut new = self.get(&call.place)?;
+        let wanted = &call.body["metadata"]["resourceVersion"];
+        if wanted.is_string() && *wanted != new["metadata"]["resourceVersion"] {
+            return Err((409, "Conflict"));
+        }
+        new["spec"]["replicas"] = call.body["spec"]["replicas"].clone();
+        Ok(scale_of(&self.settle(&call.place, new)))
+    }
+
     /// `PUT …/finalize`.
     fn finalize(&self, call: &Call) -> Result<Value, (u16, &'static str)> {
         let mut new = self.get(&call.place)?;
@@ -428,7 +506,9 @@ impl FakeApi {
         let empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
         let held = !empty(&new["metadata"]["finalizers"])
             || (place.0 == "namespaces" && !empty(&new["spec"]["finalizers"]))
-            || (place.0 == "pods" && new["spec"]["nodeName"].is_string());
+            || (place.0 == "pods"
+                && new["spec"]["nodeName"].is_string()
+                && new["metadata"]["deletionGracePeriodSeconds"] != 0);
         if new["metadata"]["deletionTimestamp"].is_null() || held {
             self.store(place, new)
         } else {
@@ -461,7 +541,7 @@ impl FakeApi {
             *finalizers = list.into();
         }
         if object["metadata"]["deletionTimestamp"].is_null() {
-            object["metadata"]["deletionTimestamp"] = json!(Timestamp::now());
+            object["metadata"]["deletionTimestamp"] = json!(clock::now());
         }
         Ok(self.settle(place, object))
     }
@@ -547,6 +627,26 @@ fn parse(
     }
 }
 
+/// The Scale of an object whose selector is of labels only.
+fn scale_of(object: &Value) -> Value {
+    let labels = object["spec"]["selector"]["matchLabels"].as_object();
+    let labels = labels.into_iter().flatten();
+    let selector = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap()));
+    let mut metadata = object["metadata"].clone();
+    metadata
+        .as_object_mut()
+        .unwrap()
+        .retain(|field, _| ["name", "namespace", "uid", "resourceVersion"].contains(&&**field));
+    json!({
+        "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": metadata,
+        "spec": {"replicas": object["spec"]["replicas"]},
+        "status": {
+            "replicas": object["status"]["replicas"].as_i64().unwrap_or(0),
+            "selector": selector.collect::<Vec<_>>().join(","),
+        },
+    })
+}
+
 fn kind_of(resource: &str) -> (&'static str, &'static str, &'static str, bool) {
     let mut kinds = KINDS.iter().copied();
     kinds.find(|(_, _, plural, _)| *plural == resource).unwrap()
@@ -558,7 +658,7 @@ fn place_of(resource: &str, object: &Value) -> Place {
 }
 
 fn discovery(path: &str) -> Option<Value> {
-    let groups = ["apps", "discovery.k8s.io", "coordination.k8s.io"];
+    let groups = ["apps", "batch", "discovery.k8s.io", "coordination.k8s.io"];
     let version = path
         .strip_prefix("/apis/")
         .or(path.strip_prefix("/api/"))
@@ -596,6 +696,13 @@ fn merge(target: &mut Value, patch: &Value, strategic: bool) {
         *target = json!({});
     }
     for (name, value) in fields {
+        if let Some(list) = name.strip_prefix("$deleteFromPrimitiveList/") {
+            let gone = value.as_array().unwrap();
+            if let Some(items) = target[list].as_array_mut() {
+                items.retain(|item| !gone.contains(item));
+            }
+            continue;
+        }
         let key = match name.as_str() {
             "conditions" => Some("type"),
             "ownerReferences" => Some("uid"),

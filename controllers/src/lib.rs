@@ -5,13 +5,17 @@
 //! one file a controller, [`access`] for those of identities and [`volume`] for those of storage.
 
 mod access;
+mod autoscaler;
 mod cache;
+mod clock;
 #[cfg(test)]
 mod cluster;
 mod context;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod disruption;
+mod endpoints;
 mod endpointslice;
 mod error;
 mod events;
@@ -20,6 +24,7 @@ mod fake_api;
 mod garbage_collector;
 mod history;
 mod inventory;
+mod job;
 mod key;
 mod manager;
 pub mod metrics;
@@ -32,12 +37,15 @@ mod pod_gc;
 mod quantity;
 mod queue;
 mod replicaset;
+mod scale;
+mod selector;
 mod statefulset;
 mod taint;
 mod taint_eviction;
 mod template;
 #[cfg(test)]
 mod tests;
+mod ttl_after_finished;
 mod volume;
 
 use std::net::Ipv4Addr;
@@ -57,6 +65,7 @@ use crate::manager::Manager;
 use crate::queue::Queue;
 
 pub use access::authority;
+pub use autoscaler::Autoscaling;
 pub use error::Error;
 pub use key::Key;
 
@@ -77,6 +86,8 @@ pub struct Config {
     pub ended_pods: usize,
     /// How many objects a controller works on at a time.
     pub workers: usize,
+    /// How HorizontalPodAutoscalers work.
+    pub autoscaling: Autoscaling,
 }
 
 impl Default for Config {
@@ -89,6 +100,7 @@ impl Default for Config {
             authority: None,
             ended_pods: 12_500,
             workers: 8,
+            autoscaling: Autoscaling::default(),
         }
     }
 }
@@ -141,8 +153,13 @@ fn start(manager: &mut Manager) {
     deployment::start(manager);
     daemonset::start(manager);
     statefulset::start(manager);
+    job::start(manager);
+    cronjob::start(manager);
+    ttl_after_finished::start(manager);
     endpointslice::start(manager);
+    endpoints::start(manager);
     disruption::start(manager);
+    autoscaler::start(manager);
     node_ipam::start(manager);
     node_lifecycle::start(manager);
     taint_eviction::start(manager);

@@ -1,7 +1,14 @@
 //! The controllers together, on an API in memory and under a paused clock.
 
+mod autoscaler;
+mod cronjob;
 mod daemonset;
+mod endpoints;
+mod hot_loop;
+mod job;
 mod node_lifecycle;
+mod sets;
+mod statefulset;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -5,16 +5,20 @@
 //! framework: every filter plugin must admit a node, then score plugins rank those that are left.
 //! [`Scheduler`] is the loop around it: two watches keep the snapshot, bindings go out concurrently.
 //!
-//! Reads `Pod`, `Node` and, for pods with claims, `PersistentVolumeClaim`, `PersistentVolume` and `StorageClass`.
+//! Reads `Pod`, `Node`, `Namespace`, what selects pods (`Service`, `ReplicaSet`, `StatefulSet`, `ReplicationController`) and, for pods with claims, `PersistentVolumeClaim`, `PersistentVolume` and `StorageClass`.
 //! Writes `pods/binding`, the pod's condition `PodScheduled`, `Event`, the node that a claim's volume is made on
 //! and the claim that a free volume gets. Never evicts or deletes a pod, and never touches one of another scheduler's.
 
+mod census;
 mod config;
 mod decision;
 mod framework;
+mod images;
 mod labels;
 pub mod metrics;
 mod node;
+mod owners;
+mod pairs;
 mod placed;
 mod plugins;
 mod pod;
@@ -25,6 +29,7 @@ mod queue;
 mod report;
 mod resources;
 mod scheduler;
+mod selector;
 mod snapshot;
 mod storage;
 

@@ -1,7 +1,8 @@
 //! How much is answered at once, and for how long: 429 and 504.
 //!
 //! As in Kubernetes, requests that read, requests that write, and requests that last (watches, logs,
-//! connections to pods) have a bound each, so that none of them keeps the others out. A request that is
+//! connections to pods) have a bound each, so that none of them keeps the others out. Who comes when all places are
+//! taken waits for a quarter of the time that the answer may take ([`Room`]). A request that is
 //! given up, by its client or by time, is dropped where it stands. Never looks at objects.
 
 use std::{sync::Arc, time::Duration};
@@ -14,11 +15,11 @@ use axum::{
 use http::Method;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
-use super::{Limits, joined, state::Server};
-use crate::{error::Error, time, verbs::query::Query};
+use super::{Limits, joined, room::Room, state::Server};
+use crate::{auth::User, error::Error, time, verbs::query::Query};
 
 /// What a request takes up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -35,16 +36,16 @@ const LASTING: &[&str] = &["attach", "exec", "log", "portforward", "proxy"];
 /// Free places.
 #[derive(Debug)]
 pub(crate) struct Bounds {
-    reading: Semaphore,
-    mutating: Semaphore,
+    reading: Room,
+    mutating: Room,
     lasting: Arc<Semaphore>,
 }
 
 impl Bounds {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
-            reading: Semaphore::new(limits.reading),
-            mutating: Semaphore::new(limits.mutating),
+            reading: Room::new(limits.reading),
+            mutating: Room::new(limits.mutating),
             lasting: Arc::new(Semaphore::new(limits.streams)),
         }
     }
@@ -55,30 +56,28 @@ impl Bounds {
     }
 
     /// Requests that are being answered: reading, mutating.
-    pub(crate) fn in_flight(&self, limits: &Limits) -> [usize; 2] {
-        let taken = |all: usize, free: &Semaphore| all.saturating_sub(free.available_permits());
-        [
-            taken(limits.reading, &self.reading),
-            taken(limits.mutating, &self.mutating),
-        ]
+    pub(crate) fn in_flight(&self) -> [usize; 2] {
+        [self.reading.taken(), self.mutating.taken()]
     }
 }
 
-/// Answers a request if there is room for it.
+/// Answers a request as soon as there is room for it.
 pub(crate) async fn run(server: &Server, request: Request, next: Next) -> Response {
-    let free = match class(&request) {
+    let room = match class(&request) {
         Class::Lasting => return last(server, request, next).await,
         Class::Reading => &server.bounds.reading,
         Class::Mutating => &server.bounds.mutating,
-    };
-    let Ok(_permit) = free.try_acquire() else {
-        return Error::TooManyRequests.into_response();
     };
     let deadline = match deadline(&request, server.config.limits.request) {
         Ok(deadline) => deadline,
         Err(error) => return error.into_response(),
     };
-    match timeout(deadline, next.run(request)).await {
+    let end = Instant::now() + deadline;
+    let user = request.extensions().get::<User>();
+    let Some(_place) = room.place(user, deadline / 4).await else {
+        return Error::TooManyRequests.into_response();
+    };
+    match timeout_at(end, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Error::Timeout.into_response(),
     }

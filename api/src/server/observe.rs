@@ -109,7 +109,7 @@ impl Collector for Now {
             None,
             MetricType::Gauge,
         )?;
-        let [reading, mutating] = server.bounds.in_flight(&server.config.limits);
+        let [reading, mutating] = server.bounds.in_flight();
         for (kind, count) in [("readOnly", reading), ("mutating", mutating)] {
             gauge(count).encode(family.encode_family(&[("request_kind", kind)])?)?;
         }

@@ -185,10 +185,13 @@ mod tests {
             "labelSelector: {matchLabels: {app: a}}, matchLabelKeys: [hash]",
             expect![[""]],
         );
-        check_errors("matchLabelKeys: [hash], mismatchLabelKeys: ['?']", expect![[r#"
+        check_errors(
+            "matchLabelKeys: [hash], mismatchLabelKeys: ['?']",
+            expect![[r#"
             spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].matchLabelKeys: Forbidden: must not be specified when labelSelector is not set
             spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].mismatchLabelKeys: Forbidden: must not be specified when labelSelector is not set
-        "#]]);
+        "#]],
+        );
         check_errors(
             "labelSelector: {matchLabels: {hash: h}}, matchLabelKeys: [hash]",
             expect![[r#"
