@@ -7,9 +7,12 @@
 mod access;
 mod autoscaler;
 mod cache;
+mod clock;
 #[cfg(test)]
 mod cluster;
 mod context;
+mod cronjob;
+mod daemonset;
 mod deployment;
 mod disruption;
 mod endpoints;
@@ -21,6 +24,7 @@ mod fake_api;
 mod garbage_collector;
 mod history;
 mod inventory;
+mod job;
 mod key;
 mod manager;
 pub mod metrics;
@@ -36,9 +40,12 @@ mod replicaset;
 mod scale;
 mod selector;
 mod statefulset;
+mod taint;
+mod taint_eviction;
 mod template;
 #[cfg(test)]
 mod tests;
+mod ttl_after_finished;
 mod volume;
 
 use std::net::Ipv4Addr;
@@ -89,7 +96,7 @@ impl Default for Config {
             pod_range: Ipv4Addr::new(10, 64, 0, 0),
             pod_range_prefix: 10,
             node_prefix: 18,
-            node_grace: Duration::from_secs(40),
+            node_grace: Duration::from_secs(50),
             authority: None,
             ended_pods: 12_500,
             workers: 8,
@@ -144,13 +151,18 @@ impl Controllers {
 fn start(manager: &mut Manager) {
     replicaset::start(manager);
     deployment::start(manager);
+    daemonset::start(manager);
     statefulset::start(manager);
+    job::start(manager);
+    cronjob::start(manager);
+    ttl_after_finished::start(manager);
     endpointslice::start(manager);
     endpoints::start(manager);
     disruption::start(manager);
     autoscaler::start(manager);
     node_ipam::start(manager);
     node_lifecycle::start(manager);
+    taint_eviction::start(manager);
     pod_gc::start(manager);
     volume::start(manager);
     let (garbage, namespaces) = (Queue::new("garbage-collector"), Queue::new("namespace"));

@@ -1,8 +1,11 @@
 //! Reading pods: what several controllers ask of one.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerStatus, Pod, PodCondition, PodSpec, ResourceRequirements,
+    Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition,
+    PodSpec, ResourceRequirements,
 };
 use kube::ResourceExt;
 
@@ -31,10 +34,17 @@ pub(crate) fn strip(pod: &mut Pod) {
         let mut sidecars = spec.into_iter().flat_map(sidecars);
         sidecars.any(|container| container.name == name)
     };
+    let counted = crate::job::tracked(pod);
     if let Some(status) = &mut pod.status {
-        status.container_statuses = restarted(status.container_statuses.take(), |_| true);
-        let initial = status.init_container_statuses.take();
-        status.init_container_statuses = restarted(initial, sidecar);
+        let (main, initial) = (
+            status.container_statuses.take(),
+            status.init_container_statuses.take(),
+        );
+        (status.container_statuses, status.init_container_statuses) = if counted {
+            (main.map(ends), initial.map(ends))
+        } else {
+            (restarted(main, |_| true), restarted(initial, sidecar))
+        };
     }
     if let Some(spec) = &mut pod.spec {
         if let Some(volumes) = &mut spec.volumes {
@@ -98,6 +108,27 @@ fn is_sidecar(container: &Container) -> bool {
 pub(crate) fn sidecars(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     let containers = spec.init_containers.iter().flatten();
     containers.filter(|container| is_sidecar(container))
+}
+
+/// What a Job reads of its pods' containers: how often they were started again, and how they ended.
+fn ends(statuses: Vec<ContainerStatus>) -> Vec<ContainerStatus> {
+    let end = |status: ContainerStatus| ContainerStatus {
+        name: status.name,
+        restart_count: status.restart_count,
+        state: status.state.and_then(|state| state.terminated).map(|end| {
+            let terminated = Some(ContainerStateTerminated {
+                exit_code: end.exit_code,
+                finished_at: end.finished_at,
+                ..ContainerStateTerminated::default()
+            });
+            ContainerState {
+                terminated,
+                ..ContainerState::default()
+            }
+        }),
+        ..ContainerStatus::default()
+    };
+    statuses.into_iter().map(end).collect()
 }
 
 pub(crate) fn node(pod: &Pod) -> Option<&str> {
@@ -178,6 +209,19 @@ pub(crate) fn available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bo
     }
     ready_since(pod)
         .is_some_and(|since| now.duration_since(since).as_secs() >= i64::from(min_ready_seconds))
+}
+
+/// How long a ready pod must still stay so to be available.
+pub(crate) fn until_available(
+    pod: &Pod,
+    min_ready_seconds: i32,
+    now: Timestamp,
+) -> Option<Duration> {
+    if available(pod, min_ready_seconds, now) {
+        return None;
+    }
+    let left = i64::from(min_ready_seconds) - now.duration_since(ready_since(pod)?).as_secs();
+    Some(Duration::from_secs(u64::try_from(left).unwrap_or(0).max(1)))
 }
 
 pub(crate) fn deletion_cost(pod: &Pod) -> i32 {

@@ -44,6 +44,7 @@ files! {
     discovery
     errors
     get
+    jobs
     rollout
     server_side
     storage
