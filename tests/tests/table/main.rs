@@ -45,6 +45,7 @@ files! {
     errors
     get
     rollout
+    sets
     server_side
     storage
 }
