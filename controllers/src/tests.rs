@@ -1,9 +1,13 @@
 //! The controllers together, on an API in memory and under a paused clock.
 
 mod autoscaler;
+mod cronjob;
 mod daemonset;
+mod disruption;
 mod endpoints;
 mod hot_loop;
+mod job;
+mod node_lifecycle;
 mod sets;
 mod statefulset;
 mod throughput;
@@ -341,29 +345,6 @@ async fn a_namespace_goes_when_it_is_empty() {
     cluster
         .wait("no namespace", |api| api.all("namespaces").is_empty())
         .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_silent_node_is_tainted_and_a_beat_in_its_status_counts() {
-    let cluster = Cluster::with_node_grace(0, Duration::from_secs(40));
-    let status = |second: u32| {
-        json!({"status": {"conditions": [{"type": "Ready", "status": "True",
-            "lastHeartbeatTime": format!("2026-01-01T00:00:{second:02}Z")}]}})
-    };
-    cluster.api.patch("nodes", "n", status(0));
-    let ranged = |api: &FakeApi| api.all("nodes")[0]["spec"]["podCIDR"] == "10.64.0.0/18";
-    cluster.wait("a pod range", ranged).await;
-    for second in 1..6 {
-        tokio::time::sleep(Duration::from_secs(30)).await;
-        assert!(cluster.api.all("nodes")[0]["spec"]["taints"].is_null());
-        cluster.api.patch("nodes", "n", status(second));
-    }
-    let tainted = |api: &FakeApi| {
-        let taints = api.all("nodes")[0]["spec"]["taints"].as_array().cloned();
-        let lost = |taint: &Value| taint["key"] == "node.kubernetes.io/unreachable";
-        taints.is_some_and(|taints| taints.len() == 2 && taints.iter().all(lost))
-    };
-    cluster.wait("taints", tainted).await;
 }
 
 #[tokio::test(start_paused = true)]

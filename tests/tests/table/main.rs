@@ -44,6 +44,7 @@ files! {
     discovery
     errors
     get
+    jobs
     rollout
     sets
     server_side
