@@ -46,6 +46,7 @@ files! {
     get
     jobs
     rollout
+    sets
     server_side
     storage
 }
