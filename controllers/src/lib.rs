@@ -12,6 +12,7 @@ mod clock;
 mod cluster;
 mod context;
 mod cronjob;
+mod daemonset;
 mod deployment;
 mod disruption;
 mod endpoints;
@@ -39,6 +40,7 @@ mod replicaset;
 mod scale;
 mod selector;
 mod statefulset;
+mod taint;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -148,6 +150,7 @@ impl Controllers {
 fn start(manager: &mut Manager) {
     replicaset::start(manager);
     deployment::start(manager);
+    daemonset::start(manager);
     statefulset::start(manager);
     job::start(manager);
     cronjob::start(manager);

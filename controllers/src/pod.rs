@@ -1,5 +1,7 @@
 //! Reading pods: what several controllers ask of one.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition,
@@ -207,6 +209,19 @@ pub(crate) fn available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bo
     }
     ready_since(pod)
         .is_some_and(|since| now.duration_since(since).as_secs() >= i64::from(min_ready_seconds))
+}
+
+/// How long a ready pod must still stay so to be available.
+pub(crate) fn until_available(
+    pod: &Pod,
+    min_ready_seconds: i32,
+    now: Timestamp,
+) -> Option<Duration> {
+    if available(pod, min_ready_seconds, now) {
+        return None;
+    }
+    let left = i64::from(min_ready_seconds) - now.duration_since(ready_since(pod)?).as_secs();
+    Some(Duration::from_secs(u64::try_from(left).unwrap_or(0).max(1)))
 }
 
 pub(crate) fn deletion_cost(pod: &Pod) -> i32 {

@@ -2,6 +2,7 @@
 
 mod autoscaler;
 mod cronjob;
+mod daemonset;
 mod endpoints;
 mod hot_loop;
 mod job;
