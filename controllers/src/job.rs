@@ -97,8 +97,11 @@ async fn reconcile(context: Arc<Context>, jobs: Arc<Jobs>, key: Key) -> Result<A
     let uid = job.uid().unwrap_or_default();
     if finished(&job).is_some() {
         jobs.records().remove(&key);
-        // A pod that came late, and was not meant to be.
-        finalizers::remove_all(&context, &context.pods.by("owner", &uid)).await?;
+        // Pods whose creation was answered too late to be known of: nobody wants them any more.
+        let mut pods = context.pods.by("owner", &uid);
+        finalizers::remove_all(&context, &pods).await?;
+        pods.retain(|pod| pod::active(pod));
+        jobs.control.delete(&context, &raw, pods).await?;
         return Ok(Action::AwaitChange);
     }
     claim(&context, &jobs.control, &raw, &job).await?;

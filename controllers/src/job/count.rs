@@ -60,14 +60,14 @@ pub(super) fn count(view: &View, ending: Option<&Ending>, managed: bool, now: Ti
     status.terminating = Some(whole(view.terminating().count()));
     status.start_time = view.start_time(now).map(Time);
     match ending {
-        Some(ending) if ending.success => {
-            if view.condition("SuccessCriteriaMet").is_none() {
-                set_condition(status, "SuccessCriteriaMet", ending, now);
-            }
-        }
         Some(ending) => {
-            if view.condition("FailureTarget").is_none() {
-                set_condition(status, "FailureTarget", ending, now);
+            let kind = if ending.success {
+                "SuccessCriteriaMet"
+            } else {
+                "FailureTarget"
+            };
+            if view.condition(kind).is_none() {
+                set_condition(status, kind, ending, now);
             }
         }
         None if managed => suspend_or_resume(status, view.suspended(), now),

@@ -44,6 +44,16 @@ fn populate(cluster: &Cluster) {
         let set = json!({"metadata": of(name), "spec": spec});
         cluster.api.create(resource, set);
     }
+    let labels = json!({"app": "job"});
+    let mut template = template("one");
+    template["metadata"]["labels"] = labels.clone();
+    let job = json!({"selector": {"matchLabels": labels}, "completions": 2, "parallelism": 2,
+        "activeDeadlineSeconds": 1_000_000, "template": template});
+    let daily = json!({"schedule": "@daily", "suspend": true, "jobTemplate": {"spec": job}});
+    for (resource, name, spec) in [("jobs", "job", job), ("cronjobs", "daily", daily)] {
+        let object = json!({"metadata": of(name), "spec": spec});
+        cluster.api.create(resource, object);
+    }
     cluster.api.create(
         "services",
         json!({"metadata": of("hand"), "spec": {"ports": [{"port": 80}]}}),
@@ -73,7 +83,8 @@ impl Cluster {
     /// The pods of all that [`populate`] makes.
     async fn populated(&self) {
         populate(self);
-        self.wait("ten pods", |api| api.count("pods") == 10).await;
+        self.wait("twelve pods", |api| api.count("pods") == 12)
+            .await;
         settle_status(self).await;
     }
 }
@@ -177,6 +188,12 @@ async fn a_fight_over_daemon_sets_is_bounded() {
 async fn a_fight_over_revisions_is_bounded() {
     let unlabelled = json!({"metadata": {"labels": null, "ownerReferences": null}});
     check("controllerrevisions", unlabelled, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fight_over_jobs_is_bounded() {
+    check("jobs", json!({"status": {"ready": 77}}), 1).await;
+    check("jobs", json!({"spec": {"suspend": true}}), 1).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,7 +44,8 @@ fn jobs_of_containers_count_their_pods_by_how_they_ended() {
     let script = "echo $JOB_COMPLETION_INDEX $(hostname)";
     bench.apply("each.yaml", &job("each", indexed, script));
     bench.apply("badly.yaml", &job("badly", "backoffLimit: 0", "exit 3"));
-    let rule = "podFailurePolicy: {rules: [{action: FailJob, onExitCodes: {operator: In, values: [42]}}]}";
+    let rule =
+        "podFailurePolicy: {rules: [{action: FailJob, onExitCodes: {operator: In, values: [42]}}]}";
     bench.apply("ruled.yaml", &job("ruled", rule, "exit 42"));
 
     wait(&bench, "well", "complete");
@@ -64,21 +65,36 @@ fn jobs_of_containers_count_their_pods_by_how_they_ended() {
     assert_eq!(field(&bench, "ruled", reason), "PodFailurePolicy");
     let message = ".status.conditions[?(@.type==\"Failed\")].message";
     let message = field(&bench, "ruled", message);
-    assert!(message.starts_with("Container main for pod default/ruled-"), "{message}");
+    assert!(
+        message.starts_with("Container main for pod default/ruled-"),
+        "{message}"
+    );
     assert!(
         message.ends_with("failed with exit code 42 matching FailJob rule at index 0"),
         "{message}"
     );
 
     // What ran is counted, and goes with its Job.
-    let long = job("long", "backoffLimit: 2", "trap exit TERM; sleep 1000 & wait");
+    let long = job(
+        "long",
+        "backoffLimit: 2",
+        "trap exit TERM; sleep 1000 & wait",
+    );
     bench.apply("long.yaml", &long);
-    eventually(SOON, || match field(&bench, "long", ".status.ready").as_str() {
-        "1" => Ok(()),
-        other => Err(format!("{other} ready")),
+    eventually(SOON, || {
+        match field(&bench, "long", ".status.ready").as_str() {
+            "1" => Ok(()),
+            other => Err(format!("{other} ready")),
+        }
     });
     bench
-        .kubectl(&["delete", "job", "long", "--cascade=foreground", "--timeout=60s"])
+        .kubectl(&[
+            "delete",
+            "job",
+            "long",
+            "--cascade=foreground",
+            "--timeout=60s",
+        ])
         .ok();
     let left = bench.kubectl(&["get", "pods", "-l", "job-name=long", "-o", "name"]);
     assert_eq!(left.stdout, "");

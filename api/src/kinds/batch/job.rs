@@ -352,7 +352,10 @@ mod tests {
             .assert_eq(&job["spec"]["selector"].to_string());
         expect![[r#"{"batch.kubernetes.io/controller-uid":"u","batch.kubernetes.io/job-name":"a","controller-uid":"u","job-name":"a"}"#]]
             .assert_eq(&job["spec"]["template"]["metadata"]["labels"].to_string());
-        assert_eq!(job["metadata"]["labels"], job["spec"]["template"]["metadata"]["labels"]);
+        assert_eq!(
+            job["metadata"]["labels"],
+            job["spec"]["template"]["metadata"]["labels"]
+        );
     }
 
     #[test]
