@@ -3,7 +3,7 @@
 //! The decision is pure: [`schedule`] takes a [`Snapshot`] of nodes and what is placed on them, one
 //! [`Pod`], and a source of randomness for ties. It follows the phases of Kubernetes' scheduling
 //! framework: every filter plugin must admit a node, then score plugins rank those that are left.
-//! [`Scheduler`] is the loop around it: watches keep the snapshot, bindings go out concurrently. [`Cluster`] asks the same
+//! [`Scheduler`] is the loop around it: watches keep the snapshot, bindings go out concurrently. [`Simulation`] asks the same
 //! core without an API.
 //!
 //! Reads `Pod`, `Node`, `Namespace`, what selects pods (`Service`, `ReplicaSet`, `StatefulSet`, `ReplicationController`) and,
@@ -12,7 +12,6 @@
 //! volume is made on and the claim that a free volume gets. Deletes only pods that a PostFilter plugin chose to make room.
 
 mod census;
-mod cluster;
 mod config;
 mod configuration;
 mod decision;
@@ -34,10 +33,10 @@ mod report;
 mod resources;
 mod scheduler;
 mod selector;
+mod simulation;
 mod snapshot;
 mod storage;
 
-pub use cluster::{Answer, Cluster, Unasked, Verdict, explain};
 pub use config::Config;
 pub use decision::{Decision, Rotation, Unschedulable, schedule};
 pub use framework::{Nomination, PostFiltered};
@@ -47,4 +46,5 @@ pub use pod::{HostPort, Labels, Pod, PodAffinity, PodClaim, Spread};
 pub use profile::Profile;
 pub use resources::Resources;
 pub use scheduler::Scheduler;
+pub use simulation::{Answer, Objection, Simulation, Verdict};
 pub use snapshot::{NodeChange, Snapshot};

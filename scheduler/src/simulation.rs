@@ -1,8 +1,8 @@
-//! A copy of a cluster to ask what the scheduler would do: where a pod would go, and what each node has to say.
+//! A copy of a cluster to try decisions on: where a pod would go, and what each node has to say.
 //!
-//! Pure. It is filled with objects as the API lists them, and decides by the very same core as the running scheduler.
+//! Pure. It is filled with objects as the API lists them, and decides by the very same core as the running scheduler; among
+//! equally good nodes it may pick another. Every decision counts for those that follow it. Never asks or tells an API.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
@@ -10,11 +10,9 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::{Resource, ResourceExt};
 
-use crate::config::Config;
 use crate::decision::{Decision, Rotation, ask, objection, rank, schedule};
 use crate::node::Node;
 use crate::owners::OwnerKind;
-use crate::placed::Placed;
 use crate::pod::{Pod, Standing};
 use crate::profile::Profile;
 use crate::selector::Selector;
@@ -23,61 +21,60 @@ use crate::storage::{Claim, Class, Volume};
 
 /// A cluster as the scheduler sees it.
 #[derive(Clone, Debug)]
-pub struct Cluster {
-    profiles: HashMap<Arc<str>, Arc<Profile>>,
+pub struct Simulation {
+    profiles: Vec<Arc<Profile>>,
     snapshot: Snapshot,
     rotation: Rotation,
 }
 
+/// What became of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes to this node, and counts there from now on.
+    Fits(String),
+    /// It goes nowhere.
+    Refused {
+        /// As the pod's condition and its Event would say it.
+        message: String,
+        /// Why each node is not for it; none if no node was looked at.
+        objections: Vec<Objection>,
+    },
+}
+
+/// Why a node is not for a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Objection {
+    /// The node's name.
+    pub node: String,
+    /// The plugin that objects, by Kubernetes' name.
+    pub plugin: &'static str,
+    /// One or more, as events show them.
+    pub reasons: Vec<String>,
+    /// Whether it may help to remove pods from the node.
+    pub resolvable: bool,
+}
+
 /// What a node has to say to a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    pub node: Arc<str>,
-    /// Whether the pod may run there.
-    pub answer: Answer,
-}
-
-/// Whether a pod may run on a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It may: the sum of the weighted scores and each plugin's part of it.
+    /// It may run there.
     Admitted {
+        node: String,
+        /// The sum of the weighted scores.
         total: i64,
+        /// Each plugin's part of it.
         scores: Vec<(&'static str, i64)>,
     },
-    /// This plugin objects, for these reasons.
-    Refused {
-        plugin: &'static str,
-        reasons: Vec<String>,
-        /// Whether it may help to remove pods from the node.
-        resolvable: bool,
-    },
+    Refused(Objection),
 }
 
-/// Why a pod is not looked at by any node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unasked {
-    /// It is for another scheduler: `spec.schedulerName`.
-    NoProfile(String),
-    /// It may not be decided yet, for its scheduling gates say.
-    Gated(String),
-    /// No node could help.
-    Refused {
-        plugin: &'static str,
-        message: String,
-    },
-}
-
-impl Cluster {
-    /// An empty cluster, whose scheduler is configured like this.
-    pub fn new(config: &Config) -> Self {
-        let profiles = config.profiles.iter();
+impl Simulation {
+    /// An empty cluster whose scheduler has these profiles.
+    pub fn new(profiles: Vec<Profile>) -> Self {
         Self {
-            profiles: profiles
-                .map(|profile| (Arc::clone(&profile.name), Arc::clone(profile)))
-                .collect(),
+            profiles: profiles.into_iter().map(Arc::new).collect(),
             snapshot: Snapshot::default(),
-            rotation: Rotation::new(config.seed),
+            rotation: Rotation::new(0),
         }
     }
 
@@ -86,35 +83,31 @@ impl Cluster {
         self.snapshot.put_node(Node::from(node));
     }
 
-    /// Removes a node; the pods that were there.
-    pub fn remove_node(&mut self, name: &str) -> Vec<Arc<Placed>> {
-        let candidate = self.snapshot.candidate(name);
-        let pods = candidate.map(|candidate| candidate.pods.clone());
-        let pods = pods.unwrap_or_default();
-        for pod in &pods {
-            self.snapshot.remove(&pod.uid);
-        }
+    /// Removes a node; its pods are to be removed first.
+    pub fn remove_node(&mut self, name: &str) {
         self.snapshot.remove_node(name);
-        pods
     }
 
-    /// Takes in a pod: it takes room if it is on a node, and room is kept for it if some is made. True if it is ours to place.
+    /// Counts a pod where it is; false if it takes no room: it has no node, or has ended. Room that is made for it is kept.
     pub fn put_pod(&mut self, object: &core::Pod) -> bool {
         let pod = Pod::from(object);
-        let ours = |scheduler: &str| self.profiles.contains_key(scheduler);
+        let ours = |name: &str| self.profiles.iter().any(|profile| *profile.name == *name);
         match Standing::of(object, ours) {
-            Standing::Placed(node) => self.snapshot.place(&pod, &node),
+            Standing::Placed(node) => {
+                self.snapshot.place(&pod, &node);
+                true
+            }
             Standing::Pending => {
                 self.snapshot.nominate(&pod, pod.nominated.as_ref());
-                return true;
+                false
             }
-            Standing::Aside => {}
+            Standing::Aside => false,
         }
-        false
     }
 
-    /// Removes a pod.
+    /// Takes a pod away.
     pub fn remove_pod(&mut self, uid: &str) {
+        self.snapshot.storage.forget(uid);
         self.snapshot.remove(uid);
     }
 
@@ -179,23 +172,44 @@ impl Cluster {
         owners.put(kind, &namespace, &owner.name_any(), selector);
     }
 
-    /// Decides where a pod goes, and counts it there from now on.
-    ///
-    /// # Errors
-    /// Why it is not decided at all.
-    pub fn place(&mut self, object: &core::Pod) -> Result<Decision, Unasked> {
+    /// Decides where a pod goes that has no node yet. Pods are told apart by `metadata.uid`.
+    pub fn place(&mut self, object: &core::Pod) -> Verdict {
         let pod = Pod::from(object);
-        let profile = self.profile(&pod)?;
-        let decision = schedule(&profile, &self.snapshot, &pod, &mut self.rotation);
-        if let Decision::Node(node) = &decision {
-            self.snapshot.nominate(&pod, None);
-            self.snapshot.assume(&pod, node);
-            for plugin in &profile.reserves {
-                // What it can't have shows when the next pod is decided.
-                let _ = plugin.reserve(&mut self.snapshot, &pod, node);
+        let profile = match self.profile(&pod) {
+            Ok(profile) => profile,
+            Err(message) => {
+                return Verdict::Refused {
+                    message,
+                    objections: Vec::new(),
+                };
+            }
+        };
+        match schedule(&profile, &self.snapshot, &pod, &mut self.rotation) {
+            Decision::Node(node) => {
+                self.snapshot.nominate(&pod, None);
+                self.snapshot.assume(&pod, &node);
+                for plugin in &profile.reserves {
+                    // What it can't have shows when the next pod is decided.
+                    let _ = plugin.reserve(&mut self.snapshot, &pod, &node);
+                }
+                Verdict::Fits(node.to_string())
+            }
+            Decision::Unschedulable(why) => {
+                let answers = explain(&profile, &self.snapshot, &pod).unwrap_or_default();
+                let mut objections: Vec<_> = answers
+                    .into_iter()
+                    .filter_map(|answer| match answer {
+                        Answer::Refused(objection) => Some(objection),
+                        Answer::Admitted { .. } => None,
+                    })
+                    .collect();
+                objections.sort_by(|a, b| a.node.cmp(&b.node));
+                Verdict::Refused {
+                    message: why.to_string(),
+                    objections,
+                }
             }
         }
-        Ok(decision)
     }
 
     /// What each node has to say to a pod, in the order of decisions. Every node is asked and every node that admits it is
@@ -203,33 +217,32 @@ impl Cluster {
     ///
     /// # Errors
     /// Why no node is asked.
-    pub fn explain(&self, object: &core::Pod) -> Result<Vec<Verdict>, Unasked> {
+    pub fn explain(&self, object: &core::Pod) -> Result<Vec<Answer>, String> {
         let pod = Pod::from(object);
         let profile = self.profile(&pod)?;
         explain(&profile, &self.snapshot, &pod)
     }
 
-    fn profile(&self, pod: &Pod) -> Result<Arc<Profile>, Unasked> {
-        let profile = self.profiles.get(&pod.scheduler);
-        let profile = profile.ok_or_else(|| Unasked::NoProfile(pod.scheduler.to_string()))?;
-        for plugin in &profile.gates {
-            if let Err(gated) = plugin.pre_enqueue(pod) {
-                return Err(Unasked::Gated(gated.message));
-            }
+    /// The profile that decides for a pod, or why none does.
+    fn profile(&self, pod: &Pod) -> Result<Arc<Profile>, String> {
+        let name = &pod.scheduler;
+        let mut profiles = self.profiles.iter();
+        let profile = profiles.find(|profile| profile.name == *name);
+        let profile = profile.ok_or_else(|| {
+            format!("its schedulerName is {name:?}, which this scheduler leaves to another")
+        })?;
+        let gated = profile.gates.iter();
+        let mut gated = gated.filter_map(|plugin| plugin.pre_enqueue(pod).err());
+        match gated.next() {
+            Some(gated) => Err(gated.message),
+            None => Ok(Arc::clone(profile)),
         }
-        Ok(Arc::clone(profile))
     }
 }
 
-/// What each node has to say to a pod, in the order of decisions.
-///
-/// # Errors
-/// Why no node is asked.
-pub fn explain(profile: &Profile, snapshot: &Snapshot, pod: &Pod) -> Result<Vec<Verdict>, Unasked> {
-    let asked = ask(profile, snapshot, pod).map_err(|(plugin, refused)| Unasked::Refused {
-        plugin,
-        message: refused.message,
-    })?;
+/// What each node has to say to a pod, in the order of decisions, or why none is asked.
+fn explain(profile: &Profile, snapshot: &Snapshot, pod: &Pod) -> Result<Vec<Answer>, String> {
+    let asked = ask(profile, snapshot, pod).map_err(|(_, refused)| refused.message)?;
     let candidates = snapshot.order().iter();
     let candidates: Vec<_> = candidates
         .map(|index| &snapshot.candidates()[*index])
@@ -250,21 +263,26 @@ pub fn explain(profile: &Profile, snapshot: &Snapshot, pod: &Pod) -> Result<Vec<
         }
     });
     let mut ranked = totals.into_iter().zip(parts);
-    let verdicts = candidates.iter().zip(objections);
-    Ok(verdicts
-        .map(|(candidate, objection)| Verdict {
-            node: Arc::clone(&candidate.node.name),
-            answer: match objection {
+    let answers = candidates.iter().zip(objections);
+    Ok(answers
+        .map(|(candidate, objection)| {
+            let node = candidate.node.name.to_string();
+            match objection {
                 None => {
                     let (total, scores) = ranked.next().unwrap_or_default();
-                    Answer::Admitted { total, scores }
+                    Answer::Admitted {
+                        node,
+                        total,
+                        scores,
+                    }
                 }
-                Some(objection) => Answer::Refused {
+                Some(objection) => Answer::Refused(Objection {
+                    node,
                     plugin: objection.plugin,
                     reasons: objection.reasons(),
                     resolvable: objection.is_resolvable(),
-                },
-            },
+                }),
+            }
         })
         .collect())
 }
@@ -276,8 +294,8 @@ mod tests {
 
     use super::*;
 
-    fn cluster() -> Cluster {
-        let mut cluster = Cluster::new(&Config::default());
+    fn cluster() -> Simulation {
+        let mut cluster = Simulation::new(vec![Profile::default()]);
         let node = |name: &str, extra: Value| {
             let mut node = json!({"metadata": {"name": name},
                 "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "10"}}});
@@ -289,7 +307,7 @@ mod tests {
         cluster.put_node(&node("shut", json!({"unschedulable": true})));
         let mut taken = pod("taken", "3");
         taken.spec.as_mut().unwrap().node_name = Some("busy".to_owned());
-        assert!(!cluster.put_pod(&taken));
+        assert!(cluster.put_pod(&taken));
         cluster
     }
 
@@ -300,19 +318,22 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(cluster: &Cluster, pod: &core::Pod, expected: Expect) {
+    fn check(cluster: &Simulation, pod: &core::Pod, expected: Expect) {
         expected.assert_eq(&match cluster.explain(pod) {
-            Err(why) => format!("{why:?}"),
-            Ok(verdicts) => {
-                let lines = verdicts.iter().map(|verdict| match &verdict.answer {
-                    Answer::Admitted { total, scores } => {
-                        format!("{}: {total} {scores:?}", verdict.node)
-                    }
-                    Answer::Refused {
+            Err(why) => why,
+            Ok(answers) => {
+                let lines = answers.iter().map(|answer| match answer {
+                    Answer::Admitted {
+                        node,
+                        total,
+                        scores,
+                    } => format!("{node}: {total} {scores:?}"),
+                    Answer::Refused(Objection {
+                        node,
                         plugin,
                         reasons,
                         resolvable,
-                    } => format!("{}: {plugin} {reasons:?} {resolvable}", verdict.node),
+                    }) => format!("{node}: {plugin} {reasons:?} {resolvable}"),
                 });
                 lines.collect::<Vec<_>>().join("\n")
             }
@@ -347,25 +368,35 @@ mod tests {
         check(
             &cluster(),
             &gated,
-            expect![[r#"Gated("waiting for scheduling gates: [a b]")"#]],
+            expect!["waiting for scheduling gates: [a b]"],
         );
         let mut other = pod("new", "1");
         other.spec.as_mut().unwrap().scheduler_name = Some("mine".to_owned());
-        check(&cluster(), &other, expect![[r#"NoProfile("mine")"#]]);
+        check(
+            &cluster(),
+            &other,
+            expect![[r#"its schedulerName is "mine", which this scheduler leaves to another"#]],
+        );
     }
 
     #[test]
     fn the_pods_of_a_node_that_goes_find_another() {
         let mut cluster = cluster();
-        let gone = cluster.remove_node("busy");
-        assert_eq!(&*gone[0].name, "taken");
-        let decision = cluster.place(&pod("taken", "3"));
-        assert_eq!(decision, Ok(Decision::Node("big".into())));
-        let Ok(Decision::Unschedulable(why)) = cluster.place(&pod("other", "2")) else {
+        cluster.remove_pod("taken");
+        cluster.remove_node("busy");
+        let fits = Verdict::Fits("big".to_owned());
+        assert_eq!(cluster.place(&pod("taken", "3")), fits);
+        let Verdict::Refused {
+            message,
+            objections,
+        } = cluster.place(&pod("other", "2"))
+        else {
             panic!("no room");
         };
         let said = "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable.";
-        assert_eq!(why.to_string(), said);
+        assert_eq!(message, said);
+        let nodes: Vec<_> = objections.iter().map(|one| one.node.as_str()).collect();
+        assert_eq!(nodes, ["big", "shut"]);
     }
 
     #[test]
@@ -375,7 +406,7 @@ mod tests {
         let mut waits = pod("waits", "3");
         waits.spec.as_mut().unwrap().priority = Some(5);
         waits.status.get_or_insert_default().nominated_node_name = Some("big".to_owned());
-        assert!(cluster.put_pod(&waits));
+        assert!(!cluster.put_pod(&waits));
         check(
             &cluster,
             &pod("lower", "2"),
@@ -387,8 +418,8 @@ mod tests {
         higher.spec.as_mut().unwrap().priority = Some(6);
         assert_eq!(
             cluster.clone().place(&higher),
-            Ok(Decision::Node("big".into()))
+            Verdict::Fits("big".to_owned())
         );
-        assert_eq!(cluster.place(&waits), Ok(Decision::Node("big".into())));
+        assert_eq!(cluster.place(&waits), Verdict::Fits("big".to_owned()));
     }
 }
