@@ -186,6 +186,13 @@ pub(crate) fn ready(pod: &Value) -> bool {
     pod["status"]["conditions"][0]["status"] == "True"
 }
 
+/// The node that a pod's affinity names; `n` for others.
+fn node_for(pod: &Value) -> &str {
+    let required = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
+    let name = format!("{required}/nodeSelectorTerms/0/matchFields/0/values/0");
+    pod.pointer(&name).and_then(Value::as_str).unwrap_or("n")
+}
+
 /// How the program of a pod ends, if its annotation `ends` says that it does: `well`, `badly`, `oddly` (badly
 /// if its completion index is odd), `mixed` (by its uid).
 fn exit_code(pod: &Value) -> Option<i32> {
@@ -200,13 +207,6 @@ fn exit_code(pod: &Value) -> Option<i32> {
         "mixed" => Some(i32::from(uid.bytes().map(u32::from).sum::<u32>() % 3 == 0)),
         other => panic!("{other}"),
     }
-}
-
-/// The node that a pod's affinity names; `n` for others.
-fn node_for(pod: &Value) -> &str {
-    let required = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
-    let name = format!("{required}/nodeSelectorTerms/0/matchFields/0/values/0");
-    pod.pointer(&name).and_then(Value::as_str).unwrap_or("n")
 }
 
 async fn run_pods(api: FakeApi, starting: Arc<AtomicBool>, ending: Arc<AtomicBool>) {

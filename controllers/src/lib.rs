@@ -41,6 +41,7 @@ mod scale;
 mod selector;
 mod statefulset;
 mod taint;
+mod taint_eviction;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -95,7 +96,7 @@ impl Default for Config {
             pod_range: Ipv4Addr::new(10, 64, 0, 0),
             pod_range_prefix: 10,
             node_prefix: 18,
-            node_grace: Duration::from_secs(40),
+            node_grace: Duration::from_secs(50),
             authority: None,
             ended_pods: 12_500,
             workers: 8,
@@ -161,6 +162,7 @@ fn start(manager: &mut Manager) {
     autoscaler::start(manager);
     node_ipam::start(manager);
     node_lifecycle::start(manager);
+    taint_eviction::start(manager);
     pod_gc::start(manager);
     volume::start(manager);
     let (garbage, namespaces) = (Queue::new("garbage-collector"), Queue::new("namespace"));
