@@ -244,7 +244,8 @@ impl Record {
         let about = &self.about;
         Event {
             metadata: ObjectMeta {
-                name: Some(format!("{}.{:016x}", about.name, rand::random::<u64>())),
+                // In the order of their names, for those who show Events of one second.
+                name: Some(format!("{}.{:016x}", about.name, now.as_nanosecond())),
                 namespace: Some(namespace.to_owned()),
                 ..ObjectMeta::default()
             },

@@ -58,7 +58,7 @@ pub(crate) const KINDS: &[(&str, &str)] = &[
     ("DeviceClass", "devices are not allocated"),
     (
         "FlowSchema",
-        "requests are bounded without regard to priority",
+        "the levels that requests are bounded by are fixed",
     ),
     ("IPAddress", "the addresses of Services are kept elsewhere"),
     (

@@ -311,10 +311,7 @@ async fn a_job_gets_labels_of_its_own() {
     let reply = cluster
         .send("POST /apis/batch/v1/namespaces/default/jobs", body)
         .await;
-    assert_eq!(
-        reply.warnings()[0],
-        r#"299 - "wk does not run Jobs yet: the object is stored, no pods are created""#
-    );
+    assert!(reply.warnings().is_empty(), "{:?}", reply.warnings());
     let job = reply.json();
     let uid = &job["metadata"]["uid"];
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use e2e::{Image, eventually};
 
-use crate::{BUSYBOX, Bench, SOON};
+use crate::{Bench, SOON};
 
 /// A Job of busybox that runs a script.
 fn job(name: &str, spec: &str, script: &str) -> String {
