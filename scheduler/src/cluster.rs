@@ -365,7 +365,7 @@ mod tests {
             panic!("no room");
         };
         let said = "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable.";
-        assert_eq!(why.to_string(), said);
+        assert!(why.to_string().starts_with(said), "{why}");
     }
 
     #[test]

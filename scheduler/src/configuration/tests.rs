@@ -42,7 +42,7 @@ fn without_profiles_there_is_the_default_one() {
     check(
         json!({}),
         expect![
-            "default-scheduler: NodeUnschedulable NodeName TaintToleration NodeAffinity NodePorts NodeResourcesFit VolumeRestrictions VolumeBinding VolumeZone | TaintToleration*3 NodeAffinity*2 NodeResourcesFit*1 VolumeBinding*1 NodeResourcesBalancedAllocation*1"
+            "default-scheduler: NodeUnschedulable NodeName TaintToleration NodeAffinity NodePorts NodeResourcesFit VolumeRestrictions VolumeBinding VolumeZone PodTopologySpread InterPodAffinity | TaintToleration*3 NodeAffinity*2 NodeResourcesFit*1 VolumeBinding*1 PodTopologySpread*2 InterPodAffinity*2 NodeResourcesBalancedAllocation*1 ImageLocality*1"
         ],
     );
 }
