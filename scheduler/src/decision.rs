@@ -79,8 +79,8 @@ impl fmt::Display for Unschedulable {
             }
         }
         match &self.remedy {
-            Some(remedy) => write!(f, " {}", remedy.message),
-            None => Ok(()),
+            Some(remedy) if !remedy.message.is_empty() => write!(f, " {}", remedy.message),
+            _ => Ok(()),
         }
     }
 }
@@ -161,7 +161,7 @@ pub fn schedule(
         Ok(asked) => asked,
         Err((plugin, refused)) => {
             failed.plugins.insert(plugin);
-            failed.remedy = remedy(profile, snapshot, pod, &[], &[], Some(&refused));
+            failed.remedy = remedy(profile, snapshot, pod, &[], &[]);
             failed.refused = Some(refused.message);
             return Decision::Unschedulable(failed);
         }
@@ -205,7 +205,7 @@ pub fn schedule(
             failed.plugins.insert(plugin.name());
         }
     }
-    failed.remedy = remedy(profile, snapshot, pod, &asked, &nodes, None);
+    failed.remedy = remedy(profile, snapshot, pod, &asked, &nodes);
     Decision::Unschedulable(failed)
 }
 
@@ -216,15 +216,12 @@ fn remedy<'s, 'a>(
     pod: &'a Pod,
     filters: &'s [Asked<'a>],
     nodes: &'s [FailedNode],
-    refused: Option<&'s Refused>,
 ) -> Option<PostFiltered> {
     let failed = Failed {
-        profile,
         snapshot,
         pod,
         filters,
         nodes,
-        refused,
     };
     let mut plugins = profile.post_filters.iter();
     plugins.find_map(|plugin| plugin.post_filter(&failed))
@@ -542,34 +539,46 @@ mod tests {
         check(
             "a cpu=1\nb cpu=1",
             "cpu=2",
-            expect!["0/2 nodes are available: 2 Insufficient cpu."],
+            expect![
+                "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+            ],
         );
         check(
             "a cpu=1 memory=1Gi",
             "cpu=2 memory=2Gi",
-            expect!["0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory."],
+            expect![
+                "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+            ],
         );
         check(
             "a cpu=2 -cpu=1500m",
             "cpu=600m",
-            expect!["0/1 nodes are available: 1 Insufficient cpu."],
+            expect![
+                "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+            ],
         );
         check("a cpu=2 -cpu=1500m", "cpu=500m", expect!["a"]);
         check(
             "a pods=1 -cpu=1",
             "",
-            expect!["0/1 nodes are available: 1 Too many pods."],
+            expect![
+                "0/1 nodes are available: 1 Too many pods. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+            ],
         );
         check(
             "a",
             "x.io/gpu=1",
-            expect!["0/1 nodes are available: 1 Insufficient x.io/gpu."],
+            expect![
+                "0/1 nodes are available: 1 Insufficient x.io/gpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+            ],
         );
         check("a\nb x.io/gpu=1", "x.io/gpu=1", expect!["b"]);
         check(
             "a",
             "ephemeral-storage=1Gi",
-            expect!["0/1 nodes are available: 1 Insufficient ephemeral-storage."],
+            expect![
+                "0/1 nodes are available: 1 Insufficient ephemeral-storage. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+            ],
         );
     }
 
@@ -578,9 +587,9 @@ mod tests {
         check(
             "a cpu=1\nb !key=value:NoSchedule\nc !key=value:NoSchedule",
             "cpu=2",
-            expect![[
-                "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {key: value}."
-            ]],
+            expect![
+                "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {key: value}. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
+            ],
         );
         check(
             "a !key=value:NoExecute",
@@ -591,7 +600,9 @@ mod tests {
         check(
             "a !key:NoExecute",
             "~key:NoSchedule",
-            expect!["0/1 nodes are available: 1 node(s) had untolerated taint {key: }."],
+            expect![
+                "0/1 nodes are available: 1 node(s) had untolerated taint {key: }. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+            ],
         );
         check("a !key=value:PreferNoSchedule\nb -cpu=4", "", expect!["b"]);
         check("a !key=value:PreferNoSchedule", "", expect!["a"]);
@@ -602,7 +613,9 @@ mod tests {
         check(
             "a cordoned",
             "",
-            expect!["0/1 nodes are available: 1 node(s) were unschedulable."],
+            expect![
+                "0/1 nodes are available: 1 node(s) were unschedulable. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+            ],
         );
         check(
             "a cordoned",
@@ -613,9 +626,9 @@ mod tests {
 
     #[test]
     fn selectors_and_required_affinity_must_hold() {
-        let none = expect![[
-            "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
-        ]];
+        let none = expect![
+            "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+        ];
         check("a zone:a\nb zone:b", "zone:b", expect!["b"]);
         check("a zone:a\nb zone:b", "zone>In>b,c", expect!["b"]);
         check("a zone:a\nb zone:b", "zone>NotIn>a", expect!["b"]);
@@ -632,7 +645,9 @@ mod tests {
         check(
             "a",
             "on:b",
-            expect!["0/1 nodes are available: 1 node(s) didn't match the requested node name."],
+            expect![
+                "0/1 nodes are available: 1 node(s) didn't match the requested node name. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+            ],
         );
     }
 
@@ -642,9 +657,9 @@ mod tests {
         check(
             "a -port=80",
             "port=80",
-            expect![[
-                "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports."
-            ]],
+            expect![
+                "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+            ],
         );
     }
 

@@ -12,7 +12,6 @@ use crate::node::{Node, Taint};
 use crate::placed::Placed;
 use crate::pod::Pod;
 use crate::prebind::{Progress, Waiting, Write};
-use crate::profile::Profile;
 use crate::snapshot::{Candidate, Snapshot};
 
 /// The highest score a node gets from a plugin, before its weight.
@@ -104,13 +103,6 @@ pub(crate) trait Filter<'a> {
     fn add(&mut self, _pod: &Placed, _node: &Candidate) {}
 
     /// As if this pod were not on this node.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "PostFilter plugins ask so; the default ones have none yet"
-        )
-    )]
     fn remove(&mut self, _pod: &Placed, _node: &Candidate) {}
 
     /// A copy to try such things on.
@@ -154,12 +146,7 @@ pub(crate) struct Gated {
 }
 
 /// A pod that no node admits, and all that is known of why.
-#[expect(
-    dead_code,
-    reason = "read by PostFilter plugins; the default ones have none yet"
-)]
 pub(crate) struct Failed<'s, 'a> {
-    pub(crate) profile: &'a Profile,
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) pod: &'a Pod,
     /// The plugins that ask something of nodes for this pod, in order, and what they ask; to be copied, changed by
@@ -167,8 +154,6 @@ pub(crate) struct Failed<'s, 'a> {
     pub(crate) filters: &'s [Asked<'a>],
     /// The nodes that were looked at. Those that were not are not for this pod.
     pub(crate) nodes: &'s [FailedNode],
-    /// Why no node could help, found before any was looked at.
-    pub(crate) refused: Option<&'s Refused>,
 }
 
 /// A node that does not admit a pod.
@@ -183,10 +168,19 @@ pub(crate) struct FailedNode {
 /// What PostFilter came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostFiltered {
-    /// What the event says of it, after the reasons.
+    /// What the event says of it, after the reasons; empty for nothing.
     pub message: String,
-    /// Where room is made, if it is.
-    pub nomination: Option<Nomination>,
+    pub room: Room,
+}
+
+/// Whether room is made for a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It stays as it was.
+    Kept,
+    /// Nowhere, whatever was before.
+    Nowhere,
+    Made(Nomination),
 }
 
 /// A node on which room is made for a pod.

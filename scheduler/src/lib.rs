@@ -7,10 +7,11 @@
 //! core without an API.
 //!
 //! Reads `Pod`, `Node`, `Namespace`, what selects pods (`Service`, `ReplicaSet`, `StatefulSet`, `ReplicationController`) and,
-//! for pods with claims, `PersistentVolumeClaim`, `PersistentVolume` and `StorageClass`.
+//! for pods with claims, `PersistentVolumeClaim`, `PersistentVolume` and `StorageClass`; `PodDisruptionBudget` where room is made.
 //! Writes `pods/binding`, the pod's condition `PodScheduled` and `status.nominatedNodeName`, `Event`, the node that a claim's
 //! volume is made on and the claim that a free volume gets. Deletes only pods that a PostFilter plugin chose to make room.
 
+mod budgets;
 mod census;
 mod config;
 mod configuration;
@@ -39,7 +40,7 @@ mod storage;
 
 pub use config::Config;
 pub use decision::{Decision, Rotation, Unschedulable, schedule};
-pub use framework::{Nomination, PostFiltered};
+pub use framework::{Nomination, PostFiltered, Room};
 pub use node::{Node, Taint};
 pub use placed::Placed;
 pub use pod::{HostPort, Labels, Pod, PodAffinity, PodClaim, Spread};

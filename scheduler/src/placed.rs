@@ -20,6 +20,8 @@ pub struct Placed {
     pub started: Option<Timestamp>,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// Whether that is to make room for another.
+    pub preempted: bool,
     pub load: Arc<Load>,
     pub(crate) affinity: Option<Arc<PodAffinity>>,
 }
@@ -34,6 +36,7 @@ impl From<&Pod> for Placed {
             priority: pod.priority,
             started: pod.started,
             deleting: pod.deleting,
+            preempted: pod.preempted,
             load: Arc::clone(&pod.load),
             affinity: pod.affinity.clone(),
         }

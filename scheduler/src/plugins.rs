@@ -5,6 +5,7 @@
 mod allocation;
 pub(crate) mod arguments;
 mod balanced_allocation;
+mod default_preemption;
 mod fit;
 #[cfg(test)]
 mod fixture;
@@ -40,6 +41,7 @@ pub(crate) const DEFAULT: &[(&str, i64)] = &[
     ("VolumeZone", 0),
     ("PodTopologySpread", 2),
     ("InterPodAffinity", 2),
+    ("DefaultPreemption", 0),
     ("NodeResourcesBalancedAllocation", 1),
     ("ImageLocality", 1),
     ("DefaultBinder", 0),
@@ -82,6 +84,7 @@ pub(crate) const KNOWN: &[(&str, &[&str])] = &[
         "InterPodAffinity",
         &["preFilter", "filter", "preScore", "score"],
     ),
+    ("DefaultPreemption", &["postFilter"]),
     ("NodeResourcesBalancedAllocation", &["preScore", "score"]),
     ("ImageLocality", &["score"]),
     ("DefaultBinder", &["bind"]),
@@ -100,13 +103,41 @@ pub(crate) fn make(name: &str, path: &str, args: Value) -> Option<Result<Arc<dyn
         "NodeUnschedulable" => Arc::new(node_unschedulable::NodeUnschedulable),
         "NodeName" => Arc::new(node_name::NodeName),
         "TaintToleration" => Arc::new(taint_toleration::TaintToleration),
-        "NodeAffinity" => Arc::new(node_affinity::NodeAffinity),
         "NodePorts" => Arc::new(node_ports::NodePorts),
         "VolumeRestrictions" => Arc::new(volumes::VolumeRestrictions),
         "VolumeZone" => Arc::new(volumes::VolumeZone),
-        "PodTopologySpread" => Arc::new(topology_spread::PodTopologySpread::default()),
-        "InterPodAffinity" => Arc::new(pod_affinity::InterPodAffinity::default()),
         "ImageLocality" => Arc::new(image_locality::ImageLocality),
+        "NodeAffinity" => {
+            let new = node_affinity::NodeAffinity::new;
+            return Some(with(path, args, arguments::NodeAffinityArgs::check, new));
+        }
+        "PodTopologySpread" => {
+            let new = topology_spread::PodTopologySpread::new;
+            return Some(with(
+                path,
+                args,
+                arguments::PodTopologySpreadArgs::check,
+                new,
+            ));
+        }
+        "InterPodAffinity" => {
+            let new = pod_affinity::InterPodAffinity::new;
+            return Some(with(
+                path,
+                args,
+                arguments::InterPodAffinityArgs::check,
+                new,
+            ));
+        }
+        "DefaultPreemption" => {
+            let new = default_preemption::DefaultPreemption::new;
+            return Some(with(
+                path,
+                args,
+                arguments::DefaultPreemptionArgs::check,
+                new,
+            ));
+        }
         "NodeResourcesFit" => {
             return Some(with(path, args, arguments::FitArgs::check, fit::Fit::new));
         }

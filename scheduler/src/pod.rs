@@ -50,6 +50,8 @@ pub struct Pod {
     pub started: Option<Timestamp>,
     /// Whether it has a `metadata.deletionTimestamp`.
     pub deleting: bool,
+    /// Whether that is to make room for another.
+    pub preempted: bool,
     /// What the pod takes from its node.
     pub load: Arc<Load>,
     /// Labels its node must have.
@@ -209,6 +211,7 @@ impl From<&core::Pod> for Pod {
                 .and_then(|status| status.start_time.as_ref())
                 .map(|time| time.0),
             deleting: pod.metadata.deletion_timestamp.is_some(),
+            preempted: is_preempted(pod),
             node: spec
                 .node_name
                 .as_deref()
@@ -281,6 +284,16 @@ fn claims(pod: &core::Pod, spec: &core::PodSpec) -> Vec<PodClaim> {
             ephemeral,
         })
         .collect()
+}
+
+fn is_preempted(pod: &core::Pod) -> bool {
+    let status = pod.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| {
+        condition.type_ == "DisruptionTarget"
+            && condition.status == "True"
+            && condition.reason.as_deref() == Some("PreemptionByScheduler")
+    })
 }
 
 fn images(spec: &core::PodSpec) -> Vec<String> {

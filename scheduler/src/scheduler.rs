@@ -9,6 +9,7 @@
 //! the pod.
 
 mod binding;
+mod budgets;
 mod feed;
 mod owners;
 mod preempting;

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
+use crate::budgets::Budgets;
 use crate::census::{Census, Slot};
 use crate::images::Images;
 use crate::node::Node;
@@ -47,6 +48,8 @@ pub struct Snapshot {
     pub(crate) images: Images,
     /// What selects pods.
     pub(crate) owners: Owners,
+    /// How many pods may go.
+    pub(crate) budgets: Budgets,
 }
 
 /// A node and what is taken of it.

@@ -95,6 +95,7 @@ impl Fake {
         let path = parts.uri.path();
         let path = path.trim_start_matches("/apis/storage.k8s.io/v1/");
         let path = path.trim_start_matches("/apis/apps/v1/");
+        let path = path.trim_start_matches("/apis/policy/v1/");
         let path: Vec<_> = path.trim_start_matches("/api/v1/").split('/').collect();
         match (parts.method.clone(), path.as_slice()) {
             (Method::GET, [resource]) if query.contains("watch=true") => {
@@ -291,7 +292,7 @@ async fn a_pod_that_fits_nowhere_is_placed_when_a_node_comes() {
     let placed = fake.run_until(|fake| fake.bound() == 1 && fake.messages("Scheduled").len() == 1);
     tokio::join!(added, placed);
     let pod = fake.get("pods", "big");
-    let message = "0/1 nodes are available: 1 Insufficient cpu.";
+    let message = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
     assert_eq!(pod["spec"]["nodeName"], "large");
     assert_eq!(pod["status"]["conditions"][0]["reason"], "Unschedulable");
     assert_eq!(pod["status"]["conditions"][0]["message"], message);

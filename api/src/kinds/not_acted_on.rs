@@ -15,7 +15,6 @@ const POD_SPEC: &[Field] = &[
     ("containers[].ports[].hostIP", &[]),
     ("containers[].resizePolicy", &[]),
     ("containers[].volumeDevices", &[]),
-    ("preemptionPolicy", &["PreemptLowerPriority"]),
     ("resources", &[]),
 ];
 

@@ -12,17 +12,19 @@ use crate::pod::{Labels, Pod};
 /// Masks that are kept at most.
 const KEPT: usize = 256;
 
-/// What a pod asks.
-#[derive(Debug, PartialEq, Eq)]
-struct Asks {
+/// What pods ask, and which nodes have it.
+#[derive(Debug)]
+struct Mask {
     selector: Labels,
     required: Option<Vec<Term>>,
+    /// By slot.
+    admitted: Arc<Vec<bool>>,
 }
 
 /// The masks that were asked for.
 #[derive(Debug, Default)]
 pub(super) struct Masks {
-    by_hash: HashMap<u64, Vec<(Asks, Arc<Vec<bool>>)>>,
+    by_hash: HashMap<u64, Vec<Mask>>,
 }
 
 impl Masks {
@@ -37,24 +39,22 @@ impl Masks {
         (&pod.node_selector, &pod.required).hash(&mut hasher);
         let hash = hasher.finish();
         let known = self.by_hash.get(&hash).into_iter().flatten();
-        let mut known = known.filter(|(asks, _)| {
-            asks.selector == pod.node_selector && asks.required == pod.required
-        });
-        if let Some((_, mask)) = known.next() {
-            return Arc::clone(mask);
+        let mut known = known
+            .filter(|mask| mask.selector == pod.node_selector && mask.required == pod.required);
+        if let Some(mask) = known.next() {
+            return Arc::clone(&mask.admitted);
         }
-        let mut mask = vec![false; slots];
-        fill(&mut mask);
-        let mask = Arc::new(mask);
+        let mut admitted = vec![false; slots];
+        fill(&mut admitted);
+        let admitted = Arc::new(admitted);
         if self.by_hash.len() >= KEPT {
             self.by_hash.clear();
         }
-        let asks = Asks {
+        self.by_hash.entry(hash).or_default().push(Mask {
             selector: pod.node_selector.clone(),
             required: pod.required.clone(),
-        };
-        let masks = self.by_hash.entry(hash).or_default();
-        masks.push((asks, Arc::clone(&mask)));
-        mask
+            admitted: Arc::clone(&admitted),
+        });
+        admitted
     }
 }

@@ -131,7 +131,6 @@ impl PluginSet {
 
 /// Plugins of Kubernetes that may be turned off because they are not here.
 const ABSENT: &[&str] = &[
-    "DefaultPreemption",
     "DynamicResources",
     "GangScheduling",
     "NodeDeclaredFeatures",

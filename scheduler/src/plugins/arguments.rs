@@ -2,9 +2,16 @@
 //!
 //! Pure. The shapes are those of `kubescheduler.config.k8s.io/v1`, the words those of Kubernetes.
 
+mod placement;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+pub(super) use placement::{
+    DefaultPreemptionArgs, Defaulting, InterPodAffinityArgs, NodeAffinityArgs,
+    PodTopologySpreadArgs,
+};
 
 /// Reads the arguments of a plugin. What is not set keeps its default; what is unknown is an error.
 ///

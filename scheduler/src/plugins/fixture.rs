@@ -28,21 +28,27 @@ pub(super) fn labels(words: &str) -> Labels {
     pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
 
-/// A name, then words: `zone=a` is a label, `!key` a taint that keeps pods away.
+/// A name, then words: `zone=a` is a label, `!key` a taint that keeps pods away, `cpu:4` what it has.
 pub(super) fn node(line: &str) -> Node {
     let (name, words) = line.split_once(' ').unwrap_or((line, ""));
     let taints = words.split_whitespace();
     let taints = taints.filter_map(|word| word.strip_prefix('!'));
     let taints = taints.map(|key| json!({ "key": key, "effect": "NoSchedule" }));
+    let mut cpu = words
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("cpu:"));
     let node = json!({
         "metadata": { "name": name, "labels": labels(words) },
         "spec": { "taints": taints.collect::<Vec<_>>() },
+        "status": { "allocatable": { "cpu": cpu.next().unwrap_or("8"), "pods": "110" } },
     });
     let node: core::Node = serde_json::from_value(node).unwrap();
     Node::from(&node)
 }
 
 /// Words, of which those without another meaning are labels:
+/// - `name:n`, `prio:5` its priority, `cpu:1` what it asks for, `since:5` the minute in which it began;
+/// - `never` it is not to preempt, `preempted` it is being, `at:node` is where room is made for it;
 /// - `@name` the namespace, `deleting`, `on:key=value` a node selector, `bears:key` a toleration;
 /// - `near/zone/SELECTOR[/NAMESPACES]` required affinity, `far/…` anti-affinity, `near+5/…` a preference of weight 5;
 /// - `spread/zone/1/SELECTOR[/OPTION…]` a required rule of skew 1, `spread+/…` one that is not; options are
@@ -93,6 +99,22 @@ fn other(pod: &mut Value, word: &str) {
         pod["metadata"]["namespace"] = name.into();
     } else if word == "deleting" {
         pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    } else if word == "never" {
+        pod["spec"]["preemptionPolicy"] = "Never".into();
+    } else if word == "preempted" {
+        let why = json!({ "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler" });
+        push(&mut pod["status"]["conditions"], why);
+    } else if let Some(name) = word.strip_prefix("name:") {
+        pod["metadata"]["name"] = name.into();
+    } else if let Some(node) = word.strip_prefix("at:") {
+        pod["status"]["nominatedNodeName"] = node.into();
+    } else if let Some(priority) = word.strip_prefix("prio:") {
+        pod["spec"]["priority"] = priority.parse::<i64>().unwrap().into();
+    } else if let Some(cpu) = word.strip_prefix("cpu:") {
+        let resources = json!({ "requests": { "cpu": cpu } });
+        pod["spec"]["containers"] = json!([{ "name": "c", "resources": resources }]);
+    } else if let Some(minute) = word.strip_prefix("since:") {
+        pod["status"]["startTime"] = format!("2026-01-01T00:{minute:0>2}:00Z").into();
     } else if let Some((key, value)) = word.strip_prefix("on:").and_then(|on| on.split_once('=')) {
         pod["spec"]["nodeSelector"][key] = value.into();
     } else if let Some(key) = word.strip_prefix("bears:") {

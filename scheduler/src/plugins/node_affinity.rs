@@ -6,9 +6,48 @@ use crate::node::Node;
 use crate::pod::Pod;
 use crate::snapshot::{Candidate, Snapshot};
 
+use super::arguments::NodeAffinityArgs;
+
+const ENFORCED: Reason<'_> = Reason::Says("node(s) didn't match scheduler-enforced node affinity");
 const OTHER: Reason<'_> = Reason::Says("node(s) didn't match Pod's node affinity/selector");
 
-pub(super) struct NodeAffinity;
+/// The plugin, with what its profile asks for besides what pods do.
+pub(super) struct NodeAffinity {
+    required: Option<Vec<Term>>,
+    preferred: Vec<(i64, Term)>,
+}
+
+/// What a profile asks of a node, and then a pod.
+#[derive(Clone, Copy)]
+struct Both<'a> {
+    added: &'a NodeAffinity,
+    pod: Wanted<'a>,
+}
+
+impl NodeAffinity {
+    pub(super) fn new(args: NodeAffinityArgs) -> Self {
+        let added = args.added_affinity.unwrap_or_default();
+        let required = added.required_during_scheduling_ignored_during_execution;
+        let preferred = added.preferred_during_scheduling_ignored_during_execution;
+        let preferred = preferred.iter().flatten();
+        let weighed = preferred.map(|term| (i64::from(term.weight), Term::from(&term.preference)));
+        Self {
+            required: required
+                .map(|terms| terms.node_selector_terms.iter().map(Term::from).collect()),
+            preferred: weighed.collect(),
+        }
+    }
+
+    fn with<'a>(&'a self, pod: &'a Pod) -> Both<'a> {
+        let pod = Wanted(pod);
+        Both { added: self, pod }
+    }
+
+    fn holds(&self, node: &Node) -> bool {
+        let required = self.required.as_ref();
+        required.is_none_or(|terms| terms.iter().any(|term| term.holds(node)))
+    }
+}
 
 #[derive(Clone, Copy)]
 struct Wanted<'a>(&'a Pod);
@@ -26,7 +65,8 @@ impl Plugin for NodeAffinity {
         if self.only(pod).is_some_and(|names| names.is_empty()) {
             return Err(Refused::unresolvable("pod affinity terms conflict"));
         }
-        Ok(asks(pod).then(|| Box::new(Wanted(pod)) as _))
+        let asks = asks(pod) || self.required.is_some();
+        Ok(asks.then(|| Box::new(self.with(pod)) as _))
     }
 
     /// A pod that names its nodes by field, as those of DaemonSets do, need not be tried on others.
@@ -44,13 +84,15 @@ impl Plugin for NodeAffinity {
         pod: &'a Pod,
         _: &[&'a Candidate],
     ) -> Option<Box<dyn Score<'a> + 'a>> {
-        (!pod.preferred.is_empty()).then(|| Box::new(Wanted(pod)) as _)
+        let prefers = !pod.preferred.is_empty() || !self.preferred.is_empty();
+        prefers.then(|| Box::new(self.with(pod)) as _)
     }
 
     fn may_help(&self, change: &Change<'_>, pod: &Pod) -> bool {
+        let holds = |node: &Node| self.holds(node) && Wanted(pod).holds(node);
         match change {
-            Change::NodeAdded(node) => Wanted(pod).holds(node),
-            Change::NodeChanged { old, new } => !Wanted(pod).holds(old) && Wanted(pod).holds(new),
+            Change::NodeAdded(node) => holds(node),
+            Change::NodeChanged { old, new } => !holds(old) && holds(new),
             _ => false,
         }
     }
@@ -75,12 +117,14 @@ impl Wanted<'_> {
     }
 }
 
-impl<'a> Filter<'a> for Wanted<'a> {
+impl<'a> Filter<'a> for Both<'a> {
     fn filter<'n>(&'n self, node: &'n Candidate) -> Result<(), Reasons<'n>> {
-        if self.holds(&node.node) {
-            Ok(())
-        } else {
+        if !self.added.holds(&node.node) {
+            Err(Reasons::unresolvable(ENFORCED))
+        } else if !self.pod.holds(&node.node) {
             Err(Reasons::unresolvable(OTHER))
+        } else {
+            Ok(())
         }
     }
 
@@ -89,10 +133,10 @@ impl<'a> Filter<'a> for Wanted<'a> {
     }
 }
 
-impl<'a> Score<'a> for Wanted<'a> {
+impl<'a> Score<'a> for Both<'a> {
     /// The weights of the preferences that hold.
     fn score(&self, node: &Candidate) -> i64 {
-        let preferred = self.0.preferred.iter();
+        let preferred = self.added.preferred.iter().chain(&self.pod.0.preferred);
         let held = preferred.filter(|(_, term)| term.holds(&node.node));
         held.map(|(weight, _)| weight).sum()
     }

@@ -14,6 +14,8 @@ use crate::placed::Placed;
 use crate::pod::{Labels, Pod, PodAffinity, PodTerm};
 use crate::snapshot::{Candidate, Snapshot};
 
+use super::arguments::InterPodAffinityArgs;
+
 const FAR: Reason<'_> = Reason::Says("node(s) didn't match pod affinity rules");
 const NEAR: Reason<'_> = Reason::Says("node(s) didn't match pod anti-affinity rules");
 const UNWANTED: Reason<'_> =
@@ -27,11 +29,18 @@ pub(crate) struct InterPodAffinity {
     pub(crate) ignores_others: bool,
 }
 
+#[cfg(test)]
 impl Default for InterPodAffinity {
     fn default() -> Self {
+        Self::new(InterPodAffinityArgs::default())
+    }
+}
+
+impl InterPodAffinity {
+    pub(super) fn new(args: InterPodAffinityArgs) -> Self {
         Self {
-            hard_weight: 1,
-            ignores_others: false,
+            hard_weight: args.hard_pod_affinity_weight,
+            ignores_others: args.ignore_preferred_terms_of_existing_pods,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::placed::Placed;
 use crate::pod::{Labels, Pod, Spread};
 use crate::snapshot::{Candidate, Snapshot};
 
+use super::arguments::{Defaulting, PodTopologySpreadArgs};
 use super::{node_affinity, taint_toleration};
 
 pub(crate) const HOSTNAME: &str = "kubernetes.io/hostname";
@@ -46,11 +47,13 @@ impl Default for PodTopologySpread {
 }
 
 impl PodTopologySpread {
-    /// With these rules for pods that have none.
-    pub(crate) fn with_defaults(defaults: Vec<Spread>) -> Self {
-        Self {
-            defaults,
-            system: false,
+    pub(super) fn new(args: PodTopologySpreadArgs) -> Self {
+        match args.defaulting_type {
+            Defaulting::System => Self::default(),
+            Defaulting::List => Self {
+                defaults: args.rules(),
+                system: false,
+            },
         }
     }
 

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use super::State;
 use super::owners::{self, Keyed};
+use crate::budgets::Budget;
 use crate::config::Config;
 use crate::framework::Change;
 use crate::node::Node;
@@ -47,6 +48,7 @@ pub(super) enum Fed {
     Namespace(Event<(String, Labels)>),
     Service(Event<Keyed<Labels>>),
     Owner(OwnerKind, Event<Keyed<Selector>>),
+    Budget(Event<Keyed<Budget>>),
 }
 
 /// What is read of a pod.
@@ -83,6 +85,7 @@ impl Feeds {
         let namespace = |object: core::Namespace| (object.name_any(), object.labels().clone());
         feeds.follow(client, "namespaces", &sender, namespace, Fed::Namespace);
         feeds.follow_owners(client, &sender);
+        feeds.follow_budgets(client, &sender);
         feeds
     }
 
@@ -141,6 +144,7 @@ pub(super) struct Listings {
     classes: Listing,
     namespaces: Listing,
     pub(super) owners: owners::Listings,
+    pub(super) budgets: Listing,
 }
 
 impl Listings {
@@ -154,11 +158,13 @@ impl Listings {
             classes,
             namespaces,
             owners,
+            budgets,
         } = self;
         [pods, nodes, claims, volumes, classes, namespaces]
             .iter()
             .all(|listing| listing.complete)
             && owners.are_complete()
+            && budgets.complete
     }
 }
 
@@ -211,6 +217,7 @@ impl State {
             Fed::Namespace(event) => self.see_namespace(event),
             Fed::Service(event) => self.see_service(event),
             Fed::Owner(kind, event) => self.see_owner(kind, event),
+            Fed::Budget(event) => self.see_budget(event),
         }
     }
 

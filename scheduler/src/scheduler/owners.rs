@@ -81,12 +81,12 @@ impl Feeds {
     }
 }
 
-fn key<K: Resource>(object: &K) -> Arc<str> {
+pub(super) fn key<K: Resource>(object: &K) -> Arc<str> {
     let namespace = object.namespace().unwrap_or_default();
     format!("{namespace}/{}", object.name_any()).into()
 }
 
-fn split(key: &str) -> (&str, &str) {
+pub(super) fn split(key: &str) -> (&str, &str) {
     key.split_once('/').unwrap_or_default()
 }
 

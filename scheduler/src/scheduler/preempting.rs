@@ -13,7 +13,7 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use super::State;
-use crate::framework::{Nomination, PostFiltered};
+use crate::framework::{Nomination, PostFiltered, Room};
 use crate::metrics;
 use crate::placed::Placed;
 use crate::pod::Pod;
@@ -25,14 +25,18 @@ impl State {
         let Some(remedy) = remedy else {
             return Nominated::Kept;
         };
-        let Some(Nomination { node, victims }) = remedy.nomination else {
-            let had_node = self.snapshot.nominated_node(pod).is_some();
-            self.snapshot.nominate(pod, None);
-            return if had_node || pod.nominated.is_some() {
-                Nominated::Nowhere
-            } else {
-                Nominated::Kept
-            };
+        let Nomination { node, victims } = match remedy.room {
+            Room::Made(nomination) => nomination,
+            Room::Kept => return Nominated::Kept,
+            Room::Nowhere => {
+                let had_node = self.snapshot.nominated_node(pod).is_some();
+                self.snapshot.nominate(pod, None);
+                return if had_node || pod.nominated.is_some() {
+                    Nominated::Nowhere
+                } else {
+                    Nominated::Kept
+                };
+            }
         };
         info!(
             namespace = &*pod.namespace,

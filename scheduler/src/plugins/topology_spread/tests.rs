@@ -176,7 +176,10 @@ fn pods_without_rules_are_spread_with_those_of_their_service_or_set() {
         scored(&plugin, &snapshot, &pod("app=w")),
         "a1=20 a2=40 b1=60 b2=60 c=100"
     );
-    let required = PodTopologySpread::with_defaults(vec![Spread::default_rule("zone", 1, true)]);
+    let required = PodTopologySpread {
+        defaults: vec![Spread::default_rule("zone", 1, true)],
+        system: false,
+    };
     assert_eq!(
         filtered(&required, &snapshot, &pod("app=w"))[2..4],
         ["b1", "b2"]
