@@ -3,7 +3,8 @@
 //! The decision is pure: [`schedule`] takes a [`Snapshot`] of nodes and what is placed on them, one
 //! [`Pod`], and a source of randomness for ties. It follows the phases of Kubernetes' scheduling
 //! framework: every filter plugin must admit a node, then score plugins rank those that are left.
-//! [`Scheduler`] is the loop around it: two watches keep the snapshot, bindings go out concurrently.
+//! [`Scheduler`] is the loop around it: two watches keep the snapshot, bindings go out concurrently;
+//! [`Simulation`] tries decisions on a copy of a cluster.
 //!
 //! Reads `Pod`, `Node` and, for pods with claims, `PersistentVolumeClaim`, `PersistentVolume` and `StorageClass`.
 //! Writes `pods/binding`, the pod's condition `PodScheduled`, `Event`, the node that a claim's volume is made on
@@ -25,6 +26,7 @@ mod queue;
 mod report;
 mod resources;
 mod scheduler;
+mod simulation;
 mod snapshot;
 mod storage;
 
@@ -35,4 +37,5 @@ pub use pod::{HostPort, Labels, Pod, PodClaim};
 pub use profile::Profile;
 pub use resources::Resources;
 pub use scheduler::Scheduler;
+pub use simulation::{Objection, Simulation, Verdict};
 pub use snapshot::{NodeChange, Snapshot};
