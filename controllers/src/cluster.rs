@@ -60,6 +60,14 @@ impl Cluster {
         cluster
     }
 
+    /// Adds a node that is ready.
+    pub(crate) fn add_node(&self, name: &str, labels: Value) {
+        let ready = json!([{"type": "Ready", "status": "True"}]);
+        let node =
+            json!({"metadata": {"name": name, "labels": labels}, "status": {"conditions": ready}});
+        self.api.create("nodes", node);
+    }
+
     fn start(&mut self) {
         self.stop = CancellationToken::new();
         let config = Config {
@@ -92,8 +100,14 @@ impl Cluster {
                 }
             });
             if reached.await.is_err() {
-                let shown =
-                    ["deployments", "replicasets", "pods", "configmaps"].map(|of| self.api.all(of));
+                let shown = [
+                    "deployments",
+                    "replicasets",
+                    "statefulsets",
+                    "pods",
+                    "configmaps",
+                ]
+                .map(|of| self.api.all(of));
                 panic!("{place}: {what} is not so; there are {shown:#?}");
             }
         }
@@ -157,6 +171,13 @@ pub(crate) fn ready(pod: &Value) -> bool {
     pod["status"]["conditions"][0]["status"] == "True"
 }
 
+/// The node that a pod's affinity names; `n` for others.
+fn node_for(pod: &Value) -> &str {
+    let required = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
+    let name = format!("{required}/nodeSelectorTerms/0/matchFields/0/values/0");
+    pod.pointer(&name).and_then(Value::as_str).unwrap_or("n")
+}
+
 async fn run_pods(api: FakeApi, starting: Arc<AtomicBool>, ending: Arc<AtomicBool>) {
     let mut changed = api.changed();
     let (mut seen, mut address) = (0, 0);
@@ -187,14 +208,19 @@ async fn run_pods(api: FakeApi, starting: Arc<AtomicBool>, ending: Arc<AtomicBoo
                     api.purge("pods", &name);
                 }
             } else if pod["status"].is_null() && switches.0 {
+                let node = node_for(&pod);
+                if api.find("nodes", node).is_none() {
+                    waiting.insert(name);
+                    continue;
+                }
                 address += 1;
                 api.patch(
                     "pods",
                     &name,
                     json!({
-                        "spec": {"nodeName": "n"},
+                        "spec": {"nodeName": node},
                         "status": {
-                            "phase": "Running",
+                            "phase": "Running", "startTime": jiff::Timestamp::now(),
                             "podIP": format!("10.64.{}.{}", address / 256, address % 256),
                             "conditions": [{"type": "Ready", "status": "True",
                                 "lastTransitionTime": jiff::Timestamp::now()}],

@@ -27,9 +27,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::cache::{Cache, IndexFn};
+use crate::endpointslice;
 use crate::events::Recorder;
 use crate::node_lifecycle::Heartbeat;
 use crate::pod;
+use crate::scale::Scales;
 use crate::volume;
 
 /// Shared by all controllers. Kinds with a pod template are values: a template is copied whole, with fields
@@ -58,6 +60,8 @@ pub(crate) struct Context {
     pub(crate) claims: Arc<Cache<PersistentVolumeClaim>>,
     pub(crate) volumes: Arc<Cache<PersistentVolume>>,
     pub(crate) classes: Arc<Cache<StorageClass>>,
+    /// Which kinds can be scaled.
+    pub(crate) scales: Scales,
     /// When each node was last heard of, by this process's clock.
     pub(crate) heartbeats: Mutex<HashMap<String, Heartbeat>>,
 }
@@ -93,7 +97,13 @@ impl Context {
             ),
             services: Cache::new(&[("namespace", namespace::<Service>)], |_| ()),
             endpoints: Cache::new(&[("namespace", namespace::<Endpoints>)], |_| ()),
-            slices: Cache::new(&[("service", crate::endpointslice::service_of)], |_| ()),
+            slices: Cache::new(
+                &[
+                    ("service", endpointslice::service_of),
+                    ("mirror", endpointslice::mirror_of),
+                ],
+                |_| (),
+            ),
             budgets: Cache::new(&[("namespace", namespace::<PodDisruptionBudget>)], |_| ()),
             nodes: Cache::new(&[], |node: &mut Node| {
                 if let Some(status) = &mut node.status {
@@ -117,6 +127,7 @@ impl Context {
                 |_| (),
             ),
             classes: Cache::new(&[], |_| ()),
+            scales: Scales::default(),
             heartbeats: Mutex::default(),
         })
     }

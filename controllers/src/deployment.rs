@@ -11,6 +11,7 @@ mod set;
 mod status;
 mod wish;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, ResourceExt};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cache::Listener;
@@ -78,6 +80,10 @@ async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
         }
         return Ok(Action::AwaitChange);
     }
+    if !makes_its_own(&raw) {
+        tracing::warn!(object = %key, "spec.selector does not fit spec.template of the Deployment");
+        return Ok(Action::AwaitChange);
+    }
     let again = if deployment.metadata.deletion_timestamp.is_some() {
         let (_, sets) = owned(&context, &deployment, &wish, &bare)?;
         finish(&context, &deployment, &wish, &sets, &Made::Nothing).await?
@@ -87,6 +93,13 @@ async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
         advance(&replicasets).await?
     };
     Ok(again.map_or(Action::AwaitChange, Action::After))
+}
+
+/// Whether it selects the pods that it makes; validation refuses others.
+fn makes_its_own(raw: &DynamicObject) -> bool {
+    let labels = raw.data.pointer("/spec/template/metadata/labels");
+    let labels = labels.and_then(|labels| BTreeMap::deserialize(labels).ok());
+    labels.is_some_and(|labels| selects(raw, &labels))
 }
 
 /// Takes a roll-out a step further.

@@ -97,11 +97,14 @@ struct Objects {
     live: BTreeMap<Place, Value>,
     changes: Vec<Change>,
     calls: HashMap<String, usize>,
+    /// How many writes there were of each `resource/name`; of new ones without a name, of the `resource/`.
+    writes: BTreeMap<String, usize>,
     /// Messages with which a `verb resource` is forbidden.
     refusals: HashMap<String, String>,
     faults: Faults,
     /// How many faults there were.
     faulty: usize,
+    load: u64,
 }
 
 impl Objects {
@@ -156,6 +159,11 @@ impl FakeApi {
     /// How many requests there were of each `verb resource`.
     pub(crate) fn calls(&self) -> HashMap<String, usize> {
         self.objects().calls.clone()
+    }
+
+    /// How many writing requests there were of each `resource/name`.
+    pub(crate) fn writes(&self) -> BTreeMap<String, usize> {
+        self.objects().writes.clone()
     }
 
     /// How many faults there were.
@@ -249,12 +257,40 @@ impl FakeApi {
         happens
     }
 
+    /// How much CPU all ready pods together use, in thousandths.
+    pub(crate) fn set_load(&self, load: u64) {
+        self.objects().load = load;
+    }
+
+    /// The PodMetrics of all pods that are ready: each has its share of the load.
+    fn usage(&self) -> Value {
+        let mut pods = self.all("pods");
+        pods.retain(|pod| pod["status"]["conditions"][0]["status"] == "True");
+        let share = self.objects().load / u64::try_from(pods.len()).unwrap().max(1);
+        let of = |pod: &Value| {
+            json!({
+                "metadata": {"name": pod["metadata"]["name"]},
+                "timestamp": Timestamp::now(), "window": "0s",
+                "containers": [{"name": "c", "usage": {"cpu": format!("{share}m")}}],
+            })
+        };
+        json!({"items": pods.iter().map(of).collect::<Vec<_>>()})
+    }
+
     async fn serve(self, request: Request<Body>) -> Answer {
         let (parts, body) = request.into_parts();
         let body = body.collect_bytes().await.unwrap();
         let path = parts.uri.path().to_owned();
         if let Some(answer) = discovery(&path) {
             return json_answer(200, &answer);
+        }
+        if path.starts_with("/apis/metrics.k8s.io/") {
+            let faults = self.objects().faults;
+            return if self.happens(faults.request) {
+                status(503, "ServiceUnavailable", "not now")
+            } else {
+                json_answer(200, &self.usage())
+            };
         }
         let query: HashMap<String, String> = parts
             .uri
@@ -275,6 +311,10 @@ impl FakeApi {
         );
         let name = format!("{} {}", call.verb, call.place.0);
         *self.objects().calls.entry(name).or_default() += 1;
+        if !["get", "list", "watch"].contains(&call.verb) {
+            let written = format!("{}/{}", call.place.0, call.place.2);
+            *self.objects().writes.entry(written).or_default() += 1;
+        }
         let faults = self.objects().faults;
         if self.happens(faults.request) {
             return status(503, "ServiceUnavailable", "not now");
@@ -300,9 +340,11 @@ impl FakeApi {
     fn answer(&self, call: &Call) -> Result<Answer, (u16, &'static str)> {
         let object = match call.verb {
             "list" => return Ok(json_answer(200, &self.list(&call.place))),
+            "get" if call.subresource == "scale" => scale_of(&self.get(&call.place)?),
             "get" => self.get(&call.place)?,
             "create" => self.insert(&call.place, call.body.clone())?,
             "patch" => self.change(call)?,
+            "update" if call.subresource == "scale" => self.rescale(call)?,
             "update" => self.finalize(call)?,
             "delete" => return Ok(json_answer(200, &self.remove(&call.place, &call.body)?)),
             "deletecollection" => {
@@ -414,6 +456,17 @@ impl FakeApi {
             }
         }
         Ok(self.settle(&call.place, new))
+    }
+
+    /// `PUT …/scale`.
+    fn rescale(&self, call: &Call) -> Result<Value, (u16, &'static str)> {
+        let mut new = self.get(&call.place)?;
+        let wanted = &call.body["metadata"]["resourceVersion"];
+        if wanted.is_string() && *wanted != new["metadata"]["resourceVersion"] {
+            return Err((409, "Conflict"));
+        }
+        new["spec"]["replicas"] = call.body["spec"]["replicas"].clone();
+        Ok(scale_of(&self.settle(&call.place, new)))
     }
 
     /// `PUT …/finalize`.
@@ -545,6 +598,26 @@ fn parse(
         content_type: content_type.to_owned(),
         body,
     }
+}
+
+/// The Scale of an object whose selector is of labels only.
+fn scale_of(object: &Value) -> Value {
+    let labels = object["spec"]["selector"]["matchLabels"].as_object();
+    let labels = labels.into_iter().flatten();
+    let selector = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap()));
+    let mut metadata = object["metadata"].clone();
+    metadata
+        .as_object_mut()
+        .unwrap()
+        .retain(|field, _| ["name", "namespace", "uid", "resourceVersion"].contains(&&**field));
+    json!({
+        "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": metadata,
+        "spec": {"replicas": object["spec"]["replicas"]},
+        "status": {
+            "replicas": object["status"]["replicas"].as_i64().unwrap_or(0),
+            "selector": selector.collect::<Vec<_>>().join(","),
+        },
+    })
 }
 
 fn kind_of(resource: &str) -> (&'static str, &'static str, &'static str, bool) {

@@ -5,12 +5,15 @@
 //! one file a controller, [`access`] for those of identities and [`volume`] for those of storage.
 
 mod access;
+mod autoscaler;
 mod cache;
 #[cfg(test)]
 mod cluster;
 mod context;
+mod daemonset;
 mod deployment;
 mod disruption;
+mod endpoints;
 mod endpointslice;
 mod error;
 mod events;
@@ -31,7 +34,10 @@ mod pod_gc;
 mod quantity;
 mod queue;
 mod replicaset;
+mod scale;
+mod selector;
 mod statefulset;
+mod taint;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -54,6 +60,7 @@ use crate::manager::Manager;
 use crate::queue::Queue;
 
 pub use access::authority;
+pub use autoscaler::Autoscaling;
 pub use error::Error;
 pub use key::Key;
 
@@ -74,6 +81,8 @@ pub struct Config {
     pub ended_pods: usize,
     /// How many objects a controller works on at a time.
     pub workers: usize,
+    /// How HorizontalPodAutoscalers work.
+    pub autoscaling: Autoscaling,
 }
 
 impl Default for Config {
@@ -86,6 +95,7 @@ impl Default for Config {
             authority: None,
             ended_pods: 12_500,
             workers: 8,
+            autoscaling: Autoscaling::default(),
         }
     }
 }
@@ -136,9 +146,12 @@ impl Controllers {
 fn start(manager: &mut Manager) {
     replicaset::start(manager);
     deployment::start(manager);
+    daemonset::start(manager);
     statefulset::start(manager);
     endpointslice::start(manager);
+    endpoints::start(manager);
     disruption::start(manager);
+    autoscaler::start(manager);
     node_ipam::start(manager);
     node_lifecycle::start(manager);
     pod_gc::start(manager);

@@ -1,7 +1,11 @@
 //! Reading pods: what several controllers ask of one.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, Pod, PodCondition, PodSpec, ResourceRequirements,
+};
 use kube::ResourceExt;
 
 use crate::cache::IndexFn;
@@ -24,18 +28,15 @@ pub(crate) const INDEXES: &[(&str, IndexFn<Pod>)] = &[
 
 /// Takes out what no controller reads: ten thousand pods stay in memory.
 pub(crate) fn strip(pod: &mut Pod) {
-    let sidecars = |name: &str| {
-        let containers = pod
-            .spec
-            .iter()
-            .flat_map(|spec| spec.init_containers.iter().flatten());
-        let mut sidecars = containers.filter(|container| container.restart_policy.is_some());
+    let sidecar = |name: &str| {
+        let spec = pod.spec.as_ref();
+        let mut sidecars = spec.into_iter().flat_map(sidecars);
         sidecars.any(|container| container.name == name)
     };
     if let Some(status) = &mut pod.status {
         status.container_statuses = restarted(status.container_statuses.take(), |_| true);
         let initial = status.init_container_statuses.take();
-        status.init_container_statuses = restarted(initial, sidecars);
+        status.init_container_statuses = restarted(initial, sidecar);
     }
     if let Some(spec) = &mut pod.spec {
         if let Some(volumes) = &mut spec.volumes {
@@ -43,15 +44,25 @@ pub(crate) fn strip(pod: &mut Pod) {
                 volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
             });
         }
-        spec.init_containers = None;
-        for container in &mut spec.containers {
-            let (name, ports) = (std::mem::take(&mut container.name), container.ports.take());
+        if let Some(containers) = &mut spec.init_containers {
+            containers.retain(is_sidecar);
+            containers.shrink_to_fit();
+        }
+        spec.init_containers.take_if(|left| left.is_empty());
+        for container in spec
+            .containers
+            .iter_mut()
+            .chain(spec.init_containers.iter_mut().flatten())
+        {
             *container = Container {
-                name,
-                ports,
+                name: std::mem::take(&mut container.name),
+                ports: container.ports.take(),
+                restart_policy: container.restart_policy.take(),
+                resources: container.resources.take().and_then(requests),
                 ..Container::default()
             };
         }
+        spec.resources = spec.resources.take().and_then(requests);
     }
 }
 
@@ -69,6 +80,26 @@ fn restarted(
     });
     let counts: Vec<_> = counts.collect();
     Some(counts).filter(|counts| !counts.is_empty())
+}
+
+/// What is requested of the resources that autoscalers look at.
+fn requests(resources: ResourceRequirements) -> Option<ResourceRequirements> {
+    let mut requests = resources.requests?;
+    requests.retain(|resource, _| matches!(resource.as_str(), "cpu" | "memory"));
+    (!requests.is_empty()).then(|| ResourceRequirements {
+        requests: Some(requests),
+        ..ResourceRequirements::default()
+    })
+}
+
+fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// The init containers that go on beside the others.
+pub(crate) fn sidecars(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    let containers = spec.init_containers.iter().flatten();
+    containers.filter(|container| is_sidecar(container))
 }
 
 pub(crate) fn node(pod: &Pod) -> Option<&str> {
@@ -149,6 +180,19 @@ pub(crate) fn available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bo
     }
     ready_since(pod)
         .is_some_and(|since| now.duration_since(since).as_secs() >= i64::from(min_ready_seconds))
+}
+
+/// How long a ready pod must still stay so to be available.
+pub(crate) fn until_available(
+    pod: &Pod,
+    min_ready_seconds: i32,
+    now: Timestamp,
+) -> Option<Duration> {
+    if available(pod, min_ready_seconds, now) {
+        return None;
+    }
+    let left = i64::from(min_ready_seconds) - now.duration_since(ready_since(pod)?).as_secs();
+    Some(Duration::from_secs(u64::try_from(left).unwrap_or(0).max(1)))
 }
 
 pub(crate) fn deletion_cost(pod: &Pod) -> i32 {

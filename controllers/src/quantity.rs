@@ -32,6 +32,27 @@ pub(crate) fn nanos(text: &str) -> Option<i128> {
     Some(sign * (scaled / divisor + (scaled % divisor).signum()))
 }
 
+/// The amount in thousandths, rounded up.
+pub(crate) fn milli(text: &str) -> Option<i64> {
+    let nanos = nanos(text)?;
+    let milli = nanos.div_euclid(1_000_000) + i128::from(nanos.rem_euclid(1_000_000) != 0);
+    Some(i64::try_from(milli).unwrap_or(if milli < 0 { i64::MIN } else { i64::MAX }))
+}
+
+/// Thousandths as a decimal quantity is written: `1500m`, `2`, `5M`.
+pub(crate) fn from_milli(milli: i64) -> String {
+    let (mut amount, mut suffixes) = (milli, ["m", "", "k", "M", "G", "T", "P"].iter());
+    let mut suffix = suffixes.next().copied().unwrap_or_default();
+    while amount != 0 && amount % 1000 == 0 {
+        let Some(larger) = suffixes.next() else { break };
+        (amount, suffix) = (amount / 1000, larger);
+    }
+    if amount == 0 {
+        suffix = "";
+    }
+    format!("{amount}{suffix}")
+}
+
 /// Billionths in one of a suffix.
 fn factor(suffix: &str) -> Option<i128> {
     Some(match suffix {
@@ -64,6 +85,22 @@ fn factor(suffix: &str) -> Option<i128> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thousandths_are_rounded_up_and_written_short() {
+        let cases = [
+            ("1500u", 2, "2m"),
+            ("1.5", 1500, "1500m"),
+            ("0", 0, "0"),
+            ("2Mi", 2_097_152_000, "2097152"),
+            ("5000k", 5_000_000_000, "5M"),
+            ("1e99", i64::MAX, "9223372036854775807m"),
+        ];
+        for (text, amount, short) in cases {
+            assert_eq!(milli(text), Some(amount), "{text}");
+            assert_eq!(from_milli(amount), short);
+        }
+    }
 
     #[test]
     fn quantities_compare_by_value() {

@@ -3,6 +3,9 @@
 //! A key is in the queue once however often it is added, is never worked on by two workers at
 //! once, and comes again when it was added while being worked on. A failure brings it back after
 //! a back-off that doubles. The queue is bounded by the number of objects there are.
+//!
+//! A key that comes again and again rests between its turns, the longer the busier it has been: changes then
+//! gather, and a fight with another writer costs a bounded number of writes a minute.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -23,6 +26,17 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// How long a stopping queue waits for the work in hand.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How fast a busy past is forgotten: after this long, to 37 %.
+const MEMORY: Duration = Duration::from_secs(40);
+/// Turns in the remembered past that cost no rest.
+const FREE_TURNS: f64 = 100.0;
+/// The rest for each turn beyond; together these let a key have eight turns a second for long.
+const REST_PER_TURN: Duration = Duration::from_micros(500);
+/// How much longer than its work a key of a costly queue rests.
+const COSTLY_REST: u32 = 3;
+const LONGEST_REST: Duration = Duration::from_secs(1);
+/// Pasts that are remembered before the quiet ones are forgotten.
+const REMEMBERED_PASTS: usize = 4096;
 
 /// What a reconcile asks for when it succeeds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +62,8 @@ impl<K> Clone for Queue<K> {
 
 struct Inner<K> {
     name: &'static str,
+    /// Whether a key rests in proportion to its work.
+    costly: bool,
     metrics: QueueMetrics,
     state: Mutex<State<K>>,
     wake: Notify,
@@ -57,11 +73,28 @@ struct State<K> {
     ready: VecDeque<K>,
     /// In `ready`, or to be put there once the work in hand is done.
     wanted: HashSet<K>,
+    /// Worked on, or resting since.
     running: HashSet<K>,
+    resting: BTreeSet<(Instant, K)>,
+    pasts: HashMap<K, Past>,
     later: BTreeSet<(Instant, K)>,
     /// When each key of `later` is due: a key has one appointment, the last that it asked for.
     due: HashMap<K, Instant>,
     failures: HashMap<K, u32>,
+}
+
+/// How busy a key has been: the number of its turns, older ones counting less.
+#[derive(Clone, Copy)]
+struct Past {
+    turns: f64,
+    at: Instant,
+}
+
+impl Past {
+    fn turns_at(&self, now: Instant) -> f64 {
+        let age = now.duration_since(self.at).as_secs_f64();
+        self.turns * (-age / MEMORY.as_secs_f64()).exp()
+    }
 }
 
 impl<K> Queue<K>
@@ -69,10 +102,21 @@ where
     K: Clone + Eq + Ord + Hash + fmt::Display + Send + Sync + 'static,
 {
     pub(crate) fn new(name: &'static str) -> Self {
+        Self::with_cost(name, false)
+    }
+
+    /// A queue whose work is the larger the more there is: its keys rest in proportion to what they took.
+    pub(crate) fn costly(name: &'static str) -> Self {
+        Self::with_cost(name, true)
+    }
+
+    fn with_cost(name: &'static str, costly: bool) -> Self {
         let state = State {
             ready: VecDeque::new(),
             wanted: HashSet::new(),
             running: HashSet::new(),
+            resting: BTreeSet::new(),
+            pasts: HashMap::new(),
             later: BTreeSet::new(),
             due: HashMap::new(),
             failures: HashMap::new(),
@@ -80,6 +124,7 @@ where
         Self {
             inner: Arc::new(Inner {
                 name,
+                costly,
                 metrics: QueueMetrics::of(name),
                 state: Mutex::new(state),
                 wake: Notify::new(),
@@ -136,9 +181,9 @@ where
                         }
                     };
                     if let Some((key, begun)) = keys.remove(&id) {
-                        let seconds = begun.elapsed().as_secs_f64();
-                        self.inner.metrics.seconds.observe(seconds);
-                        self.finish(key, outcome);
+                        let took = begun.elapsed();
+                        self.inner.metrics.seconds.observe(took.as_secs_f64());
+                        self.finish(key, outcome, took);
                     }
                 }
                 () = self.inner.wake.notified() => {}
@@ -162,10 +207,14 @@ where
         self.inner.metrics.working.set(whole(state.running.len()));
     }
 
-    fn finish(&self, key: K, outcome: Result<Action, Error>) {
+    fn finish(&self, key: K, outcome: Result<Action, Error>, took: Duration) {
         let name = self.inner.name;
         let mut state = self.state();
-        state.running.remove(&key);
+        let now = Instant::now();
+        let mut rest = state.remember(&key, now);
+        if self.inner.costly {
+            rest = rest.max(took * COSTLY_REST);
+        }
         let delay = match outcome {
             Ok(action) => {
                 state.failures.remove(&key);
@@ -188,9 +237,11 @@ where
                 Some(delay)
             }
         };
-        state.appoint(&key, delay.map(|delay| Instant::now() + delay));
-        if state.wanted.contains(&key) {
-            state.ready.push_back(key);
+        state.appoint(&key, delay.map(|delay| now + delay));
+        if rest.is_zero() {
+            state.free(key);
+        } else {
+            state.resting.insert((now + rest.min(LONGEST_REST), key));
         }
         self.tell_depth(&state);
     }
@@ -215,7 +266,34 @@ impl<K: Clone + Eq + Ord + Hash> State<K> {
         Some(key)
     }
 
+    /// Counts a turn; answers how long the key should rest.
+    fn remember(&mut self, key: &K, now: Instant) -> Duration {
+        if self.pasts.len() >= REMEMBERED_PASTS {
+            self.pasts.retain(|_, past| past.turns_at(now) >= 1.0);
+        }
+        let past = self.pasts.get(key).map_or(0.0, |past| past.turns_at(now));
+        let turns = past + 1.0;
+        self.pasts.insert(key.clone(), Past { turns, at: now });
+        REST_PER_TURN.mul_f64((turns - FREE_TURNS).max(0.0))
+    }
+
+    /// A key may be worked on again.
+    fn free(&mut self, key: K) {
+        self.running.remove(&key);
+        if self.wanted.contains(&key) {
+            self.ready.push_back(key);
+        }
+    }
+
     fn bring_due(&mut self, now: Instant) {
+        while let Some((until, _)) = self.resting.first() {
+            if *until > now {
+                break;
+            }
+            if let Some((_, key)) = self.resting.pop_first() {
+                self.free(key);
+            }
+        }
         while let Some((due, _)) = self.later.first() {
             if *due > now {
                 break;
@@ -238,7 +316,9 @@ impl<K: Clone + Eq + Ord + Hash> State<K> {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        self.later.first().map(|(due, _)| *due)
+        let later = self.later.first().map(|(due, _)| *due);
+        let rested = self.resting.first().map(|(until, _)| *until);
+        later.into_iter().chain(rested).min()
     }
 }
 
@@ -292,10 +372,11 @@ mod tests {
     fn a_key_has_one_appointment_the_last_that_it_asked_for() {
         let queue = Queue::<String>::new("test");
         let minutes = |n: u64| Ok(Action::After(Duration::from_secs(60 * n)));
-        queue.finish("a".into(), minutes(1));
-        queue.finish("a".into(), minutes(2));
-        queue.finish("b".into(), minutes(1));
-        queue.finish("b".into(), Ok(Action::AwaitChange));
+        let finish = |key: &str, outcome| queue.finish(key.into(), outcome, Duration::ZERO);
+        finish("a", minutes(1));
+        finish("a", minutes(2));
+        finish("b", minutes(1));
+        finish("b", Ok(Action::AwaitChange));
         let state = queue.state();
         let later: Vec<&str> = state.later.iter().map(|(_, key)| key.as_str()).collect();
         assert_eq!(later, ["a"]);
@@ -343,6 +424,46 @@ mod tests {
             stop.cancel();
         };
         tokio::join!(work, test);
+    }
+
+    /// How many turns a key has that is wanted again as soon as it had one.
+    async fn turns(queue: Queue<String>, work: Duration, within: Duration) -> usize {
+        let stop = CancellationToken::new();
+        let turns = Arc::new(AtomicUsize::new(0));
+        let (counted, again) = (turns.clone(), queue.clone());
+        queue.add("a".into());
+        let run = queue.run(1, stop.clone(), move |key| {
+            let (turns, again) = (counted.clone(), again.clone());
+            async move {
+                tokio::time::sleep(work).await;
+                turns.fetch_add(1, Ordering::SeqCst);
+                again.add(key);
+                Ok(Action::AwaitChange)
+            }
+        });
+        let end = async {
+            tokio::time::sleep(within).await;
+            stop.cancel();
+        };
+        tokio::join!(run, end);
+        turns.load(Ordering::SeqCst)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_never_stops_has_a_bounded_number_of_turns() {
+        let quick = Duration::from_millis(1);
+        let queue = || Queue::new("test");
+        let at_once = turns(queue(), quick, Duration::from_millis(100)).await;
+        assert!(at_once > 90, "{at_once} in a tenth of a second");
+        let minute = turns(queue(), quick, Duration::from_secs(60)).await;
+        assert!((500..900).contains(&minute), "{minute} in a minute");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn costly_work_rests() {
+        let work = Duration::from_millis(100);
+        let turns = turns(Queue::costly("test"), work, Duration::from_secs(8)).await;
+        assert!((18..=22).contains(&turns), "{turns}");
     }
 
     #[tokio::test(start_paused = true)]

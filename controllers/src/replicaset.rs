@@ -82,7 +82,7 @@ async fn reconcile(
         return Ok(Action::AwaitChange);
     };
     let Some(set) = Set::read(&raw)? else {
-        tracing::warn!(kind = kind.resource.kind, object = %key, "spec.selector selects everything or nothing");
+        tracing::warn!(kind = kind.resource.kind, object = %key, "spec.selector does not fit spec.template");
         return Ok(Action::AwaitChange);
     };
     let unsettled = control.until_settled(&key);

@@ -1,5 +1,12 @@
 //! The controllers together, on an API in memory and under a paused clock.
 
+mod autoscaler;
+mod daemonset;
+mod endpoints;
+mod hot_loop;
+mod sets;
+mod statefulset;
+
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 

@@ -206,6 +206,7 @@ pub(crate) enum Change<'a> {
         old: &'a Node,
         new: &'a Node,
     },
+    NodeRemoved(&'a Node),
     /// A pod is on a node from now on, or assumed to be.
     PodPlaced(&'a Placed),
     /// A pod on a node changed.

@@ -6,16 +6,20 @@
 //! [`Scheduler`] is the loop around it: two watches keep the snapshot, bindings go out concurrently;
 //! [`Simulation`] tries decisions on a copy of a cluster.
 //!
-//! Reads `Pod`, `Node` and, for pods with claims, `PersistentVolumeClaim`, `PersistentVolume` and `StorageClass`.
+//! Reads `Pod`, `Node`, `Namespace`, what selects pods (`Service`, `ReplicaSet`, `StatefulSet`, `ReplicationController`) and, for pods with claims, `PersistentVolumeClaim`, `PersistentVolume` and `StorageClass`.
 //! Writes `pods/binding`, the pod's condition `PodScheduled`, `Event`, the node that a claim's volume is made on
 //! and the claim that a free volume gets. Never evicts or deletes a pod, and never touches one of another scheduler's.
 
+mod census;
 mod config;
 mod decision;
 mod framework;
+mod images;
 mod labels;
 pub mod metrics;
 mod node;
+mod owners;
+mod pairs;
 mod placed;
 mod plugins;
 mod pod;
@@ -26,6 +30,7 @@ mod queue;
 mod report;
 mod resources;
 mod scheduler;
+mod selector;
 mod simulation;
 mod snapshot;
 mod storage;

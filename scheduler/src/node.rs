@@ -3,12 +3,12 @@
 //! Pure. Equal digests mean that nothing of interest to the scheduler changed, so heartbeats are told
 //! from changes by comparing them.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 
+use crate::pod::Labels;
 use crate::quantity;
 use crate::resources::Resources;
 
@@ -18,7 +18,7 @@ pub struct Node {
     /// `metadata.name`
     pub name: Arc<str>,
     /// `metadata.labels`
-    pub labels: BTreeMap<String, String>,
+    pub labels: Arc<Labels>,
     /// `spec.taints`
     pub taints: Vec<Taint>,
     /// `spec.unschedulable`
@@ -27,6 +27,8 @@ pub struct Node {
     pub allocatable: Resources,
     /// How many pods the node takes.
     pub pods: usize,
+    /// Names of the images that are there, and their sizes in bytes.
+    pub images: Vec<(Arc<str>, i64)>,
 }
 
 /// A taint, as far as scheduling goes. Displays as events show it: `{key: value}`.
@@ -78,15 +80,26 @@ impl From<&core::Node> for Node {
             .unwrap_or_default();
         Self {
             name: node.metadata.name.clone().unwrap_or_default().into(),
-            labels: node.metadata.labels.clone().unwrap_or_default(),
+            labels: Arc::new(node.metadata.labels.clone().unwrap_or_default()),
             taints: taints.iter().filter_map(taint).collect(),
             unschedulable: spec.and_then(|spec| spec.unschedulable) == Some(true),
             allocatable: Resources::parse(&offered),
             pods: pods
                 .and_then(|pods| usize::try_from(pods).ok())
                 .unwrap_or_default(),
+            images: status.map(images).unwrap_or_default(),
         }
     }
+}
+
+fn images(status: &core::NodeStatus) -> Vec<(Arc<str>, i64)> {
+    let images = status.images.iter().flatten();
+    let named = images.flat_map(|image| {
+        let size = image.size_bytes.unwrap_or_default();
+        let names = image.names.iter().flatten();
+        names.map(move |name| (Arc::from(name.as_str()), size))
+    });
+    named.collect()
 }
 
 fn taint(taint: &core::Taint) -> Option<Taint> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::pod::{Labels, Load, Pod};
+use crate::pod::{Labels, Load, Pod, PodAffinity};
 
 /// A pod that is on a node, or assumed to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,7 @@ pub(crate) struct Placed {
     /// Whether it is being deleted.
     pub(crate) deleting: bool,
     pub(crate) load: Arc<Load>,
+    pub(crate) affinity: Option<Arc<PodAffinity>>,
 }
 
 impl From<&Pod> for Placed {
@@ -34,6 +35,7 @@ impl From<&Pod> for Placed {
             started: pod.started,
             deleting: pod.deleting,
             load: Arc::clone(&pod.load),
+            affinity: pod.affinity.clone(),
         }
     }
 }

@@ -3,12 +3,17 @@
 //! Pure. Names, order, weights and texts are those of Kubernetes' default profile.
 
 mod fit;
+#[cfg(test)]
+mod fixture;
+mod image_locality;
 mod least_allocated;
 mod node_affinity;
 mod node_name;
 mod node_ports;
 mod node_unschedulable;
+mod pod_affinity;
 mod taint_toleration;
+mod topology_spread;
 pub(crate) mod volumes;
 
 use std::sync::Arc;
@@ -26,6 +31,9 @@ pub(crate) const DEFAULT: &[(&str, i64)] = &[
     ("VolumeRestrictions", 0),
     ("VolumeBinding", 0),
     ("VolumeZone", 0),
+    ("PodTopologySpread", 2),
+    ("InterPodAffinity", 2),
+    ("ImageLocality", 1),
 ];
 
 /// The plugin of this name.
@@ -40,6 +48,9 @@ pub(crate) fn make(name: &str) -> Option<Arc<dyn Plugin>> {
         "VolumeRestrictions" => Arc::new(volumes::VolumeRestrictions),
         "VolumeBinding" => Arc::new(volumes::VolumeBinding),
         "VolumeZone" => Arc::new(volumes::VolumeZone),
+        "PodTopologySpread" => Arc::new(topology_spread::PodTopologySpread::default()),
+        "InterPodAffinity" => Arc::new(pod_affinity::InterPodAffinity::default()),
+        "ImageLocality" => Arc::new(image_locality::ImageLocality),
         _ => return None,
     })
 }

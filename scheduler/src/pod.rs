@@ -2,6 +2,9 @@
 //!
 //! Pure. Equal digests mean that nothing of interest to the scheduler changed.
 
+mod affinity;
+mod spread;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,7 +13,11 @@ use k8s_openapi::api::core::v1 as core;
 
 use crate::labels::Term;
 use crate::node::{Effect, Taint};
+use crate::owners::Owner;
 use crate::resources::Resources;
+
+pub(crate) use affinity::{PodAffinity, PodTerm};
+pub(crate) use spread::Spread;
 
 /// `metadata.labels`
 pub type Labels = BTreeMap<String, String>;
@@ -42,6 +49,14 @@ pub struct Pod {
     pub tolerations: Vec<Toleration>,
     /// The PersistentVolumeClaims that it uses.
     pub claims: Vec<PodClaim>,
+    /// Which pods it wants near, and which not.
+    pub(crate) affinity: Option<Arc<PodAffinity>>,
+    /// How it and its like are spread.
+    pub(crate) spreads: Vec<Spread>,
+    /// The images of its containers and volumes, with tags; one that is used twice is there twice.
+    pub(crate) images: Vec<String>,
+    /// What made it.
+    pub(crate) owner: Option<Owner>,
 }
 
 /// A claim that a pod uses.
@@ -158,11 +173,19 @@ impl From<&core::Pod> for Pod {
                 .as_deref()
         });
         let claims = claims(pod, spec);
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let labels = pod.metadata.labels.clone().unwrap_or_default();
+        let spreads = spec.topology_spread_constraints.iter().flatten();
+        let spreads = spreads.map(|rule| Spread::parse(rule, &labels)).collect();
         Self {
+            affinity: PodAffinity::parse(namespace, spec),
+            spreads,
+            images: images(spec),
+            owner: Owner::of(pod),
             uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
-            namespace: pod.metadata.namespace.as_deref().unwrap_or_default().into(),
+            namespace: namespace.into(),
             name: pod.metadata.name.as_deref().unwrap_or_default().into(),
-            labels: Arc::new(pod.metadata.labels.clone().unwrap_or_default()),
+            labels: Arc::new(labels),
             started: pod
                 .status
                 .as_ref()
@@ -223,6 +246,25 @@ fn claims(pod: &core::Pod, spec: &core::PodSpec) -> Vec<PodClaim> {
             ephemeral,
         })
         .collect()
+}
+
+fn images(spec: &core::PodSpec) -> Vec<String> {
+    let before = spec.init_containers.iter().flatten();
+    let containers = before.chain(&spec.containers);
+    let containers = containers.map(|container| container.image.as_deref());
+    let volumes = spec.volumes.iter().flatten();
+    let volumes = volumes.filter_map(|volume| Some(volume.image.as_ref()?.reference.as_deref()));
+    let images = containers.chain(volumes).map(Option::unwrap_or_default);
+    images.map(tagged).collect()
+}
+
+/// The name of an image as nodes report it.
+fn tagged(image: &str) -> String {
+    let name = image.rsplit('/').next().unwrap_or_default();
+    match name.contains(':') {
+        true => image.to_owned(),
+        false => format!("{image}:latest"),
+    }
 }
 
 fn toleration(toleration: &core::Toleration) -> Option<Toleration> {

@@ -9,6 +9,7 @@
 
 mod binding;
 mod feed;
+mod owners;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,7 @@ use crate::report::{Condition, Outcome, Reporter, Writer};
 use crate::snapshot::Snapshot;
 use binding::Bound;
 use feed::{Listing, events};
+use owners::owner_events;
 
 /// Decisions between two looks at the watches.
 const BATCH: usize = 16;
@@ -68,7 +70,8 @@ impl Scheduler {
         );
         let namespaces = Api::<core::Namespace>::all(self.client.clone());
         let namespaces = events(namespaces, "namespaces");
-        tokio::pin!(pods, nodes, claims, volumes, classes, namespaces);
+        let owners = owner_events(&self.client);
+        tokio::pin!(pods, nodes, claims, volumes, classes, namespaces, owners);
         let (reporter, writer) = Writer::new(self.client.clone(), &self.config);
         let mut reports = JoinSet::new();
         reports.spawn(writer.run());
@@ -94,6 +97,7 @@ impl Scheduler {
                 event = namespaces.next() => {
                     state.see_namespace(event.context("the watch of namespaces ended")?);
                 }
+                event = owners.next() => state.see_owner(event.context("the watches of owners ended")?),
                 () = sleep_until(tick) => state.queue.tick(Instant::now()),
                 () = std::future::ready(()), if state.can_decide() => {}
             }
@@ -140,6 +144,7 @@ struct State {
     volumes: Listing,
     classes: Listing,
     namespaces: Listing,
+    owners: owners::Listings,
     /// Pods that wait for their volumes.
     waiting: WaitingPods,
     /// Whether anything changed that they wait for.
@@ -163,6 +168,7 @@ impl State {
             volumes: Listing::default(),
             classes: Listing::default(),
             namespaces: Listing::default(),
+            owners: owners::Listings::default(),
             waiting: WaitingPods::default(),
             stirred: false,
         }
@@ -178,6 +184,7 @@ impl State {
             &self.namespaces,
         ];
         watches.iter().all(|watch| watch.complete)
+            && self.owners.are_complete()
             && self.queue.is_ready()
             && self.bindings.len() < self.config.bind_concurrency.max(1)
     }

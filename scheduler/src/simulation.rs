@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use crate::decision::{Decision, schedule};
 use crate::node::Node;
+use crate::owners::OwnerKind;
 use crate::pod::{Pod, Standing};
 use crate::profile::Profile;
+use crate::selector::Selector;
 use crate::snapshot::Snapshot;
 use crate::storage::{Claim, Class, Volume};
 
@@ -93,6 +96,37 @@ impl Simulation {
     pub fn put_class(&mut self, class: &StorageClass) {
         let name = class.metadata.name.clone().unwrap_or_default();
         self.snapshot.storage.put_class(name, Class::from(class));
+    }
+
+    /// Adds or replaces a Service: its pods are kept apart.
+    pub fn put_service(&mut self, service: &core::Service) {
+        let metadata = &service.metadata;
+        let spec = service.spec.as_ref();
+        self.snapshot.owners.put_service(
+            metadata.namespace.as_deref().unwrap_or_default(),
+            metadata.name.as_deref().unwrap_or_default(),
+            spec.and_then(|spec| spec.selector.clone())
+                .unwrap_or_default(),
+        );
+    }
+
+    /// Adds or replaces an owner of pods, `ReplicaSet`, `StatefulSet` or `ReplicationController`: its pods are kept
+    /// apart. Other kinds change nothing.
+    pub fn put_owner(
+        &mut self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        pods: Option<&LabelSelector>,
+    ) {
+        let kind = match kind {
+            "ReplicaSet" => OwnerKind::ReplicaSet,
+            "StatefulSet" => OwnerKind::StatefulSet,
+            "ReplicationController" => OwnerKind::ReplicationController,
+            _ => return,
+        };
+        let pods = Selector::parse(pods);
+        self.snapshot.owners.put(kind, namespace, name, pods);
     }
 
     /// Counts a pod where it is; false if it takes no room: it has no node, or has ended.

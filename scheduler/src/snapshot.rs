@@ -9,7 +9,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
+use crate::census::{Census, Slot};
+use crate::images::Images;
 use crate::node::Node;
+use crate::owners::Owners;
 use crate::placed::Placed;
 use crate::plugins::volumes;
 use crate::pod::{HostPort, Labels, Load, Pod};
@@ -33,6 +36,12 @@ pub struct Snapshot {
     /// The labels of namespaces.
     namespaces: HashMap<String, Labels>,
     pub(crate) storage: Storage,
+    /// The pods by what they are.
+    pub(crate) census: Census,
+    /// Where images are.
+    pub(crate) images: Images,
+    /// What selects pods.
+    pub(crate) owners: Owners,
 }
 
 /// A node and what is taken of it.
@@ -40,6 +49,8 @@ pub struct Snapshot {
 pub(crate) struct Candidate {
     /// Where it is among the snapshot's nodes.
     pub(crate) index: usize,
+    /// Where it is in the census.
+    pub(crate) slot: Slot,
     pub(crate) node: Arc<Node>,
     pub(crate) usage: Usage,
     /// In no order.
@@ -84,13 +95,18 @@ impl Snapshot {
             if zone(&known.node) != zone(&node) {
                 self.order = OnceLock::new();
             }
+            self.census.relabel_node(known.slot, &node.labels);
+            self.images.change(known.slot, &known.node, &node);
             let old = std::mem::replace(&mut known.node, Arc::new(node));
             return NodeChange::Changed(old);
         }
         self.order = OnceLock::new();
         let (name, index) = (Arc::clone(&node.name), self.nodes.len());
+        let slot = self.census.add_node(Arc::clone(&node.labels));
+        self.images.add(slot, &node);
         self.nodes.push(Candidate {
             index,
+            slot,
             node: Arc::new(node),
             usage: Usage::default(),
             pods: Vec::new(),
@@ -112,7 +128,9 @@ impl Snapshot {
             self.leave(index, &pod);
             self.strays.entry(Arc::clone(&name)).or_default().push(pod);
         }
-        self.nodes.swap_remove(index);
+        let gone = self.nodes.swap_remove(index);
+        self.images.remove(gone.slot, &gone.node);
+        self.census.remove_node(gone.slot);
         if let Some(moved) = self.nodes.get_mut(index) {
             moved.index = index;
             self.indexes.insert(Arc::clone(&moved.node.name), index);
@@ -150,6 +168,12 @@ impl Snapshot {
     pub(crate) fn namespace_labels(&self, name: &str) -> &Labels {
         static NONE: Labels = BTreeMap::new();
         self.namespaces.get(name).unwrap_or(&NONE)
+    }
+
+    /// The namespaces and their labels.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = (&str, &Labels)> {
+        let namespaces = self.namespaces.iter();
+        namespaces.map(|(name, labels)| (name.as_str(), labels))
     }
 
     /// Counts a pod on the node the API says it is on. What it was there before, if it is new or changed.
@@ -281,11 +305,13 @@ impl Snapshot {
 
     /// The one place where a pod comes to a known node.
     fn enter(&mut self, index: usize, pod: Arc<Placed>) {
+        self.census.place(self.nodes[index].slot, &pod);
         self.nodes[index].add(pod);
     }
 
     /// The one place where a pod leaves a known node.
     fn leave(&mut self, index: usize, pod: &Arc<Placed>) {
+        self.census.remove(self.nodes[index].slot, pod);
         self.nodes[index].remove(pod);
     }
 }

@@ -94,6 +94,7 @@ impl Fake {
         let query = parts.uri.query().unwrap_or_default().to_owned();
         let path = parts.uri.path();
         let path = path.trim_start_matches("/apis/storage.k8s.io/v1/");
+        let path = path.trim_start_matches("/apis/apps/v1/");
         let path: Vec<_> = path.trim_start_matches("/api/v1/").split('/').collect();
         match (parts.method.clone(), path.as_slice()) {
             (Method::GET, [resource]) if query.contains("watch=true") => {
@@ -360,4 +361,81 @@ async fn a_refused_binding_is_tried_again() {
     fake.add_node("only", "1");
     fake.add_pod("pod", "1");
     fake.run_until(|fake| fake.bound() == 1).await;
+}
+
+/// Six nodes in three zones.
+fn zones(fake: &Fake) {
+    for (index, zone) in ["a", "a", "b", "b", "c", "c"].iter().enumerate() {
+        let name = format!("node-{index}");
+        let node = json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": { "labels": { "zone": zone, "kubernetes.io/hostname": name } },
+            "status": { "allocatable": { "cpu": "8", "memory": "64Gi", "pods": "500" } },
+        });
+        fake.put("nodes", &name, node);
+    }
+}
+
+/// Adds a pod that is labelled `app: web`, with these fields of its spec.
+fn add_web(fake: &Fake, name: &str, spec: &Value) {
+    fake.add_pod(name, "1");
+    let mut pod = fake.get("pods", name);
+    pod["metadata"]["labels"] = json!({ "app": "web" });
+    for (key, value) in spec.as_object().unwrap() {
+        pod["spec"][key] = value.clone();
+    }
+    fake.put("pods", name, pod);
+}
+
+#[tokio::test]
+async fn pods_are_spread_though_their_bindings_are_on_the_way() {
+    let fake = Fake::new();
+    zones(&fake);
+    let spread = |key: &str| {
+        json!({ "maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": { "matchLabels": { "app": "web" } } })
+    };
+    let rules = [spread("zone"), spread("kubernetes.io/hostname")];
+    for pod in 0..24 {
+        let spec = json!({ "topologySpreadConstraints": rules });
+        add_web(&fake, &format!("web-{pod}"), &spec);
+    }
+    fake.run_until(|fake| fake.bound() == 24).await;
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for pod in fake.all("pods") {
+        let node = pod["spec"]["nodeName"].as_str().unwrap().to_owned();
+        *counts.entry(node).or_default() += 1;
+    }
+    assert_eq!(counts.into_values().collect::<Vec<_>>(), [4; 6]);
+}
+
+#[tokio::test]
+async fn a_pod_that_may_not_be_near_its_like_waits_for_a_zone_of_its_own() {
+    let fake = Fake::new();
+    zones(&fake);
+    let term =
+        json!({ "topologyKey": "zone", "labelSelector": { "matchLabels": { "app": "web" } } });
+    let alone = json!({ "affinity": { "podAntiAffinity":
+        { "requiredDuringSchedulingIgnoredDuringExecution": [term] } } });
+    for pod in 0..4 {
+        add_web(&fake, &format!("web-{pod}"), &alone);
+    }
+    let adder = fake.clone();
+    let added = async move {
+        adder
+            .wait(|fake| !fake.messages("FailedScheduling").is_empty())
+            .await;
+        let node = json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": { "labels": { "zone": "d" } },
+            "status": { "allocatable": { "cpu": "8", "memory": "64Gi", "pods": "500" } },
+        });
+        adder.put("nodes", "new", node);
+    };
+    let placed = fake.run_until(|fake| fake.bound() == 4);
+    tokio::join!(added, placed);
+    let message = &fake.messages("FailedScheduling")[0];
+    let expected = "0/6 nodes are available: 6 node(s) didn't match pod anti-affinity rules.";
+    assert!(message.starts_with(expected), "{message}");
+    let pods = fake.all("pods");
+    assert!(pods.iter().any(|pod| pod["spec"]["nodeName"] == "new"));
 }

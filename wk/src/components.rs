@@ -158,6 +158,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         identity: format!("{node_name}_{:08x}", rand::random::<u32>()),
         apiserver: apiserver.clone(),
     });
+    let autoscaling = up.autoscaling.autoscaling();
     let authority: Arc<dyn Authority> = Arc::new(ClusterAuthority::new(&ca, issuer)?);
     let client = apiserver.client(User::controller_manager());
     let own = client.clone();
@@ -170,6 +171,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         move |stop| {
             let config = controllers::Config {
                 authority: Some(authority.clone()),
+                autoscaling,
                 ..controllers::Config::default()
             };
             controllers::Controllers::new(own.clone(), config).run(stop)

@@ -5,6 +5,7 @@
 //! objects: that is the components' business.
 
 mod authority;
+mod autoscaling;
 mod cluster;
 mod components;
 mod data_dir;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use tokio::{signal::unix, time::Instant};
 
 use crate::{
+    autoscaling,
     components::{self, Components},
     data_dir::{self, DataDir},
     manifests,
@@ -51,6 +52,8 @@ pub(crate) struct Up {
     /// Static bearer tokens: a CSV file of token,user,uid,"group1,group2"
     #[arg(long, value_name = "FILE")]
     pub(crate) token_auth_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) autoscaling: autoscaling::Flags,
 }
 
 /// How pods get their addresses.

@@ -12,14 +12,11 @@ pub(crate) type Field = (&'static str, &'static [&'static str]);
 
 /// Of a pod's spec, or a template's. What is said of `containers[]` is so of `initContainers[]` too.
 const POD_SPEC: &[Field] = &[
-    ("affinity.podAffinity", &[]),
-    ("affinity.podAntiAffinity", &[]),
     ("containers[].ports[].hostIP", &[]),
     ("containers[].resizePolicy", &[]),
     ("containers[].volumeDevices", &[]),
     ("preemptionPolicy", &["PreemptLowerPriority"]),
     ("resources", &[]),
-    ("topologySpreadConstraints", &[]),
 ];
 
 /// Of a Service.
@@ -61,7 +58,7 @@ pub(crate) const KINDS: &[(&str, &str)] = &[
     ("DeviceClass", "devices are not allocated"),
     (
         "FlowSchema",
-        "requests are bounded without regard to priority",
+        "the levels that requests are bounded by are fixed",
     ),
     ("IPAddress", "the addresses of Services are kept elsewhere"),
     (
@@ -78,7 +75,7 @@ pub(crate) const KINDS: &[(&str, &str)] = &[
     ),
     (
         "PriorityLevelConfiguration",
-        "requests are bounded without regard to priority",
+        "the levels that requests are bounded by are fixed",
     ),
     ("ResourceClaim", "devices are not allocated"),
     ("ResourceClaimTemplate", "devices are not allocated"),
@@ -196,12 +193,12 @@ mod tests {
         let pod = json!({
             "securityContext": {},
             "dnsPolicy": "ClusterFirst",
-            "topologySpreadConstraints": [{}],
+            "resources": { "limits": {} },
             "containers": [{ "tty": false }, { "resizePolicy": [{}] }],
         });
         expect![[r#"
             spec.containers[1].resizePolicy: not acted on yet
-            spec.topologySpreadConstraints: not acted on yet"#]]
+            spec.resources: not acted on yet"#]]
         .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
     }
 
@@ -213,12 +210,10 @@ mod tests {
                 { "restartPolicy": "Always", "env": [], "image": "sidecar", "volumeMounts": [{}] },
                 { "resizePolicy": [{}], "workingDir": "/" },
             ],
-            "affinity": { "nodeAffinity": { "a": 1 }, "podAntiAffinity": { "b": 1 } },
+            "affinity": { "nodeAffinity": { "a": 1 } },
         });
-        expect![[r#"
-            spec.affinity.podAntiAffinity: not acted on yet
-            spec.initContainers[1].resizePolicy: not acted on yet"#]]
-        .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
+        expect!["spec.initContainers[1].resizePolicy: not acted on yet"]
+            .assert_eq(&warnings("spec", &pod, POD_SPEC).join("\n"));
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub(super) fn plan(
     }
     plan.look_again = active
         .iter()
-        .filter_map(|pod| until_available(pod, set.min_ready_seconds, now))
+        .filter_map(|pod| pod::until_available(pod, set.min_ready_seconds, now))
         .min();
     if set.deleting || unsettled {
         return plan;
@@ -93,15 +93,6 @@ impl Counts {
         self.ready += i32::from(pod::ready(pod));
         self.available += i32::from(pod::available(pod, set.min_ready_seconds, now));
     }
-}
-
-/// How long a ready pod must still stay so to be available.
-fn until_available(pod: &Pod, min_ready: i32, now: Timestamp) -> Option<Duration> {
-    if min_ready <= 0 || pod::available(pod, min_ready, now) {
-        return None;
-    }
-    let left = i64::from(min_ready) - now.duration_since(pod::ready_since(pod)?).as_secs();
-    Some(Duration::from_secs(u64::try_from(left).unwrap_or(0).max(1)))
 }
 
 #[cfg(test)]
@@ -246,7 +237,8 @@ mod tests {
 
     #[test]
     fn the_selector_of_a_replication_controller_is_a_map_of_labels() {
-        let set = set(json!({"replicas": 1, "selector": {"app": "x"}, "template": {}}));
+        let set = set(json!({"replicas": 1, "selector": {"app": "x"},
+            "template": {"metadata": {"labels": {"app": "x", "b": "c"}}}}));
         expect!["adopt A, 1 available of 1"].assert_eq(&tell(&set, "A+", false));
     }
 }

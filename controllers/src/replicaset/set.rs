@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::ReplicaSetStatus;
 use kube::api::DynamicObject;
-use kube::core::Selector;
+use kube::core::{Selector, SelectorExt};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -25,7 +25,8 @@ pub(super) struct Set {
 }
 
 impl Set {
-    /// Reads a set; `None` if its selector cannot be worked with, which validation refuses.
+    /// Reads a set; `None` if its selector cannot be worked with, which validation refuses: it would select all
+    /// pods, or not those that the set makes.
     pub(super) fn read(raw: &DynamicObject) -> Result<Option<Self>, Error> {
         let Some(selector) = selector(raw).filter(|selector| !selector.selects_all()) else {
             return Ok(None);
@@ -33,6 +34,10 @@ impl Set {
         let number = |path: &str| raw.data.pointer(path).and_then(Value::as_i64);
         let labels = raw.data.pointer("/spec/template/metadata/labels");
         let labels = labels.filter(|labels| !labels.is_null());
+        let template_labels = labels.map_or(Ok(BTreeMap::new()), BTreeMap::deserialize)?;
+        if !selector.matches(&template_labels) {
+            return Ok(None);
+        }
         let status = raw.data.get("status").filter(|status| !status.is_null());
         Ok(Some(Self {
             selector,
@@ -40,7 +45,7 @@ impl Set {
             min_ready_seconds: number("/spec/minReadySeconds")
                 .and_then(|seconds| i32::try_from(seconds).ok())
                 .unwrap_or(0),
-            template_labels: labels.map_or(Ok(BTreeMap::new()), BTreeMap::deserialize)?,
+            template_labels,
             deleting: raw.metadata.deletion_timestamp.is_some(),
             generation: raw.metadata.generation,
             status: status

@@ -95,7 +95,7 @@ pub(super) fn plan(seen: &Seen<'_>) -> Plan {
             None => {}
         }
     }
-    let until = |pod: &&Arc<Pod>| until_available(pod, seen.set.min_ready_seconds, seen.now);
+    let until = |pod: &&Arc<Pod>| pod::until_available(pod, seen.set.min_ready_seconds, seen.now);
     walk.plan.look_again = walk.inside.values().filter_map(until).min();
     if !seen.set.deleting && walk.replicas() && walk.surplus() {
         walk.roll();
@@ -288,14 +288,4 @@ pub(super) fn available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bo
 
 fn going(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
-}
-
-/// How long a ready pod must still stay so to be available.
-fn until_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Option<Duration> {
-    let since = pod::ready_since(pod)?;
-    if pod::available(pod, min_ready_seconds, now) {
-        return None;
-    }
-    let left = i64::from(min_ready_seconds) - now.duration_since(since).as_secs();
-    Some(Duration::from_secs(u64::try_from(left).unwrap_or(0).max(1)))
 }

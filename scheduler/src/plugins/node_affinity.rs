@@ -22,8 +22,7 @@ impl Plugin for NodeAffinity {
         _: &'a Snapshot,
         pod: &'a Pod,
     ) -> Result<Option<Box<dyn Filter<'a> + 'a>>, Refused> {
-        let asks = !pod.node_selector.is_empty() || pod.required.is_some();
-        Ok(asks.then(|| Box::new(Wanted(pod)) as _))
+        Ok(asks(pod).then(|| Box::new(Wanted(pod)) as _))
     }
 
     fn pre_score<'a>(
@@ -42,6 +41,16 @@ impl Plugin for NodeAffinity {
             _ => false,
         }
     }
+}
+
+/// Whether a pod requires anything of its node's labels.
+pub(super) fn asks(pod: &Pod) -> bool {
+    !pod.node_selector.is_empty() || pod.required.is_some()
+}
+
+/// Whether a node has what a pod requires of its labels.
+pub(super) fn admits(pod: &Pod, node: &Node) -> bool {
+    Wanted(pod).holds(node)
 }
 
 impl Wanted<'_> {

@@ -43,6 +43,11 @@ impl Plugin for TaintToleration {
     }
 }
 
+/// Whether no taint of a node keeps a pod away.
+pub(super) fn tolerates(pod: &Pod, node: &Node) -> bool {
+    Tolerant(pod).refused(node).is_none()
+}
+
 impl Tolerant<'_> {
     fn untolerated<'n>(&self, node: &'n Node) -> impl Iterator<Item = &'n Taint> {
         let tolerations = &self.0.tolerations;

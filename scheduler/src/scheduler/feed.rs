@@ -52,7 +52,7 @@ pub(super) struct Listing {
 }
 
 /// What an event says.
-enum Seen<K> {
+pub(super) enum Seen<K> {
     Nothing,
     Put(K),
     Gone(String),
@@ -61,7 +61,7 @@ enum Seen<K> {
 }
 
 impl Listing {
-    fn see<K>(&mut self, event: Event<K>, key: impl Fn(&K) -> String) -> Seen<K> {
+    pub(super) fn see<K>(&mut self, event: Event<K>, key: impl Fn(&K) -> String) -> Seen<K> {
         match event {
             Event::Init => {
                 self.seen.clear();
@@ -148,9 +148,15 @@ impl State {
                 self.put_node(&node);
             }
             Event::Apply(node) => self.put_node(&node),
-            Event::Delete(node) => self
-                .snapshot
-                .remove_node(node.metadata.name.as_deref().unwrap_or_default()),
+            Event::Delete(node) => {
+                let name = node.metadata.name.as_deref().unwrap_or_default();
+                let gone = self.snapshot.candidate(name);
+                let gone = gone.map(|gone| std::sync::Arc::clone(&gone.node));
+                self.snapshot.remove_node(name);
+                if let Some(gone) = gone {
+                    self.wake(&Change::NodeRemoved(&gone));
+                }
+            }
             Event::InitDone => {
                 let seen = std::mem::take(&mut self.nodes.seen);
                 self.snapshot.retain_nodes(|name| seen.contains(name));

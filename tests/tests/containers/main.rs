@@ -3,10 +3,12 @@
 //! - [`looked_into`]: exec, attach, cp, logs, port-forward and debug with two kubectls.
 //! - [`shared`]: volumes, addresses and names, between containers and components.
 //! - [`ended`]: exit codes, limits, security, errors, signals and the death of the node's process.
+//! - [`stateful`]: a StatefulSet with volumes: rolled, scaled, orphaned and adopted.
 
 mod ended;
 mod looked_into;
 mod shared;
+mod stateful;
 
 use std::time::Duration;
 

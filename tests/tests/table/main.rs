@@ -46,6 +46,7 @@ files! {
     get
     rollout
     server_side
+    simulate
     storage
 }
 

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use crate::{
     field::{FieldErrors, Path},
     kinds::{
-        Column, Kind, Names, Subresource, check, column, not_acted_on,
+        Column, Kind, Names, Subresource, check, column,
         pod::template,
-        value::{child, entries, fill, fill_text, number, part, plain, text},
+        value::{child, entries, fill, fill_text, number, part, plain, put, text},
+        write,
     },
 };
 
@@ -52,6 +53,9 @@ const COUNTS: &[&str] = &[
     "numberUnavailable",
 ];
 
+/// Counts the templates that a DaemonSet has had; the server writes it.
+const TEMPLATES: &str = "deprecated.daemonset.template.generation";
+
 impl Kind for DaemonSet {
     fn names(&self) -> &Names {
         &NAMES
@@ -88,6 +92,19 @@ impl Kind for DaemonSet {
         })
     }
 
+    fn prepare_create(&self, object: &mut Value) {
+        put(object, "status", self.new_status(object));
+        write::start_generation(object);
+        count_templates(object, templates(object).max(1));
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value) {
+        write::keep_status(object, old);
+        write::count_generation(object, old, self.counted());
+        let another = part(object, "/spec/template") != part(old, "/spec/template");
+        count_templates(object, templates(old).max(1) + i64::from(another));
+    }
+
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
         template::validate(object, "daemonset", "DaemonSet", errors);
         check::counts(
@@ -110,9 +127,7 @@ impl Kind for DaemonSet {
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {
-        let mut warnings = vec![not_acted_on::kind("run DaemonSets", "no pods are created")];
-        warnings.extend(template::warnings(object));
-        warnings
+        template::warnings(object)
     }
 
     fn columns(&self) -> &[Column] {
@@ -138,6 +153,21 @@ impl Kind for DaemonSet {
             images,
             column::selector(part(object, "/spec/selector")),
         ]
+    }
+}
+
+fn templates(object: &Value) -> i64 {
+    let annotation = part(object, "/metadata/annotations").get(TEMPLATES);
+    let number = annotation.and_then(Value::as_str);
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+fn count_templates(object: &mut Value, number: i64) {
+    if let Some(metadata) = child(object, "metadata") {
+        if !metadata["annotations"].is_object() {
+            put(metadata, "annotations", json!({}));
+        }
+        metadata["annotations"][TEMPLATES] = number.to_string().into();
     }
 }
 
@@ -220,6 +250,24 @@ mod tests {
             "{spec: {selector: {matchLabels: {app: a}}}}",
             "{spec: {selector: {matchLabels: {app: b}}}}",
         ));
+    }
+
+    #[test]
+    fn its_templates_are_counted() {
+        let set = |image: &str, number: &str| {
+            let annotations = json!({TEMPLATES: number, "mine": "1"});
+            json!({"metadata": {"annotations": annotations}, "spec": {"template": {"image": image}}})
+        };
+        let mut new = json!({"metadata": {"name": "a"}});
+        DaemonSet.prepare_create(&mut new);
+        assert_eq!(templates(&new), 1);
+        let updated = |image: &str, number: &str| {
+            let mut new = set(image, number);
+            DaemonSet.prepare_update(&mut new, &set("a", "3"));
+            assert_eq!(new["metadata"]["annotations"]["mine"], "1");
+            templates(&new)
+        };
+        assert_eq!((updated("a", "9"), updated("b", "x")), (3, 4));
     }
 
     #[test]

@@ -71,10 +71,6 @@ impl Kind for HorizontalPodAutoscaler {
         Stored.validate_status(object, old, errors);
     }
 
-    fn warnings(&self, object: &Value) -> Vec<String> {
-        Stored.warnings(object)
-    }
-
     fn columns(&self) -> &[Column] {
         Stored.columns()
     }

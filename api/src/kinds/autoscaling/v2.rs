@@ -10,7 +10,7 @@ use super::{
 use crate::{
     field::{FieldErrors, Path},
     kinds::{
-        Column, Kind, Names, Subresource, check, column, not_acted_on,
+        Column, Kind, Names, Subresource, check, column,
         value::{child, fill, find, items, number, part, plain, put, text},
     },
     name,
@@ -131,13 +131,6 @@ impl Kind for HorizontalPodAutoscaler {
 
     fn name_problems(&self, name: &str) -> Vec<String> {
         name::subdomain_problems(name)
-    }
-
-    fn warnings(&self, _object: &Value) -> Vec<String> {
-        vec![not_acted_on::kind(
-            "scale by HorizontalPodAutoscalers",
-            "nothing is scaled by it",
-        )]
     }
 
     fn columns(&self) -> &[Column] {

@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use anyhow::{Context as _, Result};
 use http::Method;
 use k8s_openapi::api::{
-    apps::v1::ReplicaSet,
-    core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
+    apps::v1::{ReplicaSet, StatefulSet},
+    core::v1::{
+        Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+        Service,
+    },
     policy::v1::PodDisruptionBudget,
     storage::v1::StorageClass,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube::ResourceExt as _;
 use scheduler::{Profile, Simulation};
 use serde::de::DeserializeOwned;
@@ -53,7 +57,33 @@ impl Cluster {
             list::<PodDisruptionBudget>(api, "/apis/policy/v1/poddisruptionbudgets"),
             list::<ReplicaSet>(api, "/apis/apps/v1/replicasets"),
         )?;
+        let (services, stateful, controllers) = tokio::try_join!(
+            list::<Service>(api, "/api/v1/services"),
+            list::<StatefulSet>(api, "/apis/apps/v1/statefulsets"),
+            list::<ReplicationController>(api, "/api/v1/replicationcontrollers"),
+        )?;
         let mut simulation = Simulation::new(vec![Profile::default()]);
+        services
+            .iter()
+            .for_each(|service| simulation.put_service(service));
+        for set in &sets {
+            let pods = set.spec.as_ref().map(|spec| &spec.selector);
+            put_owner(&mut simulation, "ReplicaSet", set, pods);
+        }
+        for set in &stateful {
+            let pods = set.spec.as_ref().map(|spec| &spec.selector);
+            put_owner(&mut simulation, "StatefulSet", set, pods);
+        }
+        for controller in &controllers {
+            let labels = controller.spec.as_ref();
+            let pods = equal(labels.and_then(|spec| spec.selector.clone()));
+            put_owner(
+                &mut simulation,
+                "ReplicationController",
+                controller,
+                Some(&pods),
+            );
+        }
         nodes.iter().for_each(|node| simulation.put_node(node));
         let deployments = sets.iter().filter_map(|set| {
             let owners = set.owner_references().iter();
@@ -102,6 +132,11 @@ impl Cluster {
             "Namespace" => {
                 let namespace: Namespace = read(target.object.clone())?;
                 self.simulation.put_namespace(&namespace);
+            }
+            "Service" => {
+                let mut service: Service = read(target.object.clone())?;
+                service.metadata.namespace = Some(target.namespace.clone());
+                self.simulation.put_service(&service);
             }
             "StorageClass" => self.simulation.put_class(&read(target.object.clone())?),
             "PersistentVolume" => {
@@ -163,7 +198,8 @@ impl Cluster {
             claim["metadata"]["namespace"] = namespace.into();
             self.add_claim(api, &path, claim).await?;
         }
-        let template = self.template(api, namespace, &plan).await?;
+        let mut template = self.template(api, namespace, &plan).await?;
+        self.own(&mut template, kind, target)?;
         let mut pods = Vec::with_capacity(plan.copies.len());
         for copy in &plan.copies {
             let outcome = self.place_copy(&template, namespace, copy)?;
@@ -203,6 +239,37 @@ impl Cluster {
         self.admitted(api, &path, namespace, pod).await
     }
 
+    /// Makes the pods those of their owner, which keeps them apart.
+    fn own(&mut self, template: &mut Value, kind: &str, target: &Target) -> Result<()> {
+        let (kind, version, name) = match kind {
+            // Its pods are those of a ReplicaSet that it makes.
+            "Deployment" => (
+                "ReplicaSet",
+                "apps/v1",
+                format!("simulated-{}", target.name),
+            ),
+            "ReplicaSet" | "StatefulSet" => (kind, "apps/v1", target.name.clone()),
+            "ReplicationController" => (kind, "v1", target.name.clone()),
+            _ => return Ok(()),
+        };
+        let selector = &target.object["spec"]["selector"];
+        let selector = match (kind, selector) {
+            // One that selects nothing selects its template's pods.
+            ("ReplicationController", Value::Null) => {
+                equal(read(template["metadata"]["labels"].clone())?)
+            }
+            ("ReplicationController", labels) => equal(read(labels.clone())?),
+            (_, selector) => read(selector.clone()).context("spec.selector")?,
+        };
+        let namespace = &target.namespace;
+        self.simulation
+            .put_owner(kind, namespace, &name, Some(&selector));
+        template["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": version, "kind": kind, "name": name, "uid": "simulated", "controller": true,
+        }]);
+        Ok(())
+    }
+
     fn place_copy(&mut self, template: &Value, namespace: &str, copy: &Copy) -> Result<Outcome> {
         let mut pod = template.clone();
         self.made += 1;
@@ -239,11 +306,26 @@ impl Cluster {
 }
 
 /// Whose pod it is.
-pub(super) fn controller(
-    pod: &Pod,
-) -> Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference> {
+pub(super) fn controller(pod: &Pod) -> Option<&OwnerReference> {
     let mut owners = pod.owner_references().iter();
     owners.find(|owner| owner.controller == Some(true))
+}
+
+fn put_owner(
+    simulation: &mut Simulation,
+    kind: &str,
+    owner: &impl kube::Resource,
+    pods: Option<&LabelSelector>,
+) {
+    let namespace = owner.namespace().unwrap_or_default();
+    simulation.put_owner(kind, &namespace, &owner.name_any(), pods);
+}
+
+fn equal(labels: Option<BTreeMap<String, String>>) -> LabelSelector {
+    LabelSelector {
+        match_labels: labels,
+        match_expressions: None,
+    }
 }
 
 async fn list<T: DeserializeOwned>(api: &Api, path: &str) -> Result<Vec<T>> {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 
 use super::super::{
     ArchiveError,
@@ -37,7 +37,8 @@ struct Content {
 }
 
 enum Place {
-    Temporary(NamedTempFile),
+    /// Closed: an archive has more files than a process may have open.
+    Temporary(TempPath),
     /// Under its digest's name: another image of the archive may need it still.
     Stored(PathBuf),
 }
@@ -133,7 +134,7 @@ impl Members {
             size += read as u64;
         }
         let digest = format!("sha256:{}", hex(&sha256.finalize()));
-        let place = Place::Temporary(file);
+        let place = Place::Temporary(file.into_temp_path());
         let content = Content { place, size };
         self.contents.entry(digest.clone()).or_insert(content);
         Ok(digest)
@@ -190,7 +191,7 @@ impl Members {
             ))
         })?;
         let opened = match &content.place {
-            Place::Temporary(file) => file.reopen(),
+            Place::Temporary(path) => std::fs::File::open(path),
             Place::Stored(path) => std::fs::File::open(path),
         };
         opened.map_err(|error| unreadable(&error))
@@ -206,10 +207,11 @@ impl Members {
             return Ok(());
         };
         let stored = Place::Stored(lease.path());
-        if let Place::Temporary(file) = std::mem::replace(&mut content.place, stored) {
+        if let Place::Temporary(path) = std::mem::replace(&mut content.place, stored) {
             let disk = |error: std::io::Error| ArchiveError::Unavailable(blobs.in_words(&error));
-            file.as_file().sync_all().map_err(disk)?;
-            let persisted = file.persist(lease.path());
+            let synced = std::fs::File::open(&path).and_then(|file| file.sync_all());
+            synced.map_err(disk)?;
+            let persisted = path.persist(lease.path());
             persisted.map_err(|error| disk(error.error))?;
         }
         Ok(())
