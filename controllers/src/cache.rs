@@ -4,7 +4,7 @@
 //! did itself. Listeners hear of every change with the object before and after it. The cache never
 //! goes back: of two versions of an object the one with the higher resourceVersion stays.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -37,8 +37,8 @@ pub(crate) struct Cache<K: 'static> {
 }
 
 struct State<K> {
-    objects: BTreeMap<Key, Arc<K>>,
-    indexed: HashMap<(&'static str, String), BTreeSet<Key>>,
+    objects: BTreeMap<Arc<Key>, Arc<K>>,
+    indexed: HashMap<(&'static str, String), BTreeMap<Arc<Key>, Arc<K>>>,
     removed: HashSet<String>,
     removed_order: VecDeque<String>,
 }
@@ -106,7 +106,7 @@ where
     pub(crate) fn apply(&self, mut object: K) {
         object.managed_fields_mut().clear();
         (self.strip)(&mut object);
-        let key = Key::of(&object);
+        let key = Arc::new(Key::of(&object));
         let object = Arc::new(object);
         let old = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -171,7 +171,7 @@ where
             state
                 .objects
                 .iter()
-                .filter(|(key, _)| !kept.contains(key))
+                .filter(|(key, _)| !kept.contains(&***key))
                 .map(|(_, o)| o.clone())
                 .collect()
         };
@@ -207,12 +207,8 @@ where
     /// The objects that an index has under a value, in the order of their keys.
     pub(crate) fn by(&self, index: &'static str, value: &str) -> Vec<Arc<K>> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(keys) = state.indexed.get(&(index, value.to_owned())) else {
-            return Vec::new();
-        };
-        keys.iter()
-            .filter_map(|key| state.objects.get(key).cloned())
-            .collect()
+        let found = state.indexed.get(&(index, value.to_owned()));
+        found.map_or_else(Vec::new, |found| found.values().cloned().collect())
     }
 
     fn tell(&self, old: Option<&Arc<K>>, new: Option<&Arc<K>>) {
@@ -225,13 +221,13 @@ where
 }
 
 impl<K> State<K> {
-    fn index(&mut self, indexes: &[(&'static str, IndexFn<K>)], key: &Key, object: &K) {
+    fn index(&mut self, indexes: &[(&'static str, IndexFn<K>)], key: &Arc<Key>, object: &Arc<K>) {
         for (name, values) in indexes {
             for value in values(object) {
                 self.indexed
                     .entry((*name, value))
                     .or_default()
-                    .insert(key.clone());
+                    .insert(key.clone(), object.clone());
             }
         }
     }

@@ -145,6 +145,21 @@ impl Cluster {
         .await;
     }
 
+    /// Ends the controllers when the API has fallen silent, and starts new ones.
+    pub(crate) async fn restart_when_silent(&mut self, writes: usize) {
+        self.api.fall_silent_after(Some(writes));
+        let silent = async {
+            while !self.api.silent() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        // There may be no more to write.
+        let _ = tokio::time::timeout(Duration::from_secs(120), silent).await;
+        self.controllers.shutdown().await;
+        self.api.fall_silent_after(None);
+        self.start();
+    }
+
     /// The messages of Events with a reason, in the order in which they happened.
     pub(crate) fn messages(&self, reason: &str) -> Vec<String> {
         let mut events = self.api.all("events");
@@ -178,6 +193,22 @@ fn node_for(pod: &Value) -> &str {
     pod.pointer(&name).and_then(Value::as_str).unwrap_or("n")
 }
 
+/// How the program of a pod ends, if its annotation `ends` says that it does: `well`, `badly`, `oddly` (badly
+/// if its completion index is odd), `mixed` (by its uid).
+fn exit_code(pod: &Value) -> Option<i32> {
+    let annotations = &pod["metadata"]["annotations"];
+    let index = annotations["batch.kubernetes.io/job-completion-index"].as_str();
+    let odd = index.is_some_and(|index| index.parse::<i32>().unwrap() % 2 == 1);
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    match annotations["ends"].as_str()? {
+        "well" => Some(0),
+        "badly" => Some(1),
+        "oddly" => Some(i32::from(odd)),
+        "mixed" => Some(i32::from(uid.bytes().map(u32::from).sum::<u32>() % 3 == 0)),
+        other => panic!("{other}"),
+    }
+}
+
 async fn run_pods(api: FakeApi, starting: Arc<AtomicBool>, ending: Arc<AtomicBool>) {
     let mut changed = api.changed();
     let (mut seen, mut address) = (0, 0);
@@ -204,9 +235,30 @@ async fn run_pods(api: FakeApi, starting: Arc<AtomicBool>, ending: Arc<AtomicBoo
                 continue;
             };
             if !pod["metadata"]["deletionTimestamp"].is_null() {
-                if switches.1 {
+                let held = pod["metadata"]["finalizers"].as_array();
+                let held = held.is_some_and(|held| !held.is_empty());
+                let told = pod["metadata"]["deletionGracePeriodSeconds"] == 0;
+                if switches.1 && !held {
                     api.purge("pods", &name);
+                } else if switches.1 && !told {
+                    let phase = match pod["status"]["phase"].as_str() {
+                        Some("Succeeded") => "Succeeded",
+                        _ => "Failed",
+                    };
+                    let over = json!({"metadata": {"deletionGracePeriodSeconds": 0},
+                        "status": {"phase": phase}});
+                    api.patch("pods", &name, over);
                 }
+            } else if pod["status"]["phase"] == "Running"
+                && let Some(code) = exit_code(&pod)
+            {
+                let phase = if code == 0 { "Succeeded" } else { "Failed" };
+                let end = json!({"exitCode": code, "finishedAt": crate::clock::now()});
+                let status = json!({"name": "c", "image": "", "imageID": "", "ready": false,
+                    "restartCount": 0, "state": {"terminated": end}});
+                let over = json!({"phase": phase, "containerStatuses": [status],
+                    "conditions": [{"type": "Ready", "status": "False"}]});
+                api.patch("pods", &name, json!({"status": over}));
             } else if pod["status"].is_null() && switches.0 {
                 let node = node_for(&pod);
                 if api.find("nodes", node).is_none() {

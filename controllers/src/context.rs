@@ -1,7 +1,7 @@
 //! What every controller is given: the client, the caches and the way to record Events.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
@@ -29,7 +29,6 @@ use crate::Config;
 use crate::cache::{Cache, IndexFn};
 use crate::endpointslice;
 use crate::events::Recorder;
-use crate::node_lifecycle::Heartbeat;
 use crate::pod;
 use crate::scale::Scales;
 use crate::volume;
@@ -62,8 +61,6 @@ pub(crate) struct Context {
     pub(crate) classes: Arc<Cache<StorageClass>>,
     /// Which kinds can be scaled.
     pub(crate) scales: Scales,
-    /// When each node was last heard of, by this process's clock.
-    pub(crate) heartbeats: Mutex<HashMap<String, Heartbeat>>,
 }
 
 /// Indexes of a kind that owns others or is owned.
@@ -128,7 +125,6 @@ impl Context {
             ),
             classes: Cache::new(&[], |_| ()),
             scales: Scales::default(),
-            heartbeats: Mutex::default(),
         })
     }
 

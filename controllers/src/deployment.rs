@@ -15,7 +15,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, ResourceExt};
@@ -23,6 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cache::Listener;
+use crate::clock;
 use crate::context::{Context, resource, selector, selects};
 use crate::error::{Error, within_opt};
 use crate::events::Severity;
@@ -161,7 +161,7 @@ async fn finish(
     sets: &[Set],
     made: &Made,
 ) -> Result<Option<Duration>, Error> {
-    let (status, again) = status::status(deployment, wish, sets, made, Timestamp::now());
+    let (status, again) = status::status(deployment, wish, sets, made, clock::now());
     write_status(context, deployment, status).await?;
     Ok(again)
 }

@@ -1,53 +1,59 @@
 //! Keeps the status of each PodDisruptionBudget: how many of its pods are healthy, how many must be, and
 //! how many may be evicted now.
 //!
-//! Reads `PodDisruptionBudget`, `Pod`, `ReplicaSet` and `Deployment`; writes the budget's status. Never
-//! evicts anything: that is the apiserver's, which trusts this status and spends from it.
+//! Reads `PodDisruptionBudget`, `Pod`, the workloads and, for owners of other kinds, their `scale`; writes
+//! the budget's status. Never evicts anything: that is the apiserver's, which trusts this status and spends
+//! from it. What cannot be counted allows nothing.
+//!
+//! - [`plan`]: what the status should say. [`owners`]: how many pods the owners want.
+//! - [`status`]: writes it. [`stale`]: takes back that a pod is to go when it did not.
 
-use std::collections::{BTreeMap, HashMap};
+mod owners;
+mod plan;
+mod stale;
+mod status;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference, Time};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::api::{DynamicObject, Patch, PatchParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::ResourceExt;
+use kube::api::DynamicObject;
 use kube::core::{Selector, SelectorExt};
-use kube::{Api, ResourceExt};
-use serde_json::json;
 
 use crate::cache::Listener;
 use crate::context::Context;
-use crate::error::{Error, within_opt};
+use crate::error::Error;
+use crate::events::{Recorder, Severity};
 use crate::key::Key;
-use crate::manager::Manager;
-use crate::pod;
+use crate::manager::{Manager, changed};
 use crate::queue::{Action, Queue};
+use crate::selector;
 
-/// How long an evicted pod may take to begin to end; after that it is not counted as gone.
-const EVICTION_SECONDS: i64 = 120;
+use owners::Owners;
+use plan::{EVICTION_SECONDS, Plan};
 
-/// What the status should say.
-#[derive(Clone, PartialEq, Debug, Default)]
-struct Plan {
-    expected: i32,
-    desired: i32,
-    healthy: i32,
-    allowed: i32,
-    /// Evicted pods that have not begun to end, by name, and when they were evicted.
-    disrupted: BTreeMap<String, Timestamp>,
-}
+/// When to count again what an owner says that nobody watches, or that could not be counted.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// Adds this controller.
 pub(crate) fn start(manager: &mut Manager) {
     let (context, queue) = (&manager.context, Queue::new("disruption"));
     context.pods.listen(on_pod(context, &queue));
-    context.replicasets.listen(on_scale(context, &queue));
-    context.deployments.listen(on_scale(context, &queue));
-    context.budgets.listen(on_budget(&queue));
+    for workloads in [
+        &context.replicasets,
+        &context.deployments,
+        &context.statefulsets,
+        &context.replication_controllers,
+    ] {
+        workloads.listen(on_scale(context, &queue));
+    }
+    context.budgets.listen(changed(&queue));
     manager.work(queue, reconcile);
+    stale::start(manager);
 }
 
 /// Works on one budget.
@@ -59,226 +65,80 @@ async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
         return Ok(Action::AwaitChange);
     }
     let now = Timestamp::now();
-    let pods: Vec<Arc<Pod>> = context
-        .pods
-        .by("namespace", &key.namespace)
-        .into_iter()
-        .filter(|pod| selects(&budget, pod))
-        .collect();
-    let sets = context.replicasets.by("namespace", &key.namespace);
-    let deployments = context.deployments.by("namespace", &key.namespace);
-    let plan = plan(&budget, &pods, &scales(&sets, &deployments), now);
-    let wait = plan
-        .disrupted
-        .values()
+    let mut pods = context.pods.by("namespace", &key.namespace);
+    pods.retain(|pod| selects(&budget, pod));
+    let owners = if plan::needs_owners(&budget) {
+        Owners::find(&context, &key.namespace, &pods).await
+    } else {
+        Ok(Owners::default())
+    };
+    let (owners, failure) = match owners {
+        Ok(owners) => (owners, None),
+        Err(error) => (Owners::default(), Some(error)),
+    };
+    if let Some(error) = failure {
+        let message = error.to_string();
+        if status::fail(&context, &budget, &message, now).await? {
+            let message = format!("Failed to calculate the number of expected pods: {message}");
+            let reason = "CalculateExpectedPodCountFailed";
+            recorder(&context).record(&*budget, Severity::Warning, reason, message);
+        }
+        return match error {
+            Error::Unavailable(_) => Err(error),
+            _ => Ok(Action::After(AGAIN)),
+        };
+    }
+    let plan = plan::plan(&budget, &pods, &owners, now);
+    let evicted = plan.disrupted.values();
+    let wait = evicted
         .map(|evicted| EVICTION_SECONDS - now.duration_since(*evicted).as_secs())
         .min();
-    write(&context, &budget, plan, now).await?;
-    Ok(match wait {
-        Some(seconds) => Action::After(Duration::from_secs(seconds.max(1).unsigned_abs())),
+    let wait = wait.map(|seconds| Duration::from_secs(seconds.max(1).unsigned_abs()));
+    let unwatched = owners.asked().then_some(AGAIN);
+    tell_late(&context, &budget, &plan, &pods);
+    let unmanaged = plan.unmanaged;
+    if status::write(&context, &budget, plan, now).await? {
+        tell(&context, &budget, pods.is_empty(), unmanaged);
+    }
+    Ok(match wait.into_iter().chain(unwatched).min() {
+        Some(wait) => Action::After(wait),
         None => Action::AwaitChange,
     })
 }
 
-/// How many replicas each controller wants, by its uid: a ReplicaSet of a Deployment stands for it.
-fn scales(
-    sets: &[Arc<DynamicObject>],
-    deployments: &[Arc<DynamicObject>],
-) -> HashMap<String, (String, i32)> {
-    let replicas = |object: &DynamicObject| {
-        let replicas = object.data.pointer("/spec/replicas");
-        let replicas = replicas.and_then(serde_json::Value::as_i64).unwrap_or(1);
-        i32::try_from(replicas).unwrap_or(i32::MAX)
-    };
-    let wanted: HashMap<String, i32> = deployments
+/// Says what is odd about the pods. Told when the status changes, for else it would be told for ever.
+fn tell(context: &Context, budget: &PodDisruptionBudget, none: bool, unmanaged: bool) {
+    if none {
+        let message = "No matching pods found".to_owned();
+        recorder(context).record(budget, Severity::Normal, "NoPods", message);
+    }
+    if unmanaged {
+        let spec = budget.spec.as_ref();
+        let selector = selector::as_go(spec.and_then(|spec| spec.selector.as_ref()));
+        let message = format!(
+            "Pods selected by this PodDisruptionBudget (selector: {selector}) were found to be unmanaged. As \
+             a result, the status of the PDB cannot be calculated correctly, which may result in undefined \
+             behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an \
+             integer value."
+        );
+        recorder(context).record(budget, Severity::Warning, "UnmanagedPods", message);
+    }
+}
+
+/// Says which evicted pods have not gone.
+fn tell_late(context: &Context, budget: &PodDisruptionBudget, plan: &Plan, pods: &[Arc<Pod>]) {
+    for pod in pods
         .iter()
-        .filter_map(|deployment| Some((deployment.uid()?, replicas(deployment))))
-        .collect();
-    sets.iter()
-        .filter_map(|set| {
-            let own = set.uid()?;
-            let owner = controller(set.owner_references()).map(|owner| owner.uid.clone());
-            let scale = match owner {
-                Some(owner) => wanted.get(&owner).map(|wanted| (owner.clone(), *wanted)),
-                None => None,
-            };
-            Some((own.clone(), scale.unwrap_or((own, replicas(set)))))
-        })
-        .collect()
-}
-
-fn controller(owners: &[OwnerReference]) -> Option<&OwnerReference> {
-    owners.iter().find(|owner| owner.controller == Some(true))
-}
-
-/// Decides what the status should say. Pure.
-fn plan(
-    budget: &PodDisruptionBudget,
-    pods: &[Arc<Pod>],
-    scales: &HashMap<String, (String, i32)>,
-    now: Timestamp,
-) -> Plan {
-    let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
-    let spec = budget.spec.clone().unwrap_or_default();
-    let (expected, desired) = match (&spec.max_unavailable, &spec.min_available) {
-        (Some(most), _) => {
-            let expected = expected(pods, scales);
-            (expected, (expected - share(most, expected)).max(0))
-        }
-        (None, Some(IntOrString::Int(least))) => (count(pods.len()), *least),
-        (None, Some(least)) => {
-            let expected = expected(pods, scales);
-            (expected, share(least, expected))
-        }
-        (None, None) => (count(pods.len()), 0),
-    };
-    let known = budget
-        .status
-        .as_ref()
-        .and_then(|status| status.disrupted_pods.as_ref());
-    let disrupted: BTreeMap<String, Timestamp> = known
-        .into_iter()
-        .flatten()
-        .map(|(name, evicted)| (name.clone(), evicted.0))
-        .filter(|(name, evicted)| {
-            let waits = pods.iter().any(|pod| {
-                pod.metadata.name.as_ref() == Some(name)
-                    && pod.metadata.deletion_timestamp.is_none()
-            });
-            waits && now.duration_since(*evicted).as_secs() < EVICTION_SECONDS
-        })
-        .collect();
-    let healthy = pods
-        .iter()
-        .filter(|pod| {
-            pod.metadata.deletion_timestamp.is_none()
-                && pod::ready(pod)
-                && !disrupted.contains_key(&pod.name_any())
-        })
-        .count();
-    let healthy = count(healthy);
-    let allowed = if expected > 0 {
-        (healthy - desired).max(0)
-    } else {
-        0
-    };
-    Plan {
-        expected,
-        desired,
-        healthy,
-        allowed,
-        disrupted,
+        .filter(|pod| plan.late.contains(&pod.name_any()))
+    {
+        let key = Key::of(budget);
+        let message = format!("Pod was expected by PDB {key} to be deleted but it wasn't");
+        recorder(context).record(&**pod, Severity::Warning, "NotDeleted", message);
     }
 }
 
-/// How many pods there should be: what their controllers want. Pods of a controller that is not known
-/// count as they are; those of none do not count.
-fn expected(pods: &[Arc<Pod>], scales: &HashMap<String, (String, i32)>) -> i32 {
-    let mut wanted: HashMap<String, i32> = HashMap::new();
-    for pod in pods {
-        let Some(owner) = controller(pod.owner_references()) else {
-            continue;
-        };
-        match scales.get(&owner.uid) {
-            Some((scaled, replicas)) => {
-                wanted.insert(scaled.clone(), *replicas);
-            }
-            None => *wanted.entry(owner.uid.clone()).or_default() += 1,
-        }
-    }
-    wanted.into_values().fold(0, i32::saturating_add)
-}
-
-/// A number, or a percentage of `all`, rounded up.
-fn share(amount: &IntOrString, all: i32) -> i32 {
-    match amount {
-        IntOrString::Int(number) => *number,
-        IntOrString::String(text) => {
-            let percent: i64 = text
-                .strip_suffix('%')
-                .and_then(|digits| digits.parse().ok())
-                .unwrap_or(0);
-            let exact = i64::from(all) * percent;
-            i32::try_from((exact + 99) / 100).unwrap_or(i32::MAX)
-        }
-    }
-}
-
-/// Writes the status, if it says something else.
-async fn write(
-    context: &Context,
-    budget: &PodDisruptionBudget,
-    plan: Plan,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let status = budget.status.clone().unwrap_or_default();
-    let disrupted: BTreeMap<String, Time> = plan
-        .disrupted
-        .into_iter()
-        .map(|(name, evicted)| (name, Time(evicted)))
-        .collect();
-    let generation = budget.metadata.generation;
-    let unchanged = status.observed_generation == generation
-        && status.expected_pods == Some(plan.expected)
-        && status.desired_healthy == Some(plan.desired)
-        && status.current_healthy == Some(plan.healthy)
-        && status.disruptions_allowed == Some(plan.allowed)
-        && status.disrupted_pods.clone().unwrap_or_default() == disrupted
-        && status
-            .conditions
-            .as_ref()
-            .is_some_and(|all| !all.is_empty());
-    if unchanged {
-        return Ok(());
-    }
-    let (is, reason) = if plan.allowed > 0 {
-        ("True", "SufficientPods")
-    } else {
-        ("False", "InsufficientPods")
-    };
-    let before = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|condition| condition.type_ == "DisruptionAllowed" && condition.status == is);
-    let since = before.map_or(Time(now), |condition| {
-        condition.last_transition_time.clone()
-    });
-    // Those that wait no longer are taken out one by one: a merge leaves what it does not name.
-    let mut waiting = json!(disrupted);
-    for name in status.disrupted_pods.iter().flatten().map(|(name, _)| name) {
-        if !disrupted.contains_key(name) {
-            waiting[name] = serde_json::Value::Null;
-        }
-    }
-    let patch = json!({
-        // An eviction since this was read has spent a disruption: then this status is not true any more.
-        "metadata": {"resourceVersion": budget.metadata.resource_version},
-        "status": {
-            "observedGeneration": generation,
-            "expectedPods": plan.expected,
-            "desiredHealthy": plan.desired,
-            "currentHealthy": plan.healthy,
-            "disruptionsAllowed": plan.allowed,
-            "disruptedPods": waiting,
-            "conditions": [{
-                "type": "DisruptionAllowed", "status": is, "reason": reason, "message": "",
-                "observedGeneration": generation, "lastTransitionTime": since,
-            }],
-        },
-    });
-    let namespace = budget.namespace().unwrap_or_default();
-    let api: Api<PodDisruptionBudget> = Api::namespaced(context.client.clone(), &namespace);
-    let written = within_opt(api.patch_status(
-        &budget.name_any(),
-        &PatchParams::default(),
-        &Patch::Merge(patch),
-    ))
-    .await?;
-    if let Some(budget) = written {
-        context.budgets.apply(budget);
-    }
-    Ok(())
+fn recorder(context: &Context) -> Recorder {
+    context.recorder.named("controllermanager")
 }
 
 /// Whether a budget is about a pod: one without a selector is about none, an empty one about all.
@@ -298,10 +158,24 @@ fn on_pod(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<Pod> {
         };
         let Some(pod) = new.or(old) else { return };
         let namespace = pod.namespace().unwrap_or_default();
+        let mut chosen = Vec::new();
         for budget in context.budgets.by("namespace", &namespace) {
-            if old.into_iter().chain(new).any(|pod| selects(&budget, pod)) {
+            let now = new.is_some_and(|new| selects(&budget, new));
+            if now || old.is_some_and(|old| selects(&budget, old)) {
                 queue.add(Key::of(&*budget));
             }
+            if now {
+                chosen.push(budget.name_any());
+            }
+        }
+        let fresh = old.is_none_or(|old| old.labels() != pod.labels());
+        if fresh && let [first, _, ..] = chosen.as_slice() {
+            let message = format!(
+                "Pod {namespace:?}/{:?} matches multiple PodDisruptionBudgets.  Chose {first:?} arbitrarily.",
+                pod.name_any()
+            );
+            let reason = "MultiplePodDisruptionBudgets";
+            recorder(&context).record(&**pod, Severity::Warning, reason, message);
         }
     })
 }
@@ -323,116 +197,4 @@ fn on_scale(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<DynamicObjec
             queue.add(Key::of(&*budget));
         }
     })
-}
-
-fn on_budget(queue: &Queue<Key>) -> Listener<PodDisruptionBudget> {
-    let queue = queue.clone();
-    Box::new(move |_, new| {
-        new.into_iter()
-            .for_each(|budget| queue.add(Key::of(&**budget)));
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use expect_test::{Expect, expect};
-    use serde_json::Value;
-
-    use super::*;
-
-    const NOW: &str = "2026-01-01T01:00:00Z";
-
-    /// `a+`: a ready pod of the set; `b-`: one that is not ready; `c!`: one that is being deleted;
-    /// `d.`: a ready pod of no controller.
-    fn pod(text: &str) -> Arc<Pod> {
-        let (name, state) = text.split_at(text.len() - 1);
-        let mut pod = json!({
-            "metadata": {"name": name, "namespace": "ns", "uid": name, "ownerReferences": [{
-                "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "set", "uid": "set", "controller": true,
-            }]},
-            "status": {"conditions": [{"type": "Ready", "status": if state == "-" { "False" } else { "True" }}]},
-        });
-        if state == "!" {
-            pod["metadata"]["deletionTimestamp"] = NOW.into();
-        }
-        if state == "." {
-            pod["metadata"]["ownerReferences"] = json!([]);
-        }
-        Arc::new(serde_json::from_value(pod).expect("a pod"))
-    }
-
-    /// The set belongs to a Deployment of four.
-    #[track_caller]
-    fn check(spec: Value, disrupted: Value, pods: &str, expect: Expect) {
-        let budget: PodDisruptionBudget = serde_json::from_value(json!({
-            "metadata": {"name": "b"},
-            "spec": spec,
-            "status": {"disruptedPods": disrupted, "currentHealthy": 0, "desiredHealthy": 0,
-                "disruptionsAllowed": 0, "expectedPods": 0},
-        }))
-        .expect("a budget");
-        let pods: Vec<_> = pods.split_whitespace().map(pod).collect();
-        let scales = HashMap::from([("set".to_owned(), ("web".to_owned(), 4))]);
-        let plan = plan(&budget, &pods, &scales, NOW.parse().expect("a time"));
-        expect.assert_eq(&format!(
-            "{} healthy of {} expected, {} desired: {} may go; evicted {:?}",
-            plan.healthy,
-            plan.expected,
-            plan.desired,
-            plan.allowed,
-            plan.disrupted.keys().collect::<Vec<_>>()
-        ));
-    }
-
-    #[test]
-    fn so_many_must_stay() {
-        check(
-            json!({"minAvailable": 2}),
-            json!({}),
-            "a+ b+ c+ d-",
-            expect!["3 healthy of 4 expected, 2 desired: 1 may go; evicted []"],
-        );
-        check(
-            json!({"minAvailable": "60%"}),
-            json!({}),
-            "a+ b+ c+ d+",
-            expect!["4 healthy of 4 expected, 3 desired: 1 may go; evicted []"],
-        );
-    }
-
-    #[test]
-    fn so_many_may_be_missing_of_those_that_the_controller_wants() {
-        check(
-            json!({"maxUnavailable": 1}),
-            json!({}),
-            "a+ b+ c!",
-            expect!["2 healthy of 4 expected, 3 desired: 0 may go; evicted []"],
-        );
-        check(
-            json!({"maxUnavailable": "30%"}),
-            json!({}),
-            "a+ b+ c+ d+",
-            expect!["4 healthy of 4 expected, 2 desired: 2 may go; evicted []"],
-        );
-    }
-
-    #[test]
-    fn a_pod_of_no_controller_is_not_expected() {
-        check(
-            json!({"maxUnavailable": 1}),
-            json!({}),
-            "a.",
-            expect!["1 healthy of 0 expected, 0 desired: 0 may go; evicted []"],
-        );
-    }
-
-    #[test]
-    fn an_evicted_pod_counts_as_gone_until_it_has_had_its_time() {
-        check(
-            json!({"minAvailable": 1}),
-            json!({"a": "2026-01-01T00:59:00Z", "b": "2026-01-01T00:50:00Z", "gone": NOW}),
-            "a+ b+ c+",
-            expect![[r#"2 healthy of 3 expected, 1 desired: 1 may go; evicted ["a"]"#]],
-        );
-    }
 }

@@ -14,12 +14,13 @@ use futures::{StreamExt, stream};
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use jiff::Timestamp;
 use kube::client::Body;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+
+use crate::clock;
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 /// Resource, namespace and name.
@@ -104,6 +105,8 @@ struct Objects {
     faults: Faults,
     /// How many faults there were.
     faulty: usize,
+    /// Writes that are answered; after them no request is, as if the asker had ended.
+    answers_left: Option<usize>,
     load: u64,
 }
 
@@ -169,6 +172,15 @@ impl FakeApi {
     /// How many faults there were.
     pub(crate) fn faulty(&self) -> usize {
         self.objects().faulty
+    }
+
+    /// Answers so many writes more and then no request, until it is told `None`.
+    pub(crate) fn fall_silent_after(&self, writes: Option<usize>) {
+        self.objects().answers_left = writes;
+    }
+
+    pub(crate) fn silent(&self) -> bool {
+        self.objects().answers_left == Some(0)
     }
 
     pub(crate) fn changed(&self) -> watch::Receiver<usize> {
@@ -270,7 +282,7 @@ impl FakeApi {
         let of = |pod: &Value| {
             json!({
                 "metadata": {"name": pod["metadata"]["name"]},
-                "timestamp": Timestamp::now(), "window": "0s",
+                "timestamp": jiff::Timestamp::now(), "window": "0s",
                 "containers": [{"name": "c", "usage": {"cpu": format!("{share}m")}}],
             })
         };
@@ -311,6 +323,9 @@ impl FakeApi {
         );
         let name = format!("{} {}", call.verb, call.place.0);
         *self.objects().calls.entry(name).or_default() += 1;
+        if self.silent() {
+            return std::future::pending().await;
+        }
         if !["get", "list", "watch"].contains(&call.verb) {
             let written = format!("{}/{}", call.place.0, call.place.2);
             *self.objects().writes.entry(written).or_default() += 1;
@@ -330,6 +345,16 @@ impl FakeApi {
             return status(403, "Forbidden", &message);
         }
         let answer = self.answer(&call);
+        if !matches!(call.verb, "get" | "list") && call.place.0 != "events" {
+            let last = self.objects().answers_left.as_mut().is_some_and(|left| {
+                *left = left.saturating_sub(1);
+                *left == 0
+            });
+            if last {
+                // Done, and whoever asked never hears of it.
+                return std::future::pending().await;
+            }
+        }
         if call.verb != "list" && self.happens(faults.request) {
             // Done, and the answer is lost.
             return status(504, "Timeout", "took too long");
@@ -390,7 +415,7 @@ impl FakeApi {
             metadata["namespace"] = place.1.clone().into();
         }
         metadata["uid"] = format!("uid-{revision}").into();
-        metadata["creationTimestamp"] = json!(Timestamp::now());
+        metadata["creationTimestamp"] = json!(clock::now());
         metadata["generation"] = 1.into();
         object["apiVersion"] = version.into();
         object["kind"] = kind.into();
@@ -481,7 +506,9 @@ impl FakeApi {
         let empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
         let held = !empty(&new["metadata"]["finalizers"])
             || (place.0 == "namespaces" && !empty(&new["spec"]["finalizers"]))
-            || (place.0 == "pods" && new["spec"]["nodeName"].is_string());
+            || (place.0 == "pods"
+                && new["spec"]["nodeName"].is_string()
+                && new["metadata"]["deletionGracePeriodSeconds"] != 0);
         if new["metadata"]["deletionTimestamp"].is_null() || held {
             self.store(place, new)
         } else {
@@ -514,7 +541,7 @@ impl FakeApi {
             *finalizers = list.into();
         }
         if object["metadata"]["deletionTimestamp"].is_null() {
-            object["metadata"]["deletionTimestamp"] = json!(Timestamp::now());
+            object["metadata"]["deletionTimestamp"] = json!(clock::now());
         }
         Ok(self.settle(place, object))
     }
@@ -631,7 +658,7 @@ fn place_of(resource: &str, object: &Value) -> Place {
 }
 
 fn discovery(path: &str) -> Option<Value> {
-    let groups = ["apps", "discovery.k8s.io", "coordination.k8s.io"];
+    let groups = ["apps", "batch", "discovery.k8s.io", "coordination.k8s.io"];
     let version = path
         .strip_prefix("/apis/")
         .or(path.strip_prefix("/api/"))
@@ -669,6 +696,13 @@ fn merge(target: &mut Value, patch: &Value, strategic: bool) {
         *target = json!({});
     }
     for (name, value) in fields {
+        if let Some(list) = name.strip_prefix("$deleteFromPrimitiveList/") {
+            let gone = value.as_array().unwrap();
+            if let Some(items) = target[list].as_array_mut() {
+                items.retain(|item| !gone.contains(item));
+            }
+            continue;
+        }
         let key = match name.as_str() {
             "conditions" => Some("type"),
             "ownerReferences" => Some("uid"),

@@ -7,9 +7,11 @@
 mod access;
 mod autoscaler;
 mod cache;
+mod clock;
 #[cfg(test)]
 mod cluster;
 mod context;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod disruption;
@@ -22,6 +24,7 @@ mod fake_api;
 mod garbage_collector;
 mod history;
 mod inventory;
+mod job;
 mod key;
 mod manager;
 pub mod metrics;
@@ -38,9 +41,11 @@ mod scale;
 mod selector;
 mod statefulset;
 mod taint;
+mod taint_eviction;
 mod template;
 #[cfg(test)]
 mod tests;
+mod ttl_after_finished;
 mod volume;
 
 use std::net::Ipv4Addr;
@@ -91,7 +96,7 @@ impl Default for Config {
             pod_range: Ipv4Addr::new(10, 64, 0, 0),
             pod_range_prefix: 10,
             node_prefix: 18,
-            node_grace: Duration::from_secs(40),
+            node_grace: Duration::from_secs(50),
             authority: None,
             ended_pods: 12_500,
             workers: 8,
@@ -148,12 +153,16 @@ fn start(manager: &mut Manager) {
     deployment::start(manager);
     daemonset::start(manager);
     statefulset::start(manager);
+    job::start(manager);
+    cronjob::start(manager);
+    ttl_after_finished::start(manager);
     endpointslice::start(manager);
     endpoints::start(manager);
     disruption::start(manager);
     autoscaler::start(manager);
     node_ipam::start(manager);
     node_lifecycle::start(manager);
+    taint_eviction::start(manager);
     pod_gc::start(manager);
     volume::start(manager);
     let (garbage, namespaces) = (Queue::new("garbage-collector"), Queue::new("namespace"));

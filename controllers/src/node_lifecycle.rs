@@ -1,22 +1,30 @@
-//! Notices nodes that fell silent, taints them, and evicts their pods.
+//! Notices nodes that fell silent, and keeps pods away from nodes in trouble.
 //!
-//! Reads `Node`, `Lease` and `Pod`; writes the `Ready` condition of silent nodes and their pods,
-//! and the taints that follow from conditions; deletes pods that tolerate no longer, and says so on
-//! them. Compares
-//! leases by this process's clock only, so that nodes' clocks need not agree with it.
+//! Reads `Node`, `Lease` and `Pod`; writes the conditions of silent nodes, the `Ready` condition of their
+//! pods, and the taints and labels that follow from what nodes say. Never deletes: a NoExecute taint asks
+//! [`crate::taint_eviction`] to, and nodes get it one after another, as [`zones`] allows. Two queues: one
+//! looks at all nodes every few seconds and decides, the other writes to one node at a time.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+mod conditions;
+mod health;
+mod taints;
+mod zones;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, Pod, Taint};
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::time::Instant;
 
+use self::conditions::ready;
+use self::health::Nodes;
+use self::taints::NoExecute;
+use self::zones::Zones;
 use crate::cache::Listener;
 use crate::context::Context;
 use crate::error::{Error, within_opt};
@@ -26,432 +34,238 @@ use crate::manager::Manager;
 use crate::pod;
 use crate::queue::{Action, Queue};
 
-const NOT_READY: &str = "node.kubernetes.io/not-ready";
-const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
-const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
-/// Conditions that keep new pods away while they are true.
-const PRESSURE: &[(&str, &str)] = &[
-    ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
-    ("DiskPressure", "node.kubernetes.io/disk-pressure"),
-    ("PIDPressure", "node.kubernetes.io/pid-pressure"),
-    (
-        "NetworkUnavailable",
-        "node.kubernetes.io/network-unavailable",
-    ),
-];
-/// What admission gives pods that say nothing of their own.
-const DEFAULT_TOLERATION: Duration = Duration::from_secs(300);
 const COMPONENT: &str = "node-controller";
+/// Between looks at all nodes.
+const PERIOD: Duration = Duration::from_secs(5);
+/// Requests in flight about silent nodes, or about the pods of one.
+const AT_ONCE: usize = 32;
 
-/// When a node was last heard of, as seen here.
-#[derive(Clone, Debug)]
-pub(crate) struct Heartbeat {
-    beat: Beat,
-    at: Instant,
+/// What is kept between looks.
+struct Lifecycle {
+    state: Mutex<State>,
+    /// Nodes to write to.
+    nodes: Queue<Key>,
 }
 
-/// The times that a node writes of itself, by its own clock: into its lease, and into its status.
-type Beat = (Option<Timestamp>, Option<Timestamp>);
+#[derive(Default)]
+struct State {
+    nodes: Nodes,
+    zones: Zones,
+}
 
 /// Adds this controller.
 pub(crate) fn start(manager: &mut Manager) {
-    let (context, queue) = (&manager.context, Queue::new("node-lifecycle"));
-    context.nodes.listen(on_node(&queue));
-    context.leases.listen(on_lease(context, &queue));
-    manager.work(queue, reconcile);
+    let (look, nodes) = (Queue::new("node-lifecycle"), Queue::new("node-taints"));
+    manager.context.nodes.listen(on_node(&look, &nodes));
+    look.add(all());
+    let lifecycle = Arc::new(Lifecycle {
+        state: Mutex::default(),
+        nodes: nodes.clone(),
+    });
+    let looking = lifecycle.clone();
+    manager.work_at_once(1, look, move |context, _| {
+        let lifecycle = looking.clone();
+        async move { lifecycle.look(&context).await }
+    });
+    manager.work(nodes, move |context, key| {
+        let lifecycle = lifecycle.clone();
+        async move { lifecycle.tend(&context, &key).await }
+    });
 }
 
-/// Works on one Node.
-async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
-    let Some(node) = context.nodes.get(&key) else {
-        context
-            .heartbeats
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&key.name);
-        return Ok(Action::AwaitChange);
-    };
-    let silent_for = silence(&context, &key.name);
-    let grace = context.config.node_grace;
-    let silent = silent_for >= grace;
-    let node = if silent && ready(&node) != "Unknown" {
-        mark_unknown(&context, &node).await?
-    } else {
-        node
-    };
-    let taints = plan_taints(&node, Timestamp::now());
-    if let Some(taints) = taints {
-        let api: Api<Node> = Api::all(context.client.clone());
-        let patch = json!({
-            "metadata": {"uid": node.uid(), "resourceVersion": node.resource_version()},
-            "spec": {"taints": taints},
+impl Lifecycle {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at all nodes.
+    async fn look(&self, context: &Context) -> Result<Action, Error> {
+        let lease = |name: &str| {
+            let lease = context.leases.get(&Key::new("kube-node-lease", name))?;
+            Some(lease.spec.as_ref()?.renew_time.as_ref()?.0)
+        };
+        let (nodes, grace) = (context.nodes.all(), context.config.node_grace);
+        let look = self
+            .state()
+            .nodes
+            .look(&nodes, lease, grace, Instant::now());
+        for node in &look.registered {
+            let message = format!("Registered Node {} in Controller", node.name_any());
+            tell(context, node, "RegisteredNode", message);
+        }
+        for node in &look.removed {
+            let message = format!("Removing Node {} from Controller", node.name_any());
+            tell(context, node, "RemovingNode", message);
+        }
+        let marked = look.silent.iter().map(|node| mark_unknown(context, node));
+        let mut outcomes = at_once(marked.collect()).await;
+        let nodes = context.nodes.all();
+        let next = self.decide(&nodes, Instant::now());
+        for node in nodes.iter().filter(|node| ready(node) == Some("Unknown")) {
+            let name = node.name_any();
+            if self.state().nodes.is_untold(&name) {
+                let told = mark_pods(context, &name).await;
+                if told.is_ok() {
+                    self.state().nodes.told(&name);
+                }
+                outcomes.push(told);
+            }
+        }
+        outcomes.into_iter().collect::<Result<(), Error>>()?;
+        Ok(Action::After(next.map_or(PERIOD, |next| next.min(PERIOD))))
+    }
+
+    /// Decides which nodes keep their pods; says when the next node that waits for its turn may have it.
+    fn decide(&self, nodes: &[Arc<Node>], now: Instant) -> Option<Duration> {
+        let mut state = self.state();
+        let State {
+            nodes: health,
+            zones,
+        } = &mut *state;
+        let seen = nodes
+            .iter()
+            .map(|node| (&**node, ready(node) == Some("True")));
+        if zones.look(seen, now) {
+            health.hear_all(now);
+        }
+        let mut lost: Vec<&Arc<Node>> = Vec::new();
+        for node in nodes {
+            let name = node.name_any();
+            match ready(node) {
+                Some("True") => health.decide(&name, NoExecute::Lift),
+                _ if zones.stopped() => health.decide(&name, NoExecute::Lift),
+                Some(_) => lost.push(node),
+                None => {}
+            }
+        }
+        lost.sort_by_cached_key(|node| {
+            let ready = conditions::condition(node, "Ready");
+            let since = ready.and_then(|ready| ready.last_transition_time.clone());
+            (since.map(|time| time.0), node.name_any())
         });
-        let answer =
-            within_opt(api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch))).await?;
+        let mut next = None;
+        for node in lost {
+            let (name, key) = (node.name_any(), taints::lost(ready(node)));
+            let Some(key) = key else { continue };
+            let begun = matches!(health.decision(&name), NoExecute::Put(_))
+                || taints::executing(node).is_some();
+            let turn = if begun { Ok(()) } else { zones.take(node, now) };
+            match turn {
+                Ok(()) => health.decide(&name, NoExecute::Put(key)),
+                Err(left) => next = next.into_iter().chain(left).min(),
+            }
+        }
+        let now = Timestamp::now();
+        for node in nodes {
+            if taints::plan(node, health.decision(&node.name_any()), now).is_some() {
+                self.nodes.add(Key::of(&**node));
+            }
+        }
+        next
+    }
+
+    /// Writes the taints and labels of one node.
+    async fn tend(&self, context: &Context, key: &Key) -> Result<Action, Error> {
+        let Some(node) = context.nodes.get(key) else {
+            return Ok(Action::AwaitChange);
+        };
+        let decision = self.state().nodes.decision(&key.name);
+        let taints = taints::plan(&node, decision, Timestamp::now());
+        let labels = taints::labels(&node);
+        let mut patch = json!({"metadata": {"uid": node.uid()}});
+        if let Some(taints) = &taints {
+            patch["metadata"]["resourceVersion"] = json!(node.resource_version());
+            patch["spec"] = json!({"taints": taints});
+        }
+        if !labels.is_empty() {
+            patch["metadata"]["labels"] = labels.clone().into();
+        }
+        if taints.is_none() && labels.is_empty() {
+            return Ok(Action::AwaitChange);
+        }
+        let api: Api<Node> = Api::all(context.client.clone());
+        let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+        let answer = within_opt(api.patch(&key.name, &params, &patch)).await?;
         answer
             .into_iter()
             .for_each(|node| context.nodes.apply(node));
-        return Ok(Action::After(Duration::from_millis(1)));
+        Ok(Action::AwaitChange)
     }
-    let evict_in = evict(&context, &node).await?;
-    let silence_in = if silent { grace } else { grace - silent_for };
-    Ok(Action::After(
-        evict_in
-            .map_or(silence_in, |evict| evict.min(silence_in))
-            .max(Duration::from_millis(10)),
-    ))
 }
 
-/// For how long neither the node's lease nor its status has changed.
-fn silence(context: &Context, name: &str) -> Duration {
-    let lease = context.leases.get(&Key::new("kube-node-lease", name));
-    let node = context.nodes.get(&Key::new("", name));
-    let beat: Beat = (
-        lease.and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0)),
-        node.and_then(|node| status_beat(&node)),
-    );
-    let mut heartbeats = context
-        .heartbeats
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    let now = Instant::now();
-    let heartbeat = heartbeats
-        .entry(name.to_owned())
-        .or_insert(Heartbeat { beat, at: now });
-    if heartbeat.beat != beat {
-        *heartbeat = Heartbeat { beat, at: now };
-    }
-    heartbeat.at.elapsed()
+fn tell(context: &Context, node: &Node, reason: &'static str, message: String) {
+    let recorder = context.recorder.named(COMPONENT);
+    recorder.record(node, Severity::Normal, reason, message);
 }
 
-fn status_beat(node: &Node) -> Option<Timestamp> {
-    let mut conditions = node.status.as_ref()?.conditions.iter().flatten();
-    let ready = conditions.find(|condition| condition.type_ == "Ready")?;
-    ready.last_heartbeat_time.as_ref().map(|time| time.0)
-}
-
-async fn mark_unknown(context: &Context, node: &Arc<Node>) -> Result<Arc<Node>, Error> {
-    let now = Timestamp::now();
-    let conditions: Vec<_> = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"]
-        .map(|kind| {
-            json!({
-                "type": kind, "status": "Unknown", "reason": "NodeStatusUnknown",
-                "message": "Kubelet stopped posting node status.", "lastTransitionTime": now,
-            })
-        })
-        .into();
+/// Says on a node that nothing is known of it any more.
+async fn mark_unknown(context: &Context, node: &Node) -> Result<(), Error> {
+    let conditions = conditions::unknown(node, Timestamp::now());
     let api: Api<Node> = Api::all(context.client.clone());
-    let patch = json!({"status": {"conditions": conditions}});
-    let answer = within_opt(api.patch_status(
-        &node.name_any(),
-        &PatchParams::default(),
-        &Patch::Strategic(patch),
-    ))
-    .await?;
-    let message = format!("Node {} status is now: NodeNotReady", node.name_any());
-    context
-        .recorder
-        .named(COMPONENT)
-        .record(&**node, Severity::Normal, "NodeNotReady", message);
-    answer
-        .into_iter()
-        .for_each(|node| context.nodes.apply(node));
-    for pod in context
-        .pods
-        .by("node", &node.name_any())
-        .iter()
-        .filter(|pod| pod::ready(pod))
-    {
-        let api: Api<Pod> =
-            Api::namespaced(context.client.clone(), &pod.namespace().unwrap_or_default());
-        let patch = json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": [
-            {"type": "Ready", "status": "False", "reason": "NodeNotReady",
-                "lastTransitionTime": now}]}});
-        let answer = within_opt(api.patch_status(
-            &pod.name_any(),
-            &PatchParams::default(),
-            &Patch::Strategic(patch),
-        ))
-        .await?;
-        answer.into_iter().for_each(|pod| context.pods.apply(pod));
-    }
-    Ok(context
-        .nodes
-        .get(&Key::of(&**node))
-        .unwrap_or_else(|| node.clone()))
-}
-
-fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a str> {
-    let conditions = node.status.as_ref()?.conditions.as_ref()?;
-    conditions
-        .iter()
-        .find(|condition| condition.type_ == kind)
-        .map(|condition| condition.status.as_str())
-}
-
-fn ready(node: &Node) -> &str {
-    condition(node, "Ready").unwrap_or("False")
-}
-
-/// The taints that the node should carry, if they are not those that it does.
-fn plan_taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
-    let mut wanted: Vec<(&str, &str)> = Vec::new();
-    match ready(node) {
-        "True" => {}
-        "Unknown" => wanted.extend([(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")]),
-        _ => wanted.extend([(NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")]),
-    }
-    wanted.extend(
-        PRESSURE
-            .iter()
-            .filter(|(kind, _)| condition(node, kind) == Some("True"))
-            .map(|(_, key)| (*key, "NoSchedule")),
-    );
-    if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
-        wanted.push((UNSCHEDULABLE, "NoSchedule"));
-    }
-    let ours = |taint: &Taint| {
-        [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&taint.key.as_str())
-            || PRESSURE.iter().any(|(_, key)| *key == taint.key)
+    // What the node says meanwhile goes first.
+    let metadata = json!({"uid": node.uid(), "resourceVersion": node.resource_version()});
+    let patch = json!({"metadata": metadata, "status": {"conditions": conditions}});
+    let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
+    let name = node.name_any();
+    let Some(marked) = within_opt(api.patch_status(&name, &params, &patch)).await? else {
+        return Ok(());
     };
-    let old = node
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.taints.clone())
-        .unwrap_or_default();
-    let mut taints: Vec<Taint> = old.iter().filter(|taint| !ours(taint)).cloned().collect();
-    for (key, effect) in wanted {
-        let known = old
-            .iter()
-            .find(|taint| taint.key == key && taint.effect == effect)
-            .cloned();
-        taints.push(known.unwrap_or_else(|| {
-            Taint {
-                key: key.to_owned(),
-                effect: effect.to_owned(),
-                time_added: (effect == "NoExecute")
-                    .then_some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now)),
-                value: None,
-            }
-        }));
+    if ready(node) == Some("True") {
+        let message = format!("Node {name} status is now: NodeNotReady");
+        tell(context, node, "NodeNotReady", message);
     }
-    let by_name = |taints: &[Taint]| -> BTreeMap<(String, String), Option<String>> {
-        taints
-            .iter()
-            .map(|taint| {
-                (
-                    (taint.key.clone(), taint.effect.clone()),
-                    taint.value.clone(),
-                )
-            })
-            .collect()
-    };
-    (by_name(&old) != by_name(&taints)).then_some(taints)
+    context.nodes.apply(marked);
+    Ok(())
 }
 
-/// Deletes pods whose tolerance has run out; says when the next one's will.
-async fn evict(context: &Context, node: &Node) -> Result<Option<Duration>, Error> {
-    let taints = node
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.taints.clone())
-        .unwrap_or_default();
-    let taints: Vec<Taint> = taints
-        .into_iter()
-        .filter(|taint| taint.effect == "NoExecute")
-        .collect();
-    let mut next = None;
-    for pod in context.pods.by("node", &node.name_any()) {
-        if taints.is_empty() || pod.metadata.deletion_timestamp.is_some() {
-            continue;
-        }
-        match plan_eviction(&pod, &taints, Timestamp::now()) {
-            None => {}
-            Some(left) if left.is_zero() => {
-                let message = format!("Marking for deletion Pod {}", Key::of(&*pod));
-                context.recorder.named("taint-eviction-controller").record(
-                    &*pod,
-                    Severity::Normal,
-                    "TaintManagerEviction",
-                    message,
-                );
-                disrupt(context, &pod).await?;
-                delete(context, &pod).await?;
-            }
-            Some(left) => next = Some(next.map_or(left, |next: Duration| next.min(left))),
-        }
-    }
-    Ok(next)
+/// Says on the pods of a lost node that they are not ready: nobody knows.
+async fn mark_pods(context: &Context, node: &str) -> Result<(), Error> {
+    let mut pods = context.pods.by("node", node);
+    pods.retain(|pod| pod::ready(pod));
+    let marked = pods.iter().map(|pod| mark_pod(context, pod));
+    at_once(marked.collect()).await.into_iter().collect()
 }
 
-/// How long the pod may stay; `None` is for ever.
-fn plan_eviction(pod: &Pod, taints: &[Taint], now: Timestamp) -> Option<Duration> {
-    let tolerations = pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.tolerations.clone())
-        .unwrap_or_default();
-    let left = taints.iter().filter_map(|taint| {
-        let mut matching = tolerations
-            .iter()
-            .filter(|toleration| {
-                let key = toleration.key.as_deref().unwrap_or("");
-                let exists = toleration.operator.as_deref() == Some("Exists");
-                toleration
-                    .effect
-                    .as_deref()
-                    .is_none_or(|effect| effect.is_empty() || effect == "NoExecute")
-                    && (key == taint.key || (key.is_empty() && exists))
-                    && (exists
-                        || toleration.value.as_deref().unwrap_or("")
-                            == taint.value.as_deref().unwrap_or(""))
-            })
-            .peekable();
-        let builtin = taint.key == NOT_READY || taint.key == UNREACHABLE;
-        let allowed = if matching.peek().is_some() {
-            let seconds = matching
-                .filter_map(|toleration| toleration.toleration_seconds)
-                .min()?;
-            Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
-        } else if builtin {
-            DEFAULT_TOLERATION
-        } else {
-            Duration::ZERO
-        };
-        let since = taint.time_added.as_ref().map_or(now, |time| time.0);
-        let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-        Some(allowed.saturating_sub(passed))
-    });
-    left.min()
+async fn at_once<F: Future<Output = Result<(), Error>>>(requests: Vec<F>) -> Vec<F::Output> {
+    let requests = stream::iter(requests).buffer_unordered(AT_ONCE);
+    requests.collect().await
 }
 
-/// Says on the pod why it ends.
-async fn disrupt(context: &Context, pod: &Pod) -> Result<(), Error> {
-    let api: Api<Pod> =
-        Api::namespaced(context.client.clone(), &pod.namespace().unwrap_or_default());
-    let condition = json!({
-        "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
-        "message": "Taint manager: deleting due to NoExecute taint",
-        "lastTransitionTime": Timestamp::now(),
-    });
+async fn mark_pod(context: &Context, pod: &Pod) -> Result<(), Error> {
+    let namespace = pod.namespace().unwrap_or_default();
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
+    let condition =
+        json!({"type": "Ready", "status": "False", "lastTransitionTime": Timestamp::now()});
     let patch = json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": [condition]}});
-    within_opt(api.patch_status(
-        &pod.name_any(),
-        &PatchParams::default(),
-        &Patch::Strategic(patch),
-    ))
-    .await?;
-    Ok(())
+    let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
+    match within_opt(api.patch_status(&pod.name_any(), &params, &patch)).await {
+        Ok(Some(marked)) => {
+            let recorder = context.recorder.named(COMPONENT);
+            let message = "Node is not ready".to_owned();
+            recorder.record(pod, Severity::Warning, "NodeNotReady", message);
+            context.pods.apply(marked);
+            Ok(())
+        }
+        // Gone, or another pod has the name now.
+        Ok(None) | Err(Error::Conflict(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
-async fn delete(context: &Context, pod: &Pod) -> Result<(), Error> {
-    let api: Api<Pod> =
-        Api::namespaced(context.client.clone(), &pod.namespace().unwrap_or_default());
-    let params = DeleteParams::default().preconditions(Preconditions {
-        uid: pod.uid(),
-        resource_version: None,
-    });
-    within_opt(api.delete(&pod.name_any(), &params)).await?;
-    Ok(())
-}
-
-fn on_node(queue: &Queue<Key>) -> Listener<Node> {
-    let queue = queue.clone();
+/// Any change of a node may ask for other taints; the nodes together are looked at when one comes, goes, or
+/// becomes ready or not.
+fn on_node(look: &Queue<Key>, nodes: &Queue<Key>) -> Listener<Node> {
+    let (look, nodes) = (look.clone(), nodes.clone());
     Box::new(move |old, new| {
-        old.or(new)
-            .into_iter()
-            .for_each(|node| queue.add(Key::of(&**node)));
-    })
-}
-
-/// Notes the heartbeat; wakes the controller only for a node that counts as lost.
-fn on_lease(context: &Arc<Context>, queue: &Queue<Key>) -> Listener<Lease> {
-    let (context, queue) = (Arc::downgrade(context), queue.clone());
-    Box::new(move |_, new| {
-        let (Some(context), Some(lease)) = (context.upgrade(), new) else {
-            return;
-        };
-        let name = lease.name_any();
-        silence(&context, &name);
-        let key = Key::new("", &name);
-        if context
-            .nodes
-            .get(&key)
-            .is_some_and(|node| ready(&node) != "True")
-        {
-            queue.add(key);
+        new.into_iter().for_each(|node| nodes.add(Key::of(&**node)));
+        let ready = |node: Option<&Arc<Node>>| node.map(|node| ready(node).map(str::to_owned));
+        if ready(old) != ready(new) {
+            look.add(all());
         }
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use expect_test::{Expect, expect};
-
-    use super::*;
-
-    #[track_caller]
-    fn check(ready: &str, taints: &[(&str, &str)], expect: Expect) {
-        let taints: Vec<_> = taints
-            .iter()
-            .map(|(key, effect)| json!({"key": key, "effect": effect}))
-            .collect();
-        let node: Node = serde_json::from_value(json!({
-            "metadata": {"name": "n"}, "spec": {"taints": taints},
-            "status": {"conditions": [{"type": "Ready", "status": ready}]},
-        }))
-        .unwrap();
-        let said =
-            plan_taints(&node, Timestamp::UNIX_EPOCH).map_or("as it is".to_owned(), |taints| {
-                taints
-                    .iter()
-                    .map(|taint| format!("{}:{}", taint.key, taint.effect))
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            });
-        expect.assert_eq(&said);
-    }
-
-    #[test]
-    fn taints_follow_the_ready_condition() {
-        check("True", &[], expect!["as it is"]);
-        check(
-            "False",
-            &[],
-            expect![
-                "node.kubernetes.io/not-ready:NoSchedule node.kubernetes.io/not-ready:NoExecute"
-            ],
-        );
-        check(
-            "True",
-            &[(UNREACHABLE, "NoExecute"), ("mine", "NoSchedule")],
-            expect!["mine:NoSchedule"],
-        );
-    }
-
-    #[test]
-    fn a_pod_stays_as_long_as_it_tolerates() {
-        let taint = |key: &str| Taint {
-            key: key.into(),
-            effect: "NoExecute".into(),
-            ..Taint::default()
-        };
-        let pod = |tolerations| -> Pod {
-            serde_json::from_value(json!({"spec": {"containers": [], "tolerations": tolerations}}))
-                .unwrap()
-        };
-        let left = |tolerations, key: &str| {
-            plan_eviction(&pod(tolerations), &[taint(key)], Timestamp::UNIX_EPOCH)
-        };
-        assert_eq!(left(json!([]), "mine"), Some(Duration::ZERO));
-        assert_eq!(left(json!([]), NOT_READY), Some(DEFAULT_TOLERATION));
-        assert_eq!(
-            left(
-                json!([{"key": "mine", "operator": "Exists", "tolerationSeconds": 7}]),
-                "mine"
-            ),
-            Some(Duration::from_secs(7))
-        );
-        assert_eq!(left(json!([{"operator": "Exists"}]), "mine"), None);
-    }
+/// The key of the queue that looks at all nodes.
+fn all() -> Key {
+    Key::new("", "nodes")
 }

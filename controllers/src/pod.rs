@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerStatus, Pod, PodCondition, PodSpec, ResourceRequirements,
+    Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition,
+    PodSpec, ResourceRequirements,
 };
 use kube::ResourceExt;
 
@@ -33,10 +34,17 @@ pub(crate) fn strip(pod: &mut Pod) {
         let mut sidecars = spec.into_iter().flat_map(sidecars);
         sidecars.any(|container| container.name == name)
     };
+    let counted = crate::job::tracked(pod);
     if let Some(status) = &mut pod.status {
-        status.container_statuses = restarted(status.container_statuses.take(), |_| true);
-        let initial = status.init_container_statuses.take();
-        status.init_container_statuses = restarted(initial, sidecar);
+        let (main, initial) = (
+            status.container_statuses.take(),
+            status.init_container_statuses.take(),
+        );
+        (status.container_statuses, status.init_container_statuses) = if counted {
+            (main.map(ends), initial.map(ends))
+        } else {
+            (restarted(main, |_| true), restarted(initial, sidecar))
+        };
     }
     if let Some(spec) = &mut pod.spec {
         if let Some(volumes) = &mut spec.volumes {
@@ -100,6 +108,27 @@ fn is_sidecar(container: &Container) -> bool {
 pub(crate) fn sidecars(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     let containers = spec.init_containers.iter().flatten();
     containers.filter(|container| is_sidecar(container))
+}
+
+/// What a Job reads of its pods' containers: how often they were started again, and how they ended.
+fn ends(statuses: Vec<ContainerStatus>) -> Vec<ContainerStatus> {
+    let end = |status: ContainerStatus| ContainerStatus {
+        name: status.name,
+        restart_count: status.restart_count,
+        state: status.state.and_then(|state| state.terminated).map(|end| {
+            let terminated = Some(ContainerStateTerminated {
+                exit_code: end.exit_code,
+                finished_at: end.finished_at,
+                ..ContainerStateTerminated::default()
+            });
+            ContainerState {
+                terminated,
+                ..ContainerState::default()
+            }
+        }),
+        ..ContainerStatus::default()
+    };
+    statuses.into_iter().map(end).collect()
 }
 
 pub(crate) fn node(pod: &Pod) -> Option<&str> {

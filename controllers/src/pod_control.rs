@@ -36,6 +36,8 @@ pub(crate) struct PodControl {
     owners: ApiResource,
     /// Whose Events these are.
     component: &'static str,
+    /// Put on pods that are adopted, and taken from those that are released.
+    finalizer: Option<&'static str>,
     expectations: Expectations,
 }
 
@@ -45,6 +47,20 @@ impl PodControl {
         Arc::new(Self {
             owners: resource::<K>(),
             component,
+            finalizer: None,
+            expectations: Expectations::default(),
+        })
+    }
+
+    /// The same for owners whose pods all have a finalizer.
+    pub(crate) fn with_finalizer<K: Resource<DynamicType = ()>>(
+        component: &'static str,
+        finalizer: &'static str,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            owners: resource::<K>(),
+            component,
+            finalizer: Some(finalizer),
             expectations: Expectations::default(),
         })
     }
@@ -233,9 +249,12 @@ impl PodControl {
             return Ok(());
         }
         self.check_owner(context, owner).await?;
-        let references = json!([self.reference(owner)]);
+        let mut metadata = json!({"ownerReferences": [self.reference(owner)]});
+        if let Some(finalizer) = self.finalizer {
+            metadata["finalizers"] = json!([finalizer]);
+        }
         for pod in pods {
-            self.refer(context, pod, references.clone()).await?;
+            self.refer(context, pod, metadata.clone()).await?;
         }
         Ok(())
     }
@@ -248,16 +267,21 @@ impl PodControl {
         pods: &[Arc<Pod>],
     ) -> Result<(), Error> {
         let references = json!([{"$patch": "delete", "uid": owner.uid()}]);
+        let mut metadata = json!({"ownerReferences": references});
+        if let Some(finalizer) = self.finalizer {
+            metadata["$deleteFromPrimitiveList/finalizers"] = json!([finalizer]);
+        }
         for pod in pods {
-            self.refer(context, pod, references.clone()).await?;
+            self.refer(context, pod, metadata.clone()).await?;
         }
         Ok(())
     }
 
-    async fn refer(&self, context: &Context, pod: &Pod, references: Value) -> Result<(), Error> {
+    async fn refer(&self, context: &Context, pod: &Pod, mut metadata: Value) -> Result<(), Error> {
         let namespace = pod.namespace().unwrap_or_default();
         let api: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
-        let patch = json!({"metadata": {"uid": pod.uid(), "ownerReferences": references}});
+        metadata["uid"] = json!(pod.uid());
+        let patch = json!({"metadata": metadata});
         let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
         let answer = within_opt(api.patch(&pod.name_any(), &params, &patch)).await?;
         answer.into_iter().for_each(|pod| context.pods.apply(pod));

@@ -1,7 +1,9 @@
-//! Label selectors as text, as a `scale` subresource has them: `app=web,tier in (a,b),!old`. Pure.
+//! Label selectors as text: as a `scale` subresource has them (`app=web,tier in (a,b),!old`), and as Go
+//! prints them. Pure.
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Expression, Selector};
 
 /// Reads a selector.
@@ -79,6 +81,29 @@ fn key_of(text: &str) -> Result<String, String> {
         ));
     }
     Ok(key.to_owned())
+}
+
+/// A selector as Go prints it, for so it stands in Kubernetes' messages.
+pub(crate) fn as_go(selector: Option<&LabelSelector>) -> String {
+    let Some(selector) = selector else {
+        return "nil".to_owned();
+    };
+    let labels = selector.match_labels.iter().flatten();
+    let labels: String = labels
+        .map(|(key, value)| format!("{key}: {value},"))
+        .collect();
+    let expressions = selector.match_expressions.iter().flatten();
+    let expressions: String = expressions
+        .map(|one| {
+            let values = one.values.as_deref().unwrap_or_default().join(" ");
+            let (key, operator) = (&one.key, &one.operator);
+            format!("LabelSelectorRequirement{{Key:{key},Operator:{operator},Values:[{values}],}},")
+        })
+        .collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},\
+         MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
+    )
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
 
 pub(crate) const NO_SCHEDULE: &str = "NoSchedule";
 pub(crate) const NO_EXECUTE: &str = "NoExecute";
@@ -19,6 +19,13 @@ pub(crate) const NETWORK_UNAVAILABLE: &str = "node.kubernetes.io/network-unavail
 pub(crate) fn of(node: &Node) -> &[Taint] {
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref());
     taints.unwrap_or_default()
+}
+
+/// The pod's tolerations.
+pub(crate) fn tolerations(pod: &Pod) -> &[Toleration] {
+    let spec = pod.spec.as_ref();
+    let tolerations = spec.and_then(|spec| spec.tolerations.as_deref());
+    tolerations.unwrap_or_default()
 }
 
 /// The first toleration that covers the taint.

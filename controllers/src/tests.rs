@@ -1,11 +1,16 @@
 //! The controllers together, on an API in memory and under a paused clock.
 
 mod autoscaler;
+mod cronjob;
 mod daemonset;
+mod disruption;
 mod endpoints;
 mod hot_loop;
+mod job;
+mod node_lifecycle;
 mod sets;
 mod statefulset;
+mod throughput;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -343,29 +348,6 @@ async fn a_namespace_goes_when_it_is_empty() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_node_is_tainted_and_a_beat_in_its_status_counts() {
-    let cluster = Cluster::with_node_grace(0, Duration::from_secs(40));
-    let status = |second: u32| {
-        json!({"status": {"conditions": [{"type": "Ready", "status": "True",
-            "lastHeartbeatTime": format!("2026-01-01T00:00:{second:02}Z")}]}})
-    };
-    cluster.api.patch("nodes", "n", status(0));
-    let ranged = |api: &FakeApi| api.all("nodes")[0]["spec"]["podCIDR"] == "10.64.0.0/18";
-    cluster.wait("a pod range", ranged).await;
-    for second in 1..6 {
-        tokio::time::sleep(Duration::from_secs(30)).await;
-        assert!(cluster.api.all("nodes")[0]["spec"]["taints"].is_null());
-        cluster.api.patch("nodes", "n", status(second));
-    }
-    let tainted = |api: &FakeApi| {
-        let taints = api.all("nodes")[0]["spec"]["taints"].as_array().cloned();
-        let lost = |taint: &Value| taint["key"] == "node.kubernetes.io/unreachable";
-        taints.is_some_and(|taints| taints.len() == 2 && taints.iter().all(lost))
-    };
-    cluster.wait("taints", tainted).await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn what_is_asked_for_comes_about_whatever_goes_wrong() {
     for seed in 0..24 {
         let mut cluster = Cluster::new(seed);
@@ -464,18 +446,6 @@ async fn a_set_has_its_pods_whatever_goes_wrong() {
         tokio::time::sleep(Duration::from_secs(600)).await;
         assert!(settled(&cluster.api), "seed {seed} did not stay so");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_large_deployment_costs_few_calls_a_pod() {
-    let cluster = Cluster::new(0);
-    cluster.deploy(200, json!({}));
-    cluster.rolled_out("one", 200).await;
-    let calls = cluster.api.calls();
-    let of = |call: &str| calls.get(call).copied().unwrap_or(0);
-    assert_eq!(of("create pods"), 200);
-    // The garbage collector asks for nothing that its inventory knows.
-    assert!(of("get pods") + of("get replicasets") <= 20, "{calls:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,15 +7,17 @@
 
 mod bearing;
 mod kin;
+mod mask;
 mod tally;
 mod topology;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::placed::Placed;
-use crate::pod::Labels;
+use crate::pod::{Labels, Pod};
 use bearing::Bearings;
 use kin::Kins;
+use mask::Masks;
 use tally::Tallies;
 use topology::Topologies;
 
@@ -30,6 +32,11 @@ pub(crate) struct Slot(u32);
 impl Slot {
     pub(crate) fn index(self) -> usize {
         self.0 as usize
+    }
+
+    /// Every slot that there could be, in order.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (0..u32::MAX).map(Self)
     }
 }
 
@@ -52,6 +59,16 @@ pub(crate) struct Census {
 struct Derived {
     topologies: Topologies,
     tallies: Tallies,
+    masks: Masks,
+}
+
+impl Derived {
+    /// Topologies go all at once, with the tallies that are by them, should pods ask for ever other labels.
+    fn bound(&mut self) {
+        if self.topologies.are_many() {
+            *self = Self::default();
+        }
+    }
 }
 
 /// A copy counts the same, but has nothing that can be made anew.
@@ -116,9 +133,16 @@ impl Census {
         self.bearings.remove(slot, pod);
     }
 
+    /// How many slots there are, those included where a node was.
+    pub(crate) fn slots(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// How a label divides the nodes.
     pub(crate) fn topology(&self, key: &Arc<str>) -> Arc<Topology> {
-        self.derived().topologies.get(key, &self.nodes)
+        let mut derived = self.derived();
+        derived.bound();
+        derived.topologies.get(key, &self.nodes)
     }
 
     /// How many pods of a sort are on each node, by slot.
@@ -131,9 +155,17 @@ impl Census {
     /// How many pods of a sort are in each domain of a label.
     pub(crate) fn by_domain(&self, sort: &Matcher, key: &Arc<str>) -> Counts {
         let mut derived = self.derived();
+        derived.bound();
         let topology = derived.topologies.get(key, &self.nodes);
+        let derived = &mut *derived;
         let tally = derived.tallies.get(sort, &self.kins, self.nodes.len());
         Arc::clone(tally.by_domain(key, &topology))
+    }
+
+    /// The nodes that a pod's node selector and required affinity admit, by slot. Where that is not known yet, `fill`
+    /// finds it.
+    pub(crate) fn mask(&self, pod: &Pod, fill: impl FnOnce(&mut [bool])) -> Arc<Vec<bool>> {
+        self.derived().masks.get(pod, self.nodes.len(), fill)
     }
 
     /// The terms of placed pods that mean a pod with these labels, of a namespace with those, and who bears them.

@@ -1,17 +1,24 @@
 //! The decision: which node a pod goes to, or why none will do.
 //!
-//! Pure: the same snapshot, pod and randomness give the same decision.
+//! Pure: the same snapshot, pod and randomness give the same decision. Of many nodes only as many are looked for as suit
+//! the cluster's size, and the next pod begins where this one ended, so that all nodes have their turn.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use rand::{Rng, RngExt};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
-use crate::framework::Reason;
+use crate::framework::{Asked, Failed, FailedNode, PostFiltered, Reason, Reasons, Refused};
 use crate::pod::Pod;
 use crate::profile::Profile;
 use crate::snapshot::{Candidate, Snapshot};
+
+/// So many nodes that admit a pod are always looked for.
+const FEWEST_NODES: usize = 100;
+/// At least so many in a hundred.
+const LOWEST_PERCENTAGE: usize = 5;
 
 /// What was decided for a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +30,7 @@ pub enum Decision {
 }
 
 /// Why no node admits a pod. Displays as the event `FailedScheduling` and the condition say it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unschedulable {
     /// How many nodes there are.
     pub nodes: usize,
@@ -33,6 +40,25 @@ pub struct Unschedulable {
     pub reasons: BTreeMap<String, usize>,
     /// The plugins that objected.
     pub plugins: BTreeSet<&'static str>,
+    /// What can be done about it.
+    pub remedy: Option<PostFiltered>,
+}
+
+/// Where decisions begin to look, and what breaks ties. It goes on from decision to decision.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    next: usize,
+    ties: SmallRng,
+}
+
+impl Rotation {
+    /// The same seed gives the same decisions.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            next: 0,
+            ties: SmallRng::seed_from_u64(seed),
+        }
+    }
 }
 
 impl fmt::Display for Unschedulable {
@@ -40,88 +66,345 @@ impl fmt::Display for Unschedulable {
         if self.nodes == 0 {
             return f.write_str("no nodes available to schedule pods");
         }
-        if let Some(refused) = &self.refused {
-            let nodes = self.nodes;
-            return write!(f, "0/{nodes} nodes are available: {refused}.");
+        write!(f, "0/{} nodes are available:", self.nodes)?;
+        match &self.refused {
+            Some(refused) => write!(f, " {refused}.")?,
+            None if self.reasons.is_empty() => {}
+            None => {
+                let reasons = self.reasons.iter();
+                let counted = reasons.map(|(reason, count)| format!("{count} {reason}"));
+                let mut counted: Vec<_> = counted.collect();
+                counted.sort_unstable();
+                write!(f, " {}.", counted.join(", "))?;
+            }
         }
-        let mut counted: Vec<_> = self
-            .reasons
-            .iter()
-            .map(|(reason, count)| format!("{count} {reason}"))
-            .collect();
-        counted.sort_unstable();
-        let nodes = self.nodes;
-        write!(f, "0/{nodes} nodes are available: {}.", counted.join(", "))
+        match &self.remedy {
+            Some(remedy) => write!(f, " {}", remedy.message),
+            None => Ok(()),
+        }
     }
 }
 
-/// Decides where a pod goes. Among equally good nodes `ties` picks one.
+/// PreFilter: what the plugins ask for a pod, or which of them refuses it.
+pub(crate) fn ask<'a>(
+    profile: &'a Profile,
+    snapshot: &'a Snapshot,
+    pod: &'a Pod,
+) -> Result<Vec<Asked<'a>>, (&'static str, Refused)> {
+    let mut asked = Vec::with_capacity(profile.filters.len());
+    for plugin in &profile.filters {
+        match plugin.pre_filter(snapshot, pod) {
+            Ok(None) => {}
+            Ok(Some(filter)) => asked.push((plugin, filter)),
+            Err(refused) => return Err((plugin.name(), refused)),
+        }
+    }
+    Ok(asked)
+}
+
+/// Why a node is not for a pod: what the first plugin that objects says.
+pub(crate) struct Objection<'n> {
+    pub(crate) plugin: &'static str,
+    says: Says<'n>,
+}
+
+enum Says<'n> {
+    Now(Reasons<'n>),
+    /// Were the pods there for which room is made: the reasons, and whether they are resolvable.
+    Crowded(Vec<String>, bool),
+}
+
+impl Objection<'_> {
+    pub(crate) fn is_resolvable(&self) -> bool {
+        match &self.says {
+            Says::Now(reasons) => reasons.is_resolvable(),
+            Says::Crowded(_, resolvable) => *resolvable,
+        }
+    }
+
+    pub(crate) fn reasons(&self) -> Vec<String> {
+        match &self.says {
+            Says::Now(reasons) => reasons.iter().map(|reason| reason.to_string()).collect(),
+            Says::Crowded(reasons, _) => reasons.clone(),
+        }
+    }
+}
+
+/// The first objection to a node.
+pub(crate) fn objection<'n>(
+    snapshot: &Snapshot,
+    pod: &Pod,
+    asked: &'n [Asked<'_>],
+    candidate: &'n Candidate,
+) -> Option<Objection<'n>> {
+    let now = asked.iter().find_map(|(plugin, filter)| {
+        let reasons = filter.filter(candidate).err()?;
+        let plugin = plugin.name();
+        let says = Says::Now(reasons);
+        Some(Objection { plugin, says })
+    });
+    now.or_else(|| crowded(snapshot, pod, asked, candidate))
+}
+
+/// Decides where a pod goes.
 pub fn schedule(
     profile: &Profile,
     snapshot: &Snapshot,
     pod: &Pod,
-    ties: &mut impl Rng,
+    rotation: &mut Rotation,
 ) -> Decision {
-    let nodes = snapshot.candidates().len();
-    let mut filters = Vec::with_capacity(profile.plugins.len());
-    for plugin in &profile.plugins {
-        match plugin.pre_filter(snapshot, pod) {
-            Ok(None) => {}
-            Ok(Some(filter)) => filters.push((plugin.name(), filter)),
-            Err(refused) => {
-                return Decision::Unschedulable(Unschedulable {
-                    nodes,
-                    refused: Some(refused.message),
-                    reasons: BTreeMap::new(),
-                    plugins: BTreeSet::from([plugin.name()]),
-                });
-            }
+    let mut failed = Unschedulable {
+        nodes: snapshot.candidates().len(),
+        ..Unschedulable::default()
+    };
+    let asked = match ask(profile, snapshot, pod) {
+        Ok(asked) => asked,
+        Err((plugin, refused)) => {
+            failed.plugins.insert(plugin);
+            failed.remedy = remedy(profile, snapshot, pod, &[], &[], Some(&refused));
+            failed.refused = Some(refused.message);
+            return Decision::Unschedulable(failed);
+        }
+    };
+    let mut search = Search {
+        snapshot,
+        pod,
+        asked: &asked,
+        wanted: wanted(profile, failed.nodes),
+        admitted: Vec::new(),
+        objections: BTreeMap::new(),
+        crowded: BTreeMap::new(),
+        plugins: BTreeSet::new(),
+        failed: Vec::new(),
+    };
+    search.run(profile, rotation);
+    if let Some(candidate) = best(profile, snapshot, pod, &search.admitted, rotation) {
+        return Decision::Node(Arc::clone(&candidate.node.name));
+    }
+    let Search {
+        objections,
+        crowded,
+        plugins,
+        failed: nodes,
+        ..
+    } = search;
+    let reasons = objections.into_iter();
+    failed.reasons = reasons
+        .map(|(reason, count)| (reason.to_string(), count))
+        .collect();
+    for (reason, count) in crowded {
+        *failed.reasons.entry(reason).or_default() += count;
+    }
+    failed.plugins = plugins;
+    if nodes.len() < failed.nodes {
+        let plugins = profile.filters.iter();
+        let mut plugins = plugins.filter(|plugin| plugin.only(pod).is_some());
+        if let Some(plugin) = plugins.next() {
+            let reason = format!("node(s) didn't satisfy plugin(s) [{}]", plugin.name());
+            failed.reasons.insert(reason, failed.nodes - nodes.len());
+            failed.plugins.insert(plugin.name());
         }
     }
-    let mut admitted = Vec::new();
-    let mut plugins = BTreeSet::new();
-    let mut reasons: BTreeMap<Reason<'_>, usize> = BTreeMap::new();
-    let order = snapshot.order().iter();
-    for candidate in order.map(|index| &snapshot.candidates()[*index]) {
-        let objection = filters.iter().find_map(|(plugin, filter)| {
-            let objection = filter.filter(candidate).err();
-            objection.map(|objection| (*plugin, objection))
-        });
-        match objection {
-            None => admitted.push(candidate),
-            Some((plugin, objection)) if admitted.is_empty() => {
-                plugins.insert(plugin);
-                for reason in objection.iter() {
-                    *reasons.entry(reason).or_default() += 1;
+    failed.remedy = remedy(profile, snapshot, pod, &asked, &nodes, None);
+    Decision::Unschedulable(failed)
+}
+
+/// PostFilter: the first plugin that knows something to do about it.
+fn remedy<'s, 'a>(
+    profile: &'a Profile,
+    snapshot: &'a Snapshot,
+    pod: &'a Pod,
+    filters: &'s [Asked<'a>],
+    nodes: &'s [FailedNode],
+    refused: Option<&'s Refused>,
+) -> Option<PostFiltered> {
+    let failed = Failed {
+        profile,
+        snapshot,
+        pod,
+        filters,
+        nodes,
+        refused,
+    };
+    let mut plugins = profile.post_filters.iter();
+    plugins.find_map(|plugin| plugin.post_filter(&failed))
+}
+
+/// How many nodes that admit a pod are enough.
+fn wanted(profile: &Profile, nodes: usize) -> usize {
+    if nodes < FEWEST_NODES {
+        return nodes;
+    }
+    let percentage = match profile.percentage {
+        0 => 50_usize.saturating_sub(nodes / 125).max(LOWEST_PERCENTAGE),
+        given => given,
+    };
+    (nodes * percentage / 100).max(FEWEST_NODES).min(nodes)
+}
+
+/// Filter: which nodes admit a pod.
+struct Search<'s, 'a> {
+    snapshot: &'a Snapshot,
+    pod: &'a Pod,
+    asked: &'s [Asked<'a>],
+    wanted: usize,
+    admitted: Vec<&'a Candidate>,
+    /// Reasons and their counts, until a node is found.
+    objections: BTreeMap<Reason<'s>, usize>,
+    /// Those for the sake of pods for which room is made.
+    crowded: BTreeMap<String, usize>,
+    plugins: BTreeSet<&'static str>,
+    failed: Vec<FailedNode>,
+}
+
+impl<'s, 'a: 's> Search<'s, 'a> {
+    fn run(&mut self, profile: &Profile, rotation: &mut Rotation) {
+        let snapshot = self.snapshot;
+        // Where room was made for it, it goes if it can.
+        if let Some(node) = snapshot.nominated_node(self.pod) {
+            self.look(node);
+            if !self.admitted.is_empty() {
+                return;
+            }
+            *self = Self {
+                admitted: Vec::new(),
+                objections: BTreeMap::new(),
+                crowded: BTreeMap::new(),
+                plugins: BTreeSet::new(),
+                failed: Vec::new(),
+                ..*self
+            };
+        }
+        let pod = self.pod;
+        let only = profile.filters.iter().filter_map(|plugin| plugin.only(pod));
+        if let Some(mut names) = only.reduce(|all, names| {
+            all.into_iter()
+                .filter(|name| names.contains(name))
+                .collect()
+        }) {
+            names.sort_unstable();
+            names.dedup();
+            for name in names {
+                if let Some(candidate) = snapshot.candidate(name) {
+                    self.look(candidate);
                 }
             }
-            Some(_) => {}
+            return;
         }
+        let order = snapshot.order();
+        let start = if order.is_empty() {
+            0
+        } else {
+            rotation.next % order.len()
+        };
+        let mut seen = 0;
+        for index in order[start..].iter().chain(&order[..start]) {
+            seen += 1;
+            self.look(&snapshot.candidates()[*index]);
+            if self.admitted.len() >= self.wanted {
+                break;
+            }
+        }
+        rotation.next = start + seen;
     }
-    match best(profile, snapshot, pod, &admitted, ties) {
-        Some(candidate) => Decision::Node(Arc::clone(&candidate.node.name)),
-        None => Decision::Unschedulable(Unschedulable {
-            nodes,
-            refused: None,
-            plugins,
-            reasons: reasons
-                .into_iter()
-                .map(|(reason, count)| (reason.to_string(), count))
-                .collect(),
-        }),
+
+    fn look(&mut self, candidate: &'a Candidate) {
+        let Some(objection) = objection(self.snapshot, self.pod, self.asked, candidate) else {
+            self.admitted.push(candidate);
+            return;
+        };
+        if !self.admitted.is_empty() {
+            return;
+        }
+        self.plugins.insert(objection.plugin);
+        self.failed.push(FailedNode {
+            index: candidate.index,
+            resolvable: objection.is_resolvable(),
+        });
+        match objection.says {
+            Says::Now(reasons) => {
+                for reason in reasons.iter() {
+                    *self.objections.entry(reason).or_default() += 1;
+                }
+            }
+            Says::Crowded(reasons, _) => {
+                for reason in reasons {
+                    *self.crowded.entry(reason).or_default() += 1;
+                }
+            }
+        }
     }
 }
 
+/// The objection to a node that admits a pod, were the pods there for which room is made and that come first.
+fn crowded(
+    snapshot: &Snapshot,
+    pod: &Pod,
+    asked: &[Asked<'_>],
+    candidate: &Candidate,
+) -> Option<Objection<'static>> {
+    let nominated = snapshot.nominated_on(&candidate.node.name);
+    let mut first = nominated
+        .iter()
+        .filter(|other| other.priority >= pod.priority && other.uid != pod.uid)
+        .peekable();
+    first.peek()?;
+    let mut crowded = candidate.clone();
+    let mut filters: Vec<_> = asked
+        .iter()
+        .map(|(plugin, filter)| (plugin, filter.boxed_clone()))
+        .collect();
+    for other in first {
+        for (_, filter) in &mut filters {
+            filter.add(other, candidate);
+        }
+        crowded.add(Arc::clone(other));
+    }
+    filters.iter().find_map(|(plugin, filter)| {
+        let objection = filter.filter(&crowded).err()?;
+        let resolvable = objection.is_resolvable();
+        let reasons = objection.iter().map(|reason| reason.to_string());
+        Some(Objection {
+            plugin: plugin.name(),
+            says: Says::Crowded(reasons.collect(), resolvable),
+        })
+    })
+}
+
+/// PreScore and Score: the best of the nodes that admit a pod.
 fn best<'a>(
     profile: &'a Profile,
     snapshot: &'a Snapshot,
     pod: &'a Pod,
     admitted: &[&'a Candidate],
-    ties: &mut impl Rng,
+    rotation: &mut Rotation,
 ) -> Option<&'a Candidate> {
     if let [] | [_] = admitted {
         return admitted.first().copied();
     }
+    let totals = rank(profile, snapshot, pod, admitted, |_, _| {});
+    let highest = totals.iter().max()?;
+    let mut best = None;
+    let mut ties = 0_u32;
+    for (candidate, total) in admitted.iter().zip(&totals) {
+        if total == highest {
+            ties += 1;
+            if rotation.ties.random_range(0..ties) == 0 {
+                best = Some(*candidate);
+            }
+        }
+    }
+    best
+}
+
+/// The sum of the weighted scores of each node; `tell` is given each plugin's.
+pub(crate) fn rank<'a>(
+    profile: &'a Profile,
+    snapshot: &'a Snapshot,
+    pod: &'a Pod,
+    admitted: &[&'a Candidate],
+    mut tell: impl FnMut(&'static str, &[i64]),
+) -> Vec<i64> {
     let mut totals = vec![0; admitted.len()];
     let mut scores = Vec::with_capacity(admitted.len());
     for (plugin, weight) in &profile.scores {
@@ -131,25 +414,18 @@ fn best<'a>(
         scores.clear();
         scores.extend(admitted.iter().map(|candidate| score.score(candidate)));
         score.normalise(&mut scores);
-        for (total, score) in totals.iter_mut().zip(&scores) {
-            *total += weight * score;
+        for (total, score) in totals.iter_mut().zip(&mut scores) {
+            *score *= weight;
+            *total += *score;
         }
+        tell(plugin.name(), &scores);
     }
-    let highest = totals.iter().max()?;
-    let best: Vec<_> = admitted
-        .iter()
-        .zip(&totals)
-        .filter(|(_, total)| *total == highest)
-        .map(|(candidate, _)| *candidate)
-        .collect();
-    Some(best[ties.random_range(0..best.len())])
+    totals
 }
 
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
-    use rand::SeedableRng;
-    use rand::rngs::SmallRng;
     use serde_json::{Value, json};
 
     use super::*;
@@ -243,12 +519,12 @@ mod tests {
 
     #[track_caller]
     fn check(nodes: &str, words: &str, expected: Expect) {
-        let mut ties = SmallRng::seed_from_u64(1);
+        let mut rotation = Rotation::new(1);
         let decision = schedule(
             &Profile::default(),
             &snapshot(nodes),
             &pod("new", words),
-            &mut ties,
+            &mut rotation,
         );
         expected.assert_eq(&match decision {
             Decision::Node(name) => name.to_string(),
@@ -382,9 +658,16 @@ mod tests {
     fn the_same_seed_breaks_ties_the_same_way() {
         let snapshot = snapshot("a\nb\nc\nd");
         let choices = |seed| -> Vec<Decision> {
-            let mut ties = SmallRng::seed_from_u64(seed);
+            let mut rotation = Rotation::new(seed);
             (0..20)
-                .map(|_| schedule(&Profile::default(), &snapshot, &pod("new", ""), &mut ties))
+                .map(|_| {
+                    schedule(
+                        &Profile::default(),
+                        &snapshot,
+                        &pod("new", ""),
+                        &mut rotation,
+                    )
+                })
                 .collect()
         };
         assert_eq!(choices(1), choices(1));

@@ -5,10 +5,14 @@
 //! `Reserve`, `Permit`, `PreBind` and `Bind` are phases of the loop.
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::node::{Node, Taint};
 use crate::placed::Placed;
 use crate::pod::Pod;
+use crate::prebind::{Progress, Waiting, Write};
+use crate::profile::Profile;
 use crate::snapshot::{Candidate, Snapshot};
 
 /// The highest score a node gets from a plugin, before its weight.
@@ -54,6 +58,37 @@ pub(crate) trait Plugin: Send + Sync {
         None
     }
 
+    /// PostFilter: what can be done for a pod that no node admits. `None` if this plugin does no such thing.
+    fn post_filter(&self, _failed: &Failed<'_, '_>) -> Option<PostFiltered> {
+        None
+    }
+
+    /// Reserve: notes in the snapshot what the pod takes beside its place, now that it was given a node.
+    ///
+    /// # Errors
+    /// Why it can't have it.
+    fn reserve(&self, _snapshot: &mut Snapshot, _pod: &Pod, _node: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Unreserve: takes that back. Called for pods too that reserved nothing.
+    fn unreserve(&self, _snapshot: &mut Snapshot, _pod: &Pod) {}
+
+    /// Permit: whether the pod may be bound, must wait, or is decided again.
+    fn permit(&self, _snapshot: &Snapshot, _pod: &Pod, _node: &str) -> Permit {
+        Permit::Allow
+    }
+
+    /// PreBind: what must be written and waited for before the pod is bound. `None` if nothing.
+    fn pre_bind(&self, _snapshot: &Snapshot, _pod: &Pod, _node: &str) -> Option<PreBind> {
+        None
+    }
+
+    /// How it is with what a pod waits for since [`pre_bind`](Self::pre_bind); asked after each change of storage.
+    fn progress(&self, _snapshot: &Snapshot, _waiting: &mut Waiting) -> Progress {
+        Progress::Ready
+    }
+
     /// QueueingHint: whether a change may let a pod be placed that this plugin kept from it. A wrong yes costs an attempt,
     /// a wrong no up to five minutes.
     fn may_help(&self, change: &Change<'_>, pod: &Pod) -> bool;
@@ -69,11 +104,21 @@ pub(crate) trait Filter<'a> {
     fn add(&mut self, _pod: &Placed, _node: &Candidate) {}
 
     /// As if this pod were not on this node.
+    #[cfg_attr(
+        not(test),
+        expect(
+            dead_code,
+            reason = "PostFilter plugins ask so; the default ones have none yet"
+        )
+    )]
     fn remove(&mut self, _pod: &Placed, _node: &Candidate) {}
 
     /// A copy to try such things on.
     fn boxed_clone(&self) -> Box<dyn Filter<'a> + 'a>;
 }
+
+/// What a plugin asks of nodes for a pod.
+pub(crate) type Asked<'a> = (&'a Arc<dyn Plugin>, Box<dyn Filter<'a> + 'a>);
 
 /// How a plugin ranks nodes, for one pod.
 pub(crate) trait Score<'a> {
@@ -102,11 +147,77 @@ pub(crate) fn less_is_better(scores: &mut [i64]) {
     }
 }
 
-/// Why a pod may not be queued: the reason and message of its condition.
+/// Why a pod may not be queued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Gated {
-    pub(crate) reason: &'static str,
     pub(crate) message: String,
+}
+
+/// A pod that no node admits, and all that is known of why.
+#[expect(
+    dead_code,
+    reason = "read by PostFilter plugins; the default ones have none yet"
+)]
+pub(crate) struct Failed<'s, 'a> {
+    pub(crate) profile: &'a Profile,
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) pod: &'a Pod,
+    /// The plugins that ask something of nodes for this pod, in order, and what they ask; to be copied, changed by
+    /// [`Filter::add`] and [`Filter::remove`], and asked again. Empty if the pod was refused before any node.
+    pub(crate) filters: &'s [Asked<'a>],
+    /// The nodes that were looked at. Those that were not are not for this pod.
+    pub(crate) nodes: &'s [FailedNode],
+    /// Why no node could help, found before any was looked at.
+    pub(crate) refused: Option<&'s Refused>,
+}
+
+/// A node that does not admit a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FailedNode {
+    /// Its index in the snapshot.
+    pub(crate) index: usize,
+    /// Whether it may help to remove pods from it.
+    pub(crate) resolvable: bool,
+}
+
+/// What PostFilter came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostFiltered {
+    /// What the event says of it, after the reasons.
+    pub message: String,
+    /// Where room is made, if it is.
+    pub nomination: Option<Nomination>,
+}
+
+/// A node on which room is made for a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nomination {
+    pub node: Arc<str>,
+    /// The pods that must go.
+    pub victims: Vec<Arc<Placed>>,
+}
+
+/// Whether a pod that has its node may be bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the default plugins let every pod pass")
+)]
+pub(crate) enum Permit {
+    Allow,
+    /// Not before it was allowed, and no longer than this.
+    Wait(Duration),
+    /// It is decided again; why.
+    Deny(String),
+}
+
+/// What comes before a binding.
+#[derive(Clone, Debug)]
+pub(crate) struct PreBind {
+    /// Written one after the other.
+    pub(crate) writes: Vec<Write>,
+    /// How long what they ask for may take.
+    pub(crate) patience: Duration,
 }
 
 /// Why no node could help a pod, found before any was looked at.
@@ -209,17 +320,21 @@ pub(crate) enum Change<'a> {
     NodeRemoved(&'a Node),
     /// A pod is on a node from now on, or assumed to be.
     PodPlaced(&'a Placed),
-    /// A pod on a node changed.
+    /// A pod on a node changed. Its node as it is now, if it is known.
     PodChanged {
         old: &'a Placed,
         new: &'a Placed,
+        node: Option<&'a Candidate>,
     },
-    /// A pod left its node.
-    PodRemoved(&'a Placed),
+    /// A pod left this node, which is as it is now, if it is known.
+    PodRemoved {
+        pod: &'a Placed,
+        node: Option<&'a Candidate>,
+    },
     /// A claim, volume or class came or changed.
     Storage,
     /// A namespace came or its labels changed.
-    Namespace(&'a str),
+    Namespace,
 }
 
 impl Change<'_> {

@@ -9,19 +9,19 @@ use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm};
 use crate::node::Node;
 
 /// All of these must hold; a term without any requirement holds for no node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Term {
     labels: Vec<Requirement>,
     fields: Vec<Requirement>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Requirement {
     key: String,
     operator: Operator,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Operator {
     In(Vec<String>),
     NotIn(Vec<String>),
@@ -34,6 +34,23 @@ enum Operator {
 }
 
 impl Term {
+    /// The names that its fields let a node have; `None` if they say nothing of that.
+    pub(crate) fn names(&self) -> Option<Vec<&str>> {
+        let mut lists = self
+            .fields
+            .iter()
+            .filter_map(|field| match &field.operator {
+                Operator::In(names) if field.key == "metadata.name" => Some(names),
+                _ => None,
+            });
+        let first = lists.next()?;
+        let lists: Vec<_> = lists.collect();
+        let in_all = first
+            .iter()
+            .filter(|name| lists.iter().all(|list| list.contains(name)));
+        Some(in_all.map(String::as_str).collect())
+    }
+
     /// True if the node meets every requirement.
     pub(crate) fn holds(&self, node: &Node) -> bool {
         if self.labels.is_empty() && self.fields.is_empty() {

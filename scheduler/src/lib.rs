@@ -3,15 +3,18 @@
 //! The decision is pure: [`schedule`] takes a [`Snapshot`] of nodes and what is placed on them, one
 //! [`Pod`], and a source of randomness for ties. It follows the phases of Kubernetes' scheduling
 //! framework: every filter plugin must admit a node, then score plugins rank those that are left.
-//! [`Scheduler`] is the loop around it: two watches keep the snapshot, bindings go out concurrently;
-//! [`Simulation`] tries decisions on a copy of a cluster.
+//! [`Scheduler`] is the loop around it: watches keep the snapshot, bindings go out concurrently. [`Cluster`] asks the same
+//! core without an API.
 //!
-//! Reads `Pod`, `Node`, `Namespace`, what selects pods (`Service`, `ReplicaSet`, `StatefulSet`, `ReplicationController`) and, for pods with claims, `PersistentVolumeClaim`, `PersistentVolume` and `StorageClass`.
-//! Writes `pods/binding`, the pod's condition `PodScheduled`, `Event`, the node that a claim's volume is made on
-//! and the claim that a free volume gets. Never evicts or deletes a pod, and never touches one of another scheduler's.
+//! Reads `Pod`, `Node`, `Namespace`, what selects pods (`Service`, `ReplicaSet`, `StatefulSet`, `ReplicationController`) and,
+//! for pods with claims, `PersistentVolumeClaim`, `PersistentVolume` and `StorageClass`.
+//! Writes `pods/binding`, the pod's condition `PodScheduled` and `status.nominatedNodeName`, `Event`, the node that a claim's
+//! volume is made on and the claim that a free volume gets. Deletes only pods that a PostFilter plugin chose to make room.
 
 mod census;
+mod cluster;
 mod config;
+mod configuration;
 mod decision;
 mod framework;
 mod images;
@@ -31,16 +34,17 @@ mod report;
 mod resources;
 mod scheduler;
 mod selector;
-mod simulation;
 mod snapshot;
 mod storage;
 
+pub use cluster::{Answer, Cluster, Unasked, Verdict, explain};
 pub use config::Config;
-pub use decision::{Decision, Unschedulable, schedule};
+pub use decision::{Decision, Rotation, Unschedulable, schedule};
+pub use framework::{Nomination, PostFiltered};
 pub use node::{Node, Taint};
-pub use pod::{HostPort, Labels, Pod, PodClaim};
+pub use placed::Placed;
+pub use pod::{HostPort, Labels, Pod, PodAffinity, PodClaim, Spread};
 pub use profile::Profile;
 pub use resources::Resources;
 pub use scheduler::Scheduler;
-pub use simulation::{Objection, Simulation, Verdict};
 pub use snapshot::{NodeChange, Snapshot};

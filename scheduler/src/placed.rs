@@ -10,17 +10,17 @@ use crate::pod::{Labels, Load, Pod, PodAffinity};
 
 /// A pod that is on a node, or assumed to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Placed {
-    pub(crate) uid: Arc<str>,
-    pub(crate) namespace: Arc<str>,
-    pub(crate) name: Arc<str>,
-    pub(crate) labels: Arc<Labels>,
-    pub(crate) priority: i32,
+pub struct Placed {
+    pub uid: Arc<str>,
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+    pub labels: Arc<Labels>,
+    pub priority: i32,
     /// `status.startTime`; `None` until its nodelet has said it.
-    pub(crate) started: Option<Timestamp>,
+    pub started: Option<Timestamp>,
     /// Whether it is being deleted.
-    pub(crate) deleting: bool,
-    pub(crate) load: Arc<Load>,
+    pub deleting: bool,
+    pub load: Arc<Load>,
     pub(crate) affinity: Option<Arc<PodAffinity>>,
 }
 

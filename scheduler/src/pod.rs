@@ -16,8 +16,12 @@ use crate::node::{Effect, Taint};
 use crate::owners::Owner;
 use crate::resources::Resources;
 
-pub(crate) use affinity::{PodAffinity, PodTerm};
-pub(crate) use spread::Spread;
+pub use affinity::PodAffinity;
+pub(crate) use affinity::PodTerm;
+pub use spread::Spread;
+
+/// The scheduler of pods that name none.
+pub(crate) const DEFAULT_SCHEDULER: &str = "default-scheduler";
 
 /// `metadata.labels`
 pub type Labels = BTreeMap<String, String>;
@@ -32,6 +36,14 @@ pub struct Pod {
     pub labels: Arc<Labels>,
     /// `spec.nodeName`
     pub node: Option<Arc<str>>,
+    /// `spec.schedulerName`: whose profile decides.
+    pub scheduler: Arc<str>,
+    /// `spec.schedulingGates`: until there are none, it is not decided.
+    pub gates: Vec<String>,
+    /// `status.nominatedNodeName`: where room is being made for it.
+    pub nominated: Option<Arc<str>>,
+    /// Whether room may be made for it: false if `spec.preemptionPolicy` is `Never`.
+    pub preempts: bool,
     /// `spec.priority`: higher ones are decided first.
     pub priority: i32,
     /// `status.startTime`
@@ -109,13 +121,12 @@ pub(crate) enum Standing {
     Pending,
     /// On a node, taking room there.
     Placed(Arc<str>),
-    /// Takes no room and is not (or not yet) ours to place: finished, terminating before it was
-    /// placed, gated, or another scheduler's.
+    /// Takes no room and is not ours to place: finished, terminating before it was placed, or another scheduler's.
     Aside,
 }
 
 impl Standing {
-    pub(crate) fn of(pod: &core::Pod, scheduler: &str) -> Self {
+    pub(crate) fn of(pod: &core::Pod, ours: impl Fn(&str) -> bool) -> Self {
         let phase = pod
             .status
             .as_ref()
@@ -129,15 +140,9 @@ impl Standing {
         if let Some(node) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
             return Self::Placed(node.into());
         }
-        let named = spec
-            .scheduler_name
-            .as_deref()
-            .unwrap_or("default-scheduler");
-        let gated = spec
-            .scheduling_gates
-            .as_ref()
-            .is_some_and(|gates| !gates.is_empty());
-        if named == scheduler && !gated && pod.metadata.deletion_timestamp.is_none() {
+        let scheduler = spec.scheduler_name.as_deref();
+        if ours(scheduler.unwrap_or(DEFAULT_SCHEDULER)) && pod.metadata.deletion_timestamp.is_none()
+        {
             Self::Pending
         } else {
             Self::Aside
@@ -152,6 +157,18 @@ pub(crate) fn reported(pod: &core::Pod) -> Option<&str> {
         .iter()
         .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
         .map(|condition| condition.message.as_deref().unwrap_or_default())
+}
+
+impl Pod {
+    /// Whether another state of this pod would be decided alike: what the scheduler itself writes is no reason to try anew.
+    pub(crate) fn asks_like(&self, other: &Self) -> bool {
+        if self.nominated == other.nominated {
+            return self == other;
+        }
+        let mut other = other.clone();
+        other.nominated.clone_from(&self.nominated);
+        *self == other
+    }
 }
 
 impl From<&core::Pod> for Pod {
@@ -197,6 +214,24 @@ impl From<&core::Pod> for Pod {
                 .as_deref()
                 .filter(|node| !node.is_empty())
                 .map(Arc::from),
+            scheduler: spec
+                .scheduler_name
+                .as_deref()
+                .unwrap_or(DEFAULT_SCHEDULER)
+                .into(),
+            gates: spec
+                .scheduling_gates
+                .iter()
+                .flatten()
+                .map(|gate| gate.name.clone())
+                .collect(),
+            nominated: pod
+                .status
+                .as_ref()
+                .and_then(|status| status.nominated_node_name.as_deref())
+                .filter(|node| !node.is_empty())
+                .map(Arc::from),
+            preempts: spec.preemption_policy.as_deref() != Some("Never"),
             priority: spec.priority.unwrap_or_default(),
             load: Arc::new(Load {
                 requested: Resources::requested(spec),

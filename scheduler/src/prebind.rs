@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::{Patch, PatchParams};
@@ -14,12 +13,11 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::framework::{Permit, Plugin};
 use crate::node::Node;
 use crate::pod::Pod;
+use crate::snapshot::Snapshot;
 use crate::storage::{Claim, ClaimKey, Fate, SELECTED_NODE, Storage};
-
-/// How long a pod's volumes may take, as in Kubernetes.
-const PATIENCE: Duration = Duration::from_secs(600);
 
 /// One write.
 #[derive(Clone, Debug)]
@@ -95,13 +93,17 @@ pub(crate) async fn write(client: Client, writes: Vec<Write>) -> kube::Result<()
 pub(crate) struct Waiting {
     pub(crate) pod: Arc<Pod>,
     pub(crate) node: Arc<str>,
+    /// What it waits for the sake of.
+    pub(crate) plugin: Arc<dyn Plugin>,
+    /// Whether it waits for a permit, and of which of the plugins.
+    pub(crate) permit: Option<usize>,
     /// Until when, at most.
     until: Instant,
     /// Claims whose chosen node was seen on them.
     selected: Vec<ClaimKey>,
 }
 
-/// How it is with the volumes of a pod that waits.
+/// How it is with what a pod waits for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     Ready,
@@ -115,18 +117,17 @@ pub(crate) enum Progress {
 pub(crate) struct WaitingPods(HashMap<Arc<str>, Waiting>);
 
 impl WaitingPods {
-    pub(crate) fn add(&mut self, pod: Arc<Pod>, node: Arc<str>, now: Instant) {
-        let waiting = Waiting {
-            node,
-            until: now + PATIENCE,
-            selected: Vec::new(),
-            pod: Arc::clone(&pod),
-        };
-        self.0.insert(Arc::clone(&pod.uid), waiting);
+    pub(crate) fn add(&mut self, waiting: Waiting) {
+        self.0.insert(Arc::clone(&waiting.pod.uid), waiting);
     }
 
     pub(crate) fn remove(&mut self, uid: &str) -> Option<Waiting> {
         self.0.remove(uid)
+    }
+
+    /// Whether some wait for a permit.
+    pub(crate) fn any_for_permit(&self) -> bool {
+        self.0.values().any(|waiting| waiting.permit.is_some())
     }
 
     /// When the first of them has waited too long.
@@ -137,19 +138,12 @@ impl WaitingPods {
     /// Those that wait no longer, and why.
     pub(crate) fn settled(
         &mut self,
-        storage: &Storage,
-        node: impl Fn(&str) -> Option<Node>,
+        snapshot: &Snapshot,
         now: Instant,
     ) -> Vec<(Waiting, Progress)> {
         let mut settled = Vec::new();
         for (uid, waiting) in &mut self.0 {
-            let node = node(&waiting.node);
-            let progress = match waiting.progress(storage, node.as_ref()) {
-                Progress::Under if waiting.until <= now => {
-                    Progress::Failed("context deadline exceeded".to_owned())
-                }
-                progress => progress,
-            };
+            let progress = waiting.ask(snapshot, now);
             if progress != Progress::Under {
                 settled.push((Arc::clone(uid), progress));
             }
@@ -161,7 +155,60 @@ impl WaitingPods {
 }
 
 impl Waiting {
-    fn progress(&mut self, storage: &Storage, node: Option<&Node>) -> Progress {
+    pub(crate) fn new(
+        pod: Arc<Pod>,
+        node: Arc<str>,
+        plugin: Arc<dyn Plugin>,
+        until: Instant,
+    ) -> Self {
+        Self {
+            pod,
+            node,
+            plugin,
+            permit: None,
+            until,
+            selected: Vec::new(),
+        }
+    }
+
+    pub(crate) fn for_permit(
+        pod: Arc<Pod>,
+        node: Arc<str>,
+        plugin: Arc<dyn Plugin>,
+        index: usize,
+        until: Instant,
+    ) -> Self {
+        Self {
+            permit: Some(index),
+            ..Self::new(pod, node, plugin, until)
+        }
+    }
+
+    /// How it is with what it waits for.
+    fn ask(&mut self, snapshot: &Snapshot, now: Instant) -> Progress {
+        let plugin = Arc::clone(&self.plugin);
+        let late = self.until <= now;
+        if self.permit.is_none() {
+            return match plugin.progress(snapshot, self) {
+                Progress::Under if late => Progress::Failed("context deadline exceeded".to_owned()),
+                progress => progress,
+            };
+        }
+        match plugin.permit(snapshot, &self.pod, &self.node) {
+            Permit::Allow => Progress::Ready,
+            Permit::Deny(why) => Progress::Failed(why),
+            Permit::Wait(_) if late => {
+                let name = plugin.name();
+                Progress::Failed(format!(
+                    "rejected due to timeout after waiting at plugin {name}"
+                ))
+            }
+            Permit::Wait(_) => Progress::Under,
+        }
+    }
+
+    /// How it is with the volumes of a pod that waits for them.
+    pub(crate) fn progress(&mut self, storage: &Storage, node: Option<&Node>) -> Progress {
         let Some(node) = node else {
             return Progress::Failed(format!("node {:?} not found", &*self.node));
         };
@@ -212,7 +259,10 @@ mod tests {
     use expect_test::{Expect, expect};
     use k8s_openapi::api::core::v1 as core;
 
+    use std::time::Duration;
+
     use super::*;
+    use crate::framework::Change;
     use crate::storage::Volume;
 
     fn claim(words: &str) -> Claim {
@@ -244,17 +294,21 @@ mod tests {
         })));
         let node = json!({"metadata": {"name": "a"}});
         let node = Node::from(&serde_json::from_value::<core::Node>(node).unwrap());
-        let mut storage = Storage::default();
+        let mut snapshot = Snapshot::default();
+        snapshot.put_node(node);
         let volume = json!({"metadata": {"name": "v"}, "spec": {
             "claimRef": {"namespace": "ns", "name": "c", "uid": "u"}}});
         let volume: core::PersistentVolume = serde_json::from_value(volume).unwrap();
-        storage.put_volume(Volume::from(&volume));
+        snapshot.storage.put_volume(Volume::from(&volume));
         let (mut waiting, now) = (WaitingPods::default(), Instant::now());
-        waiting.add(Arc::new(pod), "a".into(), now);
+        let late = now + Duration::from_secs(600);
+        let plugin = crate::plugins::make("VolumeBinding", "", Value::Null);
+        let plugin = plugin.unwrap().unwrap();
+        waiting.add(Waiting::new(Arc::new(pod), "a".into(), plugin, late));
         let mut said = Vec::new();
         for state in states {
-            storage.put_claim(claim(state));
-            let settled = waiting.settled(&storage, |_| Some(node.clone()), now);
+            snapshot.storage.put_claim(claim(state));
+            let settled = waiting.settled(&snapshot, now);
             said.extend(
                 settled
                     .into_iter()
@@ -262,8 +316,7 @@ mod tests {
             );
         }
         if said.is_empty() {
-            let late = now + PATIENCE;
-            let settled = waiting.settled(&storage, |_| Some(node.clone()), late);
+            let settled = waiting.settled(&snapshot, late);
             said.extend(
                 settled
                     .into_iter()
@@ -287,19 +340,68 @@ mod tests {
     fn a_pod_is_decided_again_when_its_volume_will_not_come() {
         check(
             &["", "on:a", ""],
-            expect![[r#"Failed("provisioning failed for PVC \"c\"")"#]],
+            expect![[r#"Failed("binding volumes: provisioning failed for PVC \"c\"")"#]],
         );
         check(
             &["on:a", "on:b"],
             expect![[
-                r#"Failed("selectedNode annotation value \"b\" not set to scheduled node \"a\"")"#
+                r#"Failed("binding volumes: selectedNode annotation value \"b\" not set to scheduled node \"a\"")"#
             ]],
         );
         check(
             &["on:a", "deleting"],
-            expect![[r#"Failed("persistentvolumeclaim \"c\" not found")"#]],
+            expect![[r#"Failed("binding volumes: persistentvolumeclaim \"c\" not found")"#]],
         );
         // A node that was selected long ago, and whose successor is on its way.
         check(&["on:gone", "on:a", "on:a =:v"], expect!["Ready"]);
+    }
+
+    /// Lets a pod pass once there is a node `b`, and none named `bad`.
+    struct Pair;
+
+    impl Plugin for Pair {
+        fn name(&self) -> &'static str {
+            "Pair"
+        }
+
+        fn permit(&self, snapshot: &Snapshot, pod: &Pod, _: &str) -> Permit {
+            if &*pod.name == "bad" {
+                Permit::Deny("never".to_owned())
+            } else if snapshot.node("b").is_some() {
+                Permit::Allow
+            } else {
+                Permit::Wait(Duration::from_secs(10))
+            }
+        }
+
+        fn may_help(&self, _: &Change<'_>, _: &Pod) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_pod_waits_for_its_permit_but_not_for_ever() {
+        let (mut snapshot, mut waiting) = (Snapshot::default(), WaitingPods::default());
+        let now = Instant::now();
+        let mut settle = |name: &str, snapshot: &Snapshot, seconds| {
+            let pod = json!({"metadata": {"name": name, "uid": name}});
+            let pod = Pod::from(&serde_json::from_value::<core::Pod>(pod).unwrap());
+            let until = now + Duration::from_secs(10);
+            let plugin = Arc::new(Pair);
+            let own = Waiting::for_permit(Arc::new(pod), "a".into(), plugin, 0, until);
+            waiting.add(own);
+            let settled = waiting.settled(snapshot, now + Duration::from_secs(seconds));
+            waiting.remove(name);
+            settled.into_iter().map(|(_, progress)| progress).next()
+        };
+        let failed = |why: &str| Some(Progress::Failed(why.to_owned()));
+        assert_eq!(settle("good", &snapshot, 9), None);
+        let late = "rejected due to timeout after waiting at plugin Pair";
+        assert_eq!(settle("good", &snapshot, 10), failed(late));
+        assert_eq!(settle("bad", &snapshot, 0), failed("never"));
+        let node = json!({"metadata": {"name": "b"}});
+        let node = serde_json::from_value::<core::Node>(node).unwrap();
+        snapshot.put_node(Node::from(&node));
+        assert_eq!(settle("good", &snapshot, 0), Some(Progress::Ready));
     }
 }

@@ -1,8 +1,8 @@
 //! The pods that wait to be placed.
 //!
-//! Pure: the clock is passed in. A pod is *active* (decided next, by priority and then age), *in flight*
-//! (being bound), *parked* (no node admits it; it waits for a change that may help, or for the
-//! flush), or *backing off* (such a change came too soon after the last attempt).
+//! Pure: the clock is passed in. A pod is *active* (decided next, by priority and then by how long it has been in the
+//! queue), *in flight* (being bound), *parked* (no node admits it; it waits for a change that may help, or for the
+//! flush), *backing off* (such a change came too soon after the last attempt), or *gated* (a plugin does not let it in).
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -11,37 +11,43 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::framework::Change;
 use crate::pod::Pod;
+use crate::profile::Plugins;
 
 /// Attempts before retries are spaced: a node that becomes ready in two steps costs no second.
 const FREE_ATTEMPTS: u32 = 2;
-const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 /// How long a pod is parked at most: no change that could help it is missed for longer.
 const FLUSH: Duration = Duration::from_secs(300);
 
-/// Who comes next: the highest priority, then the oldest.
+/// Who comes next: the highest priority, then who came first.
 type Turn = (Reverse<i32>, u64, Arc<str>);
 
 /// Every pod that is ours to place.
-#[derive(Debug, Default)]
 pub(crate) struct Queue {
     entries: HashMap<Arc<str>, Entry>,
     active: BTreeSet<Turn>,
-    /// Backing off until, and parked until; pods in the order of time.
-    waiting: BTreeSet<(Instant, Arc<str>)>,
+    /// Parked until; pods in the order of time.
+    parked: BTreeSet<(Instant, Arc<str>)>,
+    /// Backing off until; pods in the order of time.
+    backing_off: BTreeSet<(Instant, Arc<str>)>,
+    gated: usize,
     arrivals: u64,
+    first_backoff: Duration,
+    longest_backoff: Duration,
 }
 
-#[derive(Debug)]
 struct Entry {
     pod: Arc<Pod>,
+    /// When it came, or was parked last.
     arrival: u64,
+    /// When it came first.
+    since: Instant,
     attempts: u32,
     attempted: Option<Instant>,
     place: Place,
     /// The plugins that kept it from every node, when it was last decided.
-    rejected_by: BTreeSet<&'static str>,
+    rejected_by: Plugins,
     /// The message of the condition as last written.
     reported: Option<String>,
 }
@@ -52,23 +58,50 @@ enum Place {
     InFlight,
     Parked { until: Instant },
     BackingOff { until: Instant },
+    Gated,
+}
+
+/// A pod whose turn it is.
+pub(crate) struct Attempt {
+    pub(crate) pod: Arc<Pod>,
+    /// How often it was tried, this time included.
+    pub(crate) number: u32,
+    /// When it came.
+    pub(crate) since: Instant,
 }
 
 impl Queue {
-    /// How many pods wait, by Kubernetes' names for where; those that back off are with the unschedulable.
-    pub(crate) fn counts(&self) -> [(&'static str, usize); 2] {
+    /// A pod that could not be placed waits so long at first and at most.
+    pub(crate) fn new(first_backoff: Duration, longest_backoff: Duration) -> Self {
+        Self {
+            entries: HashMap::new(),
+            active: BTreeSet::new(),
+            parked: BTreeSet::new(),
+            backing_off: BTreeSet::new(),
+            gated: 0,
+            arrivals: 0,
+            first_backoff,
+            longest_backoff,
+        }
+    }
+
+    /// How many pods wait, by Kubernetes' names for where.
+    pub(crate) fn counts(&self) -> [(&'static str, usize); 4] {
         [
-            ("active", self.entries.len() - self.waiting.len()),
-            ("unschedulable", self.waiting.len()),
+            ("active", self.active.len()),
+            ("backoff", self.backing_off.len()),
+            ("unschedulable", self.parked.len()),
+            ("gated", self.gated),
         ]
     }
 
-    /// Takes a pod that is to be placed. One already here is tried again if it changed.
+    /// Takes a pod that is to be placed, unless a plugin keeps it out. One already here is tried again if it changed.
     /// `reported` is the message its condition has.
-    pub(crate) fn offer(&mut self, pod: Pod, reported: Option<&str>) {
+    pub(crate) fn offer(&mut self, pod: Pod, let_in: bool, reported: Option<&str>, now: Instant) {
         let uid = Arc::clone(&pod.uid);
         if let Some(entry) = self.entries.get_mut(&uid) {
-            if *entry.pod == pod {
+            if entry.pod.asks_like(&pod) {
+                entry.pod = Arc::new(pod);
                 return;
             }
             let place = entry.place;
@@ -76,11 +109,10 @@ impl Queue {
             if let Some(entry) = self.entries.get_mut(&uid) {
                 entry.pod = Arc::new(pod);
             }
-            match place {
-                Place::InFlight => {}
-                Place::Active | Place::Parked { .. } | Place::BackingOff { .. } => {
-                    self.activate(&uid);
-                }
+            match (place, let_in) {
+                (Place::InFlight, _) => {}
+                (_, false) => self.gate(&uid),
+                (_, true) => self.activate(&uid),
             }
             return;
         }
@@ -88,14 +120,19 @@ impl Queue {
         let entry = Entry {
             pod: Arc::new(pod),
             arrival: self.arrivals,
+            since: now,
             attempts: 0,
             attempted: None,
             place: Place::InFlight,
-            rejected_by: BTreeSet::new(),
+            rejected_by: Plugins::new(),
             reported: reported.map(str::to_owned),
         };
         self.entries.insert(Arc::clone(&uid), entry);
-        self.activate(&uid);
+        if let_in {
+            self.activate(&uid);
+        } else {
+            self.gate(&uid);
+        }
     }
 
     /// Removes a pod that is not (or no longer) to be placed.
@@ -117,14 +154,23 @@ impl Queue {
         }
     }
 
+    /// A pod that is here.
+    pub(crate) fn pod(&self, uid: &str) -> Option<&Arc<Pod>> {
+        self.entries.get(uid).map(|entry| &entry.pod)
+    }
+
     /// The pod whose turn it is, from now in flight.
-    pub(crate) fn pop(&mut self, now: Instant) -> Option<Arc<Pod>> {
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<Attempt> {
         let (_, _, uid) = self.active.pop_first()?;
         let entry = self.entries.get_mut(&uid)?;
         entry.place = Place::InFlight;
         entry.attempts += 1;
         entry.attempted = Some(now);
-        Some(Arc::clone(&entry.pod))
+        Some(Attempt {
+            pod: Arc::clone(&entry.pod),
+            number: entry.attempts,
+            since: entry.since,
+        })
     }
 
     /// True if a pod's turn has come.
@@ -133,23 +179,20 @@ impl Queue {
     }
 
     /// Puts away a pod no node admits. An attempt while there were no nodes at all does not count.
-    pub(crate) fn park(
-        &mut self,
-        uid: &str,
-        rejected_by: BTreeSet<&'static str>,
-        counts: bool,
-        now: Instant,
-    ) {
+    pub(crate) fn park(&mut self, uid: &str, rejected_by: Plugins, counts: bool, now: Instant) {
         let until = now + FLUSH;
+        self.arrivals += 1;
+        let arrival = self.arrivals;
         let Some((key, entry)) = self.in_flight(uid) else {
             return;
         };
         if !counts {
             entry.attempts -= 1;
         }
+        entry.arrival = arrival;
         entry.rejected_by = rejected_by;
         entry.place = Place::Parked { until };
-        self.waiting.insert((until, key));
+        self.parked.insert((until, key));
     }
 
     /// Puts back a pod whose binding failed.
@@ -159,38 +202,55 @@ impl Queue {
         }
     }
 
-    /// Brings back the parked pods that a change may help, given what kept them from every node.
-    pub(crate) fn wake(
-        &mut self,
-        may_help: impl Fn(&Pod, &BTreeSet<&'static str>) -> bool,
-        now: Instant,
-    ) {
-        let parked = self.waiting.iter().filter(|(_, uid)| {
+    /// Brings back the parked pods that a change may help, as the plugins that kept them from every node see it.
+    pub(crate) fn wake(&mut self, change: &Change<'_>, now: Instant) {
+        let helped = self.parked.iter().filter(|(_, uid)| {
             self.entries.get(uid).is_some_and(|entry| {
-                matches!(entry.place, Place::Parked { .. })
-                    && may_help(&entry.pod, &entry.rejected_by)
+                // A pod that no plugin objected to had no node at all.
+                let by = &entry.rejected_by;
+                (by.is_empty() && change.node().is_some())
+                    || by.iter().any(|plugin| plugin.may_help(change, &entry.pod))
             })
         });
-        let helped: Vec<_> = parked.map(|(_, uid)| Arc::clone(uid)).collect();
+        let helped: Vec<_> = helped.map(|(_, uid)| Arc::clone(uid)).collect();
         for uid in helped {
             self.take_out(&uid);
             self.back_off(&uid, now);
         }
     }
 
+    /// Brings back a pod at once, wherever it waits, unless it is gated.
+    pub(crate) fn activate_now(&mut self, uid: &str) {
+        let Some((key, entry)) = self.entries.get_key_value(uid) else {
+            return;
+        };
+        if let Place::Parked { .. } | Place::BackingOff { .. } = entry.place {
+            let key = Arc::clone(key);
+            self.take_out(&key);
+            self.activate(&key);
+        }
+    }
+
     /// Brings back the pods whose time has come.
     pub(crate) fn tick(&mut self, now: Instant) {
-        while let Some((until, uid)) = self.waiting.first().cloned()
+        while let Some((until, uid)) = self.backing_off.first().cloned()
             && until <= now
         {
-            self.waiting.pop_first();
+            self.backing_off.pop_first();
+            self.activate(&uid);
+        }
+        while let Some((until, uid)) = self.parked.first().cloned()
+            && until <= now
+        {
+            self.parked.pop_first();
             self.activate(&uid);
         }
     }
 
     /// When [`tick`](Self::tick) has something to do next.
     pub(crate) fn next_tick(&self) -> Option<Instant> {
-        self.waiting.first().map(|(until, _)| *until)
+        let firsts = [self.parked.first(), self.backing_off.first()];
+        firsts.into_iter().flatten().map(|(until, _)| *until).min()
     }
 
     /// The message of the pod's condition as last written.
@@ -212,15 +272,28 @@ impl Queue {
     }
 
     fn back_off(&mut self, uid: &Arc<str>, now: Instant) {
-        let Some(entry) = self.entries.get_mut(uid) else {
+        let Some(entry) = self.entries.get(uid) else {
             return;
         };
-        let until = entry.attempted.unwrap_or(now) + backoff(entry.attempts);
+        let until = entry.attempted.unwrap_or(now) + self.backoff(entry.attempts);
         if until <= now {
             self.activate(uid);
         } else {
-            entry.place = Place::BackingOff { until };
-            self.waiting.insert((until, Arc::clone(uid)));
+            self.put(uid, Place::BackingOff { until });
+            self.backing_off.insert((until, Arc::clone(uid)));
+        }
+    }
+
+    /// How long after its last attempt a pod is tried again at the earliest.
+    fn backoff(&self, attempts: u32) -> Duration {
+        match attempts.checked_sub(FREE_ATTEMPTS + 1) {
+            None => Duration::ZERO,
+            Some(doublings) => {
+                let grown = self.first_backoff.checked_mul(1 << doublings.min(30));
+                grown.map_or(self.longest_backoff, |grown| {
+                    grown.min(self.longest_backoff)
+                })
+            }
         }
     }
 
@@ -228,6 +301,17 @@ impl Queue {
         if let Some(entry) = self.entries.get_mut(uid) {
             entry.place = Place::Active;
             self.active.insert(entry.turn(uid));
+        }
+    }
+
+    fn gate(&mut self, uid: &Arc<str>) {
+        self.put(uid, Place::Gated);
+        self.gated += 1;
+    }
+
+    fn put(&mut self, uid: &Arc<str>, place: Place) {
+        if let Some(entry) = self.entries.get_mut(uid) {
+            entry.place = place;
         }
     }
 
@@ -240,9 +324,13 @@ impl Queue {
             Place::Active => {
                 self.active.remove(&entry.turn(uid));
             }
-            Place::Parked { until } | Place::BackingOff { until } => {
-                self.waiting.remove(&(until, Arc::clone(uid)));
+            Place::Parked { until } => {
+                self.parked.remove(&(until, Arc::clone(uid)));
             }
+            Place::BackingOff { until } => {
+                self.backing_off.remove(&(until, Arc::clone(uid)));
+            }
+            Place::Gated => self.gated -= 1,
             Place::InFlight => {}
         }
     }
@@ -254,10 +342,5 @@ impl Entry {
     }
 }
 
-/// How long after its last attempt a pod is tried again at the earliest.
-fn backoff(attempts: u32) -> Duration {
-    match attempts.checked_sub(FREE_ATTEMPTS + 1) {
-        None => Duration::ZERO,
-        Some(doublings) => LONGEST_BACKOFF.min(FIRST_BACKOFF * 2_u32.pow(doublings.min(8))),
-    }
-}
+#[cfg(test)]
+mod tests;

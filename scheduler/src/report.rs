@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Event, Pod as ApiPod};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
@@ -18,18 +18,22 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::config::Config;
+use crate::placed::Placed;
 use crate::pod::Pod;
 
 /// Failures remembered so that their events are counted instead of repeated.
 const REMEMBERED: usize = 4096;
+/// So many events about the failures of one pod are written, and then one more each time this has passed.
+const BURST: u32 = 25;
+const REFILL: SignedDuration = SignedDuration::from_secs(300);
 /// The longest name an object may have.
 const LONGEST_NAME: usize = 253;
 
 /// Something to tell.
 #[derive(Debug)]
 pub(crate) struct Report {
-    pub(crate) pod: Arc<Pod>,
-    pub(crate) outcome: Outcome,
+    pod: Subject,
+    outcome: Outcome,
 }
 
 #[derive(Debug)]
@@ -40,7 +44,42 @@ pub(crate) enum Outcome {
     Failed {
         message: String,
         condition: Condition,
+        nominated: Nominated,
     },
+    /// It makes room on this node for another pod.
+    Preempted(Arc<str>),
+}
+
+/// What becomes of `status.nominatedNodeName`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Nominated {
+    Kept,
+    On(Arc<str>),
+    Nowhere,
+}
+
+/// The pod that a report is about.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    uid: Arc<str>,
+    namespace: Arc<str>,
+    name: Arc<str>,
+    /// The profile that reports it.
+    source: Arc<str>,
+    /// The uid of the pod that it makes room for.
+    preemptor: Option<Arc<str>>,
+}
+
+impl From<&Pod> for Subject {
+    fn from(pod: &Pod) -> Self {
+        Self {
+            uid: Arc::clone(&pod.uid),
+            namespace: Arc::clone(&pod.namespace),
+            name: Arc::clone(&pod.name),
+            source: Arc::clone(&pod.scheduler),
+            preemptor: None,
+        }
+    }
 }
 
 /// What becomes of the pod's condition.
@@ -60,8 +99,23 @@ pub(crate) struct Reporter(mpsc::Sender<Report>);
 
 impl Reporter {
     /// False if the report was dropped because too many wait.
-    pub(crate) fn report(&self, pod: &Arc<Pod>, outcome: Outcome) -> bool {
-        let pod = Arc::clone(pod);
+    pub(crate) fn report(&self, pod: &Pod, outcome: Outcome) -> bool {
+        self.send(Subject::from(pod), outcome)
+    }
+
+    /// The same of a pod that makes room for another.
+    pub(crate) fn report_on(&self, victim: &Placed, preemptor: &Pod, outcome: Outcome) -> bool {
+        let pod = Subject {
+            uid: Arc::clone(&victim.uid),
+            namespace: Arc::clone(&victim.namespace),
+            name: Arc::clone(&victim.name),
+            source: Arc::clone(&preemptor.scheduler),
+            preemptor: Some(Arc::clone(&preemptor.uid)),
+        };
+        self.send(pod, outcome)
+    }
+
+    fn send(&self, pod: Subject, outcome: Outcome) -> bool {
         let sent = self.0.try_send(Report { pod, outcome });
         if let Err(error) = &sent {
             debug!(%error, "event dropped");
@@ -73,7 +127,6 @@ impl Reporter {
 /// Writes reports until every [`Reporter`] is gone and all is written.
 pub(crate) struct Writer {
     client: Client,
-    source: String,
     timeout: Duration,
     concurrency: usize,
     reports: mpsc::Receiver<Report>,
@@ -86,6 +139,9 @@ struct Failure {
     event: String,
     message: String,
     count: i32,
+    /// How many more may be written, and when that was raised last.
+    allowance: u32,
+    refilled: Timestamp,
 }
 
 impl Writer {
@@ -93,7 +149,6 @@ impl Writer {
         let (sender, reports) = mpsc::channel(config.report_queue.max(1));
         let writer = Self {
             client,
-            source: config.scheduler_name.clone(),
             timeout: config.request_timeout,
             concurrency: config.report_concurrency.max(1),
             reports,
@@ -130,23 +185,43 @@ impl Writer {
                     pod.namespace, pod.name
                 );
                 let name = self.event_name(&pod, now);
+                let kind = ("Normal", "Scheduled");
                 (
-                    self.event(&pod, &name, ("Normal", "Scheduled"), &message, 1, now),
+                    Some(Self::event(&pod, &name, kind, &message, 1, now)),
                     1,
                     None,
                 )
             }
-            Outcome::Failed { message, condition } => {
-                let (name, count) = self.count(&pod, &message, now);
-                let status = unschedulable(&pod, &message, condition, now);
-                let kind = ("Warning", "FailedScheduling");
+            Outcome::Preempted(node) => {
+                let by = pod.preemptor.as_deref().unwrap_or_default();
+                let message = format!("Preempted by pod {by} on node {node}");
+                let (name, kind) = (self.event_name(&pod, now), ("Normal", "Preempted"));
                 (
-                    self.event(&pod, &name, kind, &message, count, now),
-                    count,
-                    status,
+                    Some(Self::event(&pod, &name, kind, &message, 1, now)),
+                    1,
+                    None,
                 )
             }
+            Outcome::Failed {
+                message,
+                condition,
+                nominated,
+            } => {
+                let status = unschedulable(&pod, &message, condition, &nominated, now);
+                let kind = ("Warning", "FailedScheduling");
+                match self.count(&pod, &message, now) {
+                    Some((name, count)) => (
+                        Some(Self::event(&pod, &name, kind, &message, count, now)),
+                        count,
+                        status,
+                    ),
+                    None => (None, 0, status),
+                }
+            }
         };
+        if event.is_none() && status.is_none() {
+            return;
+        }
         writes.spawn(async move {
             let write = async {
                 if let Some(status) = status {
@@ -157,8 +232,10 @@ impl Writer {
                         .await;
                     tell(&pod, "condition", patched.map(drop));
                 }
-                let written = write_event(&client, &pod.namespace, &event, count).await;
-                tell(&pod, "event", written);
+                if let Some(event) = event {
+                    let written = write_event(&client, &pod.namespace, &event, count).await;
+                    tell(&pod, "event", written);
+                }
             };
             if tokio::time::timeout(timeout, write).await.is_err() {
                 warn!(
@@ -170,29 +247,42 @@ impl Writer {
         });
     }
 
-    /// The name and count of the event for a failure: those of the last one if it said the same.
-    fn count(&mut self, pod: &Pod, message: &str, now: Timestamp) -> (String, i32) {
-        if let Some(failure) = self.failures.get_mut(&pod.uid)
-            && failure.message == message
-        {
-            failure.count = failure.count.saturating_add(1);
-            return (failure.event.clone(), failure.count);
-        }
-        if self.failures.len() >= REMEMBERED {
+    /// The name and count of the event for a failure: those of the last one if it said the same. `None` if there were
+    /// too many about this pod.
+    fn count(&mut self, pod: &Subject, message: &str, now: Timestamp) -> Option<(String, i32)> {
+        if self.failures.len() >= REMEMBERED && !self.failures.contains_key(&pod.uid) {
             self.failures.clear();
         }
-        let event = self.event_name(pod, now);
-        let failure = Failure {
-            event: event.clone(),
-            message: message.to_owned(),
-            count: 1,
-        };
-        self.failures.insert(Arc::clone(&pod.uid), failure);
-        (event, 1)
+        let fresh = self.event_name(pod, now);
+        let failure = self
+            .failures
+            .entry(Arc::clone(&pod.uid))
+            .or_insert_with(|| Failure {
+                event: String::new(),
+                message: String::new(),
+                count: 0,
+                allowance: BURST,
+                refilled: now,
+            });
+        let refill = now.duration_since(failure.refilled).as_secs() / REFILL.as_secs();
+        if refill > 0 {
+            let refill = u32::try_from(refill).unwrap_or(BURST);
+            failure.allowance = failure.allowance.saturating_add(refill).min(BURST);
+            failure.refilled = now;
+        }
+        if failure.message == message {
+            failure.count = failure.count.saturating_add(1);
+        } else {
+            failure.event = fresh;
+            message.clone_into(&mut failure.message);
+            failure.count = 1;
+        }
+        failure.allowance = failure.allowance.checked_sub(1)?;
+        Some((failure.event.clone(), failure.count))
     }
 
     /// The pod's name and a suffix that no other event of ours has.
-    fn event_name(&mut self, pod: &Pod, now: Timestamp) -> String {
+    fn event_name(&mut self, pod: &Subject, now: Timestamp) -> String {
         self.serial += 1;
         let suffix = format!(".{:x}{:02x}", now.as_nanosecond(), self.serial % 256);
         let kept = pod.name.len().min(LONGEST_NAME - suffix.len());
@@ -200,8 +290,7 @@ impl Writer {
     }
 
     fn event(
-        &self,
-        pod: &Pod,
+        pod: &Subject,
         name: &str,
         (kind, reason): (&str, &str),
         message: &str,
@@ -225,8 +314,8 @@ impl Writer {
             "count": count,
             "firstTimestamp": seconds(now),
             "lastTimestamp": seconds(now),
-            "source": { "component": self.source },
-            "reportingComponent": self.source,
+            "source": { "component": &*pod.source },
+            "reportingComponent": &*pod.source,
             "reportingInstance": "",
         })
     }
@@ -258,20 +347,34 @@ async fn write_event(
         .map(drop)
 }
 
-/// The patch that makes the pod's condition say why it is not placed, if it does not already.
-fn unschedulable(pod: &Pod, message: &str, condition: Condition, now: Timestamp) -> Option<Value> {
-    let mut entry = json!({
-        "type": "PodScheduled",
-        "status": "False",
-        "reason": "Unschedulable",
-        "message": message,
-    });
-    match condition {
-        Condition::Kept => return None,
-        Condition::Reworded => {}
-        Condition::Set => entry["lastTransitionTime"] = seconds(now),
+/// The patch that makes the pod's status say why it is not placed and where room is made, if it does not already.
+fn unschedulable(
+    pod: &Subject,
+    message: &str,
+    condition: Condition,
+    nominated: &Nominated,
+    now: Timestamp,
+) -> Option<Value> {
+    let mut status = json!({});
+    if condition != Condition::Kept {
+        let mut entry = json!({
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": message,
+        });
+        if condition == Condition::Set {
+            entry["lastTransitionTime"] = seconds(now);
+        }
+        status["conditions"] = json!([entry]);
     }
-    Some(json!({ "metadata": { "uid": &*pod.uid }, "status": { "conditions": [entry] } }))
+    match nominated {
+        Nominated::Kept => {}
+        Nominated::On(node) => status["nominatedNodeName"] = (&**node).into(),
+        Nominated::Nowhere => status["nominatedNodeName"] = Value::Null,
+    }
+    let says = status.as_object().is_some_and(|status| !status.is_empty());
+    says.then(|| json!({ "metadata": { "uid": &*pod.uid }, "status": status }))
 }
 
 fn seconds(now: Timestamp) -> Value {
@@ -279,7 +382,7 @@ fn seconds(now: Timestamp) -> Value {
 }
 
 /// A pod or namespace that is gone meanwhile is nothing to tell.
-fn tell(pod: &Pod, what: &str, outcome: kube::Result<()>) {
+fn tell(pod: &Subject, what: &str, outcome: kube::Result<()>) {
     match outcome {
         Ok(()) => {}
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {

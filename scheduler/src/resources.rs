@@ -66,6 +66,21 @@ impl Resources {
         })
     }
 
+    /// The amount of a resource.
+    pub(crate) fn get(&self, name: &str) -> i64 {
+        match name {
+            "cpu" => self.cpu_millis,
+            "memory" => self.memory,
+            "ephemeral-storage" => self.ephemeral_storage,
+            name => self.extended.get(name).copied().unwrap_or_default(),
+        }
+    }
+
+    /// Whether it is one of those that count only for pods that ask for it.
+    pub(crate) fn is_scalar(name: &str) -> bool {
+        !matches!(name, "cpu" | "memory" | "ephemeral-storage")
+    }
+
     pub(crate) fn add(&mut self, other: &Self) {
         self.combine(other, i64::saturating_add);
     }

@@ -1,46 +1,45 @@
 //! The loop: watches in, decisions, bindings out.
 //!
-//! One task owns the snapshot and the queue. A decision is assumed at once and its binding goes out
-//! beside others; while all slots for bindings are taken, nothing is decided, so nothing piles up
-//! between the two. A binding that fails takes the assumption back and the pod is tried again. A pod
-//! whose claims have no volumes yet asks for them first and waits, which takes no slot.
+//! One task owns the snapshot and the queue; the watches decode beside it. A decision is assumed at once, and its pod
+//! queued to be bound: a bounded number of bindings is under way, and while too many wait for one, nothing is decided. A
+//! binding that fails takes the assumption back and the pod is tried again. A pod that a plugin makes wait, for a permit
+//! or for its volumes, takes no slot.
 //!
-//! [`feed`]: what the watches say. [`binding`]: what follows a decision.
+//! [`feed`]: what the watches say. [`binding`]: what follows a decision. [`preempting`]: what follows if no node admits
+//! the pod.
 
 mod binding;
 mod feed;
 mod owners;
+mod preempting;
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use futures::StreamExt;
-use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::api::storage::v1::StorageClass;
-use kube::{Api, Client};
-use rand::SeedableRng;
-use rand::rngs::SmallRng;
+use anyhow::{Context, bail};
+use kube::Client;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::config::Config;
-use crate::decision::{Decision, Unschedulable, schedule};
+use crate::decision::{Decision, Rotation, Unschedulable, schedule};
 use crate::metrics;
 use crate::pod::Pod;
 use crate::prebind::WaitingPods;
 use crate::profile::Profile;
-use crate::queue::Queue;
+use crate::queue::{Attempt, Queue};
 use crate::report::{Condition, Outcome, Reporter, Writer};
 use crate::snapshot::Snapshot;
 use binding::Bound;
-use feed::{Listing, events};
-use owners::owner_events;
+use feed::{Feeds, Listings};
 
 /// Decisions between two looks at the watches.
-const BATCH: usize = 16;
+const BATCH: usize = 32;
+/// Changes taken in between two decisions.
+const CHANGES: usize = 512;
 /// How long bindings and events under way have to end once the scheduler is told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -58,20 +57,8 @@ impl Scheduler {
 
     /// Places pods until told to stop; then lets what is under way end.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let pods = events(Api::<core::Pod>::all(self.client.clone()), "pods");
-        let nodes = events(Api::<core::Node>::all(self.client.clone()), "nodes");
-        let claims = Api::<core::PersistentVolumeClaim>::all(self.client.clone());
-        let claims = events(claims, "persistentvolumeclaims");
-        let volumes = Api::<core::PersistentVolume>::all(self.client.clone());
-        let volumes = events(volumes, "persistentvolumes");
-        let classes = events(
-            Api::<StorageClass>::all(self.client.clone()),
-            "storageclasses",
-        );
-        let namespaces = Api::<core::Namespace>::all(self.client.clone());
-        let namespaces = events(namespaces, "namespaces");
-        let owners = owner_events(&self.client);
-        tokio::pin!(pods, nodes, claims, volumes, classes, namespaces, owners);
+        let mut feeds = Feeds::start(&self.client, &self.config);
+        let mut changes = Vec::with_capacity(CHANGES);
         let (reporter, writer) = Writer::new(self.client.clone(), &self.config);
         let mut reports = JoinSet::new();
         reports.spawn(writer.run());
@@ -80,7 +67,10 @@ impl Scheduler {
         loop {
             state.advance(Instant::now());
             state.decide(Instant::now());
+            state.start_bindings();
             metrics::pending(state.queue.counts());
+            let (nodes, pods) = (state.snapshot.candidates().len(), state.snapshot.counts());
+            metrics::cached(nodes, pods);
             let tick = state.queue.next_tick().into_iter();
             let tick = tick.chain(state.waiting.next_due()).min();
             tokio::select! {
@@ -88,16 +78,22 @@ impl Scheduler {
                 () = stop.cancelled() => break,
                 Some(outcome) = state.bindings.join_next() => {
                     state.settle(outcome.context("a binding's task")?);
+                    while let Some(outcome) = state.bindings.try_join_next() {
+                        state.settle(outcome.context("a binding's task")?);
+                    }
                 }
-                event = pods.next() => state.see_pod(event.context("the watch of pods ended")?),
-                event = nodes.next() => state.see_node(event.context("the watch of nodes ended")?),
-                event = claims.next() => state.see_claim(event.context("the watch of claims ended")?),
-                event = volumes.next() => state.see_volume(event.context("the watch of volumes ended")?),
-                event = classes.next() => state.see_class(event.context("the watch of classes ended")?),
-                event = namespaces.next() => {
-                    state.see_namespace(event.context("the watch of namespaces ended")?);
+                Some(outcome) = state.evictions.join_next() => {
+                    state.evicted(outcome.context("an eviction's task")?);
                 }
-                event = owners.next() => state.see_owner(event.context("the watches of owners ended")?),
+                count = feeds.changes.recv_many(&mut changes, CHANGES) => {
+                    if count == 0 {
+                        bail!("the watches ended");
+                    }
+                    for change in changes.drain(..) {
+                        state.see(change);
+                    }
+                }
+                ended = feeds.tasks.join_next() => bail!("a watch ended: {ended:?}"),
                 () = sleep_until(tick) => state.queue.tick(Instant::now()),
                 () = std::future::ready(()), if state.can_decide() => {}
             }
@@ -113,6 +109,7 @@ async fn drain(mut state: State, mut reports: JoinSet<()>) {
         while let Some(Ok(bound)) = state.bindings.join_next().await {
             state.settle(bound);
         }
+        while state.evictions.join_next().await.is_some() {}
         drop(state);
         while reports.join_next().await.is_some() {}
     });
@@ -132,84 +129,93 @@ async fn sleep_until(instant: Option<Instant>) {
 struct State {
     client: Client,
     config: Config,
-    profile: Profile,
+    profiles: HashMap<Arc<str>, Arc<Profile>>,
     snapshot: Snapshot,
     queue: Queue,
-    ties: SmallRng,
+    rotation: Rotation,
+    /// Pods that have their node and wait for a slot.
+    to_bind: VecDeque<(Arc<Pod>, Arc<str>)>,
     bindings: JoinSet<Bound>,
+    /// Pods that make room for another: the uid of that one.
+    evictions: JoinSet<Arc<str>>,
     reporter: Reporter,
-    pods: Listing,
-    nodes: Listing,
-    claims: Listing,
-    volumes: Listing,
-    classes: Listing,
-    namespaces: Listing,
-    owners: owners::Listings,
-    /// Pods that wait for their volumes.
+    listings: Listings,
+    /// Pods that a plugin makes wait before they are bound.
     waiting: WaitingPods,
     /// Whether anything changed that they wait for.
     stirred: bool,
+    /// When each pod that has its node came, and how often it was tried.
+    attempts: HashMap<Arc<str>, (Instant, u32)>,
 }
 
 impl State {
     fn new(client: Client, config: Config, reporter: Reporter) -> Self {
+        let profiles = config.profiles.iter();
         Self {
             client,
-            profile: Profile::new(&config.scheduler_name),
+            profiles: profiles
+                .map(|profile| (Arc::clone(&profile.name), Arc::clone(profile)))
+                .collect(),
             snapshot: Snapshot::default(),
-            queue: Queue::default(),
-            ties: SmallRng::seed_from_u64(config.seed),
+            queue: Queue::new(config.first_backoff, config.longest_backoff),
+            rotation: Rotation::new(config.seed),
             config,
+            to_bind: VecDeque::new(),
             bindings: JoinSet::new(),
+            evictions: JoinSet::new(),
             reporter,
-            pods: Listing::default(),
-            nodes: Listing::default(),
-            claims: Listing::default(),
-            volumes: Listing::default(),
-            classes: Listing::default(),
-            namespaces: Listing::default(),
-            owners: owners::Listings::default(),
+            listings: Listings::default(),
             waiting: WaitingPods::default(),
             stirred: false,
+            attempts: HashMap::new(),
         }
     }
 
     fn can_decide(&self) -> bool {
-        let watches = [
-            &self.pods,
-            &self.nodes,
-            &self.claims,
-            &self.volumes,
-            &self.classes,
-            &self.namespaces,
-        ];
-        watches.iter().all(|watch| watch.complete)
-            && self.owners.are_complete()
+        self.listings.are_complete()
             && self.queue.is_ready()
-            && self.bindings.len() < self.config.bind_concurrency.max(1)
+            && self.to_bind.len() < self.config.bind_queue.max(1)
+            && self.evictions.len() < self.config.bind_concurrency.max(1)
     }
 
-    /// Decides for the pods whose turn it is, as far as there are slots for bindings.
+    /// The profile that decides for a pod.
+    fn profile(&self, pod: &Pod) -> Option<Arc<Profile>> {
+        self.profiles.get(&pod.scheduler).cloned()
+    }
+
+    /// Decides for the pods whose turn it is, as far as there is room for their bindings.
     fn decide(&mut self, now: Instant) {
         for _ in 0..BATCH {
             if !self.can_decide() {
                 return;
             }
-            let Some(pod) = self.queue.pop(now) else {
+            let Some(attempt) = self.queue.pop(now) else {
                 return;
             };
+            let Some(profile) = self.profile(&attempt.pod) else {
+                self.queue.remove(&attempt.pod.uid);
+                continue;
+            };
+            let Attempt { pod, number, since } = attempt;
             let begun = Instant::now();
-            let decision = schedule(&self.profile, &self.snapshot, &pod, &mut self.ties);
-            metrics::decided(begun.elapsed().as_secs_f64());
+            let decision = schedule(&profile, &self.snapshot, &pod, &mut self.rotation);
+            let seconds = begun.elapsed().as_secs_f64();
             match decision {
-                Decision::Node(node) => self.place(pod, node, now),
-                Decision::Unschedulable(why) => self.park(&pod, why, now),
+                Decision::Node(node) => {
+                    metrics::decided(&profile.name, "scheduled", seconds);
+                    self.attempts.insert(Arc::clone(&pod.uid), (since, number));
+                    self.place(&profile, pod, node, now);
+                }
+                Decision::Unschedulable(why) => {
+                    metrics::decided(&profile.name, "unschedulable", seconds);
+                    self.park(&profile, &pod, why, now);
+                }
             }
         }
     }
 
-    fn park(&mut self, pod: &Arc<Pod>, why: Unschedulable, now: Instant) {
-        metrics::attempted("unschedulable");
+    fn park(&mut self, profile: &Profile, pod: &Arc<Pod>, why: Unschedulable, now: Instant) {
+        metrics::attempted(&profile.name, "unschedulable");
         let message = why.to_string();
         debug!(
             namespace = &*pod.namespace,
@@ -217,15 +223,18 @@ impl State {
             message,
             "unschedulable"
         );
-        self.queue.park(&pod.uid, why.plugins, why.nodes > 0, now);
+        let rejected_by = profile.named(|name| why.plugins.contains(name));
+        self.queue.park(&pod.uid, rejected_by, why.nodes > 0, now);
         let condition = match self.queue.reported(&pod.uid) {
             None => Condition::Set,
             Some(reported) if reported == message => Condition::Kept,
             Some(_) => Condition::Reworded,
         };
+        let nominated = self.make_room(pod, why.remedy);
         let failed = Outcome::Failed {
             message: message.clone(),
             condition,
+            nominated,
         };
         if self.reporter.report(pod, failed) {
             self.queue.set_reported(&pod.uid, &message);

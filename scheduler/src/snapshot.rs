@@ -29,10 +29,15 @@ pub struct Snapshot {
     indexes: HashMap<Arc<str>, usize>,
     order: OnceLock<Vec<usize>>,
     pods: HashMap<Arc<str>, Placement>,
+    /// How many of them are assumed.
+    assumed: usize,
     /// Pods on nodes that are not known.
     strays: HashMap<Arc<str>, Vec<Arc<Placed>>>,
     /// How many of these pods use each claim.
     users: HashMap<ClaimKey, usize>,
+    /// Pods for which room is made, by uid, and by their node.
+    nominated: HashMap<Arc<str>, Arc<str>>,
+    nominated_on: HashMap<Arc<str>, Vec<Arc<Placed>>>,
     /// The labels of namespaces.
     namespaces: HashMap<String, Labels>,
     pub(crate) storage: Storage,
@@ -68,9 +73,9 @@ pub(crate) struct Usage {
 
 /// Where a pod is. The node may be unknown: its object comes later, or is gone.
 #[derive(Clone, Debug)]
-struct Placement {
-    node: Arc<str>,
-    pod: Arc<Placed>,
+pub(crate) struct Placement {
+    pub(crate) node: Arc<str>,
+    pub(crate) pod: Arc<Placed>,
     confirmed: bool,
 }
 
@@ -118,11 +123,9 @@ impl Snapshot {
         NodeChange::Added
     }
 
-    /// Removes a node; its pods stay counted should it come back.
-    pub fn remove_node(&mut self, name: &str) {
-        let Some((name, index)) = self.indexes.remove_entry(name) else {
-            return;
-        };
+    /// Removes a node; its pods stay counted should it come back. What it was.
+    pub fn remove_node(&mut self, name: &str) -> Option<Arc<Node>> {
+        let (name, index) = self.indexes.remove_entry(name)?;
         self.order = OnceLock::new();
         for pod in self.nodes[index].pods.clone() {
             self.leave(index, &pod);
@@ -135,6 +138,7 @@ impl Snapshot {
             moved.index = index;
             self.indexes.insert(Arc::clone(&moved.node.name), index);
         }
+        Some(gone.node)
     }
 
     /// Keeps only the nodes of which this is true.
@@ -176,7 +180,7 @@ impl Snapshot {
         namespaces.map(|(name, labels)| (name.as_str(), labels))
     }
 
-    /// Counts a pod on the node the API says it is on. What it was there before, if it is new or changed.
+    /// Counts a pod on the node the API says it is on.
     pub fn place(&mut self, pod: &Pod, node: &Arc<str>) {
         self.put(pod, node, true);
     }
@@ -187,9 +191,9 @@ impl Snapshot {
     }
 
     /// Takes back [`assume`](Self::assume). `None` if there was nothing to take back.
-    pub(crate) fn forget(&mut self, uid: &str) -> Option<Arc<Placed>> {
+    pub(crate) fn forget(&mut self, uid: &str) -> Option<Placement> {
         if self.is_assumed(uid) {
-            self.remove(uid)
+            self.take(uid)
         } else {
             None
         }
@@ -200,9 +204,21 @@ impl Snapshot {
         self.pods.get(uid).is_some_and(|pod| !pod.confirmed)
     }
 
+    /// Removes a pod.
+    pub fn remove_pod(&mut self, uid: &str) {
+        self.take(uid);
+    }
+
     /// Removes a pod, if it had taken room.
     pub(crate) fn remove(&mut self, uid: &str) -> Option<Arc<Placed>> {
-        let Placement { node, pod, .. } = self.pods.remove(uid)?;
+        self.take(uid).map(|placement| placement.pod)
+    }
+
+    /// Removes a pod, and where it was.
+    pub(crate) fn take(&mut self, uid: &str) -> Option<Placement> {
+        let placement = self.pods.remove(uid)?;
+        self.assumed -= usize::from(!placement.confirmed);
+        let Placement { node, pod, .. } = &placement;
         for claim in &pod.load.claims {
             if let Some(users) = self.users.get_mut(claim) {
                 *users -= 1;
@@ -211,15 +227,60 @@ impl Snapshot {
                 }
             }
         }
-        if let Some(index) = self.indexes.get(&node) {
-            self.leave(*index, &pod);
-        } else if let Some(strays) = self.strays.get_mut(&node) {
-            strays.retain(|stray| !Arc::ptr_eq(stray, &pod));
+        if let Some(index) = self.indexes.get(node) {
+            self.leave(*index, pod);
+        } else if let Some(strays) = self.strays.get_mut(node) {
+            strays.retain(|stray| !Arc::ptr_eq(stray, pod));
             if strays.is_empty() {
-                self.strays.remove(&node);
+                self.strays.remove(node);
             }
         }
-        Some(pod)
+        Some(placement)
+    }
+
+    /// Notes where room is made for a pod, or that it is nowhere.
+    pub(crate) fn nominate(&mut self, pod: &Pod, node: Option<&Arc<str>>) {
+        if self.nominated.get(&pod.uid) == node {
+            return;
+        }
+        if let Some(old) = self.nominated.remove(&pod.uid)
+            && let Some(pods) = self.nominated_on.get_mut(&old)
+        {
+            pods.retain(|other| other.uid != pod.uid);
+            if pods.is_empty() {
+                self.nominated_on.remove(&old);
+            }
+        }
+        if let Some(node) = node {
+            self.nominated
+                .insert(Arc::clone(&pod.uid), Arc::clone(node));
+            let pods = self.nominated_on.entry(Arc::clone(node)).or_default();
+            pods.push(Arc::new(Placed::from(pod)));
+        }
+    }
+
+    /// The node where room is made for a pod.
+    pub(crate) fn nominated_node(&self, pod: &Pod) -> Option<&Candidate> {
+        self.candidate(self.nominated.get(&pod.uid)?)
+    }
+
+    /// The pods for which room is made on a node.
+    pub(crate) fn nominated_on(&self, node: &str) -> &[Arc<Placed>] {
+        if self.nominated_on.is_empty() {
+            return &[];
+        }
+        let pods = self.nominated_on.get(node);
+        pods.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// A pod that is placed or assumed.
+    pub(crate) fn placed(&self, uid: &str) -> Option<&Arc<Placed>> {
+        self.pods.get(uid).map(|placement| &placement.pod)
+    }
+
+    /// How many pods are placed, and how many of them are only assumed to be.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.pods.len(), self.assumed)
     }
 
     /// The pods that are placed or assumed, by uid.
@@ -280,6 +341,7 @@ impl Snapshot {
             && known.node == *node
             && *known.pod == placed
         {
+            self.assumed -= usize::from(confirmed && !known.confirmed);
             known.confirmed |= confirmed;
             return;
         }
@@ -294,6 +356,7 @@ impl Snapshot {
             confirmed,
         };
         self.pods.insert(Arc::clone(&pod.uid), placement);
+        self.assumed += usize::from(!confirmed);
         match self.indexes.get(node) {
             Some(index) => self.enter(*index, placed),
             None => {

@@ -146,6 +146,14 @@ impl Storage {
         self.assumed.entry(Arc::clone(claim)).or_insert(assumed);
     }
 
+    /// What was assumed for a pod.
+    pub(crate) fn assumed_for(&self, pod: &str) -> Vec<(ClaimKey, Fate)> {
+        let assumed = self.assumed.iter().filter(|(_, (by, _))| **by == *pod);
+        assumed
+            .map(|(claim, (_, fate))| (Arc::clone(claim), fate.clone()))
+            .collect()
+    }
+
     /// Takes back what was assumed for a pod.
     pub(crate) fn forget(&mut self, pod: &str) {
         self.assumed.retain(|_, (by, _)| **by != *pod);

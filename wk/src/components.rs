@@ -179,13 +179,14 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     );
     let client = apiserver.client(User::scheduler());
     let own = client.clone();
+    let config = scheduler_config(up.scheduler_config.as_deref())?;
     lead(
         tasks,
         "scheduler",
         "kube-scheduler",
         election,
         client,
-        move |stop| scheduler::Scheduler::new(own.clone(), scheduler::Config::default()).run(stop),
+        move |stop| scheduler::Scheduler::new(own.clone(), config.clone()).run(stop),
     );
 
     let node = Node {
@@ -431,6 +432,16 @@ fn reachable(ip: IpAddr) -> IpAddr {
 /// Where pods and other hosts connect to a listener.
 fn advertised(ip: IpAddr, node_ip: IpAddr) -> IpAddr {
     if ip.is_unspecified() { node_ip } else { ip }
+}
+
+/// How the scheduler decides: as this file says, or as Kubernetes does by default.
+fn scheduler_config(file: Option<&Path>) -> Result<scheduler::Config> {
+    let Some(file) = file else {
+        return Ok(scheduler::Config::default());
+    };
+    let shown = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("read {shown}"))?;
+    scheduler::Config::read(&text).map_err(|why| anyhow!("--scheduler-config {shown}: {why}"))
 }
 
 async fn open_store(database: Option<&str>, data: &DataDir) -> Result<(Arc<dyn Store>, String)> {

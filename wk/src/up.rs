@@ -46,6 +46,9 @@ pub(crate) struct Up {
     /// Run the pods whose manifests this directory holds on this node, whatever the API says (static pods)
     #[arg(long, value_name = "DIR")]
     pub(crate) pod_manifest_path: Option<PathBuf>,
+    /// How the scheduler decides: a KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1) in YAML or JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scheduler_config: Option<PathBuf>,
     /// Which addresses pods get: their own (privileged, needs root) or loopback ones (rootless)
     #[arg(long, value_enum, default_value_t = NetworkMode::Auto)]
     pub(crate) network: NetworkMode,

@@ -25,8 +25,8 @@ const WASMTIME: &str = "48.0.8";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which benchmark (start, first-answer, memory, pod-latency, thousand-pods, ten-thousand-pods, api, oci, hollow,
-    /// or wasm for all about components); all of them by default
+    /// Which benchmark (start, first-answer, memory, pod-latency, thousand-pods, ten-thousand-pods, api, scheduler, oci,
+    /// hollow, or wasm for all about components); all of them by default
     name: Option<String>,
 
     /// For hollow: which cases (basic, pinned, churn, held, deployment; all by default), --full, --nodes N, --pods N
@@ -39,7 +39,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if wanted("api") {
         cargo(&["run", "--quiet", "--release", "--package", "http-bench"])?;
     }
-    if args.name.as_deref() == Some("api") {
+    if wanted("scheduler") {
+        cargo(&[
+            "bench",
+            "--quiet",
+            "--package=scheduler",
+            "--bench=decisions",
+        ])?;
+    }
+    if matches!(args.name.as_deref(), Some("api" | "scheduler")) {
         return Ok(());
     }
     if wanted("oci") {

@@ -13,14 +13,16 @@ const EDGES: &[(&str, &[&str])] = &[
     ("store-sqlite", &["store"]),
     ("store-postgres", &["store"]),
     ("metrics", &[]),
-    ("api", &["store", "metrics"]),
+    // What a cron expression means: the apiserver refuses wrong ones, a controller goes by them.
+    ("cron", &[]),
+    ("api", &["store", "metrics", "cron"]),
     ("runtimes", &["runtimes-log"]),
     // What a container's own process needs of the log: no more than std.
     ("runtimes-log", &[]),
     ("runtime-wasm", &["runtimes"]),
     ("runtime-oci", &["runtimes", "wk-shim"]),
     ("wk-shim", &["runtimes-log"]),
-    ("controllers", &["metrics"]),
+    ("controllers", &["metrics", "cron"]),
     ("scheduler", &["metrics"]),
     ("streaming", &["runtimes"]),
     ("nodelet", &["runtimes", "metrics", "streaming"]),

@@ -1,12 +1,11 @@
 //! The group batch: pods that do something and end.
 //!
 //! - `job`, `cron_job`: the kinds. `specification`: what is wrong with what a Job should do.
-//! - `failure_policy`: what is wrong with its rules for failures. `schedule`: cron expressions.
+//! - `failure_policy`: what is wrong with its rules for failures.
 
 mod cron_job;
 mod failure_policy;
 mod job;
-mod schedule;
 mod specification;
 
 pub(crate) use cron_job::CronJob;

@@ -81,7 +81,17 @@ impl Kind for Pod {
     }
 
     fn new_status(&self, object: &Value) -> Value {
-        json!({ "phase": "Pending", "qosClass": qos::class(part(object, "/spec")) })
+        let mut status =
+            json!({ "phase": "Pending", "qosClass": qos::class(part(object, "/spec")) });
+        if !value::items(object, "/spec/schedulingGates").is_empty() {
+            status["conditions"] = json!([{
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+            }]);
+        }
+        status
     }
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {

@@ -2,7 +2,7 @@
 //!
 //! Reads the budgets of the pod's namespace; writes the budget's status (one disruption less, and the
 //! pod's name until it is gone) and the pod's condition, then deletes the pod. A budget whose status
-//! is behind its spec allows nothing. Never deletes a pod that changed since it was looked at.
+//! is behind its spec allows nothing. Never deletes for free a pod that changed since it was looked at.
 
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ use crate::{
         answer::Answer,
         call::Call,
         change::{Part, change},
+        create::ATTEMPTS,
         decode,
         delete::{DeleteOptions, remove},
         get, view,
@@ -43,28 +44,79 @@ pub(crate) async fn serve(call: &Call, method: &Method, body: &Bytes) -> Result<
             "name in URL does not match name in Eviction object".to_owned(),
         ));
     }
-    let mut options = DeleteOptions::of(call, &eviction["deleteOptions"])?;
+    let options = DeleteOptions::of(call, &eviction["deleteOptions"])?;
     let mut review = Review::create(call, &call.name)?;
     review.dry_run |= options.dry_run();
     admission::mutate(&review, Some(&mut eviction), None).await?;
     admission::validate(&review, Some(&eviction), None).await?;
     get::reach(call).await?;
+    let named = options.expects_revision();
+    for _ in 0..ATTEMPTS {
+        let pod = newest(call).await?;
+        options.check(call, &pod)?;
+        if !is_finished(&pod) {
+            return within_budget(call, &pod, options).await;
+        }
+        let mut options = options.clone();
+        // One that may become ready meanwhile is another matter then.
+        if !named && !is_over(&pod) {
+            options.expect_revision(object::resource_version(&pod));
+        }
+        match mark_and_remove(call, options).await {
+            Err(Error::Conflict { .. }) if !named => {}
+            done => return done,
+        }
+    }
+    Err(Error::modified(call.subject(&call.name)))
+}
+
+async fn newest(call: &Call) -> Result<Value, Error> {
     call.server.cache.fresh().await?;
     let item = call.server.cache.get(&call.key(&call.name));
     let item = item.ok_or_else(|| call.not_found(&call.name))?;
-    let pod = view::parse(&item.decoded.value)?;
-    if !is_finished(&pod) {
-        if let Some(budget) = budget_of(call, &pod)? {
-            spend(call, budget, &pod, options.dry_run()).await?;
+    view::parse(&item.decoded.value)
+}
+
+/// Evicts a pod that somebody may miss.
+async fn within_budget(
+    call: &Call,
+    pod: &Value,
+    mut options: DeleteOptions,
+) -> Result<Response, Error> {
+    let named = options.expects_revision();
+    let mut free = None;
+    if let Some(budget) = budget_of(call, pod)? {
+        let name = budget.name.clone();
+        if !spend(call, budget, pod, options.dry_run()).await? {
+            // It costs nothing only as long as it is not ready.
+            if !named {
+                options.expect_revision(object::resource_version(pod));
+            }
+            free = Some(name);
         }
-        if !options.dry_run() {
-            mark(call).await?;
-        }
-    } else {
-        options.expect_revision(object::resource_version(&pod));
+    }
+    match (mark_and_remove(call, options).await, free) {
+        (Err(Error::Conflict { .. }), Some(budget)) if !named => Err(unsettled(&budget)),
+        (done, _) => done,
+    }
+}
+
+/// Says in the pod's status why it goes, and deletes it.
+async fn mark_and_remove(call: &Call, mut options: DeleteOptions) -> Result<Response, Error> {
+    if !options.dry_run()
+        && let Some(revision) = mark(call, &options).await?
+        && options.expects_revision()
+    {
+        options.expect_revision(&revision);
     }
     remove(call, &call.name, &options).await?;
     Ok(Answer::success(StatusCode::CREATED, &Subject::default(), "").into_response())
+}
+
+/// A pod that has ended or is going away: it gets no readier.
+fn is_over(pod: &Value) -> bool {
+    let phase = pod["status"]["phase"].as_str().unwrap_or_default();
+    matches!(phase, "Succeeded" | "Failed") || object::deleting(pod)
 }
 
 /// Nobody misses a pod that has not begun, has ended or is going away.
@@ -96,9 +148,14 @@ fn budget_of(call: &Call, pod: &Value) -> Result<Option<Call>, Error> {
         }
     }
     if names.len() > 1 {
-        return Err(Error::Exhausted(
-            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
-        ));
+        let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not \
+                       support.";
+        return Err(Error::Refused {
+            code: StatusCode::INTERNAL_SERVER_ERROR,
+            message: message.to_owned(),
+            reason: String::new(),
+            details: Value::Null,
+        });
     }
     Ok(names.pop().map(|name| Call {
         server: Arc::clone(&call.server),
@@ -115,45 +172,53 @@ fn budget_of(call: &Call, pod: &Value) -> Result<Option<Call>, Error> {
     }))
 }
 
-/// Takes one disruption from a budget, unless the pod may go anyway.
-async fn spend(call: &Call, budget: Call, pod: &Value, dry_run: bool) -> Result<(), Error> {
+/// Takes one disruption from a budget; false if the pod may go anyway.
+async fn spend(call: &Call, budget: Call, pod: &Value, dry_run: bool) -> Result<bool, Error> {
     let now = time::seconds(call.server.now());
     let ready = is_ready(pod);
     if dry_run {
         let item = call.server.cache.get(&budget.key(&budget.name));
         let item = item.ok_or_else(|| budget.not_found(&budget.name))?;
-        spent(
-            &budget,
-            &view::parse(&item.decoded.value)?,
-            &call.name,
-            ready,
-            &now,
-        )?;
-        return Ok(());
+        let old = view::parse(&item.decoded.value)?;
+        return Ok(spent(&budget, &old, &call.name, ready, &now)?.is_some());
     }
+    let mut costs = false;
     change(&budget, &budget.name, Part::System, |old| {
-        spent(&budget, old, &call.name, ready, &now)
+        let new = spent(&budget, old, &call.name, ready, &now)?;
+        costs = new.is_some();
+        Ok(new.unwrap_or_else(|| old.clone()))
     })
     .await?;
-    Ok(())
+    Ok(costs)
 }
 
-/// The budget after the pod's eviction; the same if it does not cost a disruption.
-fn spent(call: &Call, old: &Value, pod: &str, ready: bool, now: &str) -> Result<Value, Error> {
+/// What is answered while nobody knows what a budget allows.
+fn unsettled(budget: &str) -> Error {
+    Error::Disrupted {
+        cause: format!("The disruption budget {budget} is still being processed by the server."),
+        retry_seconds: Some(RETRY_SECONDS),
+    }
+}
+
+/// The budget after the pod's eviction; none if it does not cost a disruption.
+fn spent(
+    call: &Call,
+    old: &Value,
+    pod: &str,
+    ready: bool,
+    now: &str,
+) -> Result<Option<Value>, Error> {
     let name = object::name(old);
     let status = |field: &str| old["status"][field].as_i64().unwrap_or_default();
     let (healthy, wanted) = (status("currentHealthy"), status("desiredHealthy"));
     if !ready {
         let policy = old["spec"]["unhealthyPodEvictionPolicy"].as_str();
         if policy == Some("AlwaysAllow") || (healthy >= wanted && wanted > 0) {
-            return Ok(old.clone());
+            return Ok(None);
         }
     }
     if status("observedGeneration") < object::generation(old) {
-        return Err(Error::Disrupted {
-            cause: format!("The disruption budget {name} is still being processed by the server."),
-            retry_seconds: Some(RETRY_SECONDS),
-        });
+        return Err(unsettled(name));
     }
     let forbidden = |message: &str| Error::Forbidden {
         subject: call.subject(name),
@@ -198,13 +263,14 @@ fn spent(call: &Call, old: &Value, pod: &str, ready: bool, now: &str) -> Result<
             }),
         );
     }
-    Ok(budget)
+    Ok(Some(budget))
 }
 
-/// Says in the pod's status why it goes.
-async fn mark(call: &Call) -> Result<(), Error> {
+/// Says in the pod's status why it goes; gives the pod's revision after that, if it is there still.
+async fn mark(call: &Call, options: &DeleteOptions) -> Result<Option<String>, Error> {
     let now = time::seconds(call.server.now());
     let marked = change(call, &call.name, Part::System, |old| {
+        options.check(call, old)?;
         let mut pod = old.clone();
         set_condition(
             &mut pod["status"],
@@ -220,20 +286,34 @@ async fn mark(call: &Call) -> Result<(), Error> {
         Ok(pod)
     });
     match marked.await {
-        Ok(_) | Err(Error::NotFound(_)) => Ok(()),
+        Ok(marked) => {
+            let pod = view::parse(&marked.bytes)?;
+            Ok(Some(object::resource_version(&pod).to_owned()))
+        }
+        Err(Error::NotFound(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn set_condition(status: &mut Value, condition: Value) {
+/// Sets a condition, which is as old as it has been so.
+fn set_condition(status: &mut Value, mut condition: Value) {
     if !status.is_object() {
         *status = json!({});
     }
-    match status["conditions"].as_array_mut() {
-        Some(conditions) => {
-            conditions.retain(|known| known["type"] != condition["type"]);
-            conditions.push(condition);
+    let Some(conditions) = status["conditions"].as_array_mut() else {
+        status["conditions"] = json!([condition]);
+        return;
+    };
+    let place = conditions
+        .iter()
+        .position(|known| known["type"] == condition["type"]);
+    match place.map(|place| &mut conditions[place]) {
+        Some(known) => {
+            if known["status"] == condition["status"] {
+                condition["lastTransitionTime"] = known["lastTransitionTime"].take();
+            }
+            *known = condition;
         }
-        None => status["conditions"] = json!([condition]),
+        None => conditions.push(condition),
     }
 }

@@ -96,10 +96,19 @@ impl DeleteOptions {
         self.dry_run
     }
 
-    /// Only this state of the object is deleted, unless another one was named.
+    /// Whether only one state of the object is to be deleted.
+    pub(crate) fn expects_revision(&self) -> bool {
+        self.resource_version.is_some()
+    }
+
+    /// Only this state of the object is deleted.
     pub(crate) fn expect_revision(&mut self, revision: &str) {
-        self.resource_version
-            .get_or_insert_with(|| revision.to_owned());
+        self.resource_version = Some(revision.to_owned());
+    }
+
+    /// Whether the object is the one that is to be deleted.
+    pub(crate) fn check(&self, call: &Call, object: &Value) -> Result<(), Error> {
+        check_preconditions(call, object::name(object), object, self)
     }
 }
 

@@ -201,10 +201,56 @@ async fn a_budget_that_nobody_counted_yet_allows_nothing() {
             &eviction("p", &Value::Null),
         )
         .await;
-    assert!(
-        refused.contains("more than one PodDisruptionBudget"),
-        "{refused}"
+    assert_eq!(
+        refused,
+        "500 : This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
     );
+}
+
+#[tokio::test]
+async fn an_eviction_of_another_pod_than_is_there_spends_nothing() {
+    let cluster = Cluster::start().await;
+    run(&cluster, "p").await;
+    let spec = json!({"minAvailable": 1, "selector": {}});
+    let status = json!({"observedGeneration": 1, "currentHealthy": 2, "desiredHealthy": 1, "disruptionsAllowed": 1});
+    budget(&cluster, "b", spec, status).await;
+    let line = format!("POST {PODS}/p/eviction");
+    for precondition in ["uid", "resourceVersion"] {
+        let options = json!({"preconditions": {precondition: "1"}});
+        let refused = cluster.failure(&line, &eviction("p", &options)).await;
+        assert!(refused.starts_with("409 Conflict"), "{refused}");
+    }
+    let untouched = cluster.ok(&format!("GET {BUDGETS}/b"), "").await;
+    assert_eq!(untouched["status"]["disruptionsAllowed"], 1);
+    let pod = cluster.ok(&format!("GET {PODS}/p"), "").await;
+    assert!(pod["metadata"]["deletionTimestamp"].is_null());
+    let conditions = pod["status"]["conditions"].to_string();
+    assert!(!conditions.contains("DisruptionTarget"), "{conditions}");
+    let (uid, revision) = (&pod["metadata"]["uid"], &pod["metadata"]["resourceVersion"]);
+    let options = json!({"preconditions": {"uid": uid, "resourceVersion": revision}});
+    cluster.ok(&line, &eviction("p", &options)).await;
+}
+
+#[tokio::test]
+async fn a_pod_that_is_not_ready_costs_nothing_while_enough_others_are() {
+    let cluster = Cluster::start().await;
+    run(&cluster, "p").await;
+    let status = r#"{"status":{"conditions":[{"type":"Ready","status":"False"}]}}"#;
+    cluster.ok(&format!("PATCH {PODS}/p/status"), status).await;
+    let spec = json!({"minAvailable": 2, "selector": {}});
+    let counted = |healthy: u32| json!({"observedGeneration": 1, "currentHealthy": healthy, "desiredHealthy": 2});
+    budget(&cluster, "b", spec, counted(1)).await;
+    let line = format!("POST {PODS}/p/eviction");
+    let reply = cluster.send(&line, &eviction("p", &Value::Null)).await;
+    assert_eq!(reply.code, 429, "{}", reply.text);
+    assert!(reply.json()["details"]["retryAfterSeconds"].is_null());
+    let healthy = json!({"status": counted(2)}).to_string();
+    cluster
+        .ok(&format!("PATCH {BUDGETS}/b/status"), &healthy)
+        .await;
+    cluster.ok(&line, &eviction("p", &Value::Null)).await;
+    let budget = cluster.ok(&format!("GET {BUDGETS}/b"), "").await;
+    assert!(budget["status"]["disruptedPods"].is_null(), "{budget}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! `wkctl simulate`: what the scheduler would do, tried on a copy of the cluster.
 //!
-//! The copy is made of lists of what the scheduler reads; decisions are made by its own core ([`scheduler::Simulation`]).
+//! The copy is made of lists of what the scheduler reads; decisions are made by its own core ([`scheduler::Cluster`]).
 //! Nothing is written: what a manifest's pods get from admission (priority, tolerations, defaults) is asked with a dry run.
 //!
 //! - [`cluster`]: the copy. [`workload`]: which pods an object of a manifest makes; pure.

@@ -12,10 +12,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroup, LabelSelector};
 use kube::core::Selector;
 use serde::de::DeserializeOwned;
 
-use super::propose::{Seen, show};
+use super::propose::Seen;
 use super::usage::{self, ExternalValue, List, MetricValue, PodMetrics};
 use crate::context::Context;
 use crate::error::{Error, within};
+use crate::selector;
 
 const CUSTOM: &str = "custom.metrics.k8s.io";
 const EXTERNAL: &str = "external.metrics.k8s.io";
@@ -66,7 +67,8 @@ impl<'a> Questions<'a> {
         if let Some(source) = &spec.external {
             let metric = &source.metric;
             return self.external(metric).await.map_err(|error| {
-                let (namespace, selector) = (self.namespace, show(metric.selector.as_ref()));
+                let (namespace, selector) =
+                    (self.namespace, selector::as_go(metric.selector.as_ref()));
                 let name = &metric.name;
                 format!("unable to get external metric {namespace}/{name}/{selector}: {error}")
             });

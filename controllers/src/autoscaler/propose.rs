@@ -6,11 +6,11 @@ use k8s_openapi::api::autoscaling::v2::{
     ResourceMetricStatus,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::calculate::{Outcome, Scene, Usages};
 use super::usage;
 use crate::quantity;
+use crate::selector;
 
 /// What the metrics APIs told of a metric.
 #[derive(Clone, Debug)]
@@ -206,7 +206,7 @@ fn external(metric: &MetricIdentifier) -> String {
     format!(
         "external metric {}({})",
         metric.name,
-        show(metric.selector.as_ref())
+        selector::as_go(metric.selector.as_ref())
     )
 }
 
@@ -304,29 +304,6 @@ fn average(outcome: Outcome) -> MetricValueStatus {
 
 fn milli(quantity: Option<&Quantity>) -> Option<i64> {
     usage::milli(&quantity?.0)
-}
-
-/// A selector as Go prints it, for so Kubernetes names a metric.
-pub(super) fn show(selector: Option<&LabelSelector>) -> String {
-    let Some(selector) = selector else {
-        return "nil".to_owned();
-    };
-    let labels = selector.match_labels.iter().flatten();
-    let labels: String = labels
-        .map(|(key, value)| format!("{key}: {value},"))
-        .collect();
-    let expressions = selector.match_expressions.iter().flatten();
-    let expressions: String = expressions
-        .map(|one| {
-            let values = one.values.as_deref().unwrap_or_default().join(" ");
-            let (key, operator) = (&one.key, &one.operator);
-            format!("LabelSelectorRequirement{{Key:{key},Operator:{operator},Values:[{values}],}},")
-        })
-        .collect();
-    format!(
-        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},\
-         MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
-    )
 }
 
 #[cfg(test)]

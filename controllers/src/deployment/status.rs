@@ -50,7 +50,6 @@ pub(super) fn status(
     let mut status = counts(deployment, sets);
     let mut conditions = old.conditions.clone().unwrap_or_default();
     available(&mut conditions, wish, &status, now);
-    failure(&mut conditions, sets);
     let spec = deployment.spec.as_ref();
     let deadline = spec.and_then(|spec| spec.progress_deadline_seconds);
     let deadline = deadline.unwrap_or(600);
@@ -75,6 +74,7 @@ pub(super) fn status(
             again = None;
         }
     }
+    failure(&mut conditions, sets);
     status.conditions = Some(conditions);
     (status, again)
 }

@@ -89,8 +89,11 @@ async fn every_node_that_fits_gets_a_pod_and_says_of_which_revision() {
         assert_eq!(pod["metadata"]["generateName"], "web-");
         assert_eq!(pod["spec"]["tolerations"].as_array().unwrap().len(), 6);
     }
-    let said = cluster.messages("SuccessfulCreate");
-    assert!(said.len() == 3 && said[0].starts_with("Created pod: web-"));
+    let said = |_: &FakeApi| {
+        let said = cluster.messages("SuccessfulCreate");
+        said.len() == 3 && said[0].starts_with("Created pod: web-")
+    };
+    cluster.wait("three Events", said).await;
     // At rest nothing is written.
     let before = cluster.api.calls();
     tokio::time::sleep(Duration::from_secs(600)).await;
@@ -214,9 +217,14 @@ async fn a_pod_that_fails_again_and_again_is_replaced_ever_less_often() {
     }
     // 0, 1, 2, 4, 8 and 16 s.
     assert!(begun.elapsed() >= Duration::from_secs(31));
-    let said = cluster.messages("FailedDaemonPod");
-    assert!(said[0].starts_with("Found failed daemon pod ns/web-"));
-    assert!(said[0].ends_with(" on node n, will try to kill it"));
+    let said = |_: &FakeApi| {
+        let said = cluster.messages("FailedDaemonPod");
+        said.first().is_some_and(|said| {
+            said.starts_with("Found failed daemon pod ns/web-")
+                && said.ends_with(" on node n, will try to kill it")
+        })
+    };
+    cluster.wait("an Event", said).await;
     cluster.wait("one", |api| each_runs(api, "one", 1)).await;
     let pod = cluster.api.all("pods").remove(0);
     let done = json!({"status": {"phase": "Succeeded"}});

@@ -25,18 +25,34 @@ fn populate(cluster: &Cluster) {
     let spec = json!({"maxUnavailable": 1, "selector": selector});
     let budget = json!({"metadata": of("web"), "spec": spec});
     cluster.api.create("poddisruptionbudgets", budget);
-    for (resource, name) in [("replicationcontrollers", "rc"), ("replicasets", "rs")] {
+    for (resource, name) in [
+        ("replicationcontrollers", "rc"),
+        ("replicasets", "rs"),
+        ("statefulsets", "ss"),
+        ("daemonsets", "ds"),
+    ] {
         let labels = json!({"app": name});
         let mut template = template("one");
         template["metadata"]["labels"] = labels.clone();
-        let selector = if resource == "replicasets" {
-            json!({"matchLabels": labels})
-        } else {
+        let selector = if resource == "replicationcontrollers" {
             labels
+        } else {
+            json!({"matchLabels": labels})
         };
-        let spec = json!({"replicas": 2, "selector": selector, "template": template});
+        let spec = json!({"replicas": 2, "selector": selector, "template": template,
+            "serviceName": "web"});
         let set = json!({"metadata": of(name), "spec": spec});
         cluster.api.create(resource, set);
+    }
+    let labels = json!({"app": "job"});
+    let mut template = template("one");
+    template["metadata"]["labels"] = labels.clone();
+    let job = json!({"selector": {"matchLabels": labels}, "completions": 2, "parallelism": 2,
+        "activeDeadlineSeconds": 1_000_000, "template": template});
+    let daily = json!({"schedule": "@daily", "suspend": true, "jobTemplate": {"spec": job}});
+    for (resource, name, spec) in [("jobs", "job", job), ("cronjobs", "daily", daily)] {
+        let object = json!({"metadata": of(name), "spec": spec});
+        cluster.api.create(resource, object);
     }
     cluster.api.create(
         "services",
@@ -67,7 +83,8 @@ impl Cluster {
     /// The pods of all that [`populate`] makes.
     async fn populated(&self) {
         populate(self);
-        self.wait("seven pods", |api| api.count("pods") == 7).await;
+        self.wait("twelve pods", |api| api.count("pods") == 12)
+            .await;
         settle_status(self).await;
     }
 }
@@ -154,6 +171,29 @@ async fn a_fight_over_replica_sets_is_bounded() {
 async fn a_fight_over_replication_controllers_is_bounded() {
     let status = json!({"status": {"readyReplicas": 77}});
     check("replicationcontrollers", status, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fight_over_stateful_sets_is_bounded() {
+    check("statefulsets", json!({"status": {"replicas": 77}}), 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fight_over_daemon_sets_is_bounded() {
+    let status = json!({"status": {"numberReady": 77}});
+    check("daemonsets", status, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fight_over_revisions_is_bounded() {
+    let unlabelled = json!({"metadata": {"labels": null, "ownerReferences": null}});
+    check("controllerrevisions", unlabelled, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fight_over_jobs_is_bounded() {
+    check("jobs", json!({"status": {"ready": 77}}), 1).await;
+    check("jobs", json!({"spec": {"suspend": true}}), 1).await;
 }
 
 #[tokio::test(start_paused = true)]

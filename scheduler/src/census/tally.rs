@@ -89,8 +89,11 @@ impl Tally {
         let known = self.by_domain.iter().position(|(own, _)| own == key);
         let index = known.unwrap_or_else(|| {
             let mut counts = vec![0; topology.len()];
-            for (slot, count) in self.by_node.iter().enumerate().filter(|(_, n)| **n > 0) {
-                if let Some(domain) = topology.of(Slot(slot as u32)) {
+            for (slot, count) in Slot::all()
+                .zip(self.by_node.iter())
+                .filter(|(_, n)| **n > 0)
+            {
+                if let Some(domain) = topology.of(slot) {
                     counts[domain] += count;
                 }
             }

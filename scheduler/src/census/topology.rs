@@ -9,6 +9,8 @@ use super::Slot;
 use crate::pod::Labels;
 
 const NONE: u32 = u32::MAX;
+/// Topologies that are kept at most.
+const KEPT: usize = 256;
 
 /// The domains of one label.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ impl Topology {
         for labels in nodes {
             let value = labels.as_ref().and_then(|labels| labels.get(key));
             let domain = value.map_or(NONE, |value| {
-                let next = topology.sizes.len() as u32;
+                let next = u32::try_from(topology.sizes.len()).unwrap_or(NONE);
                 *ids.entry(value).or_insert(next)
             });
             topology.by_slot.push(domain);
@@ -76,6 +78,10 @@ impl Topologies {
         let topology = Arc::new(Topology::new(key, nodes));
         self.by_key.insert(Arc::clone(key), Arc::clone(&topology));
         topology
+    }
+
+    pub(super) fn are_many(&self) -> bool {
+        self.by_key.len() >= KEPT
     }
 
     pub(super) fn known(&self, key: &str) -> Option<&Topology> {

@@ -1,18 +1,43 @@
 //! What a pod asks for must be free on its node; every resource that is short is named.
 
-use std::collections::BTreeMap;
-
-use super::least_allocated::LeastAllocated;
+use super::allocation::Allocation;
+use super::arguments::FitArgs;
 use crate::framework::{Change, Filter, Plugin, Reason, Reasons, Refused, Score};
 use crate::node::Node;
 use crate::pod::Pod;
 use crate::resources::Resources;
-use crate::snapshot::{Candidate, Snapshot};
+use crate::snapshot::{Candidate, Snapshot, Usage};
 
-pub(super) struct Fit;
+const TOO_MANY: Reason<'_> = Reason::Says("Too many pods");
+
+pub(super) struct Fit {
+    /// Extended resources that are not looked at, and their groups: what is before the slash.
+    ignored: Vec<String>,
+    ignored_groups: Vec<String>,
+    strategy: Allocation,
+}
 
 #[derive(Clone, Copy)]
-struct Wanted<'a>(&'a Resources);
+struct Wanted<'a> {
+    wanted: &'a Resources,
+    plugin: &'a Fit,
+}
+
+impl Fit {
+    pub(super) fn new(args: FitArgs) -> Self {
+        Self {
+            ignored: args.ignored_resources,
+            ignored_groups: args.ignored_resource_groups,
+            strategy: Allocation::new(args.scoring_strategy),
+        }
+    }
+
+    fn ignores(&self, resource: &str) -> bool {
+        let group = resource.split_once('/').map_or("", |(group, _)| group);
+        self.ignored.iter().any(|name| name == resource)
+            || self.ignored_groups.iter().any(|name| name == group)
+    }
+}
 
 impl Plugin for Fit {
     fn name(&self) -> &'static str {
@@ -24,7 +49,7 @@ impl Plugin for Fit {
         _: &'a Snapshot,
         pod: &'a Pod,
     ) -> Result<Option<Box<dyn Filter<'a> + 'a>>, Refused> {
-        Ok(Some(Box::new(Wanted(&pod.load.requested))))
+        Ok(Some(Box::new(self.wanted(pod))))
     }
 
     fn pre_score<'a>(
@@ -33,39 +58,64 @@ impl Plugin for Fit {
         pod: &'a Pod,
         _: &[&'a Candidate],
     ) -> Option<Box<dyn Score<'a> + 'a>> {
-        Some(Box::new(LeastAllocated(&pod.load.scored)))
+        Some(Box::new(self.strategy.of(&pod.load)))
     }
 
     fn may_help(&self, change: &Change<'_>, pod: &Pod) -> bool {
-        let wanted = Wanted(&pod.load.requested);
-        let could = |node: &Node| wanted.short(&node.allocatable, None, node.pods, 0).is_ok();
+        let wanted = self.wanted(pod);
+        let could = |node: &Node| wanted.short(node, &Usage::default()).is_ok();
         match change {
             Change::NodeAdded(node) => could(node),
             Change::NodeChanged { old, new } => {
                 (old.allocatable != new.allocatable || old.pods != new.pods) && could(new)
             }
-            Change::PodRemoved(_) | Change::PodChanged { .. } => true,
+            Change::PodRemoved { node, .. } | Change::PodChanged { node, .. } => {
+                node.is_some_and(|node| wanted.filter(node).is_ok())
+            }
             _ => false,
         }
     }
 }
 
-impl<'a> Wanted<'a> {
-    /// What is short on a node that offers `has` and `room` pods, of which `used` and `pods` are taken.
-    fn short(
-        &self,
-        has: &Resources,
-        used: Option<&Resources>,
-        room: usize,
-        pods: usize,
-    ) -> Result<(), Reasons<'a>> {
-        let wanted = self.0;
-        let mut reasons = Vec::new();
-        if pods >= room {
-            reasons.push(Reasons::resolvable(Reason::Says("Too many pods")));
+impl Fit {
+    fn wanted<'a>(&'a self, pod: &'a Pod) -> Wanted<'a> {
+        Wanted {
+            wanted: &pod.load.requested,
+            plugin: self,
         }
-        let mut need = |name: &'a str, wanted: i64, has: i64, used: Option<i64>| {
-            if wanted > 0 && wanted > has.saturating_sub(used.unwrap_or_default()) {
+    }
+}
+
+impl<'a> Wanted<'a> {
+    /// What is short on a node of which this is used.
+    fn short(&self, node: &Node, usage: &Usage) -> Result<(), Reasons<'a>> {
+        let (wanted, has, used) = (self.wanted, &node.allocatable, &usage.requested);
+        let fits =
+            |wanted: i64, has: i64, used: i64| wanted <= 0 || wanted <= has.saturating_sub(used);
+        if usage.pods < node.pods
+            && fits(wanted.cpu_millis, has.cpu_millis, used.cpu_millis)
+            && fits(wanted.memory, has.memory, used.memory)
+            && fits(
+                wanted.ephemeral_storage,
+                has.ephemeral_storage,
+                used.ephemeral_storage,
+            )
+            && wanted.extended.is_empty()
+        {
+            return Ok(());
+        }
+        let mut reasons = Vec::new();
+        if usage.pods >= node.pods {
+            reasons.push(Reasons::resolvable(TOO_MANY));
+        }
+        let extended = wanted.extended.keys().map(String::as_str);
+        let extended = extended.filter(|name| !self.plugin.ignores(name));
+        for name in ["cpu", "memory", "ephemeral-storage"]
+            .into_iter()
+            .chain(extended)
+        {
+            let (wanted, has) = (wanted.get(name), has.get(name));
+            if !fits(wanted, has, used.get(name)) {
                 let short = Reason::Insufficient(name);
                 reasons.push(if wanted > has {
                     Reasons::unresolvable(short)
@@ -73,30 +123,6 @@ impl<'a> Wanted<'a> {
                     Reasons::resolvable(short)
                 });
             }
-        };
-        let taken = |of: fn(&Resources) -> i64| used.map(of);
-        need(
-            "cpu",
-            wanted.cpu_millis,
-            has.cpu_millis,
-            taken(|used| used.cpu_millis),
-        );
-        need(
-            "memory",
-            wanted.memory,
-            has.memory,
-            taken(|used| used.memory),
-        );
-        need(
-            "ephemeral-storage",
-            wanted.ephemeral_storage,
-            has.ephemeral_storage,
-            taken(|used| used.ephemeral_storage),
-        );
-        for (name, wanted) in &wanted.extended {
-            let amount = |list: &BTreeMap<String, i64>| list.get(name).copied().unwrap_or_default();
-            let used = used.map(|used| amount(&used.extended));
-            need(name, *wanted, amount(&has.extended), used);
         }
         Reasons::from_all(reasons)
     }
@@ -104,9 +130,7 @@ impl<'a> Wanted<'a> {
 
 impl<'a> Filter<'a> for Wanted<'a> {
     fn filter<'n>(&'n self, node: &'n Candidate) -> Result<(), Reasons<'n>> {
-        let usage = &node.usage;
-        let (has, used) = (&node.node.allocatable, Some(&usage.requested));
-        self.short(has, used, node.node.pods, usage.pods)
+        self.short(&node.node, &node.usage)
     }
 
     fn boxed_clone(&self) -> Box<dyn Filter<'a> + 'a> {

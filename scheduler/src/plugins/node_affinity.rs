@@ -1,6 +1,7 @@
 //! A pod's node selector and required node affinity bind it to nodes; preferred affinity ranks them.
 
 use crate::framework::{Change, Filter, Plugin, Reason, Reasons, Refused, Score, more_is_better};
+use crate::labels::Term;
 use crate::node::Node;
 use crate::pod::Pod;
 use crate::snapshot::{Candidate, Snapshot};
@@ -22,7 +23,19 @@ impl Plugin for NodeAffinity {
         _: &'a Snapshot,
         pod: &'a Pod,
     ) -> Result<Option<Box<dyn Filter<'a> + 'a>>, Refused> {
+        if self.only(pod).is_some_and(|names| names.is_empty()) {
+            return Err(Refused::unresolvable("pod affinity terms conflict"));
+        }
         Ok(asks(pod).then(|| Box::new(Wanted(pod)) as _))
+    }
+
+    /// A pod that names its nodes by field, as those of DaemonSets do, need not be tried on others.
+    fn only<'a>(&self, pod: &'a Pod) -> Option<Vec<&'a str>> {
+        let terms = pod.required.as_ref()?;
+        let names: Option<Vec<_>> = terms.iter().map(Term::names).collect();
+        names
+            .map(|names| names.concat())
+            .filter(|_| !terms.is_empty())
     }
 
     fn pre_score<'a>(

@@ -29,7 +29,7 @@ impl Plugin for NodePorts {
     fn may_help(&self, change: &Change<'_>, pod: &Pod) -> bool {
         match change {
             Change::NodeAdded(_) => true,
-            Change::PodRemoved(gone) => Wanted(&pod.load.ports).clash(&gone.load.ports),
+            Change::PodRemoved { pod: gone, .. } => Wanted(&pod.load.ports).clash(&gone.load.ports),
             _ => false,
         }
     }

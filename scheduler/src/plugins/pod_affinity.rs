@@ -76,8 +76,8 @@ impl Plugin for InterPodAffinity {
         };
         match change {
             Change::PodPlaced(other) => wanted(other),
-            Change::PodRemoved(other) => unwanted(other),
-            Change::PodChanged { old, new } => {
+            Change::PodRemoved { pod: other, .. } => unwanted(other),
+            Change::PodChanged { old, new, .. } => {
                 (wanted(new) && !wanted(old)) || (unwanted(old) && !unwanted(new))
             }
             Change::NodeAdded(node) => {
@@ -87,7 +87,7 @@ impl Plugin for InterPodAffinity {
             // Pods that do not want this one near may use any label.
             Change::NodeChanged { old, new } => old.labels != new.labels,
             Change::NodeRemoved(_) | Change::Storage => false,
-            Change::Namespace(_) => {
+            Change::Namespace => {
                 let mut terms = own.required.iter();
                 terms.any(|term| !term.namespace_selector.is_nothing())
             }

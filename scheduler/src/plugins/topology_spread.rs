@@ -11,7 +11,7 @@ mod score;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::census::{Matcher, Namespaces, Scope, Topology};
+use crate::census::{Matcher, Namespaces, Scope, Slot, Topology};
 use crate::framework::{Change, Filter, Plugin, Reason, Refused, Score};
 use crate::node::Node;
 use crate::placed::Placed;
@@ -127,8 +127,8 @@ impl Plugin for PodTopologySpread {
         };
         let whole = |node: &Node| keys().all(|key| node.labels.contains_key(key));
         match change {
-            Change::PodPlaced(other) | Change::PodRemoved(other) => counts(other),
-            Change::PodChanged { old, new } => {
+            Change::PodPlaced(other) | Change::PodRemoved { pod: other, .. } => counts(other),
+            Change::PodChanged { old, new, .. } => {
                 counts(old) != counts(new) || (counts(new) && old.deleting != new.deleting)
             }
             Change::NodeAdded(node) | Change::NodeRemoved(node) => whole(node),
@@ -136,7 +136,7 @@ impl Plugin for PodTopologySpread {
                 let moved = keys().any(|key| old.labels.get(key) != new.labels.get(key));
                 (whole(old) || whole(new)) && (moved || old.taints != new.taints)
             }
-            Change::Storage | Change::Namespace(_) => false,
+            Change::Storage | Change::Namespace => false,
         }
     }
 }
@@ -161,6 +161,26 @@ fn counts(rule: &Spread, labels: &Labels) -> bool {
 fn includes(rule: &Spread, pod: &Pod, node: &Node) -> bool {
     (!rule.honors_affinity || node_affinity::admits(pod, node))
         && (!rule.honors_taints || taint_toleration::tolerates(pod, node))
+}
+
+/// Whether a rule counts what is on each node, by slot.
+fn included(rule: &Spread, snapshot: &Snapshot, pod: &Pod) -> Arc<Vec<bool>> {
+    let mut included = if rule.honors_affinity && node_affinity::asks(pod) {
+        snapshot.census.mask(pod, |mask| {
+            for node in snapshot.candidates() {
+                mask[node.slot.index()] = node_affinity::admits(pod, &node.node);
+            }
+        })
+    } else {
+        Arc::new(vec![true; snapshot.census.slots()])
+    };
+    if rule.honors_taints {
+        let included = Arc::make_mut(&mut included);
+        for node in snapshot.candidates() {
+            included[node.slot.index()] &= taint_toleration::tolerates(pod, &node.node);
+        }
+    }
+    included
 }
 
 /// Whether a rule counts what is on every node that has its label.
@@ -189,21 +209,22 @@ fn count(
         return domains::Domains::new(counts);
     }
     let mut counts = vec![domains::ABSENT; topology.len()];
+    let included = included(rule, snapshot, pod);
     let by_node = snapshot.census.by_node(&sort);
-    for candidate in snapshot.candidates() {
-        let labelled = |other: &Arc<Topology>| other.of(candidate.slot).is_some();
-        let Some(domain) = topology.of(candidate.slot) else {
+    for (slot, count) in Slot::all().zip(by_node.iter()) {
+        let labelled = |other: &Arc<Topology>| other.of(slot).is_some();
+        let Some(domain) = topology.of(slot) else {
             continue;
         };
-        if !topologies.iter().all(labelled) || !includes(rule, pod, &candidate.node) {
+        if !included[slot.index()] || !topologies.iter().all(labelled) {
             continue;
         }
-        if counts[domain] == domains::ABSENT {
-            counts[domain] = 0;
-        }
-        if !nothing {
-            counts[domain] += by_node[candidate.slot.index()];
-        }
+        let all = &mut counts[domain];
+        *all = match *all {
+            domains::ABSENT => 0,
+            all => all,
+        };
+        *all += if nothing { 0 } else { *count };
     }
     domains::Domains::new(Arc::new(counts))
 }

@@ -9,12 +9,15 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::core::{Selector, SelectorExt};
 
-use crate::framework::{Change, Filter, Plugin, Reason, Reasons, Refused};
+use super::arguments::VolumeBindingArgs;
+use crate::framework::{Change, Filter, Plugin, PreBind, Reason, Reasons, Refused};
 use crate::node::Node;
-use crate::pod::Pod;
+use crate::pod::{Pod, PodClaim};
+use crate::prebind::{self, Progress, Waiting};
 use crate::snapshot::{Candidate, Snapshot};
 use crate::storage::{Claim, Fate, Storage, Volume};
 
@@ -38,7 +41,10 @@ const ZONE: Reason<'_> = Reason::Says("node(s) had no available volume zone");
 /// A claim that one pod alone may use is not used by two.
 pub(super) struct VolumeRestrictions;
 /// Volumes are reached from the node, found there or made there.
-pub(super) struct VolumeBinding;
+pub(super) struct VolumeBinding {
+    /// How long a pod's volumes may take.
+    patience: Duration,
+}
 /// Volumes are in the node's zone.
 pub(super) struct VolumeZone;
 
@@ -69,7 +75,7 @@ impl Plugin for VolumeRestrictions {
 
     fn may_help(&self, change: &Change<'_>, pod: &Pod) -> bool {
         match change {
-            Change::PodRemoved(gone) => {
+            Change::PodRemoved { pod: gone, .. } => {
                 let mut claims = pod.claims.iter();
                 claims.any(|wanted| gone.load.claims.contains(&wanted.key))
             }
@@ -89,6 +95,24 @@ impl<'a> Filter<'a> for InUse {
     }
 }
 
+impl VolumeBinding {
+    pub(super) fn new(args: VolumeBindingArgs) -> Self {
+        let seconds = args.bind_timeout_seconds.unsigned_abs();
+        Self {
+            patience: Duration::from_secs(seconds),
+        }
+    }
+}
+
+/// Whether a change of storage or of a node may help a pod with claims.
+fn may_help(change: &Change<'_>) -> bool {
+    match change {
+        Change::Storage | Change::NodeAdded(_) => true,
+        Change::NodeChanged { old, new } => old.labels != new.labels,
+        _ => false,
+    }
+}
+
 impl Plugin for VolumeBinding {
     fn name(&self) -> &'static str {
         "VolumeBinding"
@@ -103,12 +127,45 @@ impl Plugin for VolumeBinding {
         Ok((!wants.is_empty()).then(|| Box::new(Reached(wants)) as _))
     }
 
-    fn may_help(&self, change: &Change<'_>, _: &Pod) -> bool {
-        match change {
-            Change::Storage | Change::NodeAdded(_) => true,
-            Change::NodeChanged { old, new } => old.labels != new.labels,
-            _ => false,
+    /// Assumes what the pod's claims get on its node, so that no other decision gives it to another.
+    fn reserve(&self, snapshot: &mut Snapshot, pod: &Pod, node: &str) -> Result<(), String> {
+        if pod.claims.is_empty() {
+            return Ok(());
         }
+        for (claim, fate) in snapshot.fates(pod, node) {
+            snapshot.storage.assume(&claim, &pod.uid, fate);
+        }
+        Ok(())
+    }
+
+    fn unreserve(&self, snapshot: &mut Snapshot, pod: &Pod) {
+        if !pod.claims.is_empty() {
+            snapshot.storage.forget(&pod.uid);
+        }
+    }
+
+    fn pre_bind(&self, snapshot: &Snapshot, pod: &Pod, _: &str) -> Option<PreBind> {
+        let storage = &snapshot.storage;
+        let ready = |wanted: &PodClaim| storage.claim(&wanted.key).is_some_and(Claim::is_ready);
+        if pod.claims.iter().all(ready) {
+            return None;
+        }
+        Some(PreBind {
+            writes: prebind::writes(storage, &storage.assumed_for(&pod.uid)),
+            patience: self.patience,
+        })
+    }
+
+    fn progress(&self, snapshot: &Snapshot, waiting: &mut Waiting) -> Progress {
+        let node = snapshot.node(&waiting.node);
+        match waiting.progress(&snapshot.storage, node) {
+            Progress::Failed(why) => Progress::Failed(format!("binding volumes: {why}")),
+            progress => progress,
+        }
+    }
+
+    fn may_help(&self, change: &Change<'_>, _: &Pod) -> bool {
+        may_help(change)
     }
 }
 
@@ -144,8 +201,8 @@ impl Plugin for VolumeZone {
         Ok((!wants.bound.is_empty()).then(|| Box::new(SameZone(wants)) as _))
     }
 
-    fn may_help(&self, change: &Change<'_>, pod: &Pod) -> bool {
-        VolumeBinding.may_help(change, pod)
+    fn may_help(&self, change: &Change<'_>, _: &Pod) -> bool {
+        may_help(change)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What follows a decision: volumes are asked for, the pod is bound, or the decision is taken back.
+//! What follows a decision: Reserve, Permit, PreBind and Bind, or the decision is taken back.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::State;
-use crate::framework::Change;
+use crate::framework::{Change, Permit, Plugin};
 use crate::metrics;
-use crate::pod::{Pod, PodClaim};
-use crate::prebind::{self, Progress};
-use crate::report::{Condition, Outcome};
-use crate::storage::Claim;
+use crate::pod::Pod;
+use crate::prebind::{self, Progress, Waiting};
+use crate::profile::Profile;
+use crate::report::{Condition, Nominated, Outcome};
 
 /// A binding that ended, or what had to be asked for before it.
 pub(super) struct Bound {
@@ -25,52 +25,97 @@ pub(super) struct Bound {
     outcome: anyhow::Result<()>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// The pod's volumes were asked for.
-    Volumes,
+enum Stage {
+    /// What this plugin asked for before the binding was written, and until when it is waited for.
+    Asked(Arc<dyn Plugin>, Instant),
     /// The pod was bound.
     Pod,
 }
 
 impl State {
-    /// Binds a pod, or asks for its volumes first.
-    pub(super) fn place(&mut self, pod: Arc<Pod>, node: Arc<str>, now: Instant) {
-        let fates = self.snapshot.fates(&pod, &node);
+    /// Assumes a pod on its node and brings it on the way to its binding.
+    pub(super) fn place(&mut self, profile: &Profile, pod: Arc<Pod>, node: Arc<str>, now: Instant) {
+        self.snapshot.nominate(&pod, None);
         self.snapshot.assume(&pod, &node);
-        let ready = |claim: &PodClaim| {
-            let claim = self.snapshot.storage.claim(&claim.key);
-            claim.is_some_and(Claim::is_ready)
-        };
-        if pod.claims.iter().all(ready) {
-            self.bind(pod, node);
+        for plugin in &profile.reserves {
+            if let Err(why) = plugin.reserve(&mut self.snapshot, &pod, &node) {
+                let name = plugin.name();
+                let why = anyhow::anyhow!("running Reserve plugin {name:?}: {why}");
+                self.fail(&pod, why);
+                return;
+            }
+        }
+        // Others wait for pods like this one, at Permit or in the queue.
+        self.stirred |= self.waiting.any_for_permit();
+        if let Some(placed) = self.snapshot.placed(&pod.uid).cloned() {
+            self.queue.wake(&Change::PodPlaced(&placed), now);
+        }
+        self.ask_permits(profile, pod, node, 0, now);
+    }
+
+    /// Permit, from one of the plugins on.
+    fn ask_permits(
+        &mut self,
+        profile: &Profile,
+        pod: Arc<Pod>,
+        node: Arc<str>,
+        from: usize,
+        now: Instant,
+    ) {
+        for (index, plugin) in profile.permits.iter().enumerate().skip(from) {
+            match plugin.permit(&self.snapshot, &pod, &node) {
+                Permit::Allow => {}
+                Permit::Wait(patience) => {
+                    let plugin = Arc::clone(plugin);
+                    let waiting = Waiting::for_permit(pod, node, plugin, index, now + patience);
+                    self.waiting.add(waiting);
+                    return;
+                }
+                Permit::Deny(why) => {
+                    let why = anyhow::anyhow!("{why}");
+                    self.fail(&pod, why);
+                    return;
+                }
+            }
+        }
+        self.pre_bind(profile, pod, node, now);
+    }
+
+    /// PreBind: the pod is bound, or what a plugin needs before that is asked for.
+    fn pre_bind(&mut self, profile: &Profile, pod: Arc<Pod>, node: Arc<str>, now: Instant) {
+        let mut plugins = profile.pre_binds.iter();
+        let needed = plugins.find_map(|plugin| {
+            let needed = plugin.pre_bind(&self.snapshot, &pod, &node)?;
+            Some((Arc::clone(plugin), needed))
+        });
+        let Some((plugin, needed)) = needed else {
+            self.to_bind.push_back((pod, node));
             return;
-        }
-        let storage = &mut self.snapshot.storage;
-        let writes = prebind::writes(storage, &fates);
-        for (claim, fate) in fates {
-            storage.assume(&claim, &pod.uid, fate);
-        }
-        if writes.is_empty() {
-            self.waiting.add(pod, node, now);
+        };
+        let until = now + needed.patience;
+        if needed.writes.is_empty() {
+            self.waiting.add(Waiting::new(pod, node, plugin, until));
             self.stirred = true;
             return;
         }
         let client = self.client.clone();
-        let stage = Stage::Volumes;
-        self.start(pod, node, stage, async move {
-            prebind::write(client, writes).await
-        });
+        let write = async move { prebind::write(client, needed.writes).await };
+        self.start(pod, node, Stage::Asked(plugin, until), write);
     }
 
-    pub(super) fn bind(&mut self, pod: Arc<Pod>, node: Arc<str>) {
-        let client = self.client.clone();
-        let (bound, target) = (Arc::clone(&pod), Arc::clone(&node));
-        let write = async move { bind(client, &bound, &target).await };
-        self.start(pod, node, Stage::Pod, write);
+    /// Binds pods as far as there are slots.
+    pub(super) fn start_bindings(&mut self) {
+        while self.bindings.len() < self.config.bind_concurrency.max(1)
+            && let Some((pod, node)) = self.to_bind.pop_front()
+        {
+            let client = self.client.clone();
+            let (bound, target) = (Arc::clone(&pod), Arc::clone(&node));
+            let write = async move { bind(client, &bound, &target).await };
+            self.start(pod, node, Stage::Pod, write);
+        }
     }
 
-    pub(super) fn start(
+    fn start(
         &mut self,
         pod: Arc<Pod>,
         node: Arc<str>,
@@ -79,10 +124,17 @@ impl State {
     ) {
         let timeout = self.config.request_timeout;
         self.bindings.spawn(async move {
+            let begun = Instant::now();
             let outcome = match tokio::time::timeout(timeout, write).await {
                 Ok(outcome) => outcome.map_err(anyhow::Error::from),
                 Err(_) => Err(anyhow::anyhow!("no answer within {timeout:?}")),
             };
+            let point = match stage {
+                Stage::Asked(..) => "PreBind",
+                Stage::Pod => "Bind",
+            };
+            let seconds = begun.elapsed().as_secs_f64();
+            metrics::extended(&pod.scheduler, point, outcome.is_ok(), seconds);
             Bound {
                 pod,
                 node,
@@ -92,45 +144,67 @@ impl State {
         });
     }
 
-    /// Binds the pods whose volumes are there, and decides those again whose will not come.
+    /// Brings the pods on for which what they waited for is there, and decides those again for which it will not come.
     pub(super) fn advance(&mut self, now: Instant) {
         if !self.stirred && self.waiting.next_due().is_none_or(|due| due > now) {
             return;
         }
         self.stirred = false;
-        let snapshot = &self.snapshot;
-        let node = |name: &str| snapshot.node(name).cloned();
-        for (waiting, progress) in self.waiting.settled(&snapshot.storage, node, now) {
-            match progress {
-                Progress::Failed(why) => {
-                    let why = anyhow::anyhow!(
-                        "running PreBind plugin \"VolumeBinding\": binding volumes: {why}"
-                    );
-                    self.fail(&waiting.pod, why);
+        for (waiting, progress) in self.waiting.settled(&self.snapshot, now) {
+            let Waiting {
+                pod,
+                node,
+                plugin,
+                permit,
+                ..
+            } = waiting;
+            let Some(profile) = self.profile(&pod) else {
+                continue;
+            };
+            match (progress, permit) {
+                (Progress::Failed(why), None) => {
+                    let name = plugin.name();
+                    let why = anyhow::anyhow!("running PreBind plugin {name:?}: {why}");
+                    self.fail(&pod, why);
                 }
-                Progress::Ready | Progress::Under => self.bind(waiting.pod, waiting.node),
+                (Progress::Failed(why), Some(_)) => self.fail(&pod, anyhow::anyhow!(why)),
+                (_, Some(index)) => self.ask_permits(&profile, pod, node, index + 1, now),
+                (_, None) => self.to_bind.push_back((pod, node)),
             }
         }
     }
 
     /// Takes the decision for a pod back; it is tried again.
     pub(super) fn fail(&mut self, pod: &Arc<Pod>, error: anyhow::Error) {
-        metrics::attempted("error");
+        metrics::attempted(&pod.scheduler, "error");
         let now = Instant::now();
         warn!(
             namespace = &*pod.namespace,
             name = &*pod.name,
             "not bound: {error:#}"
         );
-        self.snapshot.storage.forget(&pod.uid);
+        self.attempts.remove(&pod.uid);
+        self.unreserve(pod);
         if let Some(gone) = self.snapshot.forget(&pod.uid) {
-            self.wake(&Change::PodRemoved(&gone));
+            self.left(&gone);
         }
         self.queue.retry(&pod.uid, now);
         let message = format!("{error:#}");
-        let condition = Condition::Kept;
-        self.reporter
-            .report(pod, Outcome::Failed { message, condition });
+        let failed = Outcome::Failed {
+            message,
+            condition: Condition::Kept,
+            nominated: Nominated::Kept,
+        };
+        self.reporter.report(pod, failed);
+    }
+
+    /// Unreserve.
+    pub(super) fn unreserve(&mut self, pod: &Pod) {
+        if let Some(profile) = self.profile(pod) {
+            for plugin in profile.reserves.iter().rev() {
+                plugin.unreserve(&mut self.snapshot, pod);
+            }
+        }
     }
 
     /// Takes in how a binding ended. One that succeeded stays assumed until the watch shows it.
@@ -141,27 +215,31 @@ impl State {
             stage,
             outcome,
         } = bound;
-        match outcome {
-            Ok(()) if stage == Stage::Volumes => {
+        match (outcome, stage) {
+            (Ok(()), Stage::Asked(plugin, until)) => {
                 if self.snapshot.is_assumed(&pod.uid) {
-                    self.waiting.add(pod, node, Instant::now());
+                    self.waiting.add(Waiting::new(pod, node, plugin, until));
                     self.stirred = true;
                 }
             }
-            Ok(()) => {
-                self.snapshot.storage.forget(&pod.uid);
-                metrics::attempted("scheduled");
+            (Ok(()), Stage::Pod) => {
+                // What was reserved is in the API now.
+                self.unreserve(&pod);
+                metrics::attempted(&pod.scheduler, "scheduled");
+                if let Some((since, number)) = self.attempts.remove(&pod.uid) {
+                    metrics::placed(since.elapsed().as_secs_f64(), number);
+                }
                 debug!(namespace = &*pod.namespace, name = &*pod.name, %node, "bound");
                 self.reporter.report(&pod, Outcome::Scheduled(node));
             }
-            Err(error) => {
-                let error = match stage {
-                    Stage::Volumes => {
-                        error.context("running PreBind plugin \"VolumeBinding\": binding volumes")
-                    }
-                    Stage::Pod => error.context(format!("binding to {node} failed")),
-                };
+            (Err(error), Stage::Asked(plugin, _)) => {
+                let name = plugin.name();
+                let error =
+                    error.context(format!("running PreBind plugin {name:?}: binding volumes"));
                 self.fail(&pod, error);
+            }
+            (Err(error), Stage::Pod) => {
+                self.fail(&pod, error.context(format!("binding to {node} failed")));
             }
         }
     }

@@ -1,67 +1,185 @@
 //! What the watches say, taken into the snapshot and the queue.
+//!
+//! Each watch has a task that decodes and digests; their changes come through one bounded channel, and a watch waits while
+//! it is full.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::State;
+use super::owners::{self, Keyed};
+use crate::config::Config;
 use crate::framework::Change;
 use crate::node::Node;
-use crate::pod::{self, Pod, Standing};
-use crate::snapshot::NodeChange;
+use crate::owners::OwnerKind;
+use crate::pod::{self, Labels, Pod, Standing};
+use crate::selector::Selector;
+use crate::snapshot::{NodeChange, Placement};
 use crate::storage::{Claim, Class, Volume};
 
-/// A watch that goes on for ever; its failures are told here and retried with back-off.
-pub(super) fn events<K>(api: Api<K>, resource: &'static str) -> impl Stream<Item = Event<K>>
-where
-    K: kube::Resource
-        + k8s_openapi::serde::de::DeserializeOwned
-        + Clone
-        + std::fmt::Debug
-        + Send
-        + 'static,
-{
-    watch(api, watcher::Config::default())
-        .default_backoff()
-        .filter_map(move |event| {
-            let event = event
-                .inspect_err(|error| {
-                    warn!(
-                        resource,
-                        error = error as &dyn std::error::Error,
-                        "watch interrupted"
-                    );
-                })
-                .ok();
-            std::future::ready(event)
-        })
+/// Changes that wait to be taken in.
+const WAITING: usize = 4096;
+
+/// The watches.
+pub(super) struct Feeds {
+    pub(super) tasks: JoinSet<()>,
+    pub(super) changes: mpsc::Receiver<Fed>,
 }
 
-/// How far a watch is with its list. Until all are complete once, nothing is decided.
+/// A change of one kind.
+pub(super) enum Fed {
+    Pod(Event<SeenPod>),
+    Node(Event<Node>),
+    Claim(Event<Claim>),
+    Volume(Event<Volume>),
+    Class(Event<(String, Class)>),
+    Namespace(Event<(String, Labels)>),
+    Service(Event<Keyed<Labels>>),
+    Owner(OwnerKind, Event<Keyed<Selector>>),
+}
+
+/// What is read of a pod.
+pub(super) struct SeenPod {
+    pod: Pod,
+    standing: Standing,
+    /// The message of its condition, if it was not placed.
+    reported: Option<String>,
+}
+
+impl Feeds {
+    pub(super) fn start(client: &Client, config: &Config) -> Self {
+        let (sender, changes) = mpsc::channel(WAITING);
+        let mut feeds = Self {
+            tasks: JoinSet::new(),
+            changes,
+        };
+        let profiles = config.profiles.iter();
+        let ours: HashSet<_> = profiles.map(|profile| Arc::clone(&profile.name)).collect();
+        let seen_pod = move |object: core::Pod| SeenPod {
+            pod: Pod::from(&object),
+            standing: Standing::of(&object, |scheduler| ours.contains(scheduler)),
+            reported: pod::reported(&object).map(str::to_owned),
+        };
+        feeds.follow(client, "pods", &sender, seen_pod, Fed::Pod);
+        let node = |object: core::Node| Node::from(&object);
+        feeds.follow(client, "nodes", &sender, node, Fed::Node);
+        let claim = |object: core::PersistentVolumeClaim| Claim::from(&object);
+        feeds.follow(client, "persistentvolumeclaims", &sender, claim, Fed::Claim);
+        let volume = |object: core::PersistentVolume| Volume::from(&object);
+        feeds.follow(client, "persistentvolumes", &sender, volume, Fed::Volume);
+        let class = |object: StorageClass| (object.name_any(), Class::from(&object));
+        feeds.follow(client, "storageclasses", &sender, class, Fed::Class);
+        let namespace = |object: core::Namespace| (object.name_any(), object.labels().clone());
+        feeds.follow(client, "namespaces", &sender, namespace, Fed::Namespace);
+        feeds.follow_owners(client, &sender);
+        feeds
+    }
+
+    /// A watch that goes on for ever; its failures are told here and retried with back-off.
+    pub(super) fn follow<K, T>(
+        &mut self,
+        client: &Client,
+        resource: &'static str,
+        changes: &mpsc::Sender<Fed>,
+        digest: impl Fn(K) -> T + Send + 'static,
+        fed: impl Fn(Event<T>) -> Fed + Send + 'static,
+    ) where
+        K: kube::Resource<DynamicType = ()>
+            + k8s_openapi::serde::de::DeserializeOwned
+            + Clone
+            + std::fmt::Debug
+            + Send
+            + 'static,
+        T: Send + 'static,
+    {
+        let (api, changes) = (Api::<K>::all(client.clone()), changes.clone());
+        self.tasks.spawn(async move {
+            let events = watch(api, watcher::Config::default()).default_backoff();
+            tokio::pin!(events);
+            while let Some(event) = events.next().await {
+                let event = match event {
+                    Ok(Event::Init) => Event::Init,
+                    Ok(Event::InitApply(object)) => Event::InitApply(digest(object)),
+                    Ok(Event::InitDone) => Event::InitDone,
+                    Ok(Event::Apply(object)) => Event::Apply(digest(object)),
+                    Ok(Event::Delete(object)) => Event::Delete(digest(object)),
+                    Err(error) => {
+                        warn!(
+                            resource,
+                            error = &error as &dyn std::error::Error,
+                            "watch interrupted"
+                        );
+                        continue;
+                    }
+                };
+                if changes.send(fed(event)).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// How far the watches are with their lists.
+#[derive(Default)]
+pub(super) struct Listings {
+    pods: Listing,
+    nodes: Listing,
+    claims: Listing,
+    volumes: Listing,
+    classes: Listing,
+    namespaces: Listing,
+    pub(super) owners: owners::Listings,
+}
+
+impl Listings {
+    /// Until all are complete once, nothing is decided.
+    pub(super) fn are_complete(&self) -> bool {
+        let Self {
+            pods,
+            nodes,
+            claims,
+            volumes,
+            classes,
+            namespaces,
+            owners,
+        } = self;
+        [pods, nodes, claims, volumes, classes, namespaces]
+            .iter()
+            .all(|listing| listing.complete)
+            && owners.are_complete()
+    }
+}
+
+/// How far a watch is with its list.
 #[derive(Default)]
 pub(super) struct Listing {
     pub(super) complete: bool,
-    seen: HashSet<String>,
+    seen: HashSet<Arc<str>>,
 }
 
 /// What an event says.
-pub(super) enum Seen<K> {
+pub(super) enum Seen<T> {
     Nothing,
-    Put(K),
-    Gone(String),
+    Put(T),
+    Gone(Arc<str>),
     /// All that there is.
-    Listed(HashSet<String>),
+    Listed(HashSet<Arc<str>>),
 }
 
 impl Listing {
-    pub(super) fn see<K>(&mut self, event: Event<K>, key: impl Fn(&K) -> String) -> Seen<K> {
+    pub(super) fn see<T>(&mut self, event: Event<T>, key: impl Fn(&T) -> Arc<str>) -> Seen<T> {
         match event {
             Event::Init => {
                 self.seen.clear();
@@ -82,45 +200,54 @@ impl Listing {
 }
 
 impl State {
-    pub(super) fn see_pod(&mut self, event: Event<core::Pod>) {
-        match event {
-            Event::Init => self.pods.seen.clear(),
-            Event::InitApply(pod) => {
-                self.pods.seen.extend(pod.metadata.uid.clone());
-                self.put_pod(&pod);
-            }
-            Event::Apply(pod) => self.put_pod(&pod),
-            Event::Delete(pod) => self.remove_pod(pod.metadata.uid.as_deref().unwrap_or_default()),
-            Event::InitDone => {
-                let seen = std::mem::take(&mut self.pods.seen);
-                self.queue.retain(|uid| seen.contains(uid));
-                let gone: Vec<_> = self
-                    .snapshot
-                    .pods()
-                    .filter(|uid| !seen.contains(&***uid))
-                    .cloned()
-                    .collect();
-                for uid in gone {
-                    self.remove_pod(&uid);
+    /// Takes in a change.
+    pub(super) fn see(&mut self, change: Fed) {
+        match change {
+            Fed::Pod(event) => self.see_pod(event),
+            Fed::Node(event) => self.see_node(event),
+            Fed::Claim(event) => self.see_claim(event),
+            Fed::Volume(event) => self.see_volume(event),
+            Fed::Class(event) => self.see_class(event),
+            Fed::Namespace(event) => self.see_namespace(event),
+            Fed::Service(event) => self.see_service(event),
+            Fed::Owner(kind, event) => self.see_owner(kind, event),
+        }
+    }
+
+    fn see_pod(&mut self, event: Event<SeenPod>) {
+        let key = |seen: &SeenPod| Arc::clone(&seen.pod.uid);
+        match self.listings.pods.see(event, key) {
+            Seen::Nothing => {}
+            Seen::Put(seen) => self.put_pod(seen),
+            Seen::Gone(uid) => self.remove_pod(&uid),
+            Seen::Listed(all) => {
+                let gone: Vec<_> = self.snapshot.pods().cloned().collect();
+                for uid in gone.iter().filter(|uid| !all.contains(*uid)) {
+                    self.remove_pod(uid);
                 }
-                self.pods.complete = true;
-                info!(pods = seen.len(), "pods listed");
+                self.queue.retain(|uid| all.contains(uid));
+                info!(pods = all.len(), "pods listed");
             }
         }
     }
 
-    pub(super) fn put_pod(&mut self, object: &core::Pod) {
-        let pod = Pod::from(object);
-        match Standing::of(object, &self.config.scheduler_name) {
+    fn put_pod(&mut self, seen: SeenPod) {
+        let SeenPod {
+            pod,
+            standing,
+            reported,
+        } = seen;
+        match standing {
             Standing::Placed(node) => {
                 self.queue.remove(&pod.uid);
-                self.snapshot.place(&pod, &node);
+                self.snapshot.nominate(&pod, None);
+                self.placed(&pod, &node);
             }
-            Standing::Pending => self.queue.offer(pod, pod::reported(object)),
+            Standing::Pending => self.offer(pod, reported.as_deref()),
             Standing::Aside => {
                 self.queue.remove(&pod.uid);
+                self.snapshot.nominate(&pod, None);
                 if self.waiting.remove(&pod.uid).is_some() {
-                    self.snapshot.storage.forget(&pod.uid);
                     self.remove_pod(&pod.uid);
                 }
                 // A pod that is being bound keeps its room until that has ended.
@@ -131,53 +258,109 @@ impl State {
         }
     }
 
-    pub(super) fn remove_pod(&mut self, uid: &str) {
-        self.queue.remove(uid);
-        self.waiting.remove(uid);
-        self.snapshot.storage.forget(uid);
-        if let Some(gone) = self.snapshot.remove(uid) {
-            self.wake(&Change::PodRemoved(&gone));
+    /// Notes that a pod is on a node, and what that changes for those that wait.
+    fn placed(&mut self, pod: &Pod, node: &Arc<str>) {
+        let old = self.snapshot.placed(&pod.uid).cloned();
+        self.snapshot.place(pod, node);
+        let Some(new) = self.snapshot.placed(&pod.uid).cloned() else {
+            return;
+        };
+        let (queue, now) = (&mut self.queue, Instant::now());
+        match old {
+            None => queue.wake(&Change::PodPlaced(&new), now),
+            Some(old) if !Arc::ptr_eq(&old, &new) => {
+                let node = self.snapshot.candidate(node);
+                let change = Change::PodChanged {
+                    old: &old,
+                    new: &new,
+                    node,
+                };
+                queue.wake(&change, now);
+            }
+            Some(_) => {}
         }
     }
 
-    pub(super) fn see_node(&mut self, event: Event<core::Node>) {
-        match event {
-            Event::Init => self.nodes.seen.clear(),
-            Event::InitApply(node) => {
-                self.nodes.seen.extend(node.metadata.name.clone());
-                self.put_node(&node);
-            }
-            Event::Apply(node) => self.put_node(&node),
-            Event::Delete(node) => {
-                let name = node.metadata.name.as_deref().unwrap_or_default();
-                let gone = self.snapshot.candidate(name);
-                let gone = gone.map(|gone| std::sync::Arc::clone(&gone.node));
-                self.snapshot.remove_node(name);
-                if let Some(gone) = gone {
-                    self.wake(&Change::NodeRemoved(&gone));
+    fn offer(&mut self, pod: Pod, reported: Option<&str>) {
+        let let_in = self
+            .profile(&pod)
+            .is_some_and(|profile| profile.lets_in(&pod));
+        let before = self.queue.pod(&pod.uid);
+        let had = before.is_some_and(|before| before.nominated.is_some());
+        match &pod.nominated {
+            Some(node) => self.snapshot.nominate(&pod, Some(&Arc::clone(node))),
+            // Said by us and not seen yet, or taken back by somebody.
+            None if had => self.snapshot.nominate(&pod, None),
+            None => {}
+        }
+        self.queue.offer(pod, let_in, reported, Instant::now());
+    }
+
+    fn remove_pod(&mut self, uid: &str) {
+        if let Some(pod) = self.queue.pod(uid).cloned() {
+            self.snapshot.nominate(&pod, None);
+            self.unreserve(&pod);
+        }
+        self.queue.remove(uid);
+        self.attempts.remove(uid);
+        if let Some(waiting) = self.waiting.remove(uid) {
+            self.unreserve(&waiting.pod);
+        }
+        if let Some(gone) = self.snapshot.take(uid) {
+            self.left(&gone);
+        }
+    }
+
+    /// Looks again at the pods that a pod kept away that left its node.
+    pub(super) fn left(&mut self, gone: &Placement) {
+        let change = Change::PodRemoved {
+            pod: &gone.pod,
+            node: self.snapshot.candidate(&gone.node),
+        };
+        self.queue.wake(&change, Instant::now());
+    }
+
+    fn see_node(&mut self, event: Event<Node>) {
+        match self
+            .listings
+            .nodes
+            .see(event, |node| Arc::clone(&node.name))
+        {
+            Seen::Nothing => {}
+            Seen::Put(node) => self.put_node(node),
+            Seen::Gone(name) => {
+                if let Some(gone) = self.snapshot.remove_node(&name) {
+                    let change = Change::NodeRemoved(&gone);
+                    self.queue.wake(&change, Instant::now());
                 }
             }
-            Event::InitDone => {
-                let seen = std::mem::take(&mut self.nodes.seen);
-                self.snapshot.retain_nodes(|name| seen.contains(name));
-                self.nodes.complete = true;
-                info!(nodes = seen.len(), "nodes listed");
+            Seen::Listed(all) => {
+                self.snapshot.retain_nodes(|name| all.contains(name));
+                info!(nodes = all.len(), "nodes listed");
             }
         }
     }
 
-    pub(super) fn see_claim(&mut self, event: Event<core::PersistentVolumeClaim>) {
-        let key = |claim: &core::PersistentVolumeClaim| {
-            format!(
-                "{}/{}",
-                claim.namespace().unwrap_or_default(),
-                claim.name_any()
-            )
+    fn put_node(&mut self, node: Node) {
+        let name = Arc::clone(&node.name);
+        let change = self.snapshot.put_node(node);
+        let Some(new) = self.snapshot.node(&name) else {
+            return;
         };
+        let (queue, now) = (&mut self.queue, Instant::now());
+        match change {
+            NodeChange::Added => queue.wake(&Change::NodeAdded(new), now),
+            NodeChange::Changed(old) => queue.wake(&Change::NodeChanged { old: &old, new }, now),
+            NodeChange::Same => {}
+        }
+    }
+
+    fn see_claim(&mut self, event: Event<Claim>) {
         let storage = &mut self.snapshot.storage;
-        let changed = match self.claims.see(event, key) {
+        let claims = &mut self.listings.claims;
+        let changed = match claims.see(event, |claim| Arc::clone(&claim.key)) {
             Seen::Nothing => false,
-            Seen::Put(claim) => storage.put_claim(Claim::from(&claim)),
+            Seen::Put(claim) => storage.put_claim(claim),
             Seen::Gone(key) => {
                 storage.remove_claim(&key);
                 true
@@ -190,11 +373,12 @@ impl State {
         self.stir(changed);
     }
 
-    pub(super) fn see_volume(&mut self, event: Event<core::PersistentVolume>) {
+    fn see_volume(&mut self, event: Event<Volume>) {
         let storage = &mut self.snapshot.storage;
-        let changed = match self.volumes.see(event, ResourceExt::name_any) {
+        let volumes = &mut self.listings.volumes;
+        let changed = match volumes.see(event, |volume| Arc::clone(&volume.name)) {
             Seen::Nothing => false,
-            Seen::Put(volume) => storage.put_volume(Volume::from(&volume)),
+            Seen::Put(volume) => storage.put_volume(volume),
             Seen::Gone(name) => {
                 storage.remove_volume(&name);
                 true
@@ -207,11 +391,15 @@ impl State {
         self.stir(changed);
     }
 
-    pub(super) fn see_class(&mut self, event: Event<StorageClass>) {
+    fn see_class(&mut self, event: Event<(String, Class)>) {
         let storage = &mut self.snapshot.storage;
-        let changed = match self.classes.see(event, ResourceExt::name_any) {
+        let changed = match self
+            .listings
+            .classes
+            .see(event, |(name, _)| name.as_str().into())
+        {
             Seen::Nothing => false,
-            Seen::Put(class) => storage.put_class(class.name_any(), Class::from(&class)),
+            Seen::Put((name, class)) => storage.put_class(name, class),
             Seen::Gone(name) => {
                 storage.remove_class(&name);
                 true
@@ -225,57 +413,24 @@ impl State {
     }
 
     /// After a change of storage: pods that wait for it, and those that none helped, are looked at again.
-    pub(super) fn stir(&mut self, changed: bool) {
+    fn stir(&mut self, changed: bool) {
         if changed {
             self.stirred = true;
-            self.wake(&Change::Storage);
+            self.queue.wake(&Change::Storage, Instant::now());
         }
     }
 
-    pub(super) fn put_node(&mut self, object: &core::Node) {
-        let node = Node::from(object);
-        let name = std::sync::Arc::clone(&node.name);
-        let change = self.snapshot.put_node(node);
-        let Some(candidate) = self.snapshot.candidate(&name) else {
-            return;
-        };
-        let new = std::sync::Arc::clone(&candidate.node);
-        match change {
-            NodeChange::Added => self.wake(&Change::NodeAdded(&new)),
-            NodeChange::Changed(old) => self.wake(&Change::NodeChanged {
-                old: &old,
-                new: &new,
-            }),
-            NodeChange::Same => {}
-        }
-    }
-
-    pub(super) fn see_namespace(&mut self, event: Event<core::Namespace>) {
-        match self.namespaces.see(event, ResourceExt::name_any) {
+    fn see_namespace(&mut self, event: Event<(String, Labels)>) {
+        let namespaces = &mut self.listings.namespaces;
+        match namespaces.see(event, |(name, _)| name.as_str().into()) {
             Seen::Nothing => {}
-            Seen::Put(namespace) => {
-                let (name, labels) = (namespace.name_any(), namespace.labels().clone());
+            Seen::Put((name, labels)) => {
                 if self.snapshot.put_namespace(&name, labels) {
-                    self.wake(&Change::Namespace(&name));
+                    self.queue.wake(&Change::Namespace, Instant::now());
                 }
             }
             Seen::Gone(name) => self.snapshot.remove_namespace(&name),
             Seen::Listed(all) => self.snapshot.retain_namespaces(|name| all.contains(name)),
         }
-    }
-
-    /// Looks again at the pods that a change may help.
-    pub(super) fn wake(&mut self, change: &Change<'_>) {
-        let plugins = &self.profile.plugins;
-        self.queue.wake(
-            |pod, rejected_by| {
-                // A pod that no plugin objected to had no node at all.
-                rejected_by.is_empty()
-                    || plugins.iter().any(|plugin| {
-                        rejected_by.contains(plugin.name()) && plugin.may_help(change, pod)
-                    })
-            },
-            Instant::now(),
-        );
     }
 }

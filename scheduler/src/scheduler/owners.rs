@@ -1,24 +1,22 @@
 //! What the watches of Services and of owners of pods say, taken into the snapshot.
 
-use futures::{Stream, StreamExt, stream};
+use std::sync::Arc;
+
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{ReplicationController, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::runtime::watcher::Event;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
+use tokio::sync::mpsc;
 
 use super::State;
-use super::feed::{Listing, Seen, events};
+use super::feed::{Fed, Feeds, Listing, Seen};
 use crate::owners::OwnerKind;
+use crate::pod::Labels;
 use crate::selector::Selector;
 
-/// An event of one of these kinds.
-pub(super) enum OwnerEvent {
-    Service(Event<Service>),
-    ReplicaSet(Event<ReplicaSet>),
-    ReplicationController(Event<ReplicationController>),
-    StatefulSet(Event<StatefulSet>),
-}
+/// `namespace/name` of an object, and what is read of it.
+pub(super) type Keyed<T> = (Arc<str>, T);
 
 /// How far these watches are with their lists.
 #[derive(Default)]
@@ -39,31 +37,53 @@ impl Listings {
         ];
         all.iter().all(|listing| listing.complete)
     }
+
+    fn of(&mut self, kind: OwnerKind) -> &mut Listing {
+        match kind {
+            OwnerKind::ReplicaSet => &mut self.replica_sets,
+            OwnerKind::ReplicationController => &mut self.replication_controllers,
+            OwnerKind::StatefulSet => &mut self.stateful_sets,
+        }
+    }
 }
 
-/// Watches that go on for ever.
-pub(super) fn owner_events(client: &Client) -> impl Stream<Item = OwnerEvent> + use<> {
-    let services = events(Api::<Service>::all(client.clone()), "services");
-    let sets = events(Api::<ReplicaSet>::all(client.clone()), "replicasets");
-    let controllers = Api::<ReplicationController>::all(client.clone());
-    let controllers = events(controllers, "replicationcontrollers");
-    let stateful = events(Api::<StatefulSet>::all(client.clone()), "statefulsets");
-    stream::select(
-        stream::select(
-            services.map(OwnerEvent::Service),
-            sets.map(OwnerEvent::ReplicaSet),
-        ),
-        stream::select(
-            controllers.map(OwnerEvent::ReplicationController),
-            stateful.map(OwnerEvent::StatefulSet),
-        ),
-    )
+impl Feeds {
+    /// Watches of what selects pods.
+    pub(super) fn follow_owners(&mut self, client: &Client, changes: &mpsc::Sender<Fed>) {
+        let service = |object: Service| {
+            let selector = object.spec.as_ref();
+            let selector = selector.and_then(|spec| spec.selector.clone());
+            (key(&object), selector.unwrap_or_default())
+        };
+        self.follow(client, "services", changes, service, Fed::Service);
+        let set = |object: ReplicaSet| {
+            let selector = object.spec.as_ref().map(|spec| &spec.selector);
+            (key(&object), Selector::parse(selector))
+        };
+        let owner = |event| Fed::Owner(OwnerKind::ReplicaSet, event);
+        self.follow(client, "replicasets", changes, set, owner);
+        let set = |object: StatefulSet| {
+            let selector = object.spec.as_ref().map(|spec| &spec.selector);
+            (key(&object), Selector::parse(selector))
+        };
+        let owner = |event| Fed::Owner(OwnerKind::StatefulSet, event);
+        self.follow(client, "statefulsets", changes, set, owner);
+        let controller = |object: ReplicationController| {
+            let selector = object.spec.as_ref();
+            let selector = Selector::parse(Some(&LabelSelector {
+                match_labels: selector.and_then(|spec| spec.selector.clone()),
+                match_expressions: None,
+            }));
+            (key(&object), selector)
+        };
+        let owner = |event| Fed::Owner(OwnerKind::ReplicationController, event);
+        self.follow(client, "replicationcontrollers", changes, controller, owner);
+    }
 }
 
-/// `namespace/name`
-fn key<K: Resource>(object: &K) -> String {
+fn key<K: Resource>(object: &K) -> Arc<str> {
     let namespace = object.namespace().unwrap_or_default();
-    format!("{namespace}/{}", object.name_any())
+    format!("{namespace}/{}", object.name_any()).into()
 }
 
 fn split(key: &str) -> (&str, &str) {
@@ -71,77 +91,40 @@ fn split(key: &str) -> (&str, &str) {
 }
 
 impl State {
-    pub(super) fn see_owner(&mut self, event: OwnerEvent) {
-        match event {
-            OwnerEvent::Service(event) => self.see_service(event),
-            OwnerEvent::ReplicaSet(event) => {
-                let seen = self.owners.replica_sets.see(event, key);
-                self.see_set(OwnerKind::ReplicaSet, seen, |set| {
-                    let selector = set.spec.as_ref().map(|spec| &spec.selector);
-                    Selector::parse(selector)
-                });
-            }
-            OwnerEvent::StatefulSet(event) => {
-                let seen = self.owners.stateful_sets.see(event, key);
-                self.see_set(OwnerKind::StatefulSet, seen, |set| {
-                    let selector = set.spec.as_ref().map(|spec| &spec.selector);
-                    Selector::parse(selector)
-                });
-            }
-            OwnerEvent::ReplicationController(event) => {
-                let seen = self.owners.replication_controllers.see(event, key);
-                self.see_set(OwnerKind::ReplicationController, seen, |controller| {
-                    let selector = controller.spec.as_ref();
-                    let labels = selector.and_then(|spec| spec.selector.clone());
-                    Selector::parse(Some(&LabelSelector {
-                        match_labels: labels,
-                        match_expressions: None,
-                    }))
-                });
-            }
-        }
-    }
-
-    fn see_service(&mut self, event: Event<Service>) {
+    pub(super) fn see_service(&mut self, event: Event<Keyed<Labels>>) {
         let owners = &mut self.snapshot.owners;
-        match self.owners.services.see(event, key) {
+        let listing = &mut self.listings.owners.services;
+        match listing.see(event, |(key, _)| Arc::clone(key)) {
             Seen::Nothing => {}
-            Seen::Put(service) => {
-                let selector = service.spec.as_ref();
-                let selector = selector.and_then(|spec| spec.selector.clone());
-                let key = key(&service);
+            Seen::Put((key, selector)) => {
                 let (namespace, name) = split(&key);
-                owners.put_service(namespace, name, selector.unwrap_or_default());
+                owners.put_service(namespace, name, selector);
             }
             Seen::Gone(key) => {
                 let (namespace, name) = split(&key);
                 owners.remove_service(namespace, name);
             }
-            Seen::Listed(all) => owners
-                .retain_services(|namespace, name| all.contains(&format!("{namespace}/{name}"))),
+            Seen::Listed(all) => owners.retain_services(|namespace, name| {
+                all.contains(format!("{namespace}/{name}").as_str())
+            }),
         }
     }
 
-    fn see_set<K: Resource>(
-        &mut self,
-        kind: OwnerKind,
-        seen: Seen<K>,
-        selector: impl Fn(&K) -> Selector,
-    ) {
+    pub(super) fn see_owner(&mut self, kind: OwnerKind, event: Event<Keyed<Selector>>) {
         let owners = &mut self.snapshot.owners;
-        match seen {
+        let listing = self.listings.owners.of(kind);
+        match listing.see(event, |(key, _)| Arc::clone(key)) {
             Seen::Nothing => {}
-            Seen::Put(owner) => {
-                let key = key(&owner);
+            Seen::Put((key, selector)) => {
                 let (namespace, name) = split(&key);
-                owners.put(kind, namespace, name, selector(&owner));
+                owners.put(kind, namespace, name, selector);
             }
             Seen::Gone(key) => {
                 let (namespace, name) = split(&key);
                 owners.remove(kind, namespace, name);
             }
             Seen::Listed(all) => owners.retain(kind, |namespace, name| {
-                all.contains(&format!("{namespace}/{name}"))
+                all.contains(format!("{namespace}/{name}").as_str())
             }),
         }
     }

@@ -3,9 +3,11 @@
 //! - [`looked_into`]: exec, attach, cp, logs, port-forward and debug with two kubectls.
 //! - [`shared`]: volumes, addresses and names, between containers and components.
 //! - [`ended`]: exit codes, limits, security, errors, signals and the death of the node's process.
+//! - [`jobs`]: Jobs of containers that end in every way.
 //! - [`stateful`]: a StatefulSet with volumes: rolled, scaled, orphaned and adopted.
 
 mod ended;
+mod jobs;
 mod looked_into;
 mod shared;
 mod stateful;

@@ -44,7 +44,9 @@ files! {
     discovery
     errors
     get
+    jobs
     rollout
+    sets
     server_side
     simulate
     storage

@@ -1,13 +1,14 @@
 //! CronJob: Jobs made by the clock.
 
+use cron::Schedule;
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::Value;
 
-use super::{schedule, specification};
+use super::specification;
 use crate::{
     field::{FieldErrors, Path},
     kinds::{
-        Column, Kind, Names, Subresource, check, column, not_acted_on,
+        Column, Kind, Names, Subresource, check, column,
         value::{child, fill, fill_text, find, items, part, present, text, truth},
         write,
     },
@@ -115,10 +116,6 @@ impl Kind for CronJob {
         specification::validate(&job_spec, part(job, "/spec"), errors);
     }
 
-    fn warnings(&self, _object: &Value) -> Vec<String> {
-        vec![not_acted_on::kind("run CronJobs", "no Jobs are created")]
-    }
-
     fn columns(&self) -> &[Column] {
         COLUMNS
     }
@@ -160,7 +157,7 @@ fn validate_schedule(path: &Path, spec: &Value, errors: &mut FieldErrors) {
             given,
             "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
         );
-    } else if let Some(problem) = schedule::problem(given) {
+    } else if let Err(problem) = given.parse::<Schedule>() {
         errors.invalid(path, given, problem);
     }
 }

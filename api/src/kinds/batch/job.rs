@@ -7,7 +7,7 @@ use super::specification;
 use crate::{
     field::{FieldErrors, Path},
     kinds::{
-        Column, Kind, Names, Subresource, check, column, not_acted_on,
+        Column, Kind, Names, Subresource, check, column,
         pod::template,
         value::{child, entries, fill, fill_text, items, number, part, present, put, text, truth},
         write,
@@ -61,13 +61,7 @@ impl Kind for Job {
 
     fn default(&self, object: &mut Value) {
         fill(object, "status", write::empty());
-        let labels = part(object, "/spec/template/metadata/labels").clone();
-        if entries(object, "/metadata/labels").next().is_none()
-            && entries(&labels, "").next().is_some()
-            && let Some(metadata) = child(object, "metadata")
-        {
-            put(metadata, "labels", labels);
-        }
+        label_as_template(object);
         let Some(spec) = child(object, "spec") else {
             return;
         };
@@ -99,6 +93,7 @@ impl Kind for Job {
         if !truth(object, "/spec/manualSelector") {
             generate_selector(object);
         }
+        label_as_template(object);
     }
 
     fn validate(&self, object: &Value, errors: &mut FieldErrors) {
@@ -161,9 +156,7 @@ impl Kind for Job {
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {
-        let mut warnings = vec![not_acted_on::kind("run Jobs", "no pods are created")];
-        warnings.extend(template::warnings(object));
-        warnings
+        template::warnings(object)
     }
 
     fn fields(&self, object: &Value) -> Vec<(&'static str, String)> {
@@ -191,6 +184,17 @@ impl Kind for Job {
             images,
             column::selector(part(object, "/spec/selector")),
         ]
+    }
+}
+
+/// A Job without labels of its own has those of its pods, the generated ones too.
+fn label_as_template(object: &mut Value) {
+    let labels = part(object, "/spec/template/metadata/labels").clone();
+    if entries(object, "/metadata/labels").next().is_none()
+        && entries(&labels, "").next().is_some()
+        && let Some(metadata) = child(object, "metadata")
+    {
+        put(metadata, "labels", labels);
     }
 }
 
@@ -348,6 +352,10 @@ mod tests {
             .assert_eq(&job["spec"]["selector"].to_string());
         expect![[r#"{"batch.kubernetes.io/controller-uid":"u","batch.kubernetes.io/job-name":"a","controller-uid":"u","job-name":"a"}"#]]
             .assert_eq(&job["spec"]["template"]["metadata"]["labels"].to_string());
+        assert_eq!(
+            job["metadata"]["labels"],
+            job["spec"]["template"]["metadata"]["labels"]
+        );
     }
 
     #[test]

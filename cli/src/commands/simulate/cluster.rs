@@ -13,14 +13,14 @@ use k8s_openapi::api::{
     policy::v1::PodDisruptionBudget,
     storage::v1::StorageClass,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
-use scheduler::{Profile, Simulation};
+use scheduler::{Answer, Config, Decision, Unasked};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
-    report::{Outcome, Placed, Workload},
+    report::{Objection, Outcome, Placed, Workload},
     workload::{self, Copy, Plan},
 };
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
 
 /// The copy.
 pub(super) struct Cluster {
-    pub(super) simulation: Simulation,
+    simulation: scheduler::Cluster,
     pub(super) nodes: BTreeMap<String, Node>,
     pub(super) pods: Vec<Pod>,
     pub(super) budgets: Vec<PodDisruptionBudget>,
@@ -62,27 +62,16 @@ impl Cluster {
             list::<StatefulSet>(api, "/apis/apps/v1/statefulsets"),
             list::<ReplicationController>(api, "/api/v1/replicationcontrollers"),
         )?;
-        let mut simulation = Simulation::new(vec![Profile::default()]);
+        let mut simulation = scheduler::Cluster::new(&Config::default());
         services
             .iter()
             .for_each(|service| simulation.put_service(service));
-        for set in &sets {
-            let pods = set.spec.as_ref().map(|spec| &spec.selector);
-            put_owner(&mut simulation, "ReplicaSet", set, pods);
-        }
+        sets.iter().for_each(|set| simulation.put_replica_set(set));
         for set in &stateful {
-            let pods = set.spec.as_ref().map(|spec| &spec.selector);
-            put_owner(&mut simulation, "StatefulSet", set, pods);
+            simulation.put_stateful_set(set);
         }
         for controller in &controllers {
-            let labels = controller.spec.as_ref();
-            let pods = equal(labels.and_then(|spec| spec.selector.clone()));
-            put_owner(
-                &mut simulation,
-                "ReplicationController",
-                controller,
-                Some(&pods),
-            );
+            simulation.put_replication_controller(controller);
         }
         nodes.iter().for_each(|node| simulation.put_node(node));
         let deployments = sets.iter().filter_map(|set| {
@@ -125,9 +114,7 @@ impl Cluster {
     pub(super) async fn add(&mut self, api: &Api, target: &Target) -> Result<()> {
         match target.resource.kind.as_str() {
             "Node" => {
-                let node: Node = read(target.object.clone())?;
-                self.simulation.put_node(&node);
-                self.nodes.insert(node.name_any(), node);
+                self.put_node(read(target.object.clone())?);
             }
             "Namespace" => {
                 let namespace: Namespace = read(target.object.clone())?;
@@ -241,31 +228,23 @@ impl Cluster {
 
     /// Makes the pods those of their owner, which keeps them apart.
     fn own(&mut self, template: &mut Value, kind: &str, target: &Target) -> Result<()> {
-        let (kind, version, name) = match kind {
-            // Its pods are those of a ReplicaSet that it makes.
-            "Deployment" => (
-                "ReplicaSet",
-                "apps/v1",
-                format!("simulated-{}", target.name),
-            ),
-            "ReplicaSet" | "StatefulSet" => (kind, "apps/v1", target.name.clone()),
-            "ReplicationController" => (kind, "v1", target.name.clone()),
+        let mut owner = target.object.clone();
+        // A Deployment's pods are those of a ReplicaSet that it makes.
+        if kind == "Deployment" {
+            owner["kind"] = "ReplicaSet".into();
+            owner["metadata"]["name"] = format!("simulated-{}", target.name).into();
+            owner["spec"] = json!({"selector": owner["spec"]["selector"]});
+        }
+        let of = owner.clone();
+        match kind {
+            "Deployment" | "ReplicaSet" => self.simulation.put_replica_set(&read(of)?),
+            "StatefulSet" => self.simulation.put_stateful_set(&read(of)?),
+            "ReplicationController" => self.simulation.put_replication_controller(&read(of)?),
             _ => return Ok(()),
-        };
-        let selector = &target.object["spec"]["selector"];
-        let selector = match (kind, selector) {
-            // One that selects nothing selects its template's pods.
-            ("ReplicationController", Value::Null) => {
-                equal(read(template["metadata"]["labels"].clone())?)
-            }
-            ("ReplicationController", labels) => equal(read(labels.clone())?),
-            (_, selector) => read(selector.clone()).context("spec.selector")?,
-        };
-        let namespace = &target.namespace;
-        self.simulation
-            .put_owner(kind, namespace, &name, Some(&selector));
+        }
         template["metadata"]["ownerReferences"] = json!([{
-            "apiVersion": version, "kind": kind, "name": name, "uid": "simulated", "controller": true,
+            "apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"],
+            "uid": "simulated", "controller": true,
         }]);
         Ok(())
     }
@@ -281,7 +260,72 @@ impl Cluster {
             self.simulation.put_pod(&pod);
             return Ok(Outcome::Fits { node });
         }
-        Ok(self.simulation.place(&pod).into())
+        Ok(self.decide(&pod))
+    }
+
+    /// Decides where a pod goes that has no node yet, and counts it there from now on.
+    pub(super) fn decide(&mut self, pod: &Pod) -> Outcome {
+        let refused = |message| Outcome::Refused {
+            message,
+            objections: Vec::new(),
+            room: None,
+        };
+        let why = match self.simulation.place(pod) {
+            Ok(Decision::Node(node)) => {
+                return Outcome::Fits {
+                    node: node.to_string(),
+                };
+            }
+            Ok(Decision::Unschedulable(why)) => why,
+            Err(Unasked::NoProfile(name)) => {
+                return refused(format!(
+                    "its schedulerName is {name:?}, which this scheduler leaves to another"
+                ));
+            }
+            Err(Unasked::Gated(message) | Unasked::Refused { message, .. }) => {
+                return refused(message);
+            }
+        };
+        let verdicts = self.simulation.explain(pod).unwrap_or_default();
+        let objections = verdicts.into_iter().filter_map(|verdict| {
+            let Answer::Refused {
+                plugin,
+                reasons,
+                resolvable,
+            } = verdict.answer
+            else {
+                return None;
+            };
+            Some(Objection {
+                node: verdict.node.to_string(),
+                plugin,
+                reasons,
+                resolvable,
+            })
+        });
+        let room = why.remedy.as_ref();
+        let room = room.and_then(|remedy| remedy.nomination.as_ref());
+        Outcome::Refused {
+            message: why.to_string(),
+            objections: objections.collect(),
+            room: room.map(|room| room.node.to_string()),
+        }
+    }
+
+    /// Adds or replaces a node.
+    pub(super) fn put_node(&mut self, node: Node) {
+        self.simulation.put_node(&node);
+        self.nodes.insert(node.name_any(), node);
+    }
+
+    /// Removes a node and what is on it.
+    pub(super) fn remove_node(&mut self, name: &str) {
+        self.simulation.remove_node(name);
+        self.nodes.remove(name);
+    }
+
+    pub(super) fn remove_pod(&mut self, pod: &Pod) {
+        self.simulation.remove_pod(&pod.uid().unwrap_or_default());
     }
 
     /// Takes away the pods that an object has: those of the manifest are in their place.
@@ -309,23 +353,6 @@ impl Cluster {
 pub(super) fn controller(pod: &Pod) -> Option<&OwnerReference> {
     let mut owners = pod.owner_references().iter();
     owners.find(|owner| owner.controller == Some(true))
-}
-
-fn put_owner(
-    simulation: &mut Simulation,
-    kind: &str,
-    owner: &impl kube::Resource,
-    pods: Option<&LabelSelector>,
-) {
-    let namespace = owner.namespace().unwrap_or_default();
-    simulation.put_owner(kind, &namespace, &owner.name_any(), pods);
-}
-
-fn equal(labels: Option<BTreeMap<String, String>>) -> LabelSelector {
-    LabelSelector {
-        match_labels: labels,
-        match_expressions: None,
-    }
 }
 
 async fn list<T: DeserializeOwned>(api: &Api, path: &str) -> Result<Vec<T>> {

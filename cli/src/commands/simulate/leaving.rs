@@ -16,20 +16,12 @@ use super::{
 /// Nodes are gone at once, and all their pods with them.
 pub(super) fn go(cluster: &mut Cluster, nodes: &[String], report: &mut Report) -> Result<()> {
     let pods = pods_of(cluster, nodes)?;
-    for pod in &pods {
-        cluster
-            .simulation
-            .remove_pod(&pod.uid().unwrap_or_default());
-    }
-    for node in nodes {
-        cluster.simulation.remove_node(node);
-        cluster.nodes.remove(node);
-    }
+    nodes.iter().for_each(|node| cluster.remove_node(node));
     for pod in pods {
         let outcome = match made_again(&pod) {
             Again::No => Outcome::Lost,
             Again::NodesOwn => Outcome::Ends,
-            Again::Yes => cluster.simulation.place(&replacement(&pod)).into(),
+            Again::Yes => cluster.decide(&replacement(&pod)),
         };
         report.leaving.push(leaving(&pod, outcome));
     }
@@ -40,9 +32,9 @@ pub(super) fn go(cluster: &mut Cluster, nodes: &[String], report: &mut Report) -
 pub(super) fn drain(cluster: &mut Cluster, nodes: &[String], report: &mut Report) -> Result<()> {
     let pods = pods_of(cluster, nodes)?;
     for name in nodes {
-        if let Some(node) = cluster.nodes.get_mut(name) {
+        if let Some(mut node) = cluster.nodes.get(name).cloned() {
             node.spec.get_or_insert_default().unschedulable = Some(true);
-            cluster.simulation.put_node(node);
+            cluster.put_node(node);
         }
     }
     let mut budgets: Vec<Budget> = cluster.budgets.iter().map(Budget::of).collect();
@@ -55,11 +47,9 @@ pub(super) fn drain(cluster: &mut Cluster, nodes: &[String], report: &mut Report
         let outcome = match budget::evict(&mut budgets, &pod) {
             Err(blocked) => Outcome::Blocked { message: blocked.0 },
             Ok(taken) => {
-                cluster
-                    .simulation
-                    .remove_pod(&pod.uid().unwrap_or_default());
+                cluster.remove_pod(&pod);
                 let outcome = match again {
-                    Again::Yes => cluster.simulation.place(&replacement(&pod)).into(),
+                    Again::Yes => cluster.decide(&replacement(&pod)),
                     _ => Outcome::Lost,
                 };
                 if matches!(outcome, Outcome::Fits { .. }) {

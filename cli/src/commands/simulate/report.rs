@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use scheduler::{Objection, Verdict};
 use serde_json::{Value, json};
 
 use crate::columns::Columns;
@@ -55,6 +54,18 @@ pub(super) struct Placed {
     pub(super) outcome: Outcome,
 }
 
+/// Why a node is not for a pod.
+#[derive(Debug)]
+pub(super) struct Objection {
+    pub(super) node: String,
+    /// The plugin that objects, by Kubernetes' name.
+    pub(super) plugin: &'static str,
+    /// One or more, as events show them.
+    pub(super) reasons: Vec<String>,
+    /// Whether it may help to remove pods from the node.
+    pub(super) resolvable: bool,
+}
+
 /// What becomes of a pod.
 #[derive(Debug)]
 pub(super) enum Outcome {
@@ -62,8 +73,12 @@ pub(super) enum Outcome {
         node: String,
     },
     Refused {
+        /// As the pod's condition and its Event would say it.
         message: String,
+        /// Why each node is not for it; none if no node was looked at.
         objections: Vec<Objection>,
+        /// The node on which less important pods would be removed for it.
+        room: Option<String>,
     },
     /// Its disruption budget keeps it from being evicted.
     Blocked {
@@ -75,21 +90,6 @@ pub(super) enum Outcome {
     Ends,
     /// A drain leaves it where it is.
     Stays,
-}
-
-impl From<Verdict> for Outcome {
-    fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Fits(node) => Self::Fits { node },
-            Verdict::Refused {
-                message,
-                objections,
-            } => Self::Refused {
-                message,
-                objections,
-            },
-        }
-    }
 }
 
 impl Outcome {
@@ -128,13 +128,20 @@ impl Outcome {
             Self::Refused {
                 message,
                 objections,
+                room,
             } => {
                 about["message"] = message.clone().into();
+                about["preemptsOn"] = room.clone().into();
                 let objections = objections.iter().map(|objection| {
                     json!({"node": objection.node, "plugin": objection.plugin,
                         "reasons": objection.reasons, "resolvable": objection.resolvable})
                 });
                 about["nodes"] = objections.collect();
+                if room.is_none()
+                    && let Some(about) = about.as_object_mut()
+                {
+                    about.remove("preemptsOn");
+                }
             }
             Self::Lost | Self::Ends | Self::Stays => {}
         }
@@ -301,7 +308,12 @@ fn told(outcome: &Outcome) -> String {
         Outcome::Refused {
             message,
             objections,
+            room,
         } => {
+            let room = room.as_ref().map(|node| {
+                format!("  Less important pods of node {node} would be removed for it.\n")
+            });
+            let room = room.unwrap_or_default();
             let mut by_reason: BTreeMap<(String, &str), Vec<String>> = BTreeMap::new();
             for objection in objections {
                 let key = (objection.reasons.join(", "), objection.plugin);
@@ -315,8 +327,8 @@ fn told(outcome: &Outcome) -> String {
                 row([&format!("  {reason}"), plugin, &listed(nodes)])
             }));
             match objections.is_empty() {
-                true => format!("{message}\n"),
-                false => format!("{message}\n{}", Columns::default().format(&rows)),
+                true => format!("{message}\n{room}"),
+                false => format!("{message}\n{room}{}", Columns::default().format(&rows)),
             }
         }
         _ => String::new(),

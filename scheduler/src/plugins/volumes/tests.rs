@@ -1,12 +1,10 @@
 use expect_test::{Expect, expect};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::storage::v1::StorageClass;
-use rand::SeedableRng;
-use rand::rngs::SmallRng;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::decision::{Decision, schedule};
+use crate::decision::{Decision, Rotation, schedule};
 use crate::profile::Profile;
 use crate::storage::Class;
 
@@ -146,9 +144,9 @@ fn pod(uid: &str, claims: &str) -> Pod {
 #[track_caller]
 fn check(lines: &str, claims: &str, expected: Expect) {
     let (snapshot, pod) = (snapshot(lines), pod("new", claims));
-    let mut ties = SmallRng::seed_from_u64(1);
+    let mut rotation = Rotation::new(1);
     expected.assert_eq(
-        &match schedule(&Profile::default(), &snapshot, &pod, &mut ties) {
+        &match schedule(&Profile::default(), &snapshot, &pod, &mut rotation) {
             Decision::Unschedulable(why) => why.to_string(),
             Decision::Node(name) => {
                 let fates = snapshot.fates(&pod, &name);
@@ -287,8 +285,8 @@ fn a_claim_for_one_pod_is_not_for_another() {
 fn what_is_assumed_for_one_pod_holds_for_the_next() {
     let mut snapshot = snapshot("node a\nnode b\nclass k made\nclaim c\nclaim d\nvolume v at:a");
     let decide = |snapshot: &Snapshot, pod: &Pod| {
-        let mut ties = SmallRng::seed_from_u64(7);
-        match schedule(&Profile::default(), snapshot, pod, &mut ties) {
+        let mut rotation = Rotation::new(7);
+        match schedule(&Profile::default(), snapshot, pod, &mut rotation) {
             Decision::Node(node) => (node.to_string(), snapshot.fates(pod, &node)),
             Decision::Unschedulable(why) => (why.to_string(), vec![]),
         }
