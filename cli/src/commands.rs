@@ -27,6 +27,7 @@ mod port_forward;
 mod rollout;
 mod run;
 mod scale;
+mod simulate;
 mod version;
 
 /// Command line of wk clusters
@@ -74,6 +75,7 @@ pub(crate) enum Command {
     Delete(delete::Delete),
     Scale(scale::Scale),
     Rollout(rollout::Rollout),
+    Simulate(simulate::Simulate),
     Image(image::Image),
     ApiResources(api_resources::ApiResources),
     Version(version::Version),
@@ -109,6 +111,7 @@ pub(crate) async fn run_in(session: &Session, command: Command) -> u8 {
         Command::Delete(command) => command.run(session).await,
         Command::Scale(command) => command.run(session).await,
         Command::Rollout(command) => command.run(session).await,
+        Command::Simulate(command) => command.run(session).await,
         Command::Image(command) => command.run(session).await,
         Command::ApiResources(command) => command.run(session).await,
         Command::Version(command) => command.run(session).await,

@@ -27,7 +27,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("streaming", &["runtimes"]),
     ("nodelet", &["runtimes", "metrics", "streaming"]),
     ("network", &["runtimes"]),
-    ("cli", &[]),
+    ("cli", &["scheduler"]),
     ("e2e", &[]),
     (
         "http-bench",

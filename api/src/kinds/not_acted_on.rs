@@ -74,7 +74,7 @@ pub(crate) const KINDS: &[(&str, &str)] = &[
     ),
     (
         "PriorityLevelConfiguration",
-        "requests are bounded without regard to priority",
+        "the levels that requests are bounded by are fixed",
     ),
     ("ResourceClaim", "devices are not allocated"),
     ("ResourceClaimTemplate", "devices are not allocated"),

@@ -48,6 +48,7 @@ files! {
     rollout
     sets
     server_side
+    simulate
     storage
 }
 

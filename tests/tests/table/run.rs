@@ -1,12 +1,13 @@
 //! Plays a transcript against a cluster of its own, and fails with every difference at once.
 
 use std::{
-    os::unix::fs::symlink,
+    fs::Permissions,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use e2e::{Cluster, Kubectl, Options};
+use e2e::{Cluster, Kubectl, Options, program};
 
 use crate::{
     pattern,
@@ -96,6 +97,14 @@ impl Play {
         let programs = directory.path().join(".programs");
         std::fs::create_dir(&programs).expect("a directory can be made");
         symlink(&kubectl.path, programs.join("kubectl")).expect("a link can be made");
+        // A cluster of the host's own would come before the one of the environment.
+        let wkctl = format!(
+            "#!/bin/sh\nexec '{}' --kubeconfig \"$KUBECONFIG\" \"$@\"\n",
+            program("wkctl").display()
+        );
+        std::fs::write(programs.join("wkctl"), wkctl).expect("a file can be written");
+        std::fs::set_permissions(programs.join("wkctl"), Permissions::from_mode(0o755))
+            .expect("a file can be made a program");
         let path = std::env::var("PATH").unwrap_or_default();
         Self {
             cluster: Cluster::with(Options {
