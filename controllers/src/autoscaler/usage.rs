@@ -93,7 +93,7 @@ pub(super) fn of_containers(
                  {namespace}/{name}"
             )
         })?;
-        if let Some(value) = found.usage.get(resource).and_then(|value| milli(value)) {
+        if let Some(value) = found.usage.get(resource).and_then(milli) {
             usages.insert(name.clone(), pod.usage(value));
         }
     }
