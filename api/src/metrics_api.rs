@@ -87,7 +87,9 @@ async fn items(call: &Call) -> Result<Vec<Item>, Error> {
     let answered = nodelets::ask(&call.server).await;
     let mut items: Vec<Item> = if call.resource.names().namespaced {
         let all = answered.iter();
+        let everywhere = call.namespace.is_empty();
         all.flat_map(|node| node.summary.pods.iter().map(move |pod| (node, pod)))
+            .filter(|(_, pod)| everywhere || pod.pod_ref.namespace == call.namespace)
             .filter_map(|(node, pod)| pod_item(call, node, pod))
             .collect()
     } else {

@@ -6,10 +6,12 @@
 //!
 //! - [`calculate`]: how many replicas a metric asks for. [`propose`]: the same with Kubernetes' words.
 //! - [`limits`]: how fast that is followed. [`memory`]: what it is followed by.
-//! - [`usage`]: what the metrics APIs tell. [`ask`]: asks them. [`status`]: tells what was seen and done.
+//! - [`counted`]: which pods. [`usage`]: what the metrics APIs tell of them. [`ask`]: asks.
+//! - [`status`]: tells what was seen and done.
 
 mod ask;
 mod calculate;
+mod counted;
 mod limits;
 mod memory;
 mod propose;
@@ -23,10 +25,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, MetricSpec};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
-use kube::core::{Selector, SelectorExt};
+use kube::core::Selector;
 use tokio::time::Instant;
 
 use crate::cache::Listener;
@@ -35,12 +36,13 @@ use crate::error::Error;
 use crate::events::Severity;
 use crate::key::Key;
 use crate::manager::Manager;
+use crate::quantity;
 use crate::queue::{Action, Queue};
 use crate::scale::{self, Served};
-use crate::{quantity, selector};
 
 use ask::Questions;
 use calculate::{Scene, Tolerance};
+use counted::counted;
 use limits::{Limited, limit};
 use memory::Memory;
 use propose::{Verdict, propose};
@@ -287,7 +289,7 @@ async fn judge(
     let status = scale.status.as_ref();
     let text = status.and_then(|status| status.selector.as_deref());
     let text = text.unwrap_or_default();
-    let pods = match counted(context, all, autoscaler, text) {
+    let pods = match counted(context, &all.selectors, autoscaler, text) {
         Ok(pods) => pods,
         Err(unusable) => {
             warn(context, autoscaler, unusable.event, unusable.error.clone());
@@ -337,71 +339,6 @@ impl Default for Timing {
     fn default() -> Self {
         Self::of(&Autoscaling::default())
     }
-}
-
-/// Why a selector is of no use.
-struct Unusable {
-    event: &'static str,
-    reason: &'static str,
-    message: String,
-    error: String,
-}
-
-/// The pods of the target, if no other autoscaler counts any of them.
-fn counted(
-    context: &Context,
-    all: &Autoscalers,
-    autoscaler: &HorizontalPodAutoscaler,
-    text: &str,
-) -> Result<Vec<Arc<Pod>>, Unusable> {
-    if text.is_empty() {
-        return Err(Unusable {
-            event: "SelectorRequired",
-            reason: "InvalidSelector",
-            message: "the HPA target's scale is missing a selector".to_owned(),
-            error: "selector is required".to_owned(),
-        });
-    }
-    let selector = selector::parse(text).map_err(|error| {
-        let error = format!(
-            "couldn't convert selector into a corresponding internal selector object: {error}"
-        );
-        Unusable {
-            event: "InvalidSelector",
-            reason: "InvalidSelector",
-            message: error.clone(),
-            error,
-        }
-    })?;
-    let key = Key::of(autoscaler);
-    let mut pods = context.pods.by("namespace", &key.namespace);
-    pods.retain(|pod| selector.matches(pod.labels()));
-    let mut selectors = all.selectors();
-    selectors.insert(key.clone(), selector);
-    let mut rivals: Vec<&Key> = selectors
-        .iter()
-        .filter(|(other, selector)| {
-            **other == key
-                || (other.namespace == key.namespace
-                    && pods.iter().any(|pod| selector.matches(pod.labels())))
-        })
-        .map(|(other, _)| other)
-        .collect();
-    if rivals.len() < 2 {
-        return Ok(pods);
-    }
-    rivals.sort();
-    let rivals: Vec<String> = rivals.into_iter().map(Key::to_string).collect();
-    let error = format!(
-        "pods by selector {text} are controlled by multiple HPAs: [{}]",
-        rivals.join(" ")
-    );
-    Err(Unusable {
-        event: "AmbiguousSelector",
-        reason: "AmbiguousSelector",
-        message: error.clone(),
-        error,
-    })
 }
 
 fn tolerance(autoscaler: &HorizontalPodAutoscaler, default: f64) -> Tolerance {
