@@ -36,9 +36,11 @@ pub(crate) struct Cache<K: 'static> {
     ready: watch::Sender<bool>,
 }
 
+type Objects<K> = BTreeMap<Arc<Key>, Arc<K>>;
+
 struct State<K> {
-    objects: BTreeMap<Arc<Key>, Arc<K>>,
-    indexed: HashMap<(&'static str, String), BTreeMap<Arc<Key>, Arc<K>>>,
+    objects: Objects<K>,
+    indexed: HashMap<(&'static str, String), Objects<K>>,
     removed: HashSet<String>,
     removed_order: VecDeque<String>,
 }

@@ -45,13 +45,26 @@ pub(crate) fn strip(pod: &mut Pod) {
         } else {
             (restarted(main, |_| true), restarted(initial, sidecar))
         };
+        status.host_ip = None;
+        status.host_ips = None;
+        status.qos_class = None;
     }
     if let Some(spec) = &mut pod.spec {
         if let Some(volumes) = &mut spec.volumes {
             volumes.retain(|volume| {
                 volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some()
             });
+            volumes.shrink_to_fit();
         }
+        // An empty list may hold the memory of what was in it: every pod has a volume with its token.
+        spec.volumes.take_if(|left| left.is_empty());
+        spec.dns_policy = None;
+        spec.image_pull_secrets = None;
+        spec.preemption_policy = None;
+        spec.scheduler_name = None;
+        spec.security_context = None;
+        spec.service_account = None;
+        spec.service_account_name = None;
         if let Some(containers) = &mut spec.init_containers {
             containers.retain(is_sidecar);
             containers.shrink_to_fit();
@@ -230,4 +243,36 @@ pub(crate) fn deletion_cost(pod: &Pod) -> i32 {
         .get("controller.kubernetes.io/pod-deletion-cost");
     let plain = cost.filter(|cost| cost.as_str() == "0" || !cost.starts_with(['+', '0']));
     plain.and_then(|cost| cost.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn little_is_kept_of_an_ordinary_pod() {
+        let mut pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "a"},
+            "spec": {
+                "containers": [{"name": "c", "image": "i", "env": [{"name": "A", "value": "b"}],
+                    "volumeMounts": [{"name": "token", "mountPath": "/var/run"}]}],
+                "initContainers": [{"name": "once", "image": "i"}],
+                "volumes": [{"name": "token", "projected": {"sources": []}}],
+                "dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler",
+                "securityContext": {}, "serviceAccountName": "default", "serviceAccount": "default",
+                "preemptionPolicy": "PreemptLowerPriority", "nodeName": "n",
+            },
+            "status": {"phase": "Running", "podIP": "10.0.0.1", "hostIP": "10.0.0.2",
+                "qosClass": "BestEffort", "containerStatuses": [{"name": "c", "image": "i",
+                    "imageID": "i", "ready": true, "restartCount": 0}]},
+        }))
+        .unwrap();
+        strip(&mut pod);
+        let left = json!({"spec": pod.spec, "status": pod.status}).to_string();
+        expect![[r#"{"spec":{"containers":[{"name":"c"}],"nodeName":"n"},"status":{"phase":"Running","podIP":"10.0.0.1"}}"#]]
+            .assert_eq(&left);
+    }
 }

@@ -103,11 +103,10 @@ async fn a_roll_back_reuses_the_first_set() {
         cluster.rolled_out(image, 2).await;
     }
     let mut sets = cluster.api.all("replicasets");
+    // By when they were made: their times may be the same.
     sets.sort_by_key(|set| {
-        set["metadata"]["creationTimestamp"]
-            .as_str()
-            .unwrap()
-            .to_owned()
+        let uid = set["metadata"]["uid"].as_str().unwrap();
+        uid.trim_start_matches("uid-").parse::<u64>().unwrap()
     });
     let revision =
         |set: &Value| set["metadata"]["annotations"]["deployment.kubernetes.io/revision"].clone();
