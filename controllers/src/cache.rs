@@ -36,6 +36,7 @@ pub(crate) struct Cache<K: 'static> {
     ready: watch::Sender<bool>,
 }
 
+/// In the order of their keys.
 type Objects<K> = BTreeMap<Arc<Key>, Arc<K>>;
 
 struct State<K> {
@@ -43,6 +44,8 @@ struct State<K> {
     indexed: HashMap<(&'static str, String), Objects<K>>,
     removed: HashSet<String>,
     removed_order: VecDeque<String>,
+    /// While a list comes in: what was taken in meanwhile, which the list may be too old to hold.
+    since_list: Option<HashSet<Key>>,
 }
 
 impl<K> Cache<K>
@@ -62,6 +65,7 @@ where
                 indexed: HashMap::new(),
                 removed: HashSet::new(),
                 removed_order: VecDeque::new(),
+                since_list: None,
             }),
             listeners: RwLock::default(),
             ready: watch::Sender::new(false),
@@ -86,7 +90,10 @@ where
                 event = events.try_next() => event,
             };
             match event {
-                Ok(Some(Event::Init)) => listed.clear(),
+                Ok(Some(Event::Init)) => {
+                    self.begin_list();
+                    listed.clear();
+                }
                 Ok(Some(Event::InitApply(object))) => listed.push(object),
                 Ok(Some(Event::InitDone)) => self.replace(std::mem::take(&mut listed)),
                 Ok(Some(Event::Apply(object))) => self.apply(object),
@@ -128,6 +135,9 @@ where
                 state.unindex(self.indexes, &key, old);
             }
             state.index(self.indexes, &key, &object);
+            if let Some(fresh) = &mut state.since_list {
+                fresh.insert((*key).clone());
+            }
             state.objects.insert(key, object.clone());
             old
         };
@@ -143,12 +153,18 @@ where
 
     /// Takes an object out, unless another one has taken its name meanwhile.
     pub(crate) fn remove(&self, object: &K) {
+        if let Some(uid) = &object.meta().uid {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            state.remember_removed(uid.clone());
+        }
+        self.drop(object);
+    }
+
+    /// The same for one of which nobody said that it was deleted: it may come back.
+    fn drop(&self, object: &K) {
         let key = Key::of(object);
         let old = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            if let Some(uid) = &object.meta().uid {
-                state.remember_removed(uid.clone());
-            }
             let same = state
                 .objects
                 .get(&key)
@@ -165,20 +181,27 @@ where
         self.tell(old.as_ref(), None);
     }
 
-    /// Makes the cache hold what a list said: what is not in it has been deleted unseen.
+    /// A list begins: what is taken in from here on may be newer.
+    fn begin_list(&self) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.since_list = Some(HashSet::new());
+    }
+
+    /// Makes the cache hold what a list said: what is not in it, and was there before, has been deleted unseen.
     fn replace(&self, listed: Vec<K>) {
         let kept: HashSet<Key> = listed.iter().map(Key::of).collect();
         let gone: Vec<Arc<K>> = {
-            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            let fresh = state.since_list.take().unwrap_or_default();
             state
                 .objects
                 .iter()
-                .filter(|(key, _)| !kept.contains(&***key))
+                .filter(|(key, _)| !kept.contains(&***key) && !fresh.contains(&***key))
                 .map(|(_, o)| o.clone())
                 .collect()
         };
         for object in gone {
-            self.remove(&object);
+            self.drop(&object);
         }
         for object in listed {
             self.apply(object);
@@ -327,5 +350,21 @@ mod tests {
         cache.apply(object("a", "1", "10"));
         cache.replace(vec![object("b", "2", "12")]);
         assert_eq!(*heard.lock().unwrap(), ["->10", "10>-", "->12"]);
+    }
+
+    #[test]
+    fn what_was_made_while_a_list_came_in_stays() {
+        let (cache, heard) = cache();
+        cache.apply(object("a", "1", "10"));
+        cache.begin_list();
+        cache.apply(object("b", "2", "12"));
+        cache.replace(vec![object("a", "1", "10")]);
+        cache.apply(object("b", "2", "12"));
+        assert_eq!(*heard.lock().unwrap(), ["->10", "->12"]);
+        // One that no list holds any more is gone, and may come back.
+        cache.replace(vec![object("a", "1", "10")]);
+        assert!(cache.get(&Key::new("", "b")).is_none());
+        cache.apply(object("b", "2", "13"));
+        assert!(cache.get(&Key::new("", "b")).is_some());
     }
 }

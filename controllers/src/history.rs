@@ -228,7 +228,7 @@ impl<'a> History<'a> {
         match (same, ours, waits) {
             (true, true, _) => return Ok(Some(Arc::new(existing))),
             (true, _, true) => {}
-            _ => self.collided(collisions + 1).await?,
+            _ => self.collided(collisions.saturating_add(1)).await?,
         }
         Ok(None)
     }
@@ -287,7 +287,9 @@ fn data(owner: &DynamicObject) -> Value {
 
 /// `revisions` are sorted, oldest first.
 fn find(revisions: &[Arc<DynamicObject>], owner: &DynamicObject) -> Current {
-    let next = revisions.last().map_or(1, |newest| number(newest) + 1);
+    let next = revisions
+        .last()
+        .map_or(1, |newest| number(newest).saturating_add(1));
     let equal = revisions
         .iter()
         .rposition(|revision| holds(revision, owner));

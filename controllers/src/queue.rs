@@ -23,6 +23,8 @@ use crate::error::Error;
 use crate::metrics::QueueMetrics;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
+/// Nothing is waited for longer than this in one go.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// How long a stopping queue waits for the work in hand.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -77,6 +79,8 @@ struct State<K> {
     running: HashSet<K>,
     resting: BTreeSet<(Instant, K)>,
     pasts: HashMap<K, Past>,
+    /// How many pasts there may be before the quiet ones are looked for.
+    most_pasts: usize,
     later: BTreeSet<(Instant, K)>,
     /// When each key of `later` is due: a key has one appointment, the last that it asked for.
     due: HashMap<K, Instant>,
@@ -117,6 +121,7 @@ where
             running: HashSet::new(),
             resting: BTreeSet::new(),
             pasts: HashMap::new(),
+            most_pasts: REMEMBERED_PASTS,
             later: BTreeSet::new(),
             due: HashMap::new(),
             failures: HashMap::new(),
@@ -237,7 +242,8 @@ where
                 Some(delay)
             }
         };
-        state.appoint(&key, delay.map(|delay| now + delay));
+        // Whatever a user asked to wait for: a key that comes too early is looked at once more.
+        state.appoint(&key, delay.map(|delay| now + delay.min(LONGEST_WAIT)));
         if rest.is_zero() {
             state.free(key);
         } else {
@@ -268,8 +274,9 @@ impl<K: Clone + Eq + Ord + Hash> State<K> {
 
     /// Counts a turn; answers how long the key should rest.
     fn remember(&mut self, key: &K, now: Instant) -> Duration {
-        if self.pasts.len() >= REMEMBERED_PASTS {
+        if self.pasts.len() >= self.most_pasts {
             self.pasts.retain(|_, past| past.turns_at(now) >= 1.0);
+            self.most_pasts = (self.pasts.len() * 2).max(REMEMBERED_PASTS);
         }
         let past = self.pasts.get(key).map_or(0.0, |past| past.turns_at(now));
         let turns = past + 1.0;
@@ -464,6 +471,23 @@ mod tests {
         let work = Duration::from_millis(100);
         let turns = turns(Queue::costly("test"), work, Duration::from_secs(8)).await;
         assert!((18..=22).contains(&turns), "{turns}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_may_want_to_wait_for_ever() {
+        let queue = Queue::<String>::new("test");
+        let stop = CancellationToken::new();
+        queue.add("a".into());
+        let end = stop.clone();
+        let run = queue.run(1, stop, move |_| {
+            let end = end.clone();
+            async move {
+                end.cancel();
+                Ok(Action::After(Duration::MAX))
+            }
+        });
+        run.await;
+        queue.finish("a".into(), Ok(Action::After(Duration::MAX)), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

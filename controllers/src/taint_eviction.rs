@@ -36,6 +36,9 @@ type Deadlines = HashMap<String, Instant>;
 /// Those of every node that has any.
 type Pending = Mutex<HashMap<String, Deadlines>>;
 
+/// A stay that is longer than this is for ever.
+const LONGEST_STAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Adds this controller.
 pub(crate) fn start(manager: &mut Manager) {
     let (context, queue) = (&manager.context, Queue::new("taint-eviction"));
@@ -150,7 +153,7 @@ fn stay(pod: &Pod, taints: &[Taint], now: Timestamp) -> Option<Duration> {
         let passed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
         Some(Duration::from_secs(seconds).saturating_sub(passed))
     });
-    left.min()
+    left.min().filter(|left| *left <= LONGEST_STAY)
 }
 
 fn executing(node: &Node) -> Vec<Taint> {
@@ -270,6 +273,8 @@ mod tests {
         check(json!([toleration("mine", Some(30))]), &[mine()], Some(30));
         check(json!([toleration("mine", Some(-1))]), &[mine()], Some(0));
         check(json!([{"operator": "Exists"}]), &[mine()], None);
+        let ages = json!([toleration("mine", Some(i64::MAX))]);
+        check(ages, &[mine()], None);
         let two = json!([toleration("mine", Some(30)), toleration("other", Some(20))]);
         check(two.clone(), &[mine(), taint("other", None)], Some(20));
         check(two, &[mine(), taint("third", None)], Some(0));

@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::{Resource, ResourceExt};
 
+use crate::budgets::Budget;
 use crate::decision::{Decision, Rotation, ask, objection, rank, schedule};
+use crate::framework::Room;
 use crate::node::Node;
 use crate::owners::OwnerKind;
 use crate::pod::{Pod, Standing};
@@ -38,6 +41,8 @@ pub enum Verdict {
         message: String,
         /// Why each node is not for it; none if no node was looked at.
         objections: Vec<Objection>,
+        /// The node on which room is made for it, by pods that would go.
+        room: Option<String>,
     },
 }
 
@@ -133,6 +138,13 @@ impl Simulation {
         self.snapshot.storage.put_class(name, Class::from(class));
     }
 
+    /// Adds or replaces a PodDisruptionBudget: room is made by its pods last.
+    pub fn put_budget(&mut self, budget: &PodDisruptionBudget) {
+        let namespace = budget.namespace().unwrap_or_default();
+        let budgets = &mut self.snapshot.budgets;
+        budgets.put(&namespace, &budget.name_any(), Budget::from(budget));
+    }
+
     /// Adds or replaces a Service: the pods that it selects are spread.
     pub fn put_service(&mut self, service: &core::Service) {
         let selector = service.spec.as_ref();
@@ -181,6 +193,7 @@ impl Simulation {
                 return Verdict::Refused {
                     message,
                     objections: Vec::new(),
+                    room: None,
                 };
             }
         };
@@ -204,9 +217,14 @@ impl Simulation {
                     })
                     .collect();
                 objections.sort_by(|a, b| a.node.cmp(&b.node));
+                let room = why.remedy.as_ref().and_then(|remedy| match &remedy.room {
+                    Room::Made(nomination) => Some(nomination.node.to_string()),
+                    Room::Kept | Room::Nowhere => None,
+                });
                 Verdict::Refused {
                     message: why.to_string(),
                     objections,
+                    room,
                 }
             }
         }
@@ -389,6 +407,7 @@ mod tests {
         let Verdict::Refused {
             message,
             objections,
+            room,
         } = cluster.place(&pod("other", "2"))
         else {
             panic!("no room");
@@ -396,7 +415,7 @@ mod tests {
         let said = "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable.";
         assert!(message.starts_with(said), "{message}");
         let nodes: Vec<_> = objections.iter().map(|one| one.node.as_str()).collect();
-        assert_eq!(nodes, ["big", "shut"]);
+        assert_eq!((nodes, room), (vec!["big", "shut"], None));
     }
 
     #[test]

@@ -64,12 +64,9 @@ pub(super) struct ExternalValue {
 pub(super) fn of_pods(listed: &[PodMetrics], resource: &str) -> Usages {
     let known = listed.iter().filter_map(|pod| {
         let of = |container: &ContainerMetrics| milli(container.usage.get(resource)?);
-        let value = pod
-            .containers
-            .iter()
-            .map(of)
-            .sum::<Option<i64>>()
-            .filter(|_| !pod.containers.is_empty())?;
+        let mut containers = pod.containers.iter().map(of);
+        let first = containers.next()??;
+        let value = containers.try_fold(first, |sum, value| Some(sum.saturating_add(value?)))?;
         Some((pod.metadata.name.clone(), pod.usage(value)))
     });
     known.collect()

@@ -68,9 +68,9 @@ fn of_index(mut pod: Value, name: &str, spec: &JobSpec, index: i32, before: Opti
 fn failures_after(spec: &JobSpec, pod: &Pod) -> (i32, i32) {
     let (counted, ignored) = (member::failures(pod), member::ignored_failures(pod));
     if verdict(spec, pod) == Verdict::Ignore {
-        (counted, ignored + 1)
+        (counted, ignored.saturating_add(1))
     } else {
-        (counted + 1, ignored)
+        (counted.saturating_add(1), ignored)
     }
 }
 

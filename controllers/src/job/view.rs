@@ -178,7 +178,8 @@ impl<'a> View<'a> {
             if active.contains(&index) || succeeded.contains(index) || failed.contains(index) {
                 continue;
             }
-            let times = |pod: &Pod| member::failures(pod) + member::ignored_failures(pod);
+            let times =
+                |pod: &Pod| member::failures(pod).saturating_add(member::ignored_failures(pod));
             let later = remembered
                 .get(&index)
                 .is_none_or(|known| times(known) <= times(pod));

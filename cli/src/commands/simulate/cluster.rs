@@ -15,12 +15,12 @@ use k8s_openapi::api::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
-use scheduler::{Answer, Config, Decision, Unasked};
+use scheduler::{Profile, Simulation, Verdict};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
-    report::{Objection, Outcome, Placed, Workload},
+    report::{Outcome, Placed, Workload},
     workload::{self, Copy, Plan},
 };
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
 
 /// The copy.
 pub(super) struct Cluster {
-    simulation: scheduler::Cluster,
+    simulation: Simulation,
     pub(super) nodes: BTreeMap<String, Node>,
     pub(super) pods: Vec<Pod>,
     pub(super) budgets: Vec<PodDisruptionBudget>,
@@ -62,7 +62,7 @@ impl Cluster {
             list::<StatefulSet>(api, "/apis/apps/v1/statefulsets"),
             list::<ReplicationController>(api, "/api/v1/replicationcontrollers"),
         )?;
-        let mut simulation = scheduler::Cluster::new(&Config::default());
+        let mut simulation = Simulation::new(vec![Profile::default()]);
         services
             .iter()
             .for_each(|service| simulation.put_service(service));
@@ -88,6 +88,9 @@ impl Cluster {
             simulation.put_volume(volume);
         }
         classes.iter().for_each(|class| simulation.put_class(class));
+        budgets
+            .iter()
+            .for_each(|budget| simulation.put_budget(budget));
         for pod in &pods {
             simulation.put_pod(pod);
         }
@@ -265,50 +268,17 @@ impl Cluster {
 
     /// Decides where a pod goes that has no node yet, and counts it there from now on.
     pub(super) fn decide(&mut self, pod: &Pod) -> Outcome {
-        let refused = |message| Outcome::Refused {
-            message,
-            objections: Vec::new(),
-            room: None,
-        };
-        let why = match self.simulation.place(pod) {
-            Ok(Decision::Node(node)) => {
-                return Outcome::Fits {
-                    node: node.to_string(),
-                };
-            }
-            Ok(Decision::Unschedulable(why)) => why,
-            Err(Unasked::NoProfile(name)) => {
-                return refused(format!(
-                    "its schedulerName is {name:?}, which this scheduler leaves to another"
-                ));
-            }
-            Err(Unasked::Gated(message) | Unasked::Refused { message, .. }) => {
-                return refused(message);
-            }
-        };
-        let verdicts = self.simulation.explain(pod).unwrap_or_default();
-        let objections = verdicts.into_iter().filter_map(|verdict| {
-            let Answer::Refused {
-                plugin,
-                reasons,
-                resolvable,
-            } = verdict.answer
-            else {
-                return None;
-            };
-            Some(Objection {
-                node: verdict.node.to_string(),
-                plugin,
-                reasons,
-                resolvable,
-            })
-        });
-        let room = why.remedy.as_ref();
-        let room = room.and_then(|remedy| remedy.nomination.as_ref());
-        Outcome::Refused {
-            message: why.to_string(),
-            objections: objections.collect(),
-            room: room.map(|room| room.node.to_string()),
+        match self.simulation.place(pod) {
+            Verdict::Fits(node) => Outcome::Fits { node },
+            Verdict::Refused {
+                message,
+                objections,
+                room,
+            } => Outcome::Refused {
+                message,
+                objections,
+                room,
+            },
         }
     }
 
@@ -320,6 +290,13 @@ impl Cluster {
 
     /// Removes a node and what is on it.
     pub(super) fn remove_node(&mut self, name: &str) {
+        let on_it = |pod: &&Pod| {
+            let spec = pod.spec.as_ref();
+            spec.and_then(|spec| spec.node_name.as_deref()) == Some(name)
+        };
+        for pod in self.pods.iter().filter(on_it) {
+            self.simulation.remove_pod(&pod.uid().unwrap_or_default());
+        }
         self.simulation.remove_node(name);
         self.nodes.remove(name);
     }

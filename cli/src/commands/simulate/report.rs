@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use scheduler::Objection;
 use serde_json::{Value, json};
 
 use crate::columns::Columns;
@@ -52,18 +53,6 @@ pub(super) struct Workload {
 pub(super) struct Placed {
     pub(super) name: String,
     pub(super) outcome: Outcome,
-}
-
-/// Why a node is not for a pod.
-#[derive(Debug)]
-pub(super) struct Objection {
-    pub(super) node: String,
-    /// The plugin that objects, by Kubernetes' name.
-    pub(super) plugin: &'static str,
-    /// One or more, as events show them.
-    pub(super) reasons: Vec<String>,
-    /// Whether it may help to remove pods from the node.
-    pub(super) resolvable: bool,
 }
 
 /// What becomes of a pod.
