@@ -286,7 +286,9 @@ impl Writer {
         self.serial += 1;
         let suffix = format!(".{:x}{:02x}", now.as_nanosecond(), self.serial % 256);
         let kept = pod.name.len().min(LONGEST_NAME - suffix.len());
-        format!("{}{suffix}", pod.name.get(..kept).unwrap_or_default())
+        let kept = pod.name.get(..kept).unwrap_or_default();
+        // A part of a name ends with a letter or a digit.
+        format!("{}{suffix}", kept.trim_end_matches(['-', '.']))
     }
 
     fn event(
