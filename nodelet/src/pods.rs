@@ -105,7 +105,7 @@ impl Pods {
         running.fold(Amounts::default(), |sum, entry| sum + entry.requested)
     }
 
-    /// The node's ports that pods have which the API has too, and that have not ended.
+    /// The node's ports that pods have which have not ended and are still wanted.
     fn host_ports(&self) -> Vec<HostPort> {
         let entries = self.lock();
         let with_ports = entries.values().filter(|entry| !entry.ports.is_empty());
@@ -263,6 +263,8 @@ impl Loop {
                     }
                     Ok(watcher::Event::InitDone) => {
                         self.static_pods.list_ends();
+                        // First, for what they had is free.
+                        self.drop_unlisted(&listed);
                         // What was taken once keeps its place, and of the others who came first.
                         arrived.sort_by_cached_key(|pod: &Pod| {
                             (!known(pod), pod.metadata.creation_timestamp.clone())
@@ -270,7 +272,6 @@ impl Loop {
                         for pod in arrived.drain(..) {
                             self.apply(pod, &stop);
                         }
-                        self.drop_unlisted(&listed);
                         self.sweep(&listed).await;
                     }
                     Ok(watcher::Event::Apply(pod)) => self.apply(pod, &stop),
