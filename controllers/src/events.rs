@@ -26,6 +26,8 @@ const BURST: f64 = 25.0;
 const REFILL: f64 = 300.0;
 /// Objects whose bursts are remembered.
 const METERED: usize = 4096;
+/// The longest name an object may have.
+const LONGEST_NAME: usize = 253;
 /// Events whose repetition is recognised.
 const REMEMBERED: usize = 4096;
 
@@ -245,7 +247,7 @@ impl Record {
         Event {
             metadata: ObjectMeta {
                 // In the order of their names, for those who show Events of one second.
-                name: Some(format!("{}.{:016x}", about.name, now.as_nanosecond())),
+                name: Some(event_name(&about.name, now)),
                 namespace: Some(namespace.to_owned()),
                 ..ObjectMeta::default()
             },
@@ -274,6 +276,15 @@ impl Record {
     }
 }
 
+/// The object's name, cut where an Event's would be too long, and the time.
+fn event_name(of: &str, now: Timestamp) -> String {
+    let suffix = format!(".{:016x}", now.as_nanosecond());
+    let kept = of.len().min(LONGEST_NAME - suffix.len());
+    let kept = of.get(..kept).unwrap_or_default();
+    // A part of a name ends with a letter or a digit.
+    format!("{}{suffix}", kept.trim_end_matches(['-', '.']))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -290,5 +301,20 @@ mod tests {
         assert_eq!((0..100).filter(|_| meter.take(now)).count(), 25);
         assert!(!meter.take(now + Duration::from_secs(299)));
         assert!(meter.take(now + Duration::from_secs(301)));
+    }
+
+    #[test]
+    fn an_event_of_an_object_with_a_long_name_has_a_valid_name() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let suffix = ".18fae27693b40000";
+        assert_eq!(event_name("web", now), format!("web{suffix}"));
+        let (fits, long) = ("a".repeat(236), "a".repeat(253));
+        assert_eq!(event_name(&fits, now), format!("{fits}{suffix}"));
+        assert_eq!(event_name(&long, now), format!("{fits}{suffix}"));
+        let dashed = format!("{}-.b{}", "a".repeat(234), "c".repeat(10));
+        assert_eq!(
+            event_name(&dashed, now),
+            format!("{}{suffix}", "a".repeat(234))
+        );
     }
 }

@@ -154,7 +154,7 @@ table ip {table} {{
 	}}
 	chain translate {{
 		ip daddr {services} goto services
-		fib daddr type local ip daddr . meta l4proto . th dport vmap @host_ports
+		ip daddr != 127.0.0.0/8 fib daddr type local ip daddr . meta l4proto . th dport vmap @host_ports
 		ip daddr != 127.0.0.0/8 fib daddr type local meta l4proto . th dport vmap @node_ports
 	}}
 	chain spoofed {{
@@ -395,7 +395,7 @@ mod tests {
             	}
             	chain translate {
             		ip daddr 10.43.0.0/16 goto services
-            		fib daddr type local ip daddr . meta l4proto . th dport vmap @host_ports
+            		ip daddr != 127.0.0.0/8 fib daddr type local ip daddr . meta l4proto . th dport vmap @host_ports
             		ip daddr != 127.0.0.0/8 fib daddr type local meta l4proto . th dport vmap @node_ports
             	}
             	chain spoofed {

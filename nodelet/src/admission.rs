@@ -4,6 +4,7 @@
 //! A pod that is refused has failed; its reason and message are those of Kubernetes.
 
 mod affinity;
+mod ports;
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +16,8 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use crate::{pod::security::sysctl, quantity};
+pub(crate) use self::ports::HostPort;
+use crate::{config::ReservedPort, pod::security::sysctl, quantity};
 
 /// An amount of each resource that is counted: millicores, bytes, bytes, pods.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -146,6 +148,10 @@ pub(crate) struct Place<'a> {
     pub(crate) used: Amounts,
     /// Kernel parameters that pods may set beyond the safe ones.
     pub(crate) sysctls: &'a [String],
+    /// The node's ports that its pods have.
+    pub(crate) taken_ports: &'a [HostPort],
+    /// Those that no pod gets.
+    pub(crate) reserved_ports: &'a [ReservedPort],
 }
 
 /// Why a pod is not taken: its status' reason, and an Event's message.
@@ -190,6 +196,7 @@ pub(crate) fn admit(pod: &Pod, place: &Place<'_>) -> Result<(), Refusal> {
             "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
         );
     }
+    ports::free(pod, place)?;
     let tolerations = spec.tolerations.as_deref().unwrap_or_default();
     let mut taints = place.taints.iter();
     if taints.any(|taint| taint.effect == "NoExecute" && !tolerated(taint, tolerations)) {

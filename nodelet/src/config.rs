@@ -1,6 +1,11 @@
 //! What a nodelet is told when it starts.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use metrics::Metrics;
 
@@ -22,6 +27,14 @@ pub struct Capacity {
     pub ephemeral_storage_bytes: Option<u64>,
 }
 
+/// A TCP port of the node that pods do not get as a `hostPort`: it would take the traffic of what listens there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReservedPort {
+    pub address: SocketAddr,
+    /// Whose it is, in words for users.
+    pub what: &'static str,
+}
+
 /// A nodelet's settings. Plain data; [`Config::validate`] says what is wrong with it.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -33,6 +46,8 @@ pub struct Config {
     pub hostname: String,
     /// Where the nodelet's own server listens; `daemonEndpoints.kubeletEndpoint.Port`.
     pub port: u16,
+    /// Ports of the node that are not for pods: where the nodelet's server listens, and what else is in its process.
+    pub reserved_ports: Vec<ReservedPort>,
     pub pod_range: PodRange,
     /// Holds `<namespace>_<pod>_<uid>/<container>/<attempt>.log`.
     pub log_dir: PathBuf,
@@ -108,6 +123,7 @@ impl Config {
             node_name,
             addresses,
             port: 10250,
+            reserved_ports: Vec::new(),
             pod_range: PodRange::Assigned,
             log_dir: data_dir.join("logs"),
             volumes_dir: data_dir.join("volumes"),

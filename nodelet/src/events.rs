@@ -28,6 +28,8 @@ use crate::{clock::Clock, deadline::call};
 const QUEUE: usize = 4_096;
 /// Repeated Events that are recognised; the oldest are forgotten and start again at 1.
 const REMEMBERED: usize = 4_096;
+/// The longest name an object may have.
+const LONGEST_NAME: usize = 253;
 /// Events written at a time.
 const CONCURRENT_WRITES: usize = 8;
 
@@ -180,7 +182,7 @@ fn event(node: &str, note: &Note, count: i32, now: Time, clock: Clock) -> Event 
         ^ SEQUENCE.fetch_add(1, Ordering::Relaxed);
     Event {
         metadata: ObjectMeta {
-            name: Some(format!("{}.{unique:x}", note.name)),
+            name: Some(name(&note.name, unique)),
             namespace: Some(if note.namespace.is_empty() {
                 "default".to_owned()
             } else {
@@ -210,5 +212,28 @@ fn event(node: &str, note: &Note, count: i32, now: Time, clock: Clock) -> Event 
         reporting_component: Some("kubelet".to_owned()),
         reporting_instance: Some(node.to_owned()),
         ..Event::default()
+    }
+}
+
+/// The object's name, cut where an Event's would be too long, and what no other Event has.
+fn name(of: &str, unique: u64) -> String {
+    let suffix = format!(".{unique:x}");
+    let kept = of.len().min(LONGEST_NAME - suffix.len());
+    let kept = of.get(..kept).unwrap_or_default();
+    // A part of a name ends with a letter or a digit.
+    format!("{}{suffix}", kept.trim_end_matches(['-', '.']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_of_a_pod_with_a_long_name_has_a_valid_name() {
+        assert_eq!(name("web", 0xab), "web.ab");
+        let (fits, long) = ("a".repeat(250), "a".repeat(253));
+        assert_eq!(name(&long, 0xab), format!("{fits}.ab"));
+        let dashed = format!("{}-b", "a".repeat(249));
+        assert_eq!(name(&dashed, 0xab), format!("{}.ab", "a".repeat(249)));
     }
 }

@@ -52,6 +52,6 @@ mod static_pods;
 mod usage;
 mod volume;
 
-pub use config::{Capacity, Config, PodRange};
+pub use config::{Capacity, Config, PodRange, ReservedPort};
 pub use nodelet::{Handle, Nodelet};
 pub use server::serve;

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    admission::{Amounts, Place, Refusal, admit},
+    admission::{Amounts, HostPort, Place, Refusal, admit},
     node::object,
     pod::{
         state::{Held, Over},
@@ -40,6 +40,7 @@ struct Entry {
     wanted: watch::Sender<Wanted>,
     views: watch::Receiver<Vec<ContainerView>>,
     requested: Amounts,
+    ports: Vec<HostPort>,
 }
 
 /// The pods of this node, by uid; shared with the server.
@@ -104,6 +105,15 @@ impl Pods {
         running.fold(Amounts::default(), |sum, entry| sum + entry.requested)
     }
 
+    /// The node's ports that pods have which have not ended and are still wanted.
+    fn host_ports(&self) -> Vec<HostPort> {
+        let entries = self.lock();
+        let with_ports = entries.values().filter(|entry| !entry.ports.is_empty());
+        let running = with_ports
+            .filter(|entry| matches!(&*entry.wanted.borrow(), Wanted::Pod(pod) if !ended(pod)));
+        running.flat_map(|entry| entry.ports.clone()).collect()
+    }
+
     /// Every container that runs: its pod, its name and its id.
     pub(crate) fn running(&self) -> Vec<(PodRef, Arc<str>, ContainerId)> {
         let mut running = Vec::new();
@@ -155,6 +165,12 @@ impl Pods {
         };
         Some((pod, entry.views.clone()))
     }
+}
+
+/// Whether a node has answered for the pod before.
+fn known(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    status.is_some_and(|status| status.start_time.is_some()) || ended(pod)
 }
 
 /// Whether the API's status says that nothing of the pod runs any more.
@@ -219,7 +235,7 @@ impl Loop {
             .modify(|pod| pod.metadata.managed_fields = None)
             .default_backoff();
         let mut events = std::pin::pin!(events);
-        let mut listed = HashSet::new();
+        let (mut listed, mut arrived) = (HashSet::new(), Vec::new());
         loop {
             self.run_static_pods(&stop);
             tokio::select! {
@@ -238,15 +254,24 @@ impl Loop {
                 Some(event) = events.next() => match event {
                     Ok(watcher::Event::Init) => {
                         listed.clear();
+                        arrived.clear();
                         self.static_pods.list_begins();
                     }
                     Ok(watcher::Event::InitApply(pod)) => if !self.static_pods.lists(&pod) {
                         listed.extend(pod.metadata.uid.clone());
-                        self.apply(pod, &stop);
+                        arrived.push(pod);
                     }
                     Ok(watcher::Event::InitDone) => {
                         self.static_pods.list_ends();
+                        // First, for what they had is free.
                         self.drop_unlisted(&listed);
+                        // What was taken once keeps its place, and of the others who came first.
+                        arrived.sort_by_cached_key(|pod: &Pod| {
+                            (!known(pod), pod.metadata.creation_timestamp.clone())
+                        });
+                        for pod in arrived.drain(..) {
+                            self.apply(pod, &stop);
+                        }
                         self.sweep(&listed).await;
                     }
                     Ok(watcher::Event::Apply(pod)) => self.apply(pod, &stop),
@@ -304,9 +329,17 @@ impl Loop {
             entry.wanted.send_replace(Wanted::Pod(pod));
             return;
         }
-        let (over, requested) = match self.admit(&uid, &pod) {
-            Ok(()) => (None, Amounts::requested(&pod)),
-            Err(refusal) => (Some(self.refused(&pod, refusal)), Amounts::default()),
+        let ports = HostPort::wanted(&pod);
+        let taken = match ports.is_empty() {
+            true => Vec::new(),
+            false => self.pods.host_ports(),
+        };
+        let (over, requested, ports) = match self.admit(&uid, &pod, &taken) {
+            Ok(()) => (None, Amounts::requested(&pod), ports),
+            Err(refusal) => {
+                let over = self.refused(&pod, refusal);
+                (Some(over), Amounts::default(), Vec::new())
+            }
         };
         self.committed = self.committed + requested;
         let mut entries = self.pods.lock();
@@ -323,6 +356,7 @@ impl Loop {
                 wanted,
                 views: seen,
                 requested,
+                ports,
             },
         );
         self.workers.spawn(async move {
@@ -382,11 +416,9 @@ impl Loop {
     }
 
     /// Whether the node takes a pod. One that it has taken before stays, and so does a static one.
-    fn admit(&self, uid: &str, pod: &Pod) -> Result<(), Refusal> {
-        let status = pod.status.as_ref();
-        let known = status.is_some_and(|status| status.start_time.is_some() || ended(pod));
+    fn admit(&self, uid: &str, pod: &Pod, taken_ports: &[HostPort]) -> Result<(), Refusal> {
         let deleted = pod.metadata.deletion_timestamp.is_some();
-        if known || deleted || self.context.mirrors.has(uid) {
+        if known(pod) || deleted || self.context.mirrors.has(uid) {
             return Ok(());
         }
         let node = self.node.borrow().clone();
@@ -403,6 +435,8 @@ impl Loop {
             allocatable: self.allocatable,
             used: self.committed,
             sysctls: &self.context.config.allowed_unsafe_sysctls,
+            taken_ports,
+            reserved_ports: &self.context.config.reserved_ports,
         };
         admit(pod, &place).or_else(|_| {
             // Some of those counted may have ended since.

@@ -285,8 +285,7 @@ impl Writer {
     fn event_name(&mut self, pod: &Subject, now: Timestamp) -> String {
         self.serial += 1;
         let suffix = format!(".{:x}{:02x}", now.as_nanosecond(), self.serial % 256);
-        let kept = pod.name.len().min(LONGEST_NAME - suffix.len());
-        format!("{}{suffix}", pod.name.get(..kept).unwrap_or_default())
+        with_suffix(&pod.name, &suffix)
     }
 
     fn event(
@@ -394,5 +393,30 @@ fn tell(pod: &Subject, what: &str, outcome: kube::Result<()>) {
             error = &error as &dyn std::error::Error,
             "{what} not written"
         ),
+    }
+}
+
+/// A name that ends so, cut where it would be too long.
+fn with_suffix(name: &str, suffix: &str) -> String {
+    let kept = name.len().min(LONGEST_NAME - suffix.len());
+    let kept = name.get(..kept).unwrap_or_default();
+    // A part of a name ends with a letter or a digit.
+    format!("{}{suffix}", kept.trim_end_matches(['-', '.']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_of_a_pod_with_a_long_name_has_a_valid_name() {
+        assert_eq!(with_suffix("web", ".ab"), "web.ab");
+        let (fits, long) = ("a".repeat(250), "a".repeat(253));
+        assert_eq!(with_suffix(&long, ".ab"), format!("{fits}.ab"));
+        let dashed = format!("{}-b", "a".repeat(249));
+        assert_eq!(
+            with_suffix(&dashed, ".ab"),
+            format!("{}.ab", "a".repeat(249))
+        );
     }
 }

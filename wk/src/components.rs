@@ -198,6 +198,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         metrics: &metrics,
         static_pods: up.pod_manifest_path.clone(),
         max_pods: up.max_pods,
+        api: SocketAddr::new(up.listen.ip(), port),
     };
     let node_client = || apiserver.client(User::node(&node_name));
     let (network, containers) = match up.no_node {
@@ -272,6 +273,8 @@ struct Node<'a> {
     metrics: &'a metrics::Metrics,
     static_pods: Option<PathBuf>,
     max_pods: Option<u32>,
+    /// Where this process serves the API.
+    api: SocketAddr,
 }
 
 /// Starts the network of this node's pods.
@@ -346,11 +349,15 @@ async fn start_nodelet(
     );
     let listener = nodelet_listener(node.ip).await?;
     let usual = nodelet::Config::new(node.name, vec![node.ip], data.root());
+    let own = listener
+        .local_addr()
+        .context("read the nodelet's address")?;
+    let reserved = [(own, "the nodelet"), (node.api, "the apiserver")];
     let config = nodelet::Config {
-        port: listener
-            .local_addr()
-            .context("read the nodelet's address")?
-            .port(),
+        port: own.port(),
+        reserved_ports: reserved
+            .map(|(address, what)| nodelet::ReservedPort { address, what })
+            .into(),
         pod_range: match node.ranges.own_pods {
             Some(range) => nodelet::PodRange::Fixed(range.to_owned()),
             None => nodelet::PodRange::Assigned,

@@ -12,7 +12,6 @@ pub(crate) type Field = (&'static str, &'static [&'static str]);
 
 /// Of a pod's spec, or a template's. What is said of `containers[]` is so of `initContainers[]` too.
 const POD_SPEC: &[Field] = &[
-    ("containers[].ports[].hostIP", &[]),
     ("containers[].resizePolicy", &[]),
     ("containers[].volumeDevices", &[]),
     ("resources", &[]),

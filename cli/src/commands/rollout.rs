@@ -31,6 +31,7 @@ use crate::{
 };
 
 const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
+const CHANGE_CAUSE_POINTER: &str = "/metadata/annotations/kubernetes.io~1change-cause";
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 
 /// Follow, undo or repeat the roll-out of a deployment, a stateful set or a daemon set
@@ -252,9 +253,11 @@ impl Workload<'_> {
         // A JSON patch: what the template has now and the old one had not must go.
         let mut patch = vec![json!({"op": "replace", "path": "/spec/template", "value": template})];
         if let Some(cause) = cause {
-            let mut annotations = object["metadata"]["annotations"].clone();
-            annotations[CHANGE_CAUSE] = cause.as_str().into();
-            patch.push(json!({"op": "add", "path": "/metadata/annotations", "value": annotations}));
+            // Only this one: the others may have changed since they were read.
+            patch.push(match object["metadata"]["annotations"].is_object() {
+                true => json!({"op": "add", "path": CHANGE_CAUSE_POINTER, "value": cause}),
+                false => json!({"op": "add", "path": "/metadata/annotations", "value": {CHANGE_CAUSE: cause}}),
+            });
         }
         self.patch("application/json-patch+json", &patch.into(), dry_run)
             .await?;
@@ -454,6 +457,43 @@ mod tests {
             "rollout undo deploy/hello --to-revision=1 --dry-run=client",
             expect![[r#"
                 deployment.apps/hello rolled back (dry run)
+            "#]],
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn undo_brings_the_change_cause_back_and_leaves_other_annotations() {
+        let server = |annotations: Value| {
+            let (mut now, mut old) = (deployment(1), set(1, "old"));
+            now["metadata"]["annotations"] = annotations;
+            old["metadata"]["annotations"][CHANGE_CAUSE] = "first".into();
+            Server::new()
+                .on(&format!("GET {HELLO}"), now)
+                .on(
+                    &format!("GET {SETS}?labelSelector=app%3Dhello"),
+                    json!({"items": [set(2, "new"), old]}),
+                )
+                .on(
+                    &format!("PATCH {HELLO}?fieldManager=wkctl-rollout"),
+                    json!({}),
+                )
+        };
+        check(
+            server(json!({"team": "a"})),
+            "rollout undo deploy/hello",
+            expect![[r#"
+                > PATCH /apis/apps/v1/namespaces/default/deployments/hello?fieldManager=wkctl-rollout [{"op":"replace","path":"/spec/template","value":{"metadata":{"labels":{"app":"hello"}},"spec":{"containers":[{"image":"old","name":"c"}]}}},{"op":"add","path":"/metadata/annotations/kubernetes.io~1change-cause","value":"first"}]
+                deployment.apps/hello rolled back
+            "#]],
+        )
+        .await;
+        check(
+            server(Value::Null),
+            "rollout undo deploy/hello",
+            expect![[r#"
+                > PATCH /apis/apps/v1/namespaces/default/deployments/hello?fieldManager=wkctl-rollout [{"op":"replace","path":"/spec/template","value":{"metadata":{"labels":{"app":"hello"}},"spec":{"containers":[{"image":"old","name":"c"}]}}},{"op":"add","path":"/metadata/annotations","value":{"kubernetes.io/change-cause":"first"}}]
+                deployment.apps/hello rolled back
             "#]],
         )
         .await;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// What a node of 2 cores and 1 GiB, half of it in use, says of a pod.
+/// What a node of 2 cores and 1 GiB, half of it in use, says of a pod. Another pod has its port 8080.
 #[track_caller]
 fn check(metadata: Value, spec: Value, expected: &str) {
     let pod: Pod =
@@ -17,6 +17,9 @@ fn check(metadata: Value, spec: Value, expected: &str) {
         effect: "NoExecute".to_owned(),
         time_added: None,
     };
+    let port = json!({"containerPort": 80, "hostPort": 8080});
+    let taken = json!({"spec": {"containers": [{"name": "a", "ports": [port]}]}});
+    let taken: Pod = serde_json::from_value(taken).expect("a pod");
     let place = Place {
         name: "n1",
         labels: &labels.into(),
@@ -34,6 +37,11 @@ fn check(metadata: Value, spec: Value, expected: &str) {
             pods: 9,
         },
         sysctls: &[],
+        taken_ports: &HostPort::wanted(&taken),
+        reserved_ports: &[ReservedPort {
+            address: "192.0.2.1:10250".parse().expect("an address"),
+            what: "the nodelet",
+        }],
     };
     let answer = match admit(&pod, &place) {
         Ok(()) => "taken".to_owned(),
@@ -162,5 +170,34 @@ fn a_pod_that_does_not_tolerate_the_node_is_not_taken() {
         json!({}),
         tolerating(other),
         "TaintToleration: Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate",
+    );
+}
+
+#[test]
+fn a_pod_whose_ports_are_not_free_is_not_taken() {
+    let asks = |port: Value| {
+        let container = json!({"name": "a", "ports": [port]});
+        spec(json!({"containers": [container]}))
+    };
+    check(
+        json!({}),
+        asks(json!({"containerPort": 1, "hostPort": 8081})),
+        "taken",
+    );
+    check(
+        json!({}),
+        asks(json!({"containerPort": 1, "hostPort": 8080, "hostIP": "192.0.2.1"})),
+        "NodePorts: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
+    );
+    check(
+        json!({}),
+        asks(json!({"containerPort": 1, "hostPort": 10250})),
+        "NodePorts: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports: \
+         on this node the nodelet listens on 192.0.2.1:10250, so hostPort 10250/TCP is not free",
+    );
+    check(
+        json!({}),
+        asks(json!({"containerPort": 1, "hostPort": 10250, "protocol": "UDP"})),
+        "taken",
     );
 }

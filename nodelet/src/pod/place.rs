@@ -67,7 +67,12 @@ fn host_ports(pod: &Pod) -> Result<Vec<HostPort>, String> {
         };
         let address = port.host_ip.as_deref().filter(|ip| !ip.is_empty());
         let address = address.unwrap_or("0.0.0.0").parse();
-        let address = address.map_err(|_| cannot("its hostIP is not an IPv4 address"))?;
+        let address: Ipv4Addr = address.map_err(|_| cannot("its hostIP is not an IPv4 address"))?;
+        if address.is_loopback() {
+            return Err(cannot(
+                "its hostIP is a loopback address, where only the node itself listens",
+            ));
+        }
         opened.push(HostPort {
             address,
             protocol,
@@ -330,6 +335,12 @@ mod tests {
             json!([{ "containerPort": 80, "hostPort": 80, "hostIP": "::1" }]),
             expect![[
                 r#"hostPort 80 of container "c" cannot be opened: its hostIP is not an IPv4 address"#
+            ]],
+        );
+        check(
+            json!([{ "containerPort": 80, "hostPort": 6443, "hostIP": "127.0.0.1" }]),
+            expect![[
+                r#"hostPort 6443 of container "c" cannot be opened: its hostIP is a loopback address, where only the node itself listens"#
             ]],
         );
         check(

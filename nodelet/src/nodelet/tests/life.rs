@@ -337,6 +337,48 @@ async fn a_pod_that_does_not_fit_fails_and_the_next_one_runs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_port_of_the_node_is_one_pods_at_a_time() {
+    let bench = Bench::new();
+    let nodelet = bench.run();
+    let ports = json!([{"containerPort": 80, "hostPort": 8080}]);
+    let asks = container(json!({"ports": ports}));
+    bench.pod("first", asks.clone());
+    bench.ready("first").await;
+    bench.pod("second", asks.clone());
+    let failed = |status: &Value| status["phase"] == "Failed";
+    let status = bench.status("second", "to fail", failed).await;
+    assert_eq!(status["reason"], "NodePorts");
+    assert_eq!(
+        status["message"],
+        "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+    );
+    assert_eq!(bench.event("NodePorts").await["type"], "Warning");
+    bench.api.delete("pods", "ns", "first", 1);
+    bench.gone("first").await;
+    bench.pod("third", asks);
+    bench.ready("third").await;
+    nodelet.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_a_port_stays_with_the_pod_that_had_it() {
+    let bench = Bench::new();
+    let nodelet = bench.run();
+    let ports = json!([{"containerPort": 80, "hostPort": 8080}]);
+    let asks = container(json!({"ports": ports}));
+    bench.pod("web", asks.clone());
+    bench.ready("web").await;
+    nodelet.stop().await;
+    // Listed before the other.
+    bench.pod("another", asks);
+    let nodelet = bench.run();
+    let failed = |status: &Value| status["reason"] == "NodePorts";
+    bench.status("another", "to be refused", failed).await;
+    bench.ready("web").await;
+    nodelet.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_places_of_pods_that_have_ended_are_free() {
     let bench = Bench::new();
     bench.runtime.script("img-job", Script::exits(0));
