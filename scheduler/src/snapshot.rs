@@ -17,7 +17,7 @@ use crate::owners::Owners;
 use crate::placed::Placed;
 use crate::plugins::volumes;
 use crate::pod::{HostPort, Labels, Load, Pod};
-use crate::resources::Resources;
+use crate::resources::Total;
 use crate::storage::{ClaimKey, Fate, Storage};
 
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -68,8 +68,8 @@ pub(crate) struct Candidate {
 /// Sums over the pods on a node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Usage {
-    pub(crate) requested: Resources,
-    pub(crate) scored: Resources,
+    pub(crate) requested: Total,
+    pub(crate) scored: Total,
     pub(crate) ports: Vec<HostPort>,
     pub(crate) pods: usize,
 }

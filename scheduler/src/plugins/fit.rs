@@ -90,8 +90,9 @@ impl<'a> Wanted<'a> {
     /// What is short on a node of which this is used.
     fn short(&self, node: &Node, usage: &Usage) -> Result<(), Reasons<'a>> {
         let (wanted, has, used) = (self.wanted, &node.allocatable, &usage.requested);
-        let fits =
-            |wanted: i64, has: i64, used: i64| wanted <= 0 || wanted <= has.saturating_sub(used);
+        let fits = |wanted: i64, has: i64, used: i128| {
+            wanted <= 0 || i128::from(wanted) <= i128::from(has) - used
+        };
         if usage.pods < node.pods
             && fits(wanted.cpu_millis, has.cpu_millis, used.cpu_millis)
             && fits(wanted.memory, has.memory, used.memory)
@@ -115,7 +116,7 @@ impl<'a> Wanted<'a> {
             .chain(extended)
         {
             let (wanted, has) = (wanted.get(name), has.get(name));
-            if !fits(wanted, has, used.get(name)) {
+            if !fits(wanted, has, i128::from(used.get(name))) {
                 let short = Reason::Insufficient(name);
                 reasons.push(if wanted > has {
                     Reasons::unresolvable(short)
