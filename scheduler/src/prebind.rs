@@ -125,6 +125,10 @@ impl WaitingPods {
         self.0.remove(uid)
     }
 
+    pub(crate) fn has(&self, uid: &str) -> bool {
+        self.0.contains_key(uid)
+    }
+
     /// Whether some wait for a permit.
     pub(crate) fn any_for_permit(&self) -> bool {
         self.0.values().any(|waiting| waiting.permit.is_some())

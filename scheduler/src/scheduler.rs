@@ -13,6 +13,8 @@ mod budgets;
 mod feed;
 mod owners;
 mod preempting;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

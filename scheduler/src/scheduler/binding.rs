@@ -220,6 +220,9 @@ impl State {
                 if self.snapshot.is_assumed(&pod.uid) {
                     self.waiting.add(Waiting::new(pod, node, plugin, until));
                     self.stirred = true;
+                } else {
+                    // It is gone.
+                    self.unreserve(&pod);
                 }
             }
             (Ok(()), Stage::Pod) => {

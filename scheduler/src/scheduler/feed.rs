@@ -59,6 +59,16 @@ pub(super) struct SeenPod {
     reported: Option<String>,
 }
 
+impl SeenPod {
+    pub(super) fn new(object: &core::Pod, ours: impl Fn(&str) -> bool) -> Self {
+        Self {
+            pod: Pod::from(object),
+            standing: Standing::of(object, ours),
+            reported: pod::reported(object).map(str::to_owned),
+        }
+    }
+}
+
 impl Feeds {
     pub(super) fn start(client: &Client, config: &Config) -> Self {
         let (sender, changes) = mpsc::channel(WAITING);
@@ -68,11 +78,7 @@ impl Feeds {
         };
         let profiles = config.profiles.iter();
         let ours: HashSet<_> = profiles.map(|profile| Arc::clone(&profile.name)).collect();
-        let seen_pod = move |object: core::Pod| SeenPod {
-            pod: Pod::from(&object),
-            standing: Standing::of(&object, |scheduler| ours.contains(scheduler)),
-            reported: pod::reported(&object).map(str::to_owned),
-        };
+        let seen_pod = move |object| SeenPod::new(&object, |scheduler| ours.contains(scheduler));
         feeds.follow(client, "pods", &sender, seen_pod, Fed::Pod);
         let node = |object: core::Node| Node::from(&object);
         feeds.follow(client, "nodes", &sender, node, Fed::Node);
@@ -254,11 +260,9 @@ impl State {
             Standing::Aside => {
                 self.queue.remove(&pod.uid);
                 self.snapshot.nominate(&pod, None);
-                if self.waiting.remove(&pod.uid).is_some() {
-                    self.remove_pod(&pod.uid);
-                }
                 // A pod that is being bound keeps its room until that has ended.
-                if pod.node.is_some() || !self.snapshot.is_assumed(&pod.uid) {
+                let bound = self.snapshot.is_assumed(&pod.uid) && !self.waiting.has(&pod.uid);
+                if pod.node.is_some() || !bound {
                     self.remove_pod(&pod.uid);
                 }
             }
