@@ -141,17 +141,9 @@ impl Queue {
         self.entries.remove(uid);
     }
 
-    /// Keeps only the pods of which this is true.
-    pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        let gone: Vec<_> = self
-            .entries
-            .keys()
-            .filter(|uid| !keep(uid))
-            .cloned()
-            .collect();
-        for uid in gone {
-            self.remove(&uid);
-        }
+    /// The pods that are here, by uid.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.entries.keys()
     }
 
     /// A pod that is here.
@@ -204,7 +196,13 @@ impl Queue {
 
     /// Brings back the parked pods that a change may help, as the plugins that kept them from every node see it.
     pub(crate) fn wake(&mut self, change: &Change<'_>, now: Instant) {
-        let helped = self.parked.iter().filter(|(_, uid)| {
+        // That the room goes which was made for a pod does not help that pod.
+        let own = match change {
+            Change::PodRemoved { pod, .. } => Some(&pod.uid),
+            _ => None,
+        };
+        let others = self.parked.iter().filter(|(_, uid)| Some(uid) != own);
+        let helped = others.filter(|(_, uid)| {
             self.entries.get(uid).is_some_and(|entry| {
                 // A pod that no plugin objected to had no node at all.
                 let by = &entry.rejected_by;

@@ -35,8 +35,12 @@ enum Stage {
 impl State {
     /// Assumes a pod on its node and brings it on the way to its binding.
     pub(super) fn place(&mut self, profile: &Profile, pod: Arc<Pod>, node: Arc<str>, now: Instant) {
-        self.snapshot.nominate(&pod, None);
+        let nominated = self.snapshot.denominate(&pod.uid);
         self.snapshot.assume(&pod, &node);
+        // It takes the room that was made for it, or leaves it to others.
+        if let Some(before) = nominated.filter(|before| before.node != node) {
+            self.left(&before);
+        }
         for plugin in &profile.reserves {
             if let Err(why) = plugin.reserve(&mut self.snapshot, &pod, &node) {
                 let name = plugin.name();

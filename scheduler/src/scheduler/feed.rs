@@ -234,11 +234,12 @@ impl State {
             Seen::Put(seen) => self.put_pod(seen),
             Seen::Gone(uid) => self.remove_pod(&uid),
             Seen::Listed(all) => {
-                let gone: Vec<_> = self.snapshot.pods().cloned().collect();
-                for uid in gone.iter().filter(|uid| !all.contains(*uid)) {
-                    self.remove_pod(uid);
+                let known = self.snapshot.pods().chain(self.queue.pods());
+                let gone = known.filter(|uid| !all.contains(*uid));
+                let gone: Vec<_> = gone.cloned().collect();
+                for uid in gone {
+                    self.remove_pod(&uid);
                 }
-                self.queue.retain(|uid| all.contains(uid));
                 info!(pods = all.len(), "pods listed");
             }
         }
@@ -253,13 +254,16 @@ impl State {
         match standing {
             Standing::Placed(node) => {
                 self.queue.remove(&pod.uid);
-                self.snapshot.nominate(&pod, None);
+                let nominated = self.snapshot.denominate(&pod.uid);
                 self.placed(&pod, &node);
+                if let Some(before) = nominated.filter(|before| before.node != node) {
+                    self.left(&before);
+                }
             }
             Standing::Pending => self.offer(pod, reported.as_deref()),
             Standing::Aside => {
                 self.queue.remove(&pod.uid);
-                self.snapshot.nominate(&pod, None);
+                self.denominate(&pod.uid);
                 // A pod that is being bound keeps its room until that has ended.
                 let bound = self.snapshot.is_assumed(&pod.uid) && !self.waiting.has(&pod.uid);
                 if pod.node.is_some() || !bound {
@@ -299,9 +303,9 @@ impl State {
         let before = self.queue.pod(&pod.uid);
         let had = before.is_some_and(|before| before.nominated.is_some());
         match &pod.nominated {
-            Some(node) => self.snapshot.nominate(&pod, Some(&Arc::clone(node))),
+            Some(node) => self.nominate(&pod, node),
             // Said by us and not seen yet, or taken back by somebody.
-            None if had => self.snapshot.nominate(&pod, None),
+            None if had => self.denominate(&pod.uid),
             None => {}
         }
         self.queue.offer(pod, let_in, reported, Instant::now());
@@ -309,10 +313,10 @@ impl State {
 
     fn remove_pod(&mut self, uid: &str) {
         if let Some(pod) = self.queue.pod(uid).cloned() {
-            self.snapshot.nominate(&pod, None);
             self.unreserve(&pod);
         }
         self.queue.remove(uid);
+        self.denominate(uid);
         self.attempts.remove(uid);
         if let Some(waiting) = self.waiting.remove(uid) {
             self.unreserve(&waiting.pod);

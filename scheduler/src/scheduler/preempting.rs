@@ -30,7 +30,7 @@ impl State {
             Room::Kept => return Nominated::Kept,
             Room::Nowhere => {
                 let had_node = self.snapshot.nominated_node(pod).is_some();
-                self.snapshot.nominate(pod, None);
+                self.denominate(&pod.uid);
                 return if had_node || pod.nominated.is_some() {
                     Nominated::Nowhere
                 } else {
@@ -46,7 +46,7 @@ impl State {
             "room is made"
         );
         metrics::preempted(victims.len());
-        self.snapshot.nominate(pod, Some(&node));
+        self.nominate(pod, &node);
         for victim in &victims {
             self.reporter
                 .report_on(victim, pod, Outcome::Preempted(Arc::clone(&node)));
@@ -75,6 +75,20 @@ impl State {
             });
         }
         Nominated::On(node)
+    }
+
+    /// Notes where room is made for a pod. If that was elsewhere, others may have it now.
+    pub(super) fn nominate(&mut self, pod: &Pod, node: &Arc<str>) {
+        if let Some(before) = self.snapshot.nominate(pod, node) {
+            self.left(&before);
+        }
+    }
+
+    /// Notes that no room is made for a pod any more; others may have it now.
+    pub(super) fn denominate(&mut self, uid: &str) {
+        if let Some(before) = self.snapshot.denominate(uid) {
+            self.left(&before);
+        }
     }
 
     /// Tries a pod again for which room was made. If its victims are still going, it waits for them.

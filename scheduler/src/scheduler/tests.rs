@@ -75,9 +75,24 @@ impl Fixture {
         self.state.decide(now);
     }
 
+    /// How many pods are in this part of the queue.
+    fn waiting(&self, place: &str) -> usize {
+        let mut counts = self.state.queue.counts().into_iter();
+        counts.find(|(name, _)| *name == place).unwrap().1
+    }
+
     fn is_assumed(&self, claim: &str) -> bool {
         self.state.snapshot.storage.assumed(claim).is_some()
     }
+}
+
+/// What a watch says that starts anew and finds these pods.
+fn relist(fixture: &mut Fixture, pods: &[&Value]) {
+    fixture.state.see(Fed::Pod(Event::Init));
+    for pod in pods {
+        fixture.pod(Event::InitApply, pod);
+    }
+    fixture.state.see(Fed::Pod(Event::InitDone));
 }
 
 fn parse<T: serde::de::DeserializeOwned>(value: Value) -> T {
@@ -122,6 +137,57 @@ async fn a_pod_that_ends_while_it_waits_for_its_volume_leaves_nothing_assumed() 
     assert!(!fixture.state.waiting.has("user"));
     assert!(!fixture.is_assumed("ns/c"));
     assert_eq!(fixture.state.snapshot.counts(), (0, 0));
+}
+
+/// A node on which there is room for one pod, room that is made for `first`; `second` is parked.
+fn nominated() -> (Fixture, Value) {
+    let mut fixture = Fixture::new();
+    fixture.node("a", "1");
+    let mut first = pod("first", "1");
+    first["spec"]["schedulingGates"] = json!([{"name": "held"}]);
+    first["status"]["nominatedNodeName"] = "a".into();
+    fixture.pod(Event::Apply, &first);
+    fixture.pod(Event::Apply, &pod("second", "1"));
+    fixture.turn(Instant::now());
+    assert_eq!(fixture.waiting("unschedulable"), 1);
+    (fixture, first)
+}
+
+#[tokio::test]
+async fn room_made_for_a_pod_is_for_others_once_the_pod_is_gone() {
+    let (mut fixture, first) = nominated();
+    fixture.pod(Event::Delete, &first);
+    assert_eq!(fixture.waiting("active"), 1);
+}
+
+#[tokio::test]
+async fn room_made_for_a_pod_is_for_others_once_a_list_lacks_the_pod() {
+    let (mut fixture, _) = nominated();
+    relist(&mut fixture, &[&pod("second", "1")]);
+    assert!(fixture.state.snapshot.nominated_on("a").is_empty());
+    assert_eq!(fixture.waiting("active"), 1);
+}
+
+#[tokio::test]
+async fn room_made_for_a_pod_is_for_others_once_it_is_made_elsewhere() {
+    for elsewhere in [json!("b"), Value::Null] {
+        let (mut fixture, mut first) = nominated();
+        first["status"]["nominatedNodeName"] = elsewhere;
+        fixture.pod(Event::Apply, &first);
+        assert_eq!(fixture.waiting("active"), 1);
+    }
+}
+
+#[tokio::test]
+async fn room_made_for_a_pod_is_for_others_once_the_pod_runs_elsewhere() {
+    let (mut fixture, mut first) = nominated();
+    first["spec"]["nodeName"] = "b".into();
+    fixture.pod(Event::Apply, &first);
+    assert_eq!(fixture.waiting("active"), 1);
+    let (mut fixture, mut first) = nominated();
+    first["spec"]["nodeName"] = "a".into();
+    fixture.pod(Event::Apply, &first);
+    assert_eq!(fixture.waiting("unschedulable"), 1);
 }
 
 #[tokio::test]
