@@ -68,9 +68,7 @@ impl Scheduler {
         let mut state = State::new(self.client, self.config, reporter);
 
         loop {
-            state.advance(Instant::now());
-            state.decide(Instant::now());
-            state.start_bindings();
+            state.turn(Instant::now());
             metrics::pending(state.queue.counts());
             let (nodes, pods) = (state.snapshot.candidates().len(), state.snapshot.counts());
             metrics::cached(nodes, pods);
@@ -97,7 +95,7 @@ impl Scheduler {
                     }
                 }
                 ended = feeds.tasks.join_next() => bail!("a watch ended: {ended:?}"),
-                () = sleep_until(tick) => state.queue.tick(Instant::now()),
+                () = sleep_until(tick) => {}
                 () = std::future::ready(()), if state.can_decide() => {}
             }
         }
@@ -172,6 +170,15 @@ impl State {
             stirred: false,
             attempts: HashMap::new(),
         }
+    }
+
+    /// What is done between two looks at what happened. The clock is looked at here, and not only when there is nothing
+    /// else to do: under load that is never.
+    fn turn(&mut self, now: Instant) {
+        self.queue.tick(now);
+        self.advance(now);
+        self.decide(now);
+        self.start_bindings();
     }
 
     fn can_decide(&self) -> bool {

@@ -70,11 +70,6 @@ impl Fixture {
         self.state.see(Fed::Claim(Event::Apply(claim())));
     }
 
-    fn turn(&mut self, now: Instant) {
-        self.state.advance(now);
-        self.state.decide(now);
-    }
-
     /// How many pods are in this part of the queue.
     fn waiting(&self, place: &str) -> usize {
         let mut counts = self.state.queue.counts().into_iter();
@@ -129,7 +124,7 @@ async fn a_pod_that_ends_while_it_waits_for_its_volume_leaves_nothing_assumed() 
     fixture.claim();
     let mut user = user();
     fixture.pod(Event::Apply, &user);
-    fixture.turn(Instant::now());
+    fixture.state.turn(Instant::now());
     assert!(fixture.state.waiting.has("user"));
     assert!(fixture.is_assumed("ns/c"));
     user["status"]["phase"] = "Failed".into();
@@ -148,7 +143,7 @@ fn nominated() -> (Fixture, Value) {
     first["status"]["nominatedNodeName"] = "a".into();
     fixture.pod(Event::Apply, &first);
     fixture.pod(Event::Apply, &pod("second", "1"));
-    fixture.turn(Instant::now());
+    fixture.state.turn(Instant::now());
     assert_eq!(fixture.waiting("unschedulable"), 1);
     (fixture, first)
 }
@@ -196,8 +191,23 @@ async fn nothing_is_assumed_of_a_claim_that_is_gone() {
     fixture.node("a", "4");
     fixture.claim();
     fixture.pod(Event::Apply, &user());
-    fixture.turn(Instant::now());
+    fixture.state.turn(Instant::now());
     assert!(fixture.is_assumed("ns/c"));
     fixture.state.see(Fed::Claim(Event::Delete(claim())));
     assert!(!fixture.is_assumed("ns/c"));
+}
+
+#[tokio::test]
+async fn a_pod_whose_time_has_come_is_tried_in_the_next_turn_whatever_else_happens() {
+    let mut fixture = Fixture::new();
+    let now = Instant::now();
+    fixture.pod(Event::Apply, &pod("large", "8"));
+    fixture.state.turn(now);
+    assert_eq!(fixture.waiting("unschedulable"), 1);
+    let (snapshot, hour) = (&mut fixture.state.snapshot, Duration::from_secs(3600));
+    let node = json!({"metadata": {"name": "a"},
+        "status": {"allocatable": {"cpu": "8", "memory": "8Gi", "pods": "10"}}});
+    snapshot.put_node(Node::from(&parse::<core::Node>(node)));
+    fixture.state.turn(now + hour);
+    assert_eq!(fixture.state.snapshot.counts(), (1, 1));
 }
