@@ -4,6 +4,8 @@
 //! queue), *in flight* (being bound), *parked* (no node admits it; it waits for a change that may help, or for the
 //! flush), *backing off* (such a change came too soon after the last attempt), or *gated* (a plugin does not let it in).
 
+mod rejections;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use tokio::time::Instant;
 use crate::framework::Change;
 use crate::pod::Pod;
 use crate::profile::Plugins;
+use rejections::Rejections;
 
 /// Attempts before retries are spaced: a node that becomes ready in two steps costs no second.
 const FREE_ATTEMPTS: u32 = 2;
@@ -29,6 +32,8 @@ pub(crate) struct Queue {
     active: BTreeSet<Turn>,
     /// Parked until; pods in the order of time.
     parked: BTreeSet<(Instant, Arc<str>)>,
+    /// The same pods by what keeps them there.
+    rejected: Rejections,
     /// Backing off until; pods in the order of time.
     backing_off: BTreeSet<(Instant, Arc<str>)>,
     gated: usize,
@@ -77,6 +82,7 @@ impl Queue {
             entries: HashMap::new(),
             active: BTreeSet::new(),
             parked: BTreeSet::new(),
+            rejected: Rejections::default(),
             backing_off: BTreeSet::new(),
             gated: 0,
             arrivals: 0,
@@ -182,8 +188,9 @@ impl Queue {
             entry.attempts -= 1;
         }
         entry.arrival = arrival;
-        entry.rejected_by = rejected_by;
+        entry.rejected_by.clone_from(&rejected_by);
         entry.place = Place::Parked { until };
+        self.rejected.insert(&key, &rejected_by);
         self.parked.insert((until, key));
     }
 
@@ -201,16 +208,23 @@ impl Queue {
             Change::PodRemoved { pod, .. } => Some(&pod.uid),
             _ => None,
         };
-        let others = self.parked.iter().filter(|(_, uid)| Some(uid) != own);
-        let helped = others.filter(|(_, uid)| {
-            self.entries.get(uid).is_some_and(|entry| {
-                // A pod that no plugin objected to had no node at all.
-                let by = &entry.rejected_by;
-                (by.is_empty() && change.node().is_some())
-                    || by.iter().any(|plugin| plugin.may_help(change, &entry.pod))
-            })
-        });
-        let helped: Vec<_> = helped.map(|(_, uid)| Arc::clone(uid)).collect();
+        let mut helped = BTreeSet::new();
+        for (name, pods) in self.rejected.heard(change.kind()) {
+            for uid in pods.iter().filter(|uid| Some(*uid) != own) {
+                let Some(entry) = self.entries.get(uid) else {
+                    continue;
+                };
+                let mut by = entry.rejected_by.iter();
+                let plugin = by.find(|plugin| plugin.name() == name);
+                if plugin.is_some_and(|plugin| plugin.may_help(change, &entry.pod)) {
+                    helped.insert(Arc::clone(uid));
+                }
+            }
+        }
+        // A pod that no plugin objected to had no node at all.
+        if change.node().is_some() {
+            helped.extend(self.rejected.by_none().cloned());
+        }
         for uid in helped {
             self.take_out(&uid);
             self.back_off(&uid, now);
@@ -240,7 +254,7 @@ impl Queue {
         while let Some((until, uid)) = self.parked.first().cloned()
             && until <= now
         {
-            self.parked.pop_first();
+            self.take_out(&uid);
             self.activate(&uid);
         }
     }
@@ -324,6 +338,7 @@ impl Queue {
             }
             Place::Parked { until } => {
                 self.parked.remove(&(until, Arc::clone(uid)));
+                self.rejected.remove(uid, &entry.rejected_by);
             }
             Place::BackingOff { until } => {
                 self.backing_off.remove(&(until, Arc::clone(uid)));

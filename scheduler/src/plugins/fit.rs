@@ -2,7 +2,7 @@
 
 use super::allocation::Allocation;
 use super::arguments::FitArgs;
-use crate::framework::{Change, Filter, Plugin, Reason, Reasons, Refused, Score};
+use crate::framework::{Change, ChangeKind, Filter, Plugin, Reason, Reasons, Refused, Score};
 use crate::node::Node;
 use crate::pod::Pod;
 use crate::resources::Resources;
@@ -59,6 +59,16 @@ impl Plugin for Fit {
         _: &[&'a Candidate],
     ) -> Option<Box<dyn Score<'a> + 'a>> {
         Some(Box::new(self.strategy.of(&pod.load)))
+    }
+
+    fn hears(&self, kind: ChangeKind) -> bool {
+        matches!(
+            kind,
+            ChangeKind::NodeAdded
+                | ChangeKind::NodeChanged
+                | ChangeKind::PodChanged
+                | ChangeKind::PodRemoved
+        )
     }
 
     fn may_help(&self, change: &Change<'_>, pod: &Pod) -> bool {
