@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::framework::Change;
 use crate::pod::Pod;
 use crate::profile::Plugins;
+use crate::told::{Amendment, Status, Told};
 use rejections::Rejections;
 
 /// Attempts before retries are spaced: a node that becomes ready in two steps costs no second.
@@ -53,8 +54,8 @@ struct Entry {
     place: Place,
     /// The plugins that kept it from every node, when it was last decided.
     rejected_by: Plugins,
-    /// The message of the condition as last written.
-    reported: Option<String>,
+    /// What its status says.
+    status: Status,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +106,12 @@ impl Queue {
     /// `reported` is the message its condition has.
     pub(crate) fn offer(&mut self, pod: Pod, let_in: bool, reported: Option<&str>, now: Instant) {
         let uid = Arc::clone(&pod.uid);
+        let seen = Told {
+            message: reported.map(str::to_owned),
+            nominated: pod.nominated.clone(),
+        };
         if let Some(entry) = self.entries.get_mut(&uid) {
+            entry.status.see(seen);
             if entry.pod.asks_like(&pod) {
                 entry.pod = Arc::new(pod);
                 return;
@@ -131,7 +137,7 @@ impl Queue {
             attempted: None,
             place: Place::InFlight,
             rejected_by: Plugins::new(),
-            reported: reported.map(str::to_owned),
+            status: Status::new(seen),
         };
         self.entries.insert(Arc::clone(&uid), entry);
         if let_in {
@@ -265,16 +271,9 @@ impl Queue {
         firsts.into_iter().flatten().map(|(until, _)| *until).min()
     }
 
-    /// The message of the pod's condition as last written.
-    pub(crate) fn reported(&self, uid: &str) -> Option<&str> {
-        self.entries.get(uid)?.reported.as_deref()
-    }
-
-    /// Notes the message of the pod's condition.
-    pub(crate) fn set_reported(&mut self, uid: &str, message: &str) {
-        if let Some(entry) = self.entries.get_mut(uid) {
-            entry.reported = Some(message.to_owned());
-        }
+    /// What must be written so that the pod's status says this. `None` if it does, or is about to.
+    pub(crate) fn amend(&mut self, uid: &str, wanted: Told) -> Option<Amendment> {
+        self.entries.get_mut(uid)?.status.amend(wanted)
     }
 
     fn in_flight(&mut self, uid: &str) -> Option<(Arc<str>, &mut Entry)> {

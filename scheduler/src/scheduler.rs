@@ -34,8 +34,9 @@ use crate::pod::Pod;
 use crate::prebind::WaitingPods;
 use crate::profile::Profile;
 use crate::queue::{Attempt, Queue};
-use crate::report::{Condition, Outcome, Reporter, Writer};
+use crate::report::{Outcome, Reporter, Writer};
 use crate::snapshot::Snapshot;
+use crate::told::Told;
 use binding::Bound;
 use feed::{Feeds, Listings};
 
@@ -235,19 +236,13 @@ impl State {
         );
         let rejected_by = profile.named(|name| why.plugins.contains(name));
         self.queue.park(&pod.uid, rejected_by, why.nodes > 0, now);
-        let condition = match self.queue.reported(&pod.uid) {
-            None => Condition::Set,
-            Some(reported) if reported == message => Condition::Kept,
-            Some(_) => Condition::Reworded,
+        self.make_room(pod, why.remedy);
+        let told = Told {
+            message: Some(message.clone()),
+            nominated: self.snapshot.nomination(&pod.uid).cloned(),
         };
-        let nominated = self.make_room(pod, why.remedy);
-        let failed = Outcome::Failed {
-            message: message.clone(),
-            condition,
-            nominated,
-        };
-        if self.reporter.report(pod, failed) {
-            self.queue.set_reported(&pod.uid, &message);
-        }
+        let status = self.queue.amend(&pod.uid, told);
+        self.reporter
+            .report(pod, Outcome::Failed { message, status });
     }
 }

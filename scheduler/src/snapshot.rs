@@ -270,9 +270,14 @@ impl Snapshot {
         })
     }
 
+    /// The name of the node where room is made for a pod.
+    pub(crate) fn nomination(&self, uid: &str) -> Option<&Arc<str>> {
+        self.nominated.get(uid)
+    }
+
     /// The node where room is made for a pod.
     pub(crate) fn nominated_node(&self, pod: &Pod) -> Option<&Candidate> {
-        self.candidate(self.nominated.get(&pod.uid)?)
+        self.candidate(self.nomination(&pod.uid)?)
     }
 
     /// The pods for which room is made on a node.

@@ -15,7 +15,7 @@ use crate::metrics;
 use crate::pod::Pod;
 use crate::prebind::{self, Progress, Waiting};
 use crate::profile::Profile;
-use crate::report::{Condition, Nominated, Outcome};
+use crate::report::Outcome;
 
 /// A binding that ended, or what had to be asked for before it.
 pub(super) struct Bound {
@@ -196,8 +196,7 @@ impl State {
         let message = format!("{error:#}");
         let failed = Outcome::Failed {
             message,
-            condition: Condition::Kept,
-            nominated: Nominated::Kept,
+            status: None,
         };
         self.reporter.report(pod, failed);
     }

@@ -17,25 +17,20 @@ use crate::framework::{Nomination, PostFiltered, Room};
 use crate::metrics;
 use crate::placed::Placed;
 use crate::pod::Pod;
-use crate::report::{Nominated, Outcome};
+use crate::report::Outcome;
 
 impl State {
-    /// Starts to make room for a pod, if there is a way; what becomes of its nomination.
-    pub(super) fn make_room(&mut self, pod: &Arc<Pod>, remedy: Option<PostFiltered>) -> Nominated {
+    /// Starts to make room for a pod, if there is a way.
+    pub(super) fn make_room(&mut self, pod: &Arc<Pod>, remedy: Option<PostFiltered>) {
         let Some(remedy) = remedy else {
-            return Nominated::Kept;
+            return;
         };
         let Nomination { node, victims } = match remedy.room {
             Room::Made(nomination) => nomination,
-            Room::Kept => return Nominated::Kept,
+            Room::Kept => return,
             Room::Nowhere => {
-                let had_node = self.snapshot.nominated_node(pod).is_some();
                 self.denominate(&pod.uid);
-                return if had_node || pod.nominated.is_some() {
-                    Nominated::Nowhere
-                } else {
-                    Nominated::Kept
-                };
+                return;
             }
         };
         info!(
@@ -74,7 +69,6 @@ impl State {
                 Arc::clone(&preemptor.uid)
             });
         }
-        Nominated::On(node)
     }
 
     /// Notes where room is made for a pod. If that was elsewhere, others may have it now.
