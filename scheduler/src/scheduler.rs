@@ -144,8 +144,6 @@ struct State {
     listings: Listings,
     /// Pods that a plugin makes wait before they are bound.
     waiting: WaitingPods,
-    /// Whether anything changed that they wait for.
-    stirred: bool,
     /// When each pod that has its node came, and how often it was tried.
     attempts: HashMap<Arc<str>, (Instant, u32)>,
 }
@@ -168,7 +166,6 @@ impl State {
             reporter,
             listings: Listings::default(),
             waiting: WaitingPods::default(),
-            stirred: false,
             attempts: HashMap::new(),
         }
     }

@@ -50,7 +50,7 @@ impl State {
             }
         }
         // Others wait for pods like this one, at Permit or in the queue.
-        self.stirred |= self.waiting.any_for_permit();
+        self.waiting.stir_permits();
         if let Some(placed) = self.snapshot.placed(&pod.uid).cloned() {
             self.queue.wake(&Change::PodPlaced(&placed), now);
         }
@@ -99,7 +99,6 @@ impl State {
         let until = now + needed.patience;
         if needed.writes.is_empty() {
             self.waiting.add(Waiting::new(pod, node, plugin, until));
-            self.stirred = true;
             return;
         }
         let client = self.client.clone();
@@ -150,10 +149,6 @@ impl State {
 
     /// Brings the pods on for which what they waited for is there, and decides those again for which it will not come.
     pub(super) fn advance(&mut self, now: Instant) {
-        if !self.stirred && self.waiting.next_due().is_none_or(|due| due > now) {
-            return;
-        }
-        self.stirred = false;
         for (waiting, progress) in self.waiting.settled(&self.snapshot, now) {
             let Waiting {
                 pod,
@@ -222,7 +217,6 @@ impl State {
             (Ok(()), Stage::Asked(plugin, until)) => {
                 if self.snapshot.is_assumed(&pod.uid) {
                     self.waiting.add(Waiting::new(pod, node, plugin, until));
-                    self.stirred = true;
                 } else {
                     // It is gone.
                     self.unreserve(&pod);
