@@ -322,6 +322,8 @@ impl State {
         let before = self.queue.pod(&pod.uid);
         let had = before.is_some_and(|before| before.nominated.is_some());
         match &pod.nominated {
+            // It has its room already, wherever that is.
+            Some(_) if self.snapshot.is_assumed(&pod.uid) => {}
             Some(node) => self.nominate(&pod, node),
             // Said by us and not seen yet, or taken back by somebody.
             None if had => self.denominate(&pod.uid),

@@ -186,6 +186,20 @@ async fn room_made_for_a_pod_is_for_others_once_the_pod_runs_elsewhere() {
 }
 
 #[tokio::test]
+async fn no_room_is_kept_for_a_pod_that_is_being_bound() {
+    let mut fixture = Fixture::new();
+    fixture.node("a", "1");
+    let mut first = pod("first", "1");
+    first["status"]["nominatedNodeName"] = "a".into();
+    fixture.pod(Event::Apply, &first);
+    fixture.state.turn(Instant::now());
+    assert!(fixture.state.snapshot.is_assumed("first"));
+    first["status"]["conditions"] = json!([{"type": "PodScheduled", "status": "False"}]);
+    fixture.pod(Event::Apply, &first);
+    assert!(fixture.state.snapshot.nominated_on("a").is_empty());
+}
+
+#[tokio::test]
 async fn nothing_is_assumed_of_a_claim_that_is_gone() {
     let mut fixture = Fixture::new();
     fixture.node("a", "4");
