@@ -13,6 +13,7 @@ mod budgets;
 mod feed;
 mod owners;
 mod preempting;
+mod storage;
 #[cfg(test)]
 mod tests;
 

@@ -27,7 +27,7 @@ use crate::owners::OwnerKind;
 use crate::pod::{self, Labels, Pod, Standing};
 use crate::selector::Selector;
 use crate::snapshot::{NodeChange, Placement};
-use crate::storage::{Claim, ClaimKey, Class, Volume};
+use crate::storage::{Claim, Class, Volume};
 
 /// Changes that wait to be taken in.
 const WAITING: usize = 4096;
@@ -145,9 +145,9 @@ impl Feeds {
 pub(super) struct Listings {
     pods: Listing,
     nodes: Listing,
-    claims: Listing,
-    volumes: Listing,
-    classes: Listing,
+    pub(super) claims: Listing,
+    pub(super) volumes: Listing,
+    pub(super) classes: Listing,
     namespaces: Listing,
     pub(super) owners: owners::Listings,
     pub(super) budgets: Listing,
@@ -207,25 +207,6 @@ impl Listing {
                 self.complete = true;
                 Seen::Listed(std::mem::take(&mut self.seen))
             }
-        }
-    }
-}
-
-/// What a change of storage changed.
-enum Stored {
-    Same,
-    /// Something, and these claims or their volumes.
-    Changed(Vec<ClaimKey>),
-    /// Anything.
-    Listed,
-}
-
-impl Stored {
-    fn changed(changed: bool, claims: impl IntoIterator<Item = ClaimKey>) -> Self {
-        if changed {
-            Self::Changed(claims.into_iter().collect())
-        } else {
-            Self::Same
         }
     }
 }
@@ -389,87 +370,6 @@ impl State {
             NodeChange::Changed(old) => queue.wake(&Change::NodeChanged { old: &old, new }, now),
             NodeChange::Same => {}
         }
-    }
-
-    fn see_claim(&mut self, event: Event<Claim>) {
-        let storage = &mut self.snapshot.storage;
-        let claims = &mut self.listings.claims;
-        let changed = match claims.see(event, |claim| Arc::clone(&claim.key)) {
-            Seen::Nothing => Stored::Same,
-            Seen::Put(claim) => {
-                let key = Arc::clone(&claim.key);
-                Stored::changed(storage.put_claim(claim), [key])
-            }
-            Seen::Gone(key) => {
-                storage.remove_claim(&key);
-                Stored::Changed(vec![key])
-            }
-            Seen::Listed(all) => {
-                storage.retain_claims(|key| all.contains(key));
-                Stored::Listed
-            }
-        };
-        self.stored(changed);
-    }
-
-    fn see_volume(&mut self, event: Event<Volume>) {
-        let storage = &mut self.snapshot.storage;
-        let volumes = &mut self.listings.volumes;
-        let claim = |volume: &Volume| volume.claim.as_ref().map(|(key, _)| key.as_str().into());
-        let changed = match volumes.see(event, |volume| Arc::clone(&volume.name)) {
-            Seen::Nothing => Stored::Same,
-            Seen::Put(volume) => {
-                let before = storage.volume(&volume.name).and_then(claim);
-                let claims = before.into_iter().chain(claim(&volume));
-                Stored::changed(storage.put_volume(volume), claims)
-            }
-            Seen::Gone(name) => {
-                let claims = storage.volume(&name).and_then(claim);
-                storage.remove_volume(&name);
-                Stored::changed(true, claims)
-            }
-            Seen::Listed(all) => {
-                storage.retain_volumes(|name| all.contains(name));
-                Stored::Listed
-            }
-        };
-        self.stored(changed);
-    }
-
-    fn see_class(&mut self, event: Event<(String, Class)>) {
-        let storage = &mut self.snapshot.storage;
-        let changed = match self
-            .listings
-            .classes
-            .see(event, |(name, _)| name.as_str().into())
-        {
-            Seen::Nothing => Stored::Same,
-            Seen::Put((name, class)) => Stored::changed(storage.put_class(name, class), []),
-            Seen::Gone(name) => {
-                storage.remove_class(&name);
-                Stored::changed(true, [])
-            }
-            Seen::Listed(all) => {
-                storage.retain_classes(|name| all.contains(name));
-                Stored::Listed
-            }
-        };
-        self.stored(changed);
-    }
-
-    /// After a change of storage: pods that wait for it, and those that none helped, are looked at again.
-    fn stored(&mut self, changed: Stored) {
-        match changed {
-            Stored::Same => return,
-            Stored::Changed(claims) => {
-                for claim in claims {
-                    self.waiting.stir_claim(&claim);
-                }
-                self.waiting.stir_permits();
-            }
-            Stored::Listed => self.waiting.stir_all(),
-        }
-        self.queue.wake(&Change::Storage, Instant::now());
     }
 
     fn see_namespace(&mut self, event: Event<(String, Labels)>) {
