@@ -63,11 +63,14 @@ struct Derived {
 }
 
 impl Derived {
-    /// Topologies go all at once, with the tallies that are by them, should pods ask for ever other labels.
-    fn bound(&mut self) {
-        if self.topologies.are_many() {
-            *self = Self::default();
+    /// How a label divides the nodes. Should pods ask for ever other labels, the one that was not asked for the longest
+    /// goes, with the counts that are by it.
+    fn topology(&mut self, key: &Arc<str>, nodes: &[Option<Arc<Labels>>]) -> Arc<Topology> {
+        let (topology, gone) = self.topologies.get(key, nodes);
+        if let Some(gone) = gone {
+            self.tallies.forget(&gone);
         }
+        topology
     }
 }
 
@@ -140,9 +143,7 @@ impl Census {
 
     /// How a label divides the nodes.
     pub(crate) fn topology(&self, key: &Arc<str>) -> Arc<Topology> {
-        let mut derived = self.derived();
-        derived.bound();
-        derived.topologies.get(key, &self.nodes)
+        self.derived().topology(key, &self.nodes)
     }
 
     /// How many pods of a sort are on each node, by slot.
@@ -155,8 +156,7 @@ impl Census {
     /// How many pods of a sort are in each domain of a label.
     pub(crate) fn by_domain(&self, sort: &Matcher, key: &Arc<str>) -> Counts {
         let mut derived = self.derived();
-        derived.bound();
-        let topology = derived.topologies.get(key, &self.nodes);
+        let topology = derived.topology(key, &self.nodes);
         let derived = &mut *derived;
         let tally = derived.tallies.get(sort, &self.kins, self.nodes.len());
         Arc::clone(tally.by_domain(key, &topology))
@@ -186,5 +186,49 @@ impl Census {
     fn changing(&mut self) -> &mut Derived {
         let derived = self.derived.get_mut();
         derived.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::selector::Selector;
+
+    fn pod(name: &str) -> Placed {
+        let pod = json!({"metadata": {"name": name, "uid": name, "namespace": "ns"}});
+        let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(pod).unwrap();
+        Placed::from(&Pod::from(&pod))
+    }
+
+    #[test]
+    fn the_label_that_was_not_asked_for_the_longest_is_forgotten_and_nothing_else() {
+        let mut census = Census::default();
+        let labels: Labels = (0..300)
+            .map(|key| (format!("key-{key}"), "value".to_owned()))
+            .collect();
+        let slot = census.add_node(Arc::new(labels));
+        census.place(slot, &pod("one"));
+        let sort = Matcher {
+            scopes: vec![Scope {
+                namespaces: Namespaces::All,
+                selector: Selector::parse(Some(&Default::default())),
+            }],
+            deleting: true,
+        };
+        let key = |key: usize| -> Arc<str> { format!("key-{key}").into() };
+        let (kept, forgotten) = (census.topology(&key(0)), census.topology(&key(1)));
+        assert_eq!(*census.by_domain(&sort, &key(1)), [1]);
+        for other in 2..300 {
+            assert!(Arc::ptr_eq(&kept, &census.topology(&key(0))), "{other}");
+            assert_eq!(*census.by_domain(&sort, &key(other)), [1]);
+        }
+        // What is counted by a forgotten label is counted anew, with all that happened since.
+        census.place(slot, &pod("two"));
+        assert!(!Arc::ptr_eq(&forgotten, &census.topology(&key(1))));
+        for key in [key(0), key(1), key(299)] {
+            assert_eq!(*census.by_domain(&sort, &key), [2]);
+        }
     }
 }

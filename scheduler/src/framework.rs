@@ -88,6 +88,12 @@ pub(crate) trait Plugin: Send + Sync {
         Progress::Ready
     }
 
+    /// EventsToRegister: whether this plugin's QueueingHint is asked about such changes. It must be about those that may help
+    /// any pod that the plugin kept from every node.
+    fn hears(&self, _kind: ChangeKind) -> bool {
+        true
+    }
+
     /// QueueingHint: whether a change may let a pod be placed that this plugin kept from it. A wrong yes costs an attempt,
     /// a wrong no up to five minutes.
     fn may_help(&self, change: &Change<'_>, pod: &Pod) -> bool;
@@ -331,7 +337,33 @@ pub(crate) enum Change<'a> {
     Namespace,
 }
 
+/// Which of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChangeKind {
+    NodeAdded,
+    NodeChanged,
+    NodeRemoved,
+    PodPlaced,
+    PodChanged,
+    PodRemoved,
+    Storage,
+    Namespace,
+}
+
 impl Change<'_> {
+    pub(crate) fn kind(&self) -> ChangeKind {
+        match self {
+            Self::NodeAdded(_) => ChangeKind::NodeAdded,
+            Self::NodeChanged { .. } => ChangeKind::NodeChanged,
+            Self::NodeRemoved(_) => ChangeKind::NodeRemoved,
+            Self::PodPlaced(_) => ChangeKind::PodPlaced,
+            Self::PodChanged { .. } => ChangeKind::PodChanged,
+            Self::PodRemoved { .. } => ChangeKind::PodRemoved,
+            Self::Storage => ChangeKind::Storage,
+            Self::Namespace => ChangeKind::Namespace,
+        }
+    }
+
     /// The node that came or changed.
     pub(crate) fn node(&self) -> Option<&Node> {
         match self {

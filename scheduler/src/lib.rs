@@ -37,6 +37,7 @@ mod selector;
 mod simulation;
 mod snapshot;
 mod storage;
+mod told;
 
 pub use config::Config;
 pub use decision::{Decision, Rotation, Unschedulable, schedule};

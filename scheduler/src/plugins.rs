@@ -173,3 +173,98 @@ where
     check(&args, path)?;
     Ok(Arc::new(new(args)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framework::Change;
+    use crate::placed::Placed;
+
+    #[test]
+    fn a_plugin_hears_of_every_change_that_it_says_may_help() {
+        let pods = [
+            "",
+            "cpu:1",
+            "near/zone/a=1",
+            "far/zone/a=1",
+            "spread/zone/1/a=1",
+        ];
+        let mut pods = pods
+            .map(|words| fixture::pod(&format!("name:p a=1 {words}")))
+            .to_vec();
+        pods.push(fixture::pod("name:q on:zone=b"));
+        let (old, new) = (
+            fixture::node("n zone=a !x"),
+            fixture::node("n zone=b cpu:9"),
+        );
+        let mut cordoned = old.clone();
+        cordoned.unschedulable = true;
+        let placed = fixture::pod("name:o a=1 far/zone/a=1");
+        let mut port = placed.clone();
+        port.load = Arc::new(crate::pod::Load {
+            ports: vec![crate::pod::HostPort {
+                address: "0.0.0.0".to_owned(),
+                protocol: "TCP".to_owned(),
+                port: 80,
+            }],
+            claims: vec!["default/c".into()],
+            ..crate::pod::Load::default()
+        });
+        port.claims = vec![crate::pod::PodClaim {
+            key: "default/c".into(),
+            name: "c".to_owned(),
+            ephemeral: false,
+        }];
+        port.node = Some("n".into());
+        pods.push(port.clone());
+        let unlike = Placed::from(&fixture::pod("name:o b=1"));
+        let (placed, port) = (Placed::from(&placed), Placed::from(&port));
+        let mut snapshot = crate::snapshot::Snapshot::default();
+        snapshot.put_node(new.clone());
+        let node = snapshot.candidate("n");
+        let changes = [
+            Change::NodeAdded(&new),
+            Change::NodeChanged {
+                old: &old,
+                new: &new,
+            },
+            Change::NodeChanged {
+                old: &cordoned,
+                new: &new,
+            },
+            Change::NodeRemoved(&new),
+            Change::PodPlaced(&placed),
+            Change::PodChanged {
+                old: &placed,
+                new: &unlike,
+                node,
+            },
+            Change::PodChanged {
+                old: &unlike,
+                new: &placed,
+                node,
+            },
+            Change::PodRemoved { pod: &placed, node },
+            Change::PodRemoved { pod: &port, node },
+            Change::Storage,
+            Change::Namespace,
+        ];
+        for (name, phases) in KNOWN {
+            let Some(plugin) = make(name, "", Value::Null) else {
+                continue;
+            };
+            let plugin = plugin.unwrap();
+            let mut helps = false;
+            for change in &changes {
+                let may_help = pods.iter().any(|pod| plugin.may_help(change, pod));
+                assert!(
+                    !may_help || plugin.hears(change.kind()),
+                    "{name}: {change:?}"
+                );
+                helps |= may_help;
+            }
+            // Otherwise nothing was checked.
+            assert!(helps || !phases.contains(&"filter"), "{name}");
+        }
+    }
+}

@@ -3,8 +3,11 @@
 //! Writes the claim that a free PersistentVolume names, or the node that a PersistentVolumeClaim's is made on; the
 //! controllers and the provisioner do the rest. A pod that waits holds no slot for bindings, so that slow
 //! storage keeps nobody else from being placed.
+//!
+//! [`waiting`]: the pods that wait.
 
-use std::collections::HashMap;
+mod waiting;
+
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
@@ -18,6 +21,8 @@ use crate::node::Node;
 use crate::pod::Pod;
 use crate::snapshot::Snapshot;
 use crate::storage::{Claim, ClaimKey, Fate, SELECTED_NODE, Storage};
+
+pub(crate) use waiting::WaitingPods;
 
 /// One write.
 #[derive(Clone, Debug)]
@@ -110,48 +115,6 @@ pub(crate) enum Progress {
     Under,
     /// They will not come: the pod must be decided again.
     Failed(String),
-}
-
-/// All that wait, by their uid.
-#[derive(Default)]
-pub(crate) struct WaitingPods(HashMap<Arc<str>, Waiting>);
-
-impl WaitingPods {
-    pub(crate) fn add(&mut self, waiting: Waiting) {
-        self.0.insert(Arc::clone(&waiting.pod.uid), waiting);
-    }
-
-    pub(crate) fn remove(&mut self, uid: &str) -> Option<Waiting> {
-        self.0.remove(uid)
-    }
-
-    /// Whether some wait for a permit.
-    pub(crate) fn any_for_permit(&self) -> bool {
-        self.0.values().any(|waiting| waiting.permit.is_some())
-    }
-
-    /// When the first of them has waited too long.
-    pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.0.values().map(|waiting| waiting.until).min()
-    }
-
-    /// Those that wait no longer, and why.
-    pub(crate) fn settled(
-        &mut self,
-        snapshot: &Snapshot,
-        now: Instant,
-    ) -> Vec<(Waiting, Progress)> {
-        let mut settled = Vec::new();
-        for (uid, waiting) in &mut self.0 {
-            let progress = waiting.ask(snapshot, now);
-            if progress != Progress::Under {
-                settled.push((Arc::clone(uid), progress));
-            }
-        }
-        let out = settled.into_iter();
-        out.filter_map(|(uid, progress)| Some((self.0.remove(&uid)?, progress)))
-            .collect()
-    }
 }
 
 impl Waiting {
@@ -308,6 +271,7 @@ mod tests {
         let mut said = Vec::new();
         for state in states {
             snapshot.storage.put_claim(claim(state));
+            waiting.stir_claim("ns/c");
             let settled = waiting.settled(&snapshot, now);
             said.extend(
                 settled

@@ -4,6 +4,8 @@
 //! queue), *in flight* (being bound), *parked* (no node admits it; it waits for a change that may help, or for the
 //! flush), *backing off* (such a change came too soon after the last attempt), or *gated* (a plugin does not let it in).
 
+mod rejections;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use tokio::time::Instant;
 use crate::framework::Change;
 use crate::pod::Pod;
 use crate::profile::Plugins;
+use crate::told::{Amendment, Status, Told};
+use rejections::Rejections;
 
 /// Attempts before retries are spaced: a node that becomes ready in two steps costs no second.
 const FREE_ATTEMPTS: u32 = 2;
@@ -29,6 +33,8 @@ pub(crate) struct Queue {
     active: BTreeSet<Turn>,
     /// Parked until; pods in the order of time.
     parked: BTreeSet<(Instant, Arc<str>)>,
+    /// The same pods by what keeps them there.
+    rejected: Rejections,
     /// Backing off until; pods in the order of time.
     backing_off: BTreeSet<(Instant, Arc<str>)>,
     gated: usize,
@@ -48,8 +54,8 @@ struct Entry {
     place: Place,
     /// The plugins that kept it from every node, when it was last decided.
     rejected_by: Plugins,
-    /// The message of the condition as last written.
-    reported: Option<String>,
+    /// What its status says.
+    status: Status,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +83,7 @@ impl Queue {
             entries: HashMap::new(),
             active: BTreeSet::new(),
             parked: BTreeSet::new(),
+            rejected: Rejections::default(),
             backing_off: BTreeSet::new(),
             gated: 0,
             arrivals: 0,
@@ -99,7 +106,12 @@ impl Queue {
     /// `reported` is the message its condition has.
     pub(crate) fn offer(&mut self, pod: Pod, let_in: bool, reported: Option<&str>, now: Instant) {
         let uid = Arc::clone(&pod.uid);
+        let seen = Told {
+            message: reported.map(str::to_owned),
+            nominated: pod.nominated.clone(),
+        };
         if let Some(entry) = self.entries.get_mut(&uid) {
+            entry.status.see(seen);
             if entry.pod.asks_like(&pod) {
                 entry.pod = Arc::new(pod);
                 return;
@@ -125,7 +137,7 @@ impl Queue {
             attempted: None,
             place: Place::InFlight,
             rejected_by: Plugins::new(),
-            reported: reported.map(str::to_owned),
+            status: Status::new(seen),
         };
         self.entries.insert(Arc::clone(&uid), entry);
         if let_in {
@@ -141,17 +153,9 @@ impl Queue {
         self.entries.remove(uid);
     }
 
-    /// Keeps only the pods of which this is true.
-    pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        let gone: Vec<_> = self
-            .entries
-            .keys()
-            .filter(|uid| !keep(uid))
-            .cloned()
-            .collect();
-        for uid in gone {
-            self.remove(&uid);
-        }
+    /// The pods that are here, by uid.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.entries.keys()
     }
 
     /// A pod that is here.
@@ -190,8 +194,9 @@ impl Queue {
             entry.attempts -= 1;
         }
         entry.arrival = arrival;
-        entry.rejected_by = rejected_by;
+        entry.rejected_by.clone_from(&rejected_by);
         entry.place = Place::Parked { until };
+        self.rejected.insert(&key, &rejected_by);
         self.parked.insert((until, key));
     }
 
@@ -204,15 +209,28 @@ impl Queue {
 
     /// Brings back the parked pods that a change may help, as the plugins that kept them from every node see it.
     pub(crate) fn wake(&mut self, change: &Change<'_>, now: Instant) {
-        let helped = self.parked.iter().filter(|(_, uid)| {
-            self.entries.get(uid).is_some_and(|entry| {
-                // A pod that no plugin objected to had no node at all.
-                let by = &entry.rejected_by;
-                (by.is_empty() && change.node().is_some())
-                    || by.iter().any(|plugin| plugin.may_help(change, &entry.pod))
-            })
-        });
-        let helped: Vec<_> = helped.map(|(_, uid)| Arc::clone(uid)).collect();
+        // That the room goes which was made for a pod does not help that pod.
+        let own = match change {
+            Change::PodRemoved { pod, .. } => Some(&pod.uid),
+            _ => None,
+        };
+        let mut helped = BTreeSet::new();
+        for (name, pods) in self.rejected.heard(change.kind()) {
+            for uid in pods.iter().filter(|uid| Some(*uid) != own) {
+                let Some(entry) = self.entries.get(uid) else {
+                    continue;
+                };
+                let mut by = entry.rejected_by.iter();
+                let plugin = by.find(|plugin| plugin.name() == name);
+                if plugin.is_some_and(|plugin| plugin.may_help(change, &entry.pod)) {
+                    helped.insert(Arc::clone(uid));
+                }
+            }
+        }
+        // A pod that no plugin objected to had no node at all.
+        if change.node().is_some() {
+            helped.extend(self.rejected.by_none().cloned());
+        }
         for uid in helped {
             self.take_out(&uid);
             self.back_off(&uid, now);
@@ -242,7 +260,7 @@ impl Queue {
         while let Some((until, uid)) = self.parked.first().cloned()
             && until <= now
         {
-            self.parked.pop_first();
+            self.take_out(&uid);
             self.activate(&uid);
         }
     }
@@ -253,16 +271,9 @@ impl Queue {
         firsts.into_iter().flatten().map(|(until, _)| *until).min()
     }
 
-    /// The message of the pod's condition as last written.
-    pub(crate) fn reported(&self, uid: &str) -> Option<&str> {
-        self.entries.get(uid)?.reported.as_deref()
-    }
-
-    /// Notes the message of the pod's condition.
-    pub(crate) fn set_reported(&mut self, uid: &str, message: &str) {
-        if let Some(entry) = self.entries.get_mut(uid) {
-            entry.reported = Some(message.to_owned());
-        }
+    /// What must be written so that the pod's status says this. `None` if it does, or is about to.
+    pub(crate) fn amend(&mut self, uid: &str, wanted: Told) -> Option<Amendment> {
+        self.entries.get_mut(uid)?.status.amend(wanted)
     }
 
     fn in_flight(&mut self, uid: &str) -> Option<(Arc<str>, &mut Entry)> {
@@ -326,6 +337,7 @@ impl Queue {
             }
             Place::Parked { until } => {
                 self.parked.remove(&(until, Arc::clone(uid)));
+                self.rejected.remove(uid, &entry.rejected_by);
             }
             Place::BackingOff { until } => {
                 self.backing_off.remove(&(until, Arc::clone(uid)));

@@ -20,6 +20,7 @@ use tracing::{debug, warn};
 use crate::config::Config;
 use crate::placed::Placed;
 use crate::pod::Pod;
+use crate::told::{Amendment, Condition, Nominated};
 
 /// Failures remembered so that their events are counted instead of repeated.
 const REMEMBERED: usize = 4096;
@@ -43,19 +44,11 @@ pub(crate) enum Outcome {
     /// No node admits it, or its binding failed.
     Failed {
         message: String,
-        condition: Condition,
-        nominated: Nominated,
+        /// What its status must be made to say, if it does not.
+        status: Option<Amendment>,
     },
     /// It makes room on this node for another pod.
     Preempted(Arc<str>),
-}
-
-/// What becomes of `status.nominatedNodeName`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Nominated {
-    Kept,
-    On(Arc<str>),
-    Nowhere,
 }
 
 /// The pod that a report is about.
@@ -82,29 +75,18 @@ impl From<&Pod> for Subject {
     }
 }
 
-/// What becomes of the pod's condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Condition {
-    /// It says so already.
-    Kept,
-    /// It is false from now on.
-    Set,
-    /// It stays false, for another reason.
-    Reworded,
-}
-
 /// The writing end. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Reporter(mpsc::Sender<Report>);
 
 impl Reporter {
-    /// False if the report was dropped because too many wait.
-    pub(crate) fn report(&self, pod: &Pod, outcome: Outcome) -> bool {
-        self.send(Subject::from(pod), outcome)
+    /// Drops the report if too many wait.
+    pub(crate) fn report(&self, pod: &Pod, outcome: Outcome) {
+        self.send(Subject::from(pod), outcome);
     }
 
     /// The same of a pod that makes room for another.
-    pub(crate) fn report_on(&self, victim: &Placed, preemptor: &Pod, outcome: Outcome) -> bool {
+    pub(crate) fn report_on(&self, victim: &Placed, preemptor: &Pod, outcome: Outcome) {
         let pod = Subject {
             uid: Arc::clone(&victim.uid),
             namespace: Arc::clone(&victim.namespace),
@@ -112,15 +94,13 @@ impl Reporter {
             source: Arc::clone(&preemptor.scheduler),
             preemptor: Some(Arc::clone(&preemptor.uid)),
         };
-        self.send(pod, outcome)
+        self.send(pod, outcome);
     }
 
-    fn send(&self, pod: Subject, outcome: Outcome) -> bool {
-        let sent = self.0.try_send(Report { pod, outcome });
-        if let Err(error) = &sent {
+    fn send(&self, pod: Subject, outcome: Outcome) {
+        if let Err(error) = self.0.try_send(Report { pod, outcome }) {
             debug!(%error, "event dropped");
         }
-        sent.is_ok()
     }
 }
 
@@ -202,12 +182,11 @@ impl Writer {
                     None,
                 )
             }
-            Outcome::Failed {
-                message,
-                condition,
-                nominated,
-            } => {
-                let status = unschedulable(&pod, &message, condition, &nominated, now);
+            Outcome::Failed { message, status } => {
+                let status = status.map(|amendment| {
+                    let patch = unschedulable(&pod, &message, &amendment, now);
+                    (patch, amendment.written)
+                });
                 let kind = ("Warning", "FailedScheduling");
                 match self.count(&pod, &message, now) {
                     Some((name, count)) => (
@@ -224,12 +203,16 @@ impl Writer {
         }
         writes.spawn(async move {
             let write = async {
-                if let Some(status) = status {
+                if let Some((patch, written)) = status {
                     let pods: Api<ApiPod> = Api::namespaced(client.clone(), &pod.namespace);
-                    let patch = Patch::Strategic(status);
+                    let patch = Patch::Strategic(patch);
                     let patched = pods
                         .patch_status(&pod.name, &PatchParams::default(), &patch)
                         .await;
+                    if patched.is_ok() {
+                        // Nobody listens any more if the pod was decided again meanwhile.
+                        let _ = written.send(());
+                    }
                     tell(&pod, "condition", patched.map(drop));
                 }
                 if let Some(event) = event {
@@ -346,34 +329,27 @@ async fn write_event(
         .map(drop)
 }
 
-/// The patch that makes the pod's status say why it is not placed and where room is made, if it does not already.
-fn unschedulable(
-    pod: &Subject,
-    message: &str,
-    condition: Condition,
-    nominated: &Nominated,
-    now: Timestamp,
-) -> Option<Value> {
+/// The patch that makes the pod's status say why it is not placed and where room is made.
+fn unschedulable(pod: &Subject, message: &str, amendment: &Amendment, now: Timestamp) -> Value {
     let mut status = json!({});
-    if condition != Condition::Kept {
+    if amendment.condition != Condition::Kept {
         let mut entry = json!({
             "type": "PodScheduled",
             "status": "False",
             "reason": "Unschedulable",
             "message": message,
         });
-        if condition == Condition::Set {
+        if amendment.condition == Condition::Set {
             entry["lastTransitionTime"] = seconds(now);
         }
         status["conditions"] = json!([entry]);
     }
-    match nominated {
+    match &amendment.nominated {
         Nominated::Kept => {}
         Nominated::On(node) => status["nominatedNodeName"] = (&**node).into(),
         Nominated::Nowhere => status["nominatedNodeName"] = Value::Null,
     }
-    let says = status.as_object().is_some_and(|status| !status.is_empty());
-    says.then(|| json!({ "metadata": { "uid": &*pod.uid }, "status": status }))
+    json!({ "metadata": { "uid": &*pod.uid }, "status": status })
 }
 
 fn seconds(now: Timestamp) -> Value {

@@ -81,12 +81,8 @@ impl Resources {
         !matches!(name, "cpu" | "memory" | "ephemeral-storage")
     }
 
-    pub(crate) fn add(&mut self, other: &Self) {
+    fn add(&mut self, other: &Self) {
         self.combine(other, i64::saturating_add);
-    }
-
-    pub(crate) fn subtract(&mut self, other: &Self) {
-        self.combine(other, i64::saturating_sub);
     }
 
     fn raise_to(&mut self, other: &Self) {
@@ -102,6 +98,56 @@ impl Resources {
                 Some(own) => *own = with(*own, *amount),
                 None => {
                     self.extended.insert(name.clone(), with(0, *amount));
+                }
+            }
+        }
+    }
+}
+
+/// Sums over many pods: exact, so that what was added can be taken away again whatever else was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Total {
+    pub(crate) cpu_millis: i128,
+    pub(crate) memory: i128,
+    pub(crate) ephemeral_storage: i128,
+    /// None is zero.
+    extended: BTreeMap<String, i128>,
+}
+
+impl Total {
+    pub(crate) fn add(&mut self, part: &Resources) {
+        self.change(part, 1);
+    }
+
+    pub(crate) fn subtract(&mut self, part: &Resources) {
+        self.change(part, -1);
+    }
+
+    /// The sum of a resource, or the largest amount that there can be.
+    pub(crate) fn get(&self, name: &str) -> i64 {
+        let sum = match name {
+            "cpu" => self.cpu_millis,
+            "memory" => self.memory,
+            "ephemeral-storage" => self.ephemeral_storage,
+            name => self.extended.get(name).copied().unwrap_or_default(),
+        };
+        i64::try_from(sum).unwrap_or(i64::MAX)
+    }
+
+    fn change(&mut self, part: &Resources, sign: i128) {
+        self.cpu_millis += sign * i128::from(part.cpu_millis);
+        self.memory += sign * i128::from(part.memory);
+        self.ephemeral_storage += sign * i128::from(part.ephemeral_storage);
+        for (name, amount) in &part.extended {
+            let change = sign * i128::from(*amount);
+            match self.extended.get_mut(name) {
+                Some(sum) if *sum + change == 0 => {
+                    self.extended.remove(name);
+                }
+                Some(sum) => *sum += change,
+                None if change == 0 => {}
+                None => {
+                    self.extended.insert(name.clone(), change);
                 }
             }
         }
@@ -217,6 +263,26 @@ mod tests {
     fn a_container_without_a_request_counts_in_the_score_only() {
         check("c c", expect!["0m, scored 200m"]);
         check("c0", expect!["0m, scored 0m"]);
+    }
+
+    #[test]
+    fn a_sum_forgets_nothing_when_more_than_there_can_be_is_taken_away() {
+        let part = |amount: &str| {
+            let names = ["cpu", "memory", "ephemeral-storage", "example.com/gpu"];
+            let amounts = names.map(|name| (name.to_owned(), Quantity(amount.to_owned())));
+            Resources::parse(&amounts.into())
+        };
+        let mut sum = Total::default();
+        sum.add(&part("2"));
+        let before = sum.clone();
+        sum.add(&part("8Ei"));
+        sum.add(&part("8Ei"));
+        assert_eq!(sum.get("memory"), i64::MAX);
+        sum.subtract(&part("8Ei"));
+        sum.subtract(&part("8Ei"));
+        assert_eq!(sum, before);
+        sum.subtract(&part("2"));
+        assert_eq!(sum, Total::default());
     }
 
     #[test]

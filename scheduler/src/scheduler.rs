@@ -13,6 +13,9 @@ mod budgets;
 mod feed;
 mod owners;
 mod preempting;
+mod storage;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -32,8 +35,9 @@ use crate::pod::Pod;
 use crate::prebind::WaitingPods;
 use crate::profile::Profile;
 use crate::queue::{Attempt, Queue};
-use crate::report::{Condition, Outcome, Reporter, Writer};
+use crate::report::{Outcome, Reporter, Writer};
 use crate::snapshot::Snapshot;
+use crate::told::Told;
 use binding::Bound;
 use feed::{Feeds, Listings};
 
@@ -66,9 +70,7 @@ impl Scheduler {
         let mut state = State::new(self.client, self.config, reporter);
 
         loop {
-            state.advance(Instant::now());
-            state.decide(Instant::now());
-            state.start_bindings();
+            state.turn(Instant::now());
             metrics::pending(state.queue.counts());
             let (nodes, pods) = (state.snapshot.candidates().len(), state.snapshot.counts());
             metrics::cached(nodes, pods);
@@ -95,7 +97,7 @@ impl Scheduler {
                     }
                 }
                 ended = feeds.tasks.join_next() => bail!("a watch ended: {ended:?}"),
-                () = sleep_until(tick) => state.queue.tick(Instant::now()),
+                () = sleep_until(tick) => {}
                 () = std::future::ready(()), if state.can_decide() => {}
             }
         }
@@ -143,8 +145,6 @@ struct State {
     listings: Listings,
     /// Pods that a plugin makes wait before they are bound.
     waiting: WaitingPods,
-    /// Whether anything changed that they wait for.
-    stirred: bool,
     /// When each pod that has its node came, and how often it was tried.
     attempts: HashMap<Arc<str>, (Instant, u32)>,
 }
@@ -167,9 +167,17 @@ impl State {
             reporter,
             listings: Listings::default(),
             waiting: WaitingPods::default(),
-            stirred: false,
             attempts: HashMap::new(),
         }
+    }
+
+    /// What is done between two looks at what happened. The clock is looked at here, and not only when there is nothing
+    /// else to do: under load that is never.
+    fn turn(&mut self, now: Instant) {
+        self.queue.tick(now);
+        self.advance(now);
+        self.decide(now);
+        self.start_bindings();
     }
 
     fn can_decide(&self) -> bool {
@@ -226,19 +234,13 @@ impl State {
         );
         let rejected_by = profile.named(|name| why.plugins.contains(name));
         self.queue.park(&pod.uid, rejected_by, why.nodes > 0, now);
-        let condition = match self.queue.reported(&pod.uid) {
-            None => Condition::Set,
-            Some(reported) if reported == message => Condition::Kept,
-            Some(_) => Condition::Reworded,
+        self.make_room(pod, why.remedy);
+        let told = Told {
+            message: Some(message.clone()),
+            nominated: self.snapshot.nomination(&pod.uid).cloned(),
         };
-        let nominated = self.make_room(pod, why.remedy);
-        let failed = Outcome::Failed {
-            message: message.clone(),
-            condition,
-            nominated,
-        };
-        if self.reporter.report(pod, failed) {
-            self.queue.set_reported(&pod.uid, &message);
-        }
+        let status = self.queue.amend(&pod.uid, told);
+        self.reporter
+            .report(pod, Outcome::Failed { message, status });
     }
 }

@@ -103,7 +103,10 @@ impl Simulation {
                 true
             }
             Standing::Pending => {
-                self.snapshot.nominate(&pod, pod.nominated.as_ref());
+                match &pod.nominated {
+                    Some(node) => self.snapshot.nominate(&pod, node),
+                    None => self.snapshot.denominate(&pod.uid),
+                };
                 false
             }
             Standing::Aside => false,
@@ -199,7 +202,7 @@ impl Simulation {
         };
         match schedule(&profile, &self.snapshot, &pod, &mut self.rotation) {
             Decision::Node(node) => {
-                self.snapshot.nominate(&pod, None);
+                self.snapshot.denominate(&pod.uid);
                 self.snapshot.assume(&pod, &node);
                 for plugin in &profile.reserves {
                     // What it can't have shows when the next pod is decided.

@@ -17,7 +17,7 @@ use crate::owners::Owners;
 use crate::placed::Placed;
 use crate::plugins::volumes;
 use crate::pod::{HostPort, Labels, Load, Pod};
-use crate::resources::Resources;
+use crate::resources::Total;
 use crate::storage::{ClaimKey, Fate, Storage};
 
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -68,8 +68,8 @@ pub(crate) struct Candidate {
 /// Sums over the pods on a node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Usage {
-    pub(crate) requested: Resources,
-    pub(crate) scored: Resources,
+    pub(crate) requested: Total,
+    pub(crate) scored: Total,
     pub(crate) ports: Vec<HostPort>,
     pub(crate) pods: usize,
 }
@@ -241,30 +241,43 @@ impl Snapshot {
         Some(placement)
     }
 
-    /// Notes where room is made for a pod, or that it is nowhere.
-    pub(crate) fn nominate(&mut self, pod: &Pod, node: Option<&Arc<str>>) {
-        if self.nominated.get(&pod.uid) == node {
-            return;
+    /// Notes where room is made for a pod. Where it was, if that was elsewhere.
+    pub(crate) fn nominate(&mut self, pod: &Pod, node: &Arc<str>) -> Option<Placement> {
+        if self.nominated.get(&pod.uid) == Some(node) {
+            return None;
         }
-        if let Some(old) = self.nominated.remove(&pod.uid)
-            && let Some(pods) = self.nominated_on.get_mut(&old)
-        {
-            pods.retain(|other| other.uid != pod.uid);
-            if pods.is_empty() {
-                self.nominated_on.remove(&old);
-            }
+        let before = self.denominate(&pod.uid);
+        self.nominated
+            .insert(Arc::clone(&pod.uid), Arc::clone(node));
+        let pods = self.nominated_on.entry(Arc::clone(node)).or_default();
+        pods.push(Arc::new(Placed::from(pod)));
+        before
+    }
+
+    /// Notes that no room is made for a pod. Where it was.
+    pub(crate) fn denominate(&mut self, uid: &str) -> Option<Placement> {
+        let node = self.nominated.remove(uid)?;
+        let pods = self.nominated_on.get_mut(&node)?;
+        let own = pods.iter().position(|pod| *pod.uid == *uid)?;
+        let pod = pods.swap_remove(own);
+        if pods.is_empty() {
+            self.nominated_on.remove(&node);
         }
-        if let Some(node) = node {
-            self.nominated
-                .insert(Arc::clone(&pod.uid), Arc::clone(node));
-            let pods = self.nominated_on.entry(Arc::clone(node)).or_default();
-            pods.push(Arc::new(Placed::from(pod)));
-        }
+        Some(Placement {
+            node,
+            pod,
+            confirmed: false,
+        })
+    }
+
+    /// The name of the node where room is made for a pod.
+    pub(crate) fn nomination(&self, uid: &str) -> Option<&Arc<str>> {
+        self.nominated.get(uid)
     }
 
     /// The node where room is made for a pod.
     pub(crate) fn nominated_node(&self, pod: &Pod) -> Option<&Candidate> {
-        self.candidate(self.nominated.get(&pod.uid)?)
+        self.candidate(self.nomination(&pod.uid)?)
     }
 
     /// The pods for which room is made on a node.

@@ -167,12 +167,15 @@ impl Storage {
         changed
     }
 
+    /// Removes a claim, and what it was assumed to get: another of its name is another.
     pub(crate) fn remove_claim(&mut self, key: &str) {
         self.claims.remove(key);
+        self.assumed.remove(key);
     }
 
     pub(crate) fn retain_claims(&mut self, keep: impl Fn(&str) -> bool) {
         self.claims.retain(|key, _| keep(key));
+        self.assumed.retain(|key, _| keep(key));
     }
 
     /// Adds or replaces a volume; false if nothing of interest changed.

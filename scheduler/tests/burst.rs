@@ -26,6 +26,8 @@ struct Objects {
     live: BTreeMap<(String, String), Value>,
     changes: Vec<(String, Value)>,
     conflicts: usize,
+    /// How many writes of a pod's status are refused.
+    refused_statuses: usize,
 }
 
 #[derive(Clone)]
@@ -132,6 +134,15 @@ impl Fake {
                 self.put("persistentvolumeclaims", name, claim.clone());
                 json_answer(200, &claim)
             }
+            (Method::PATCH, ["namespaces", _, "pods", _, "status"]) if self.refuses_status() => {
+                json_answer(
+                    500,
+                    &json!({
+                        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500,
+                        "reason": "InternalError", "message": "not now",
+                    }),
+                )
+            }
             (Method::PATCH, ["namespaces", _, "pods", name, "status"]) => {
                 let mut pod = self.get("pods", name);
                 pod["status"] = body["status"].clone();
@@ -140,6 +151,13 @@ impl Fake {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    fn refuses_status(&self) -> bool {
+        let refused = &mut self.objects.lock().unwrap().refused_statuses;
+        let refuses = *refused > 0;
+        *refused = refused.saturating_sub(1);
+        refuses
     }
 
     fn get(&self, resource: &str, name: &str) -> Value {
@@ -297,6 +315,26 @@ async fn a_pod_that_fits_nowhere_is_placed_when_a_node_comes() {
     assert_eq!(pod["status"]["conditions"][0]["reason"], "Unschedulable");
     assert_eq!(pod["status"]["conditions"][0]["message"], message);
     assert_eq!(fake.messages("FailedScheduling"), [message]);
+}
+
+#[tokio::test]
+async fn a_condition_that_was_refused_is_written_at_the_next_attempt() {
+    let fake = Fake::new();
+    fake.objects.lock().unwrap().refused_statuses = 1;
+    fake.add_node("small", "1");
+    fake.add_pod("big", "2");
+    let user = fake.clone();
+    let tried_anew = async move {
+        // The event follows the condition.
+        user.wait(|fake| fake.messages("FailedScheduling").len() == 1)
+            .await;
+        let mut pod = user.get("pods", "big");
+        assert!(pod["status"].is_null());
+        pod["metadata"]["labels"] = json!({ "try": "again" });
+        user.put("pods", "big", pod);
+    };
+    let told = fake.run_until(|fake| fake.get("pods", "big")["status"]["conditions"].is_array());
+    tokio::join!(tried_anew, told);
 }
 
 #[tokio::test]

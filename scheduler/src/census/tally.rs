@@ -159,6 +159,13 @@ impl Tallies {
         id
     }
 
+    /// Forgets what is counted by a label.
+    pub(super) fn forget(&mut self, key: &str) {
+        for (_, tally) in &mut self.tallies {
+            tally.by_domain.retain(|(own, _)| **own != *key);
+        }
+    }
+
     /// Counts one more pod, or one less, wherever it is counted.
     pub(super) fn count(&mut self, kin: &Kin, slot: Slot, topologies: &Topologies, by: i32) {
         for id in self.by_label.about(&kin.labels) {

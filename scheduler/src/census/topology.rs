@@ -64,27 +64,39 @@ impl Topology {
     }
 }
 
-/// The topologies that were asked for.
+/// The topologies that were asked for of late.
 #[derive(Debug, Default)]
 pub(super) struct Topologies {
-    by_key: HashMap<Arc<str>, Arc<Topology>>,
+    /// And when each was asked for last.
+    by_key: HashMap<Arc<str>, (Arc<Topology>, u64)>,
+    clock: u64,
 }
 
 impl Topologies {
-    pub(super) fn get(&mut self, key: &Arc<str>, nodes: &[Option<Arc<Labels>>]) -> Arc<Topology> {
-        if let Some(known) = self.by_key.get(key) {
-            return Arc::clone(known);
+    /// How a label divides the nodes, and the label that is forgotten for it, if there are enough.
+    pub(super) fn get(
+        &mut self,
+        key: &Arc<str>,
+        nodes: &[Option<Arc<Labels>>],
+    ) -> (Arc<Topology>, Option<Arc<str>>) {
+        self.clock += 1;
+        if let Some((known, used)) = self.by_key.get_mut(key) {
+            *used = self.clock;
+            return (Arc::clone(known), None);
+        }
+        let oldest = self.by_key.iter().min_by_key(|(_, (_, used))| *used);
+        let oldest = oldest.filter(|_| self.by_key.len() >= KEPT);
+        let gone = oldest.map(|(key, _)| Arc::clone(key));
+        if let Some(gone) = &gone {
+            self.by_key.remove(gone);
         }
         let topology = Arc::new(Topology::new(key, nodes));
-        self.by_key.insert(Arc::clone(key), Arc::clone(&topology));
-        topology
-    }
-
-    pub(super) fn are_many(&self) -> bool {
-        self.by_key.len() >= KEPT
+        let known = (Arc::clone(&topology), self.clock);
+        self.by_key.insert(Arc::clone(key), known);
+        (topology, gone)
     }
 
     pub(super) fn known(&self, key: &str) -> Option<&Topology> {
-        self.by_key.get(key).map(Arc::as_ref)
+        self.by_key.get(key).map(|(topology, _)| &**topology)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::allocation::Allocation;
 use super::arguments::FitArgs;
-use crate::framework::{Change, Filter, Plugin, Reason, Reasons, Refused, Score};
+use crate::framework::{Change, ChangeKind, Filter, Plugin, Reason, Reasons, Refused, Score};
 use crate::node::Node;
 use crate::pod::Pod;
 use crate::resources::Resources;
@@ -61,6 +61,16 @@ impl Plugin for Fit {
         Some(Box::new(self.strategy.of(&pod.load)))
     }
 
+    fn hears(&self, kind: ChangeKind) -> bool {
+        matches!(
+            kind,
+            ChangeKind::NodeAdded
+                | ChangeKind::NodeChanged
+                | ChangeKind::PodChanged
+                | ChangeKind::PodRemoved
+        )
+    }
+
     fn may_help(&self, change: &Change<'_>, pod: &Pod) -> bool {
         let wanted = self.wanted(pod);
         let could = |node: &Node| wanted.short(node, &Usage::default()).is_ok();
@@ -90,8 +100,9 @@ impl<'a> Wanted<'a> {
     /// What is short on a node of which this is used.
     fn short(&self, node: &Node, usage: &Usage) -> Result<(), Reasons<'a>> {
         let (wanted, has, used) = (self.wanted, &node.allocatable, &usage.requested);
-        let fits =
-            |wanted: i64, has: i64, used: i64| wanted <= 0 || wanted <= has.saturating_sub(used);
+        let fits = |wanted: i64, has: i64, used: i128| {
+            wanted <= 0 || i128::from(wanted) <= i128::from(has) - used
+        };
         if usage.pods < node.pods
             && fits(wanted.cpu_millis, has.cpu_millis, used.cpu_millis)
             && fits(wanted.memory, has.memory, used.memory)
@@ -115,7 +126,7 @@ impl<'a> Wanted<'a> {
             .chain(extended)
         {
             let (wanted, has) = (wanted.get(name), has.get(name));
-            if !fits(wanted, has, used.get(name)) {
+            if !fits(wanted, has, i128::from(used.get(name))) {
                 let short = Reason::Insufficient(name);
                 reasons.push(if wanted > has {
                     Reasons::unresolvable(short)

@@ -1,6 +1,8 @@
 //! A pod's node selector and required node affinity bind it to nodes; preferred affinity ranks them.
 
-use crate::framework::{Change, Filter, Plugin, Reason, Reasons, Refused, Score, more_is_better};
+use crate::framework::{
+    Change, ChangeKind, Filter, Plugin, Reason, Reasons, Refused, Score, more_is_better,
+};
 use crate::labels::Term;
 use crate::node::Node;
 use crate::pod::Pod;
@@ -86,6 +88,10 @@ impl Plugin for NodeAffinity {
     ) -> Option<Box<dyn Score<'a> + 'a>> {
         let prefers = !pod.preferred.is_empty() || !self.preferred.is_empty();
         prefers.then(|| Box::new(self.with(pod)) as _)
+    }
+
+    fn hears(&self, kind: ChangeKind) -> bool {
+        matches!(kind, ChangeKind::NodeAdded | ChangeKind::NodeChanged)
     }
 
     fn may_help(&self, change: &Change<'_>, pod: &Pod) -> bool {

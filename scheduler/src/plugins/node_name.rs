@@ -1,6 +1,6 @@
 //! A pod that names its node runs there only.
 
-use crate::framework::{Change, Filter, Plugin, Reason, Reasons, Refused};
+use crate::framework::{Change, ChangeKind, Filter, Plugin, Reason, Reasons, Refused};
 use crate::pod::Pod;
 use crate::snapshot::{Candidate, Snapshot};
 
@@ -22,6 +22,10 @@ impl Plugin for NodeName {
         pod: &'a Pod,
     ) -> Result<Option<Box<dyn Filter<'a> + 'a>>, Refused> {
         Ok(pod.node.as_ref().map(|name| Box::new(Named(name)) as _))
+    }
+
+    fn hears(&self, kind: ChangeKind) -> bool {
+        matches!(kind, ChangeKind::NodeAdded)
     }
 
     fn may_help(&self, change: &Change<'_>, pod: &Pod) -> bool {

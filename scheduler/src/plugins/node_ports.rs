@@ -1,6 +1,6 @@
 //! A port of the host serves one pod.
 
-use crate::framework::{Change, Filter, Plugin, Reason, Reasons, Refused};
+use crate::framework::{Change, ChangeKind, Filter, Plugin, Reason, Reasons, Refused};
 use crate::pod::{HostPort, Pod};
 use crate::snapshot::{Candidate, Snapshot};
 
@@ -24,6 +24,10 @@ impl Plugin for NodePorts {
     ) -> Result<Option<Box<dyn Filter<'a> + 'a>>, Refused> {
         let ports = &pod.load.ports;
         Ok((!ports.is_empty()).then(|| Box::new(Wanted(ports)) as _))
+    }
+
+    fn hears(&self, kind: ChangeKind) -> bool {
+        matches!(kind, ChangeKind::NodeAdded | ChangeKind::PodRemoved)
     }
 
     fn may_help(&self, change: &Change<'_>, pod: &Pod) -> bool {

@@ -1,6 +1,6 @@
 //! A cordoned node takes no pod, but one that tolerates the taint that stands for it.
 
-use crate::framework::{Change, Filter, Plugin, Reason, Reasons, Refused};
+use crate::framework::{Change, ChangeKind, Filter, Plugin, Reason, Reasons, Refused};
 use crate::node::{Effect, Taint};
 use crate::pod::Pod;
 use crate::snapshot::{Candidate, Snapshot};
@@ -29,6 +29,10 @@ impl Plugin for NodeUnschedulable {
         };
         let borne = pod.tolerations.iter().any(|one| one.covers(&taint));
         Ok((!borne).then(|| Box::new(Uncordoned) as _))
+    }
+
+    fn hears(&self, kind: ChangeKind) -> bool {
+        matches!(kind, ChangeKind::NodeAdded | ChangeKind::NodeChanged)
     }
 
     fn may_help(&self, change: &Change<'_>, _: &Pod) -> bool {

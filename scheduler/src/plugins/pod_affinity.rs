@@ -9,7 +9,7 @@ mod score;
 use std::sync::Arc;
 
 use crate::census::{Matcher, Namespaces, Scope};
-use crate::framework::{Change, Filter, Plugin, Reason, Refused, Score};
+use crate::framework::{Change, ChangeKind, Filter, Plugin, Reason, Refused, Score};
 use crate::placed::Placed;
 use crate::pod::{Labels, Pod, PodAffinity, PodTerm};
 use crate::snapshot::{Candidate, Snapshot};
@@ -67,6 +67,10 @@ impl Plugin for InterPodAffinity {
     ) -> Option<Box<dyn Score<'a> + 'a>> {
         let likings = score::Likings::new(self, snapshot, pod)?;
         Some(Box::new(likings))
+    }
+
+    fn hears(&self, kind: ChangeKind) -> bool {
+        !matches!(kind, ChangeKind::NodeRemoved | ChangeKind::Storage)
     }
 
     fn may_help(&self, change: &Change<'_>, pod: &Pod) -> bool {

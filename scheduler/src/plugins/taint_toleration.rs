@@ -1,6 +1,8 @@
 //! A node's taints keep away, or discourage, pods that do not tolerate them.
 
-use crate::framework::{Change, Filter, Plugin, Reason, Reasons, Refused, Score, less_is_better};
+use crate::framework::{
+    Change, ChangeKind, Filter, Plugin, Reason, Reasons, Refused, Score, less_is_better,
+};
 use crate::node::{Effect, Node, Taint};
 use crate::pod::Pod;
 use crate::snapshot::{Candidate, Snapshot};
@@ -31,6 +33,10 @@ impl Plugin for TaintToleration {
     ) -> Option<Box<dyn Score<'a> + 'a>> {
         let tainted = admitted.iter().any(|node| !node.node.taints.is_empty());
         tainted.then(|| Box::new(Tolerant(pod)) as _)
+    }
+
+    fn hears(&self, kind: ChangeKind) -> bool {
+        matches!(kind, ChangeKind::NodeAdded | ChangeKind::NodeChanged)
     }
 
     fn may_help(&self, change: &Change<'_>, pod: &Pod) -> bool {

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::census::{Matcher, Namespaces, Scope, Slot, Topology};
-use crate::framework::{Change, Filter, Plugin, Reason, Refused, Score};
+use crate::framework::{Change, ChangeKind, Filter, Plugin, Reason, Refused, Score};
 use crate::node::Node;
 use crate::placed::Placed;
 use crate::pod::{Labels, Pod, Spread};
@@ -109,6 +109,10 @@ impl Plugin for PodTopologySpread {
         let whole = !pod.spreads.is_empty() || !self.system;
         (!rules.is_empty())
             .then(|| Box::new(score::Crowds::new(snapshot, pod, &rules, whole, admitted)) as _)
+    }
+
+    fn hears(&self, kind: ChangeKind) -> bool {
+        !matches!(kind, ChangeKind::Storage | ChangeKind::Namespace)
     }
 
     fn may_help(&self, change: &Change<'_>, pod: &Pod) -> bool {

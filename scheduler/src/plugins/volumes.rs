@@ -14,7 +14,7 @@ use std::time::Duration;
 use kube::core::{Selector, SelectorExt};
 
 use super::arguments::VolumeBindingArgs;
-use crate::framework::{Change, Filter, Plugin, PreBind, Reason, Reasons, Refused};
+use crate::framework::{Change, ChangeKind, Filter, Plugin, PreBind, Reason, Reasons, Refused};
 use crate::node::Node;
 use crate::pod::{Pod, PodClaim};
 use crate::prebind::{self, Progress, Waiting};
@@ -71,6 +71,10 @@ impl Plugin for VolumeRestrictions {
             claim.is_some_and(Claim::is_exclusive) && snapshot.users(key, &pod.uid) > 0
         });
         Ok(taken.then(|| Box::new(InUse) as _))
+    }
+
+    fn hears(&self, kind: ChangeKind) -> bool {
+        matches!(kind, ChangeKind::PodRemoved | ChangeKind::Storage)
     }
 
     fn may_help(&self, change: &Change<'_>, pod: &Pod) -> bool {
@@ -164,6 +168,13 @@ impl Plugin for VolumeBinding {
         }
     }
 
+    fn hears(&self, kind: ChangeKind) -> bool {
+        matches!(
+            kind,
+            ChangeKind::NodeAdded | ChangeKind::NodeChanged | ChangeKind::Storage
+        )
+    }
+
     fn may_help(&self, change: &Change<'_>, _: &Pod) -> bool {
         may_help(change)
     }
@@ -199,6 +210,13 @@ impl Plugin for VolumeZone {
     ) -> Result<Option<Box<dyn Filter<'a> + 'a>>, Refused> {
         let wants = prepare(snapshot, pod).map_err(Refused::unresolvable)?;
         Ok((!wants.bound.is_empty()).then(|| Box::new(SameZone(wants)) as _))
+    }
+
+    fn hears(&self, kind: ChangeKind) -> bool {
+        matches!(
+            kind,
+            ChangeKind::NodeAdded | ChangeKind::NodeChanged | ChangeKind::Storage
+        )
     }
 
     fn may_help(&self, change: &Change<'_>, _: &Pod) -> bool {

@@ -1,8 +1,10 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use expect_test::{Expect, expect};
 use serde_json::json;
 
 use super::*;
-use crate::framework::Plugin;
+use crate::framework::{ChangeKind, Plugin};
 use crate::node::Node;
 
 /// Only nodes that are added help.
@@ -119,4 +121,56 @@ fn a_gated_pod_waits_until_it_is_let_in() {
     check("gate:a now:a -", expect!["none gated=1"]);
     check("gate:a open:a -", expect!["a"]);
     check("gate:a x:a", expect![""]);
+}
+
+/// Hears of nodes that are added only, and counts how often it is asked.
+#[derive(Default)]
+struct Asked(AtomicUsize);
+
+impl Plugin for Asked {
+    fn name(&self) -> &'static str {
+        "Asked"
+    }
+
+    fn hears(&self, kind: ChangeKind) -> bool {
+        kind == ChangeKind::NodeAdded
+    }
+
+    fn may_help(&self, _: &Change<'_>, _: &Pod) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        false
+    }
+}
+
+#[test]
+fn a_change_is_put_only_to_plugins_that_hear_of_it_and_keep_pods_parked() {
+    let mut queue = Queue::new(Duration::from_secs(1), Duration::from_secs(10));
+    let (now, plugin) = (Instant::now(), Arc::new(Asked::default()));
+    let asked = || plugin.0.load(Ordering::Relaxed);
+    for name in ["a", "b"] {
+        queue.offer(pod(name, 0), true, None, now);
+        queue.pop(now);
+        queue.park(name, vec![Arc::clone(&plugin) as _], true, now);
+    }
+    queue.wake(&Change::Storage, now);
+    assert_eq!(asked(), 0);
+    queue.wake(&Change::NodeAdded(&node()), now);
+    assert_eq!(asked(), 2);
+    queue.activate_now("a");
+    queue.remove("b");
+    queue.wake(&Change::NodeAdded(&node()), now);
+    assert_eq!(asked(), 2);
+}
+
+#[test]
+fn a_pod_that_had_no_node_at_all_is_brought_back_by_the_first() {
+    let mut queue = Queue::new(Duration::from_secs(1), Duration::from_secs(10));
+    let now = Instant::now();
+    queue.offer(pod("a", 0), true, None, now);
+    queue.pop(now);
+    queue.park("a", Plugins::new(), false, now);
+    queue.wake(&Change::Storage, now);
+    assert!(!queue.is_ready());
+    queue.wake(&Change::NodeAdded(&node()), now);
+    assert!(queue.is_ready());
 }

@@ -15,7 +15,7 @@ use crate::metrics;
 use crate::pod::Pod;
 use crate::prebind::{self, Progress, Waiting};
 use crate::profile::Profile;
-use crate::report::{Condition, Nominated, Outcome};
+use crate::report::Outcome;
 
 /// A binding that ended, or what had to be asked for before it.
 pub(super) struct Bound {
@@ -35,8 +35,12 @@ enum Stage {
 impl State {
     /// Assumes a pod on its node and brings it on the way to its binding.
     pub(super) fn place(&mut self, profile: &Profile, pod: Arc<Pod>, node: Arc<str>, now: Instant) {
-        self.snapshot.nominate(&pod, None);
+        let nominated = self.snapshot.denominate(&pod.uid);
         self.snapshot.assume(&pod, &node);
+        // It takes the room that was made for it, or leaves it to others.
+        if let Some(before) = nominated.filter(|before| before.node != node) {
+            self.left(&before);
+        }
         for plugin in &profile.reserves {
             if let Err(why) = plugin.reserve(&mut self.snapshot, &pod, &node) {
                 let name = plugin.name();
@@ -46,7 +50,7 @@ impl State {
             }
         }
         // Others wait for pods like this one, at Permit or in the queue.
-        self.stirred |= self.waiting.any_for_permit();
+        self.waiting.stir_permits();
         if let Some(placed) = self.snapshot.placed(&pod.uid).cloned() {
             self.queue.wake(&Change::PodPlaced(&placed), now);
         }
@@ -95,7 +99,6 @@ impl State {
         let until = now + needed.patience;
         if needed.writes.is_empty() {
             self.waiting.add(Waiting::new(pod, node, plugin, until));
-            self.stirred = true;
             return;
         }
         let client = self.client.clone();
@@ -146,10 +149,6 @@ impl State {
 
     /// Brings the pods on for which what they waited for is there, and decides those again for which it will not come.
     pub(super) fn advance(&mut self, now: Instant) {
-        if !self.stirred && self.waiting.next_due().is_none_or(|due| due > now) {
-            return;
-        }
-        self.stirred = false;
         for (waiting, progress) in self.waiting.settled(&self.snapshot, now) {
             let Waiting {
                 pod,
@@ -192,8 +191,7 @@ impl State {
         let message = format!("{error:#}");
         let failed = Outcome::Failed {
             message,
-            condition: Condition::Kept,
-            nominated: Nominated::Kept,
+            status: None,
         };
         self.reporter.report(pod, failed);
     }
@@ -219,7 +217,9 @@ impl State {
             (Ok(()), Stage::Asked(plugin, until)) => {
                 if self.snapshot.is_assumed(&pod.uid) {
                     self.waiting.add(Waiting::new(pod, node, plugin, until));
-                    self.stirred = true;
+                } else {
+                    // It is gone.
+                    self.unreserve(&pod);
                 }
             }
             (Ok(()), Stage::Pod) => {

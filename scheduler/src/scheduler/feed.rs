@@ -59,6 +59,16 @@ pub(super) struct SeenPod {
     reported: Option<String>,
 }
 
+impl SeenPod {
+    pub(super) fn new(object: &core::Pod, ours: impl Fn(&str) -> bool) -> Self {
+        Self {
+            pod: Pod::from(object),
+            standing: Standing::of(object, ours),
+            reported: pod::reported(object).map(str::to_owned),
+        }
+    }
+}
+
 impl Feeds {
     pub(super) fn start(client: &Client, config: &Config) -> Self {
         let (sender, changes) = mpsc::channel(WAITING);
@@ -68,11 +78,7 @@ impl Feeds {
         };
         let profiles = config.profiles.iter();
         let ours: HashSet<_> = profiles.map(|profile| Arc::clone(&profile.name)).collect();
-        let seen_pod = move |object: core::Pod| SeenPod {
-            pod: Pod::from(&object),
-            standing: Standing::of(&object, |scheduler| ours.contains(scheduler)),
-            reported: pod::reported(&object).map(str::to_owned),
-        };
+        let seen_pod = move |object| SeenPod::new(&object, |scheduler| ours.contains(scheduler));
         feeds.follow(client, "pods", &sender, seen_pod, Fed::Pod);
         let node = |object: core::Node| Node::from(&object);
         feeds.follow(client, "nodes", &sender, node, Fed::Node);
@@ -139,9 +145,9 @@ impl Feeds {
 pub(super) struct Listings {
     pods: Listing,
     nodes: Listing,
-    claims: Listing,
-    volumes: Listing,
-    classes: Listing,
+    pub(super) claims: Listing,
+    pub(super) volumes: Listing,
+    pub(super) classes: Listing,
     namespaces: Listing,
     pub(super) owners: owners::Listings,
     pub(super) budgets: Listing,
@@ -228,11 +234,12 @@ impl State {
             Seen::Put(seen) => self.put_pod(seen),
             Seen::Gone(uid) => self.remove_pod(&uid),
             Seen::Listed(all) => {
-                let gone: Vec<_> = self.snapshot.pods().cloned().collect();
-                for uid in gone.iter().filter(|uid| !all.contains(*uid)) {
-                    self.remove_pod(uid);
+                let known = self.snapshot.pods().chain(self.queue.pods());
+                let gone = known.filter(|uid| !all.contains(*uid));
+                let gone: Vec<_> = gone.cloned().collect();
+                for uid in gone {
+                    self.remove_pod(&uid);
                 }
-                self.queue.retain(|uid| all.contains(uid));
                 info!(pods = all.len(), "pods listed");
             }
         }
@@ -247,18 +254,19 @@ impl State {
         match standing {
             Standing::Placed(node) => {
                 self.queue.remove(&pod.uid);
-                self.snapshot.nominate(&pod, None);
+                let nominated = self.snapshot.denominate(&pod.uid);
                 self.placed(&pod, &node);
+                if let Some(before) = nominated.filter(|before| before.node != node) {
+                    self.left(&before);
+                }
             }
             Standing::Pending => self.offer(pod, reported.as_deref()),
             Standing::Aside => {
                 self.queue.remove(&pod.uid);
-                self.snapshot.nominate(&pod, None);
-                if self.waiting.remove(&pod.uid).is_some() {
-                    self.remove_pod(&pod.uid);
-                }
+                self.denominate(&pod.uid);
                 // A pod that is being bound keeps its room until that has ended.
-                if pod.node.is_some() || !self.snapshot.is_assumed(&pod.uid) {
+                let bound = self.snapshot.is_assumed(&pod.uid) && !self.waiting.has(&pod.uid);
+                if pod.node.is_some() || !bound {
                     self.remove_pod(&pod.uid);
                 }
             }
@@ -295,9 +303,11 @@ impl State {
         let before = self.queue.pod(&pod.uid);
         let had = before.is_some_and(|before| before.nominated.is_some());
         match &pod.nominated {
-            Some(node) => self.snapshot.nominate(&pod, Some(&Arc::clone(node))),
+            // It has its room already, wherever that is.
+            Some(_) if self.snapshot.is_assumed(&pod.uid) => {}
+            Some(node) => self.nominate(&pod, node),
             // Said by us and not seen yet, or taken back by somebody.
-            None if had => self.snapshot.nominate(&pod, None),
+            None if had => self.denominate(&pod.uid),
             None => {}
         }
         self.queue.offer(pod, let_in, reported, Instant::now());
@@ -305,10 +315,10 @@ impl State {
 
     fn remove_pod(&mut self, uid: &str) {
         if let Some(pod) = self.queue.pod(uid).cloned() {
-            self.snapshot.nominate(&pod, None);
             self.unreserve(&pod);
         }
         self.queue.remove(uid);
+        self.denominate(uid);
         self.attempts.remove(uid);
         if let Some(waiting) = self.waiting.remove(uid) {
             self.unreserve(&waiting.pod);
@@ -359,71 +369,6 @@ impl State {
             NodeChange::Added => queue.wake(&Change::NodeAdded(new), now),
             NodeChange::Changed(old) => queue.wake(&Change::NodeChanged { old: &old, new }, now),
             NodeChange::Same => {}
-        }
-    }
-
-    fn see_claim(&mut self, event: Event<Claim>) {
-        let storage = &mut self.snapshot.storage;
-        let claims = &mut self.listings.claims;
-        let changed = match claims.see(event, |claim| Arc::clone(&claim.key)) {
-            Seen::Nothing => false,
-            Seen::Put(claim) => storage.put_claim(claim),
-            Seen::Gone(key) => {
-                storage.remove_claim(&key);
-                true
-            }
-            Seen::Listed(all) => {
-                storage.retain_claims(|key| all.contains(key));
-                true
-            }
-        };
-        self.stir(changed);
-    }
-
-    fn see_volume(&mut self, event: Event<Volume>) {
-        let storage = &mut self.snapshot.storage;
-        let volumes = &mut self.listings.volumes;
-        let changed = match volumes.see(event, |volume| Arc::clone(&volume.name)) {
-            Seen::Nothing => false,
-            Seen::Put(volume) => storage.put_volume(volume),
-            Seen::Gone(name) => {
-                storage.remove_volume(&name);
-                true
-            }
-            Seen::Listed(all) => {
-                storage.retain_volumes(|name| all.contains(name));
-                true
-            }
-        };
-        self.stir(changed);
-    }
-
-    fn see_class(&mut self, event: Event<(String, Class)>) {
-        let storage = &mut self.snapshot.storage;
-        let changed = match self
-            .listings
-            .classes
-            .see(event, |(name, _)| name.as_str().into())
-        {
-            Seen::Nothing => false,
-            Seen::Put((name, class)) => storage.put_class(name, class),
-            Seen::Gone(name) => {
-                storage.remove_class(&name);
-                true
-            }
-            Seen::Listed(all) => {
-                storage.retain_classes(|name| all.contains(name));
-                true
-            }
-        };
-        self.stir(changed);
-    }
-
-    /// After a change of storage: pods that wait for it, and those that none helped, are looked at again.
-    fn stir(&mut self, changed: bool) {
-        if changed {
-            self.stirred = true;
-            self.queue.wake(&Change::Storage, Instant::now());
         }
     }
 

@@ -17,25 +17,20 @@ use crate::framework::{Nomination, PostFiltered, Room};
 use crate::metrics;
 use crate::placed::Placed;
 use crate::pod::Pod;
-use crate::report::{Nominated, Outcome};
+use crate::report::Outcome;
 
 impl State {
-    /// Starts to make room for a pod, if there is a way; what becomes of its nomination.
-    pub(super) fn make_room(&mut self, pod: &Arc<Pod>, remedy: Option<PostFiltered>) -> Nominated {
+    /// Starts to make room for a pod, if there is a way.
+    pub(super) fn make_room(&mut self, pod: &Arc<Pod>, remedy: Option<PostFiltered>) {
         let Some(remedy) = remedy else {
-            return Nominated::Kept;
+            return;
         };
         let Nomination { node, victims } = match remedy.room {
             Room::Made(nomination) => nomination,
-            Room::Kept => return Nominated::Kept,
+            Room::Kept => return,
             Room::Nowhere => {
-                let had_node = self.snapshot.nominated_node(pod).is_some();
-                self.snapshot.nominate(pod, None);
-                return if had_node || pod.nominated.is_some() {
-                    Nominated::Nowhere
-                } else {
-                    Nominated::Kept
-                };
+                self.denominate(&pod.uid);
+                return;
             }
         };
         info!(
@@ -46,7 +41,7 @@ impl State {
             "room is made"
         );
         metrics::preempted(victims.len());
-        self.snapshot.nominate(pod, Some(&node));
+        self.nominate(pod, &node);
         for victim in &victims {
             self.reporter
                 .report_on(victim, pod, Outcome::Preempted(Arc::clone(&node)));
@@ -74,7 +69,20 @@ impl State {
                 Arc::clone(&preemptor.uid)
             });
         }
-        Nominated::On(node)
+    }
+
+    /// Notes where room is made for a pod. If that was elsewhere, others may have it now.
+    pub(super) fn nominate(&mut self, pod: &Pod, node: &Arc<str>) {
+        if let Some(before) = self.snapshot.nominate(pod, node) {
+            self.left(&before);
+        }
+    }
+
+    /// Notes that no room is made for a pod any more; others may have it now.
+    pub(super) fn denominate(&mut self, uid: &str) {
+        if let Some(before) = self.snapshot.denominate(uid) {
+            self.left(&before);
+        }
     }
 
     /// Tries a pod again for which room was made. If its victims are still going, it waits for them.
