@@ -7,8 +7,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
+use kube::api::ListParams;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource, ResourceExt};
@@ -16,10 +18,15 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::error::within;
 use crate::key::Key;
 
 /// How many removed objects are remembered, so that a late answer to a write revives none of them.
 const REMEMBERED_REMOVALS: usize = 16_384;
+
+/// How often it is tried to find out whether an object is there, and the pause between.
+const CHECKS: usize = 10;
+const BETWEEN_CHECKS: Duration = Duration::from_millis(200);
 
 /// Gives the values under which an object is found in an index.
 pub(crate) type IndexFn<K> = fn(&K) -> Vec<String>;
@@ -44,7 +51,7 @@ struct State<K> {
     indexed: HashMap<(&'static str, String), Objects<K>>,
     removed: HashSet<String>,
     removed_order: VecDeque<String>,
-    /// While a list comes in: what was taken in meanwhile, which the list may be too old to hold.
+    /// While a list comes in: what was first seen meanwhile, which the list may be too old to hold.
     since_list: Option<HashSet<Key>>,
 }
 
@@ -82,7 +89,9 @@ where
 
     /// Follows the kind until `stop`.
     pub(crate) async fn run(&self, api: Api<K>, config: watcher::Config, stop: CancellationToken) {
-        let mut events = watcher::watcher(api, config).default_backoff().boxed();
+        let mut events = watcher::watcher(api.clone(), config)
+            .default_backoff()
+            .boxed();
         let mut listed = Vec::new();
         loop {
             let event = tokio::select! {
@@ -95,7 +104,13 @@ where
                     listed.clear();
                 }
                 Ok(Some(Event::InitApply(object))) => listed.push(object),
-                Ok(Some(Event::InitDone)) => self.replace(std::mem::take(&mut listed)),
+                Ok(Some(Event::InitDone)) => {
+                    let doubtful = self.replace(std::mem::take(&mut listed));
+                    let checked = self.check(&api, doubtful);
+                    if stop.run_until_cancelled(checked).await.is_none() {
+                        return;
+                    }
+                }
                 Ok(Some(Event::Apply(object))) => self.apply(object),
                 Ok(Some(Event::Delete(object))) => self.remove(&object),
                 Ok(None) => return,
@@ -135,7 +150,12 @@ where
                 state.unindex(self.indexes, &key, old);
             }
             state.index(self.indexes, &key, &object);
-            if let Some(fresh) = &mut state.since_list {
+            // An answer about one that is going may be the last that is heard of it.
+            let stays = object.meta().deletion_timestamp.is_none();
+            if let Some(fresh) = state.since_list.as_mut()
+                && old.is_none()
+                && stays
+            {
                 fresh.insert((*key).clone());
             }
             state.objects.insert(key, object.clone());
@@ -153,18 +173,12 @@ where
 
     /// Takes an object out, unless another one has taken its name meanwhile.
     pub(crate) fn remove(&self, object: &K) {
-        if let Some(uid) = &object.meta().uid {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            state.remember_removed(uid.clone());
-        }
-        self.drop(object);
-    }
-
-    /// The same for one of which nobody said that it was deleted: it may come back.
-    fn drop(&self, object: &K) {
         let key = Key::of(object);
         let old = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(uid) = &object.meta().uid {
+                state.remember_removed(uid.clone());
+            }
             let same = state
                 .objects
                 .get(&key)
@@ -181,32 +195,56 @@ where
         self.tell(old.as_ref(), None);
     }
 
-    /// A list begins: what is taken in from here on may be newer.
+    /// A list begins: what is first seen from here on may be newer.
     fn begin_list(&self) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.since_list = Some(HashSet::new());
     }
 
+    /// Asks for objects that a list did not hold and that may be newer: those that are not there go.
+    async fn check(&self, api: &Api<K>, doubtful: Vec<Arc<K>>) {
+        for object in doubtful {
+            let named = format!("metadata.name={}", object.name_any());
+            let params = ListParams::default().fields(&named);
+            for _ in 0..CHECKS {
+                match within(api.list_metadata(&params)).await {
+                    Ok(found) => {
+                        let uid = &object.meta().uid;
+                        if !found.items.iter().any(|item| item.metadata.uid == *uid) {
+                            self.remove(&object);
+                        }
+                        break;
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "look for an object; trying again");
+                        tokio::time::sleep(BETWEEN_CHECKS).await;
+                    }
+                }
+            }
+        }
+    }
+
     /// Makes the cache hold what a list said: what is not in it, and was there before, has been deleted unseen.
-    fn replace(&self, listed: Vec<K>) {
+    /// Answers those that were first seen meanwhile and are not in it.
+    fn replace(&self, listed: Vec<K>) -> Vec<Arc<K>> {
         let kept: HashSet<Key> = listed.iter().map(Key::of).collect();
-        let gone: Vec<Arc<K>> = {
+        let (doubtful, gone): (Vec<_>, Vec<_>) = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             let fresh = state.since_list.take().unwrap_or_default();
-            state
-                .objects
-                .iter()
-                .filter(|(key, _)| !kept.contains(&***key) && !fresh.contains(&***key))
-                .map(|(_, o)| o.clone())
-                .collect()
+            let missing = state.objects.iter();
+            let missing = missing.filter(|(key, _)| !kept.contains(&***key));
+            missing
+                .map(|(key, object)| (fresh.contains(&**key), object.clone()))
+                .partition(|(fresh, _)| *fresh)
         };
-        for object in gone {
-            self.drop(&object);
+        for (_, object) in gone {
+            self.remove(&object);
         }
         for object in listed {
             self.apply(object);
         }
         self.ready.send_replace(true);
+        doubtful.into_iter().map(|(_, object)| object).collect()
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<K>> {
@@ -358,13 +396,12 @@ mod tests {
         cache.apply(object("a", "1", "10"));
         cache.begin_list();
         cache.apply(object("b", "2", "12"));
-        cache.replace(vec![object("a", "1", "10")]);
+        let doubtful = cache.replace(vec![object("a", "1", "10")]);
+        assert_eq!(doubtful.len(), 1);
         cache.apply(object("b", "2", "12"));
         assert_eq!(*heard.lock().unwrap(), ["->10", "->12"]);
-        // One that no list holds any more is gone, and may come back.
+        cache.begin_list();
         cache.replace(vec![object("a", "1", "10")]);
         assert!(cache.get(&Key::new("", "b")).is_none());
-        cache.apply(object("b", "2", "13"));
-        assert!(cache.get(&Key::new("", "b")).is_some());
     }
 }

@@ -16,6 +16,10 @@ use nix::pty::{Winsize, openpty};
 /// No command takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What kubectl before 1.33 says now and then: the empty frame by which a server tells that it is ready, as
+/// Kubernetes' does, was there before kubectl had made its streams.
+const TOO_SOON: &str = "Unknown stream id 1, discarding message";
+
 /// A program that speaks to a cluster.
 pub struct Client<'a> {
     pub cluster: &'a Cluster,
@@ -62,9 +66,13 @@ impl Client<'_> {
             scope.spawn(move || stdin.write_all(input.as_bytes()));
             child.wait_with_output().expect("it can be waited for")
         });
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let said = stderr
+            .split_inclusive('\n')
+            .filter(|line| !line.contains(TOO_SOON));
         Output {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            stderr: said.collect(),
             code: output.status.code().unwrap_or(-1),
         }
     }
