@@ -9,6 +9,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use kube::api::ListParams;
 use kube::runtime::WatchStreamExt;
@@ -93,9 +94,11 @@ where
             .default_backoff()
             .boxed();
         let mut listed = Vec::new();
+        let mut checks = FuturesUnordered::new();
         loop {
             let event = tokio::select! {
                 () = stop.cancelled() => return,
+                Some(()) = checks.next() => continue,
                 event = events.try_next() => event,
             };
             match event {
@@ -106,10 +109,7 @@ where
                 Ok(Some(Event::InitApply(object))) => listed.push(object),
                 Ok(Some(Event::InitDone)) => {
                     let doubtful = self.replace(std::mem::take(&mut listed));
-                    let checked = self.check(&api, doubtful);
-                    if stop.run_until_cancelled(checked).await.is_none() {
-                        return;
-                    }
+                    checks.push(self.check(&api, doubtful));
                 }
                 Ok(Some(Event::Apply(object))) => self.apply(object),
                 Ok(Some(Event::Delete(object))) => self.remove(&object),

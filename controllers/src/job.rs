@@ -196,7 +196,7 @@ impl Jobs {
     ) -> Result<(), Error> {
         if !plan.delete.is_empty() {
             if plan.ending.is_none() {
-                finalizers::remove_all(context, &plan.delete).await?;
+                finalizers::remove_unchanged(context, &plan.delete).await?;
             }
             return self.control.delete(context, raw, plan.delete.clone()).await;
         }

@@ -79,7 +79,7 @@ async fn free(context: Arc<Context>, key: Key) -> Result<Action, Error> {
         None => controller(&*pod).is_some(),
     };
     if !counted {
-        remove(&context, &pod).await?;
+        remove(&context, &pod, None).await?;
     }
     Ok(Action::AwaitChange)
 }
@@ -90,7 +90,23 @@ async fn free(context: Arc<Context>, key: Key) -> Result<Action, Error> {
 /// One of the failures; all are tried.
 pub(super) async fn remove_all(context: &Context, pods: &[Arc<Pod>]) -> Result<(), Error> {
     let tracked = pods.iter().filter(|pod| member::tracked(pod));
-    let requests: Vec<_> = tracked.map(|pod| remove(context, pod)).collect();
+    let requests: Vec<_> = tracked.map(|pod| remove(context, pod, None)).collect();
+    all(requests).await
+}
+
+/// Takes the finalizer from each pod that is as it was last seen: one that has ended meanwhile is to be counted.
+///
+/// # Errors
+/// One of the failures, [`Error::Conflict`] for a pod that is not; all are tried.
+pub(super) async fn remove_unchanged(context: &Context, pods: &[Arc<Pod>]) -> Result<(), Error> {
+    let tracked = pods.iter().filter(|pod| member::tracked(pod));
+    let requests: Vec<_> = tracked
+        .map(|pod| remove(context, pod, pod.resource_version()))
+        .collect();
+    all(requests).await
+}
+
+async fn all(requests: Vec<impl Future<Output = Result<(), Error>>>) -> Result<(), Error> {
     let answers: Vec<_> = stream::iter(requests)
         .buffer_unordered(AT_ONCE)
         .collect()
@@ -98,12 +114,16 @@ pub(super) async fn remove_all(context: &Context, pods: &[Arc<Pod>]) -> Result<(
     answers.into_iter().collect()
 }
 
-async fn remove(context: &Context, pod: &Arc<Pod>) -> Result<(), Error> {
+async fn remove(context: &Context, pod: &Arc<Pod>, version: Option<String>) -> Result<(), Error> {
     let key = Key::of(&**pod);
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);
-    let patch = Patch::Strategic(json!({"metadata": {
+    let mut metadata = json!({
         "uid": pod.uid(), "$deleteFromPrimitiveList/finalizers": [FINALIZER],
-    }}));
+    });
+    if let Some(version) = version {
+        metadata["resourceVersion"] = version.into();
+    }
+    let patch = Patch::Strategic(json!({ "metadata": metadata }));
     let params = PatchParams::default();
     let answer = pods.patch(&key.name, &params, &patch);
     match within_opt(answer).await? {
