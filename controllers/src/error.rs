@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::time::error::Elapsed;
 
 /// After this a request counts as lost and its key is tried again.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
@@ -28,6 +29,18 @@ pub enum Error {
     /// An object holds something that this controller cannot work with.
     #[error("{0}")]
     Invalid(String),
+}
+
+impl Error {
+    /// Whether what was asked for may have been done all the same: the time was up before an answer came.
+    pub(crate) fn is_timeout(&self) -> bool {
+        let Self::Unavailable(source) = self else {
+            return false;
+        };
+        let answer = source.downcast_ref::<kube::Error>();
+        source.is::<Elapsed>()
+            || matches!(answer, Some(kube::Error::Api(status)) if status.code == 504)
+    }
 }
 
 impl From<kube::Error> for Error {

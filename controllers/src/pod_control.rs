@@ -172,7 +172,10 @@ impl PodControl {
                         context.pods.apply(pod);
                     }
                     Err(error) => {
-                        self.expectations.drop_creations(&key, 1);
+                        // It may be there, and the watch will tell: a second one is not made meanwhile.
+                        if !error.is_timeout() {
+                            self.expectations.drop_creations(&key, 1);
+                        }
                         failure = Some(error);
                     }
                 }
