@@ -2,6 +2,7 @@
 //!
 //! - [`runtime`]: the [`Runtime`] trait: create, start, stop, remove, list, wait, exec, attach, stats.
 //! - [`images`]: the [`Images`] contract, and the content store that pulls from files and registries.
+//! - [`serve`]: requests to components that no pod holds: [`Serve`] of a runtime, [`Invoke`] of a node.
 //! - [`network`]: the [`PodNetwork`] contract: an address for a pod, names and Services as its sockets see them.
 //! - [`log`]: the format of a container's log file; a crate of its own, which is small.
 //! - [`removal`]: removes directories that containers had, however deep they are.
@@ -16,6 +17,7 @@ pub mod images;
 pub mod network;
 pub mod removal;
 pub mod runtime;
+pub mod serve;
 
 pub use runtimes_log as log;
 
@@ -28,3 +30,4 @@ pub use runtime::{
     Namespaces, Notice, PodRef, PodResources, Port, Process, Propagation, Protocol, Qos, Resolver,
     Runtime, RuntimeError, Seccomp, Security, Stats, Stdio, TerminalSize,
 };
+pub use serve::{Body, Invoke, RevisionRef, Serve, ServeError, ServeOptions, ServeUsage, Served};

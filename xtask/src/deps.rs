@@ -15,19 +15,31 @@ const EDGES: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     // What a cron expression means: the apiserver refuses wrong ones, a controller goes by them.
     ("cron", &[]),
-    ("api", &["store", "metrics", "cron"]),
+    ("api", &["store", "metrics", "cron", "function-kinds"]),
     ("runtimes", &["runtimes-log"]),
     // What a container's own process needs of the log: no more than std.
     ("runtimes-log", &[]),
     ("runtime-wasm", &["runtimes"]),
     ("runtime-oci", &["runtimes", "wk-shim"]),
     ("wk-shim", &["runtimes-log"]),
-    ("controllers", &["metrics", "cron"]),
+    // Go templates and what surrounds them: pure.
+    ("charts", &[]),
+    ("registry", &["metrics"]),
+    // The kinds of functions as values: below everything that reads or writes them.
+    ("function-kinds", &[]),
+    (
+        "functions",
+        &["function-kinds", "runtimes", "metrics", "cron"],
+    ),
+    ("controllers", &["metrics", "cron", "charts"]),
     ("scheduler", &["metrics"]),
     ("streaming", &["runtimes"]),
-    ("nodelet", &["runtimes", "metrics", "streaming"]),
-    ("network", &["runtimes"]),
-    ("cli", &["scheduler"]),
+    (
+        "nodelet",
+        &["runtimes", "metrics", "streaming", "function-kinds"],
+    ),
+    ("network", &["runtimes", "metrics", "function-kinds"]),
+    ("cli", &["scheduler", "charts", "function-kinds"]),
     ("e2e", &[]),
     (
         "http-bench",
@@ -52,7 +64,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const TECHNOLOGIES: &[(&str, &[&str])] = &[
     ("sqlx", &["store-sqlite", "store-postgres"]),
     ("wasmtime", &["runtime-wasm"]),
-    ("axum", &["api", "http-bench", "nodelet", "wk"]),
+    ("axum", &["api", "http-bench", "nodelet", "registry", "wk"]),
     ("oci-client", &["runtimes"]),
     ("rtnetlink", &["network"]),
     ("clap", &["cli", "wk", "xtask"]),

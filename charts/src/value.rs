@@ -1,0 +1,246 @@
+//! What templates compute with: Go's values, as `text/template` sees them through an `interface{}`.
+//!
+//! Maps and lists are references, as in Go: a clone is the same map. Strings are bytes. Numbers keep their Go kind, which
+//! decides what `eq`, `printf` and `typeOf` say. Not [`Send`]: a rendering lives on one thread.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    fmt,
+    rc::Rc,
+};
+
+use bytes::Bytes;
+
+use crate::Failure;
+
+/// A Go value.
+#[derive(Clone, Debug, Default)]
+pub enum Value {
+    /// Untyped nil: `null`, or a key that is not there.
+    #[default]
+    Nil,
+    Bool(bool),
+    Int(i64, IntKind),
+    Uint(u64, UintKind),
+    /// `float64`: every number of a values file.
+    Float(f64),
+    /// Bytes, UTF-8 or not.
+    String(Bytes),
+    List(List),
+    Map(Map),
+    /// A struct or a value with methods: `.Files`, `.Capabilities.APIVersions`, a time, a version.
+    Object(Rc<dyn Object>),
+}
+
+/// The width that Go gave a signed integer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IntKind {
+    Int,
+    Int64,
+    Int32,
+}
+
+/// The width that Go gave an unsigned integer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UintKind {
+    Uint8,
+    Uint32,
+    Uint64,
+}
+
+/// What a list's elements are declared as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Element {
+    /// `[]interface {}`.
+    Any,
+    /// `[]string`.
+    String,
+    /// `[]int`.
+    Int,
+}
+
+/// A slice. Its elements don't change once it is made: functions make new ones.
+#[derive(Clone, Debug)]
+pub struct List {
+    pub items: Rc<Vec<Value>>,
+    pub element: Element,
+}
+
+/// A map with string keys, shared and mutable: in bytewise order of keys.
+#[derive(Clone)]
+pub struct Map(Rc<Inner>);
+
+struct Inner {
+    type_name: &'static str,
+    entries: RefCell<BTreeMap<Bytes, Slot>>,
+}
+
+struct Slot {
+    value: Value,
+    /// Whether a template asked for it.
+    read: Cell<bool>,
+}
+
+/// A value of a Go type with fields or methods.
+pub trait Object {
+    /// As `%T` prints it: `time.Time`, `*semver.Version`.
+    fn type_name(&self) -> &'static str;
+    /// As `kindOf` says: `struct`, `ptr`, `map`, `slice`, `func`.
+    fn kind(&self) -> &'static str {
+        "struct"
+    }
+    /// An exported field (or, for kind `map`, a key).
+    fn field(&self, name: &str) -> Option<Value>;
+    /// Calls an exported method; `None` if there is none of that name.
+    fn method(&self, name: &str, args: &[Value]) -> Option<Result<Value, Failure>>;
+    /// As `%v` prints it.
+    fn print(&self) -> String;
+    /// As a plain value, for `toYaml`, `toJson`, `range`.
+    fn plain(&self) -> Value;
+    /// Whether `if` takes it for true.
+    fn truth(&self) -> bool {
+        true
+    }
+    /// For functions that know the type behind it.
+    fn as_any(&self) -> &dyn std::any::Any;
+}
+
+impl fmt::Debug for dyn Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.print())
+    }
+}
+
+impl Map {
+    /// An empty `map[string]interface {}`.
+    pub fn new() -> Map {
+        Map::of_type("map[string]interface {}")
+    }
+
+    /// An empty map of another Go type, as `typeOf` will say it.
+    pub fn of_type(type_name: &'static str) -> Map {
+        Map(Rc::new(Inner {
+            type_name,
+            entries: RefCell::default(),
+        }))
+    }
+
+    pub fn type_name(&self) -> &'static str {
+        self.0.type_name
+    }
+
+    /// What a template asked for: counts as read.
+    pub fn get(&self, key: &[u8]) -> Option<Value> {
+        let entries = self.0.entries.borrow();
+        let slot = entries.get(key)?;
+        slot.read.set(true);
+        Some(slot.value.clone())
+    }
+
+    /// As [`get`](Self::get), without a trace: for whoever is no template.
+    pub fn peek(&self, key: &[u8]) -> Option<Value> {
+        Some(self.0.entries.borrow().get(key)?.value.clone())
+    }
+
+    pub fn contains(&self, key: &[u8]) -> bool {
+        let entries = self.0.entries.borrow();
+        let Some(slot) = entries.get(key) else {
+            return false;
+        };
+        slot.read.set(true);
+        true
+    }
+
+    /// Changes the map for everyone who holds it.
+    pub fn insert(&self, key: impl Into<Bytes>, value: Value) {
+        let slot = Slot {
+            value,
+            read: Cell::new(false),
+        };
+        self.0.entries.borrow_mut().insert(key.into(), slot);
+    }
+
+    pub fn remove(&self, key: &[u8]) -> Option<Value> {
+        Some(self.0.entries.borrow_mut().remove(key)?.value)
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.entries.borrow().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The entries as they are now, in bytewise order of keys; all count as read.
+    pub fn entries(&self) -> Vec<(Bytes, Value)> {
+        let entries = self.0.entries.borrow();
+        let entry = |(key, slot): (&Bytes, &Slot)| {
+            slot.read.set(true);
+            (key.clone(), slot.value.clone())
+        };
+        entries.iter().map(entry).collect()
+    }
+
+    /// The entries, each with whether a template asked for it; leaves no trace.
+    pub fn reads(&self) -> Vec<(Bytes, Value, bool)> {
+        let entries = self.0.entries.borrow();
+        entries
+            .iter()
+            .map(|(key, slot)| (key.clone(), slot.value.clone(), slot.read.get()))
+            .collect()
+    }
+
+    /// Whether both are the same map, not only equal.
+    pub fn same(&self, other: &Map) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Default for Map {
+    fn default() -> Map {
+        Map::new()
+    }
+}
+
+impl fmt::Debug for Map {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entries = self.0.entries.borrow();
+        f.debug_map()
+            .entries(entries.iter().map(|(key, slot)| (key, &slot.value)))
+            .finish()
+    }
+}
+
+impl Value {
+    pub fn string(text: impl Into<Bytes>) -> Value {
+        Value::String(text.into())
+    }
+
+    /// Go's `int`.
+    pub fn int(number: i64) -> Value {
+        Value::Int(number, IntKind::Int)
+    }
+
+    /// Go's `int64`, which Sprig's arithmetic answers.
+    pub fn int64(number: i64) -> Value {
+        Value::Int(number, IntKind::Int64)
+    }
+
+    /// `[]interface {}`.
+    pub fn list(items: Vec<Value>) -> Value {
+        Value::List(List {
+            items: Rc::new(items),
+            element: Element::Any,
+        })
+    }
+
+    /// `[]string`.
+    pub fn strings(items: Vec<Value>) -> Value {
+        Value::List(List {
+            items: Rc::new(items),
+            element: Element::String,
+        })
+    }
+}
