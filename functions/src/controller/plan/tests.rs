@@ -90,7 +90,7 @@ impl Case {
             domain: "localhost".to_owned(),
             port: Some(8080),
         };
-        plan(Seen {
+        plan(&Seen {
             function: &self.function,
             read: &read,
             revisions: self.revisions.clone(),
@@ -99,6 +99,7 @@ impl Case {
             sets: self.sets.clone(),
             service: Service::Own,
             rival: None,
+            refused: None,
             address: &address,
             now: NOW.parse().unwrap(),
         })
@@ -243,8 +244,10 @@ fn old_revisions_go_but_for_those_that_are_named() {
 fn nothing_is_done_twice() {
     let mut case = Case::new("a", none(), none(), "1:a+n");
     let plan = case.plan();
-    let status = plan.status.unwrap();
-    case.function.data["status"] = status["status"].clone();
+    case.function.data["status"] = plan.status.unwrap()["status"].clone();
+    let conditions = plan.revisions[0].1["status"]["conditions"].clone();
+    let status = case.revisions[0].read.status.as_mut().unwrap();
+    status.conditions = serde_json::from_value(conditions).unwrap();
     let plan = case.plan();
     assert_eq!(shown(&plan), "");
     assert_eq!(plan.notices, []);
@@ -268,13 +271,14 @@ fn a_route_or_a_name_that_is_anothers_is_said() {
         sets: BTreeMap::new(),
         service,
         rival,
+        refused: None,
         address: &address,
         now: NOW.parse().unwrap(),
     };
-    expect![[""]].assert_eq(&shown(&plan(seen(Service::Another, None))));
+    expect![[""]].assert_eq(&shown(&plan(&seen(Service::Another, None))));
     let rival = Why::new(
         "RouteConflict",
         "route a.org/ is already one of Function ns/g",
     );
-    expect![[""]].assert_eq(&shown(&plan(seen(Service::Own, Some(rival)))));
+    expect![[""]].assert_eq(&shown(&plan(&seen(Service::Own, Some(rival)))));
 }
