@@ -1,9 +1,10 @@
 //! Helm charts.
 //!
-//! - [`value`]: what templates compute with, as Go would hold it.
-//! - [`function`]: what a function of templates is, and what it may ask for.
+//! - [`format`](mod@format): values as text, as Go's `fmt` writes them.
 
+pub mod format;
 pub mod function;
+mod functions;
 pub mod value;
 
 pub use function::{Environment, Failure, Function, Limits, Lookup, Param};
