@@ -2,9 +2,13 @@
 //!
 //! - [`value`]: what templates compute with, as Go would hold it.
 //! - [`function`]: what a function of templates is, and what it may ask for.
+//! - [`yaml`], [`json`]: reading and writing as Helm does.
 
+mod float;
 pub mod function;
+pub mod json;
 pub mod value;
+pub mod yaml;
 
 pub use function::{Environment, Failure, Function, Limits, Lookup, Param};
 pub use value::{Element, IntKind, List, Map, Object, Value};
