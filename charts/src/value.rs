@@ -198,6 +198,17 @@ impl Map {
     }
 }
 
+impl List {
+    /// As `%T` prints it.
+    pub fn type_name(&self) -> &'static str {
+        match self.element {
+            Element::Any => "[]interface {}",
+            Element::String => "[]string",
+            Element::Int => "[]int",
+        }
+    }
+}
+
 impl Default for Map {
     fn default() -> Map {
         Map::new()
@@ -226,6 +237,25 @@ impl Value {
     /// Go's `int64`, which Sprig's arithmetic answers.
     pub fn int64(number: i64) -> Value {
         Value::Int(number, IntKind::Int64)
+    }
+
+    /// As `%T` prints it; `<nil>` for nil.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Value::Nil => "<nil>",
+            Value::Bool(_) => "bool",
+            Value::Int(_, IntKind::Int) => "int",
+            Value::Int(_, IntKind::Int64) => "int64",
+            Value::Int(_, IntKind::Int32) => "int32",
+            Value::Uint(_, UintKind::Uint8) => "uint8",
+            Value::Uint(_, UintKind::Uint32) => "uint32",
+            Value::Uint(_, UintKind::Uint64) => "uint64",
+            Value::Float(_) => "float64",
+            Value::String(_) => "string",
+            Value::List(list) => list.type_name(),
+            Value::Map(map) => map.type_name(),
+            Value::Object(object) => object.type_name(),
+        }
     }
 
     /// `[]interface {}`.

@@ -6,7 +6,7 @@
 //!   `selection` (which objects are meant), `pods` (which pod and container), `follow` (one object until it is as
 //!   wanted), `dry_run`.
 //! - `remote`: a process in a container and its streams; `terminal`: ours; `forward`: connections to a pod's ports;
-//!   `archive`: files as a tar stream.
+//!   `archive`: files as a tar stream; `push`: images to the cluster's registry.
 //! - Text, pure: `table`, `columns`, `encode` (YAML and JSON), `duration`.
 //!
 //! Data goes to stdout, everything else to stderr.
@@ -24,6 +24,7 @@ mod follow;
 mod forward;
 pub mod manifest;
 mod pods;
+mod push;
 mod query;
 mod remote;
 pub mod resources;
