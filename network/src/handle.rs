@@ -1,7 +1,7 @@
 //! The way into a network: addresses for pods, names and Services for their sockets.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::{
@@ -503,6 +503,10 @@ fn unavailable(message: String) -> NetworkError {
 
 #[async_trait]
 impl PodNetwork for Handle {
+    fn declare(&self, pod: &PodRef, labels: &BTreeMap<String, String>) {
+        self.0.policies_mut().declare(pod, labels.clone());
+    }
+
     async fn add(&self, pod: &PodRef, wanted: Option<IpAddr>) -> Result<PodAddress, NetworkError> {
         let mut range = self.0.subscribe_range();
         let late = timeout(RANGE_DEADLINE, range.wait_for(Option::is_some))
@@ -530,7 +534,11 @@ impl PodNetwork for Handle {
         };
         // Its address is known before it is isolated, and it is isolated before it runs.
         let mut changes = self.0.policy_changes.subscribe();
-        self.0.policies_mut().add_own(pod, ip.into());
+        let declared = self.0.policies_mut().add_own(pod, ip.into());
+        if declared && self.0.policies().any() {
+            // The kernel has to learn whose address it is.
+            self.0.policy_changes.send_modify(|count| *count += 1);
+        }
         let known = changes.wait_for(|_| self.0.policies().knows(pod));
         if timeout(POLICY_DEADLINE, known).await.is_err() {
             return Err(unavailable(

@@ -343,7 +343,8 @@ async fn start_nodelet(
         network: network.clone(),
     })
     .context("start the WebAssembly runtime")?;
-    let mut runtimes: Vec<Arc<dyn Runtime>> = vec![Arc::new(wasm)];
+    let wasm = Arc::new(wasm);
+    let mut runtimes: Vec<Arc<dyn Runtime>> = vec![wasm.clone()];
     let mut unavailable_runtimes = BTreeMap::new();
     let containers = match container_runtime(data, node.ranges.mode).await {
         Ok(oci) => {
@@ -390,7 +391,9 @@ async fn start_nodelet(
         unavailable_runtimes,
         ..usual
     };
-    let (nodelet, handle) = nodelet::Nodelet::new(client, config, runtimes, images, network)?;
+    let (mut nodelet, handle) = nodelet::Nodelet::new(client, config, runtimes, images, network)?;
+    // Nobody asks for them yet but by what is told of them.
+    let _functions = nodelet.serve_functions(wasm);
     nodelets.set_own(handle.router());
     let tls = pki::nodelet_tls(&node.ca.certificate, &node.certificates.nodelet)?;
     let (stop, router) = (tasks.stop(), handle.router());
