@@ -24,6 +24,7 @@ mod endpoints;
 mod event;
 mod events;
 mod flowcontrol;
+pub(crate) mod functions;
 mod lease;
 mod limit_range;
 mod metrics;
@@ -513,6 +514,8 @@ impl Registry {
                 Arc::new(resource::claim::ResourceClaimTemplate),
                 Arc::new(resource::slice::ResourceSlice),
                 Arc::new(runtime_class::RuntimeClass),
+                Arc::new(functions::Function),
+                Arc::new(functions::FunctionRevision),
                 Arc::new(priority_class::PriorityClass),
                 Arc::new(storage::csi_driver::CsiDriver),
                 Arc::new(storage::csi_node::CsiNode),

@@ -1,11 +1,19 @@
 //! Helm charts.
 //!
+//! - [`value`]: what templates compute with, as Go would hold it.
+//! - [`function`]: what a function of templates is, and what it may ask for.
 //! - [`format`](mod@format): values as text, as Go's `fmt` writes them.
+//! - [`yaml`], [`json`]: reading and writing as Helm does.
+//! - [`release`]: what is kept of a chart that was installed, and what is done with it.
 
+mod float;
 pub mod format;
 pub mod function;
 mod functions;
+pub mod json;
+pub mod release;
 pub mod value;
+pub mod yaml;
 
 pub use function::{Environment, Failure, Function, Limits, Lookup, Param};
 pub use value::{Element, IntKind, List, Map, Object, Value};

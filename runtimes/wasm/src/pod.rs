@@ -7,7 +7,7 @@
 use std::{
     io::ErrorKind,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -53,6 +53,8 @@ pub(crate) struct Pod {
     pub(crate) requests: Arc<Semaphore>,
     /// Places to wait for a turn.
     pub(crate) waiting: Semaphore,
+    /// Bytes that its components' connections were given to send.
+    pub(crate) sent: Arc<AtomicU64>,
 }
 
 /// Why a connection is not made.
@@ -99,6 +101,7 @@ impl Pod {
             resolver: spec.resolver.clone(),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
             waiting: Semaphore::new(MAX_WAITING),
+            sent: Arc::default(),
         })
     }
 
@@ -412,6 +415,7 @@ mod tests {
             resolver: Arc::default(),
             requests: Arc::new(Semaphore::new(1)),
             waiting: Semaphore::new(1),
+            sent: Arc::default(),
         }
     }
 
