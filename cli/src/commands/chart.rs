@@ -5,6 +5,12 @@ use clap::{Args, Subcommand};
 
 use crate::session::Session;
 
+mod cluster;
+mod get;
+mod history;
+mod list;
+mod show_release;
+mod status;
 mod values;
 
 /// Install, upgrade and inspect Helm charts
@@ -15,11 +21,22 @@ pub(crate) struct Chart {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    #[command(visible_alias = "ls")]
+    List(list::List),
+    Status(status::Status),
+    #[command(visible_alias = "hist")]
+    History(history::History),
+    Get(get::Get),
+}
 
 impl Chart {
-    #[expect(clippy::unused_async, reason = "commands of releases call the server")]
-    pub(super) async fn run(self, _session: &Session) -> Result<()> {
-        match self.command {}
+    pub(super) async fn run(self, session: &Session) -> Result<()> {
+        match self.command {
+            Command::List(command) => command.run(session).await,
+            Command::Status(command) => command.run(session).await,
+            Command::History(command) => command.run(session).await,
+            Command::Get(command) => command.run(session).await,
+        }
     }
 }
