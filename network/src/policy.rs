@@ -237,6 +237,68 @@ impl Policies {
         selecting.any(|policy| policy.allows(traffic.direction, &pod.namespace, &seen))
     }
 
+    /// Whether a client may reach by TCP what has these labels and is no pod; where the client is a pod, its own
+    /// policies are asked too.
+    pub(crate) fn admits(
+        &self,
+        namespace: &str,
+        labels: &Labels,
+        client: IpAddr,
+        port: u16,
+    ) -> bool {
+        if !self.in_force() {
+            return true;
+        }
+        let peer = self.peer(client);
+        let enters = rule::Seen {
+            ip: client,
+            peer: peer.map(|(name, pod)| self.peer_pod(&name.namespace, &pod.labels)),
+            port,
+            protocol: Protocol::Tcp,
+            target_ports: &[],
+        };
+        if !self.lets(Direction::Ingress, namespace, labels, &enters) {
+            return false;
+        }
+        let Some((name, pod)) = peer else {
+            return true;
+        };
+        let leaves = rule::Seen {
+            // It has no address that a block of addresses could mean.
+            ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            peer: Some(self.peer_pod(namespace, labels)),
+            port,
+            protocol: Protocol::Tcp,
+            target_ports: &[],
+        };
+        self.lets(Direction::Egress, &name.namespace, &pod.labels, &leaves)
+    }
+
+    fn peer_pod<'a>(&'a self, namespace: &'a str, labels: &'a Labels) -> rule::PeerPod<'a> {
+        rule::PeerPod {
+            namespace,
+            namespace_labels: self.namespaces.get(namespace),
+            labels,
+        }
+    }
+
+    /// Whether the policies that isolate these labels, if any, allow it.
+    fn lets(
+        &self,
+        direction: Direction,
+        namespace: &str,
+        labels: &Labels,
+        seen: &rule::Seen<'_>,
+    ) -> bool {
+        let policies = self.policies.get(namespace).into_iter();
+        let policies = policies.flat_map(BTreeMap::values);
+        let mut selecting = policies
+            .filter(|policy| policy.isolates(direction, labels))
+            .peekable();
+        selecting.peek().is_none()
+            || selecting.any(|policy| policy.allows(direction, namespace, seen))
+    }
+
     fn peer(&self, ip: IpAddr) -> Option<(&Name, &Pod)> {
         if let Some(uid) = self.declared_by_ip.get(&ip) {
             return self.declared.get(uid).map(|(name, pod)| (name, pod));

@@ -441,6 +441,7 @@ mod kernel {
         let layout = Layout {
             table: "wk-1-policies",
             dns: Some("10.64.0.1:53".parse().unwrap()),
+            functions: None,
         };
         expect![[r#"
             table ip wk-1-policies
