@@ -44,10 +44,11 @@ impl Execution<'_> {
             });
         }
         let from = current.as_ref().unwrap_or(receiver);
-        if args.is_empty() && last.is_none() {
-            if let Some(found) = plain_field(from, final_name) {
-                return Ok(found);
-            }
+        if args.is_empty()
+            && last.is_none()
+            && let Some(found) = plain_field(from, final_name)
+        {
+            return Ok(found);
         }
         let from = from.clone();
         let result = self.field(frame, dot, &from, word, final_name, args, last);
