@@ -3,6 +3,7 @@
 //! - [`value`]: what templates compute with, as Go would hold it.
 //! - [`function`]: what a function of templates is, and what it may ask for.
 //! - [`format`](mod@format): values as text, as Go's `fmt` writes them.
+//! - [`template`]: Go's templates, parsed and executed; `functions`: what they may call beyond what is Go's own.
 //! - [`yaml`], [`json`]: reading and writing as Helm does.
 //! - [`release`]: what is kept of a chart that was installed, and what is done with it.
 
@@ -12,6 +13,7 @@ pub mod function;
 mod functions;
 pub mod json;
 pub mod release;
+pub mod template;
 pub mod value;
 pub mod yaml;
 
