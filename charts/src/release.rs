@@ -3,7 +3,8 @@
 //! - [`record`]: a release as Helm stores it; [`secret`]: the Secrets that hold it; [`storage`]: a release's history.
 //! - [`manifest`]: the objects of a rendered text and the order of their kinds; [`hooks`]: those that run around them.
 //! - [`plan`]: names, ownership, what goes and what stays; [`managers`]: who applied an object before. Pure.
-//! - [`cluster`]: what the actions ask of a cluster; [`readiness`]: when an object is ready; [`lease`]: one action at a time.
+//! - [`cluster`]: what the actions ask of a cluster; [`rest`]: that over requests; [`readiness`]: when an
+//!   object is ready; [`lease`]: one action at a time.
 //! - [`action`]: install, upgrade, rollback, uninstall, test.
 //!
 //! Actions hold nothing that an interruption would lose: the record says how far one came, and the next takes it up.
@@ -18,6 +19,7 @@ pub mod manifest;
 pub mod plan;
 pub mod readiness;
 pub mod record;
+pub mod rest;
 pub mod secret;
 pub mod storage;
 

@@ -30,7 +30,7 @@ use crate::{
     authority::ClusterAuthority,
     cluster,
     data_dir::{DataDir, write_private},
-    kubeconfig, leader, node_name,
+    gateway, kubeconfig, leader, node_name,
     node_proxy::Nodelets,
     pki::{self, Pair, Subject},
     ranges::{self, Ranges},
@@ -58,6 +58,8 @@ pub(crate) struct Components {
     pub(crate) addresses: String,
     /// What runs containers, or why nothing does, in words.
     pub(crate) containers: String,
+    /// Where functions and Ingresses are reached, in words.
+    pub(crate) gateway: String,
     /// A client in this process with the administrator's identity.
     pub(crate) admin: kube::Client,
     /// The network of this host's pods, if it is a node.
@@ -199,15 +201,29 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         static_pods: up.pod_manifest_path.clone(),
         max_pods: up.max_pods,
         api: SocketAddr::new(up.listen.ip(), port),
+        gateway: up.gateway.is_on(),
     };
     let node_client = || apiserver.client(User::node(&node_name));
-    let (network, containers) = match up.no_node {
-        true => (None, "this host runs no pods".to_owned()),
+    let (network, containers, gateway) = match up.no_node {
+        true => {
+            let none = "this host runs no pods".to_owned();
+            (None, none.clone(), none)
+        }
         false => {
             let network = start_network(tasks, data, &node, node_client()).await?;
+            let started = gateway::Start {
+                flags: &up.gateway,
+                mode: ranges.mode,
+                node_name: &node_name,
+                node_ip,
+                ca: &ca,
+                network: &network,
+                client: apiserver.client(User::gateway()),
+            };
+            let gateway = gateway::start(tasks, started, Arc::new(gateway::NoComponents)).await;
             let containers =
                 start_nodelet(tasks, data, node, &nodelets, network.clone(), node_client()).await?;
-            (Some(network), containers)
+            (Some(network), containers, gateway)
         }
     };
 
@@ -222,6 +238,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         objects,
         addresses,
         containers,
+        gateway,
         admin,
         network,
     })
@@ -275,6 +292,8 @@ struct Node<'a> {
     max_pods: Option<u32>,
     /// Where this process serves the API.
     api: SocketAddr,
+    /// Whether it has a gateway.
+    gateway: bool,
 }
 
 /// Starts the network of this node's pods.
@@ -294,6 +313,7 @@ async fn start_network(
         cluster_pod_range: ranges.cluster_pods.parse().expect("a constant range"),
         service_range: ranges.services.parse().expect("a constant range"),
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
+        gateway: node.gateway,
         state_dir: data.path("state"),
     };
     let (network, task) = network::Network::start(config, client).await.with_context(|| {
@@ -323,7 +343,8 @@ async fn start_nodelet(
         network: network.clone(),
     })
     .context("start the WebAssembly runtime")?;
-    let mut runtimes: Vec<Arc<dyn Runtime>> = vec![Arc::new(wasm)];
+    let wasm = Arc::new(wasm);
+    let mut runtimes: Vec<Arc<dyn Runtime>> = vec![wasm.clone()];
     let mut unavailable_runtimes = BTreeMap::new();
     let containers = match container_runtime(data, node.ranges.mode).await {
         Ok(oci) => {
@@ -370,7 +391,9 @@ async fn start_nodelet(
         unavailable_runtimes,
         ..usual
     };
-    let (nodelet, handle) = nodelet::Nodelet::new(client, config, runtimes, images, network)?;
+    let (mut nodelet, handle) = nodelet::Nodelet::new(client, config, runtimes, images, network)?;
+    // Nobody asks for them yet but by what is told of them.
+    let _functions = nodelet.serve_functions(wasm);
     nodelets.set_own(handle.router());
     let tls = pki::nodelet_tls(&node.ca.certificate, &node.certificates.nodelet)?;
     let (stop, router) = (tasks.stop(), handle.router());

@@ -9,6 +9,7 @@ mod autoscaling;
 mod cluster;
 mod components;
 mod data_dir;
+mod gateway;
 mod kubeconfig;
 mod leader;
 mod manifests;

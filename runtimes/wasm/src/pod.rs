@@ -204,7 +204,9 @@ impl Pod {
             .network
             .route(&self.pod, wanted, protocol)
             .ok_or(Refused::Unreachable)?;
-        if routed.ip().is_loopback() && !self.is_of_pods(routed.ip()) {
+        // Rootless, Services have loopback addresses too: one that is itself where it leads is the gateway's.
+        let of_service = routed.ip() == wanted.ip() && self.network.is_of_cluster(routed.ip());
+        if routed.ip().is_loopback() && !self.is_of_pods(routed.ip()) && !of_service {
             return Err(Refused::Unreachable);
         }
         if let Some(egress) = &self.egress
