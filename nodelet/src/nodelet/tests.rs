@@ -21,6 +21,7 @@ use super::*;
 use crate::{config::PodRange, fake_api::FakeApi};
 
 mod containers;
+mod functions;
 mod life;
 mod outlive;
 #[path = "tests/streams.rs"]
@@ -76,6 +77,23 @@ impl Bench {
     }
 
     fn run_with(&self, change: impl FnOnce(&mut Config)) -> Running {
+        let (nodelet, handle) = self.make(change);
+        Bench::start(nodelet, handle)
+    }
+
+    fn start(nodelet: Nodelet, handle: Handle) -> Running {
+        let stop = CancellationToken::new();
+        let mut task = JoinSet::new();
+        task.spawn(nodelet.run(stop.clone()));
+        Running {
+            handle,
+            stop,
+            task,
+            connections: JoinSet::new(),
+        }
+    }
+
+    fn make(&self, change: impl FnOnce(&mut Config)) -> (Nodelet, Handle) {
         let mut config = Config::new(
             "n1",
             vec![Ipv4Addr::new(192, 0, 2, 1).into()],
@@ -95,7 +113,7 @@ impl Bench {
             Timestamp::from_second(crate::fake_api::BEGIN).expect("a time"),
             Instant::now(),
         );
-        let (nodelet, handle) = Nodelet::with_clock(
+        Nodelet::with_clock(
             self.api.client(),
             config,
             runtimes,
@@ -103,16 +121,7 @@ impl Bench {
             self.network.clone(),
             clock,
         )
-        .expect("a valid config");
-        let stop = CancellationToken::new();
-        let mut task = JoinSet::new();
-        task.spawn(nodelet.run(stop.clone()));
-        Running {
-            handle,
-            stop,
-            task,
-            connections: JoinSet::new(),
-        }
+        .expect("a valid config")
     }
 
     fn pod(&self, name: &str, extra: Value) {
