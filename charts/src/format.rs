@@ -17,7 +17,8 @@ use bytes::Bytes;
 use crate::Value;
 
 use printer::Printer;
-pub(crate) use quoting::{UnquoteError, code_point, decode, quote_into, unquote, unquote_char};
+use quoting::quote_into;
+pub(crate) use quoting::{code_point, decode, is_printable, unquote, unquote_char};
 
 /// `fmt.Sprintf`: the text of a format and its arguments.
 pub fn sprintf(format: &[u8], args: &[Value]) -> Bytes {

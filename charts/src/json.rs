@@ -30,6 +30,11 @@ pub fn parse(text: &[u8]) -> Result<Value, Error> {
     reader::Reader::new(text).document()
 }
 
+/// The value at the start of a text, and the length it had.
+pub(crate) fn parse_prefix(text: &[u8]) -> Result<(Value, usize), Error> {
+    reader::Reader::new(text).prefix()
+}
+
 /// As `toJson`: on one line, `<`, `>` and `&` escaped.
 pub fn emit(value: &Value) -> Result<String, Error> {
     writer::write(value, true, None)

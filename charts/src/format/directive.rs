@@ -117,7 +117,7 @@ impl Reader<'_> {
     fn width(&mut self, out: &mut Printer, after_index: bool) -> bool {
         if self.peek() == Some(b'*') {
             self.at += 1;
-            match self.from_argument() {
+            match self.starred() {
                 Some(width) => {
                     out.flags.width = Some(usize::try_from(width.unsigned_abs()).unwrap_or(0));
                     if width < 0 {
@@ -147,7 +147,7 @@ impl Reader<'_> {
         let after_index = self.index();
         if self.peek() == Some(b'*') {
             self.at += 1;
-            let precision = self.from_argument();
+            let precision = self.starred();
             out.flags.precision = precision.and_then(|number| usize::try_from(number).ok());
             if out.flags.precision.is_none() {
                 out.bytes(b"%!(BADPREC)");
@@ -193,7 +193,7 @@ impl Reader<'_> {
     }
 
     /// The next argument, for `*`.
-    fn from_argument(&mut self) -> Option<i64> {
+    fn starred(&mut self) -> Option<i64> {
         let value = self.args.get(self.argument)?;
         self.argument += 1;
         let number = match value {

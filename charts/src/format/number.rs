@@ -67,7 +67,7 @@ pub(super) fn code_point(out: &mut Printer, number: u64, negative: bool) {
     let digits = flags.precision.unwrap_or(4).max(4);
     let mut text = format!("U+{number:0digits$X}");
     let char = u32::try_from(number).ok().and_then(char::from_u32);
-    if let Some(char) = char.filter(|char| flags.sharp && quoting::printable(*char)) {
+    if let Some(char) = char.filter(|char| flags.sharp && quoting::is_printable(*char)) {
         text.push_str(&format!(" '{char}'"));
     }
     out.flags.zero = false;

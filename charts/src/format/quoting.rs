@@ -21,14 +21,14 @@ pub(crate) fn decode(bytes: &[u8]) -> (char, usize) {
 
 /// Go's `%#U`.
 pub(crate) fn code_point(char: char) -> String {
-    match printable(char) {
+    match is_printable(char) {
         true => format!("U+{:04X} '{char}'", u32::from(char)),
         false => format!("U+{:04X}", u32::from(char)),
     }
 }
 
 /// Go's `unicode.IsPrint`.
-pub(super) fn printable(char: char) -> bool {
+pub(crate) fn is_printable(char: char) -> bool {
     match char {
         ' '..='~' => true,
         '\0'..='\u{a0}' => false,
@@ -80,7 +80,7 @@ fn escape(out: &mut Vec<u8>, char: char, quote: char, ascii: bool) {
     let escaped = match char {
         '\\' => "\\\\".to_owned(),
         char if char == quote => format!("\\{char}"),
-        char if (!ascii || char.is_ascii()) && printable(char) => char.to_string(),
+        char if (!ascii || char.is_ascii()) && is_printable(char) => char.to_string(),
         '\u{7}' => "\\a".to_owned(),
         '\u{8}' => "\\b".to_owned(),
         '\u{c}' => "\\f".to_owned(),

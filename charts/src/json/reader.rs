@@ -22,6 +22,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    pub(super) fn prefix(mut self) -> Result<(Value, usize), Error> {
+        let value = self.value(0)?;
+        Ok((value, self.at))
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
