@@ -42,9 +42,16 @@ fn environment() -> Environment {
 fn data(values: &Json) -> Map {
     let data = Map::new();
     data.insert("Values", value(values));
-    data.insert("Release", value(&serde_json::json!({"Name": "rel", "Namespace": "ns"})));
-    data.insert("Chart", value(&serde_json::json!({"Name": "chart", "Version": "1.2.3"})));
-    let names = serde_json::json!({"Name": "chart/templates/x.yaml", "BasePath": "chart/templates"});
+    data.insert(
+        "Release",
+        value(&serde_json::json!({"Name": "rel", "Namespace": "ns"})),
+    );
+    data.insert(
+        "Chart",
+        value(&serde_json::json!({"Name": "chart", "Version": "1.2.3"})),
+    );
+    let names =
+        serde_json::json!({"Name": "chart/templates/x.yaml", "BasePath": "chart/templates"});
     data.insert("Template", value(&names));
     data
 }
