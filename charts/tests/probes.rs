@@ -1,4 +1,4 @@
-//! What Helm itself gave for a template, we give: `probes/*.jsonl`, written by `probes/ask.py`.
+//! What Helm itself gave for a template, we give: `probes/*.jsonl`, written by `probes/ask_templates.py`.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -9,7 +9,7 @@ use charts::{
     template::{Rendering, TemplateError, Templates},
 };
 use rand::SeedableRng;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 fn value(json: &Json) -> Value {
     match json {
@@ -40,19 +40,29 @@ fn environment() -> Environment {
 
 /// What the chart's templates see: enough of it for the probes.
 fn data(values: &Json) -> Map {
-    let data = Map::new();
-    data.insert("Values", value(values));
-    data.insert(
-        "Release",
-        value(&serde_json::json!({"Name": "rel", "Namespace": "ns"})),
-    );
-    data.insert(
-        "Chart",
-        value(&serde_json::json!({"Name": "chart", "Version": "1.2.3"})),
-    );
-    let names =
-        serde_json::json!({"Name": "chart/templates/x.yaml", "BasePath": "chart/templates"});
-    data.insert("Template", value(&names));
+    let data = Map::of_type("common.Values");
+    let of_type = |value: Value| {
+        let map = Map::of_type("common.Values");
+        if let Value::Map(entries) = value {
+            entries
+                .entries()
+                .into_iter()
+                .for_each(|(key, value)| map.insert(key, value));
+        }
+        Value::Map(map)
+    };
+    data.insert("Values", of_type(value(values)));
+    for (key, entries) in [
+        ("Release", json!({"Name": "rel", "Namespace": "ns"})),
+        ("Chart", json!({"Name": "chart", "Version": "1.2.3"})),
+        ("Capabilities", json!({"HelmVersion": "v4"})),
+        (
+            "Template",
+            json!({"Name": "chart/templates/x.yaml", "BasePath": "chart/templates"}),
+        ),
+    ] {
+        data.insert(key, value(&entries));
+    }
     data
 }
 

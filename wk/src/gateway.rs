@@ -17,6 +17,7 @@ use crate::{
 
 /// How functions and Ingresses are reached.
 #[derive(clap::Args)]
+#[group(id = "gateway")]
 pub(crate) struct Flags {
     /// Where functions and Ingresses are served over HTTP, or "none"
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]

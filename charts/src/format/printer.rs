@@ -93,7 +93,7 @@ impl Printer {
         match (verb, value) {
             ('T', Value::Nil) | ('v', Value::Nil) => self.pad(b"<nil>"),
             ('T', value) => self.string(value.type_name().as_bytes()),
-            (_, Value::Nil) => self.bad_verb(value, verb),
+            (_, Value::Nil) | ('w' | 'p', _) => self.bad_verb(value, verb),
             (_, value) => self.value(value, verb, 0),
         }
     }
@@ -131,9 +131,6 @@ impl Printer {
     }
 
     fn list(&mut self, list: &List, verb: char, depth: usize) {
-        if verb == 'p' {
-            return self.bad_verb(&Value::List(list.clone()), verb);
-        }
         let (open, separator, close): (&[u8], &[u8], &[u8]) = match self.flags.sharp_v {
             true => (b"{", b", ", b"}"),
             false => (b"[", b" ", b"]"),
@@ -152,9 +149,6 @@ impl Printer {
     }
 
     fn map(&mut self, map: &Map, verb: char, depth: usize) {
-        if verb == 'p' {
-            return self.bad_verb(&Value::Map(map.clone()), verb);
-        }
         let sharp = self.flags.sharp_v;
         if sharp {
             self.bytes(map.type_name().as_bytes());

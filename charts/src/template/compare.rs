@@ -1,6 +1,6 @@
 //! `eq`, `lt` and the like: Go compares what is of one basic kind, and refuses the rest.
 
-use crate::{Failure, Value, format::sprint};
+use crate::{Failure, Value, format::sprintf};
 
 #[derive(PartialEq)]
 enum Basic {
@@ -23,8 +23,9 @@ fn basic(value: &Value) -> Basic {
     }
 }
 
-fn incompatible() -> Failure {
-    Failure::new("incompatible types for comparison")
+fn incompatible(a: &Value, b: &Value) -> Failure {
+    let (a, b) = (a.type_name(), b.type_name());
+    Failure::new(format!("incompatible types for comparison: {a} and {b}"))
 }
 
 fn invalid() -> Failure {
@@ -54,20 +55,25 @@ fn equals(a: &Value, b: &Value) -> Result<bool, Failure> {
         (Value::Int(a, _), Value::Uint(b, _)) => Ok(u64::try_from(*a) == Ok(*b)),
         (Value::Uint(a, _), Value::Int(b, _)) => Ok(u64::try_from(*b) == Ok(*a)),
         (Value::Nil, Value::Nil) => Ok(true),
-        (Value::Nil, Value::Map(_) | Value::List(_))
-        | (Value::Map(_) | Value::List(_), Value::Nil) => Ok(false),
         (Value::Nil, _) | (_, Value::Nil) => Ok(false),
-        _ if basic(a) != basic(b) => Err(incompatible()),
+        _ if basic(a) != basic(b) => Err(incompatible(a, b)),
         (Value::Object(a), Value::Object(b)) => Ok(std::rc::Rc::ptr_eq(a, b)),
+        (Value::List(_), Value::List(_)) | (Value::Map(_), Value::Map(_)) => {
+            let (text, of) = (printed(b, b"%s"), b.type_name());
+            Err(Failure::new(format!("non-comparable type {text}: {of}")))
+        }
         _ => {
-            let text = |value| String::from_utf8_lossy(&sprint(value)).into_owned();
-            let (a_text, b_text) = (text(a), text(b));
+            let (first, second) = (printed(a, b"%s"), printed(b, b"%v"));
             let (a, b) = (a.type_name(), b.type_name());
-            Err(Failure::new(format!(
-                "non-comparable types {a_text}: {a}, {b}: {b_text}"
-            )))
+            let message = format!("non-comparable types {first}: {a}, {b}: {second}");
+            Err(Failure::new(message))
         }
     }
+}
+
+fn printed(value: &Value, format: &[u8]) -> String {
+    let text = sprintf(format, std::slice::from_ref(value));
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// Whether the first is less.
@@ -83,7 +89,7 @@ pub(super) fn less(a: &Value, b: &Value) -> Result<bool, Failure> {
         (Value::Uint(a, _), Value::Int(b, _)) => Ok(u64::try_from(*b).is_ok_and(|b| *a < b)),
         _ => match (basic(a), basic(b)) {
             (Basic::Other, _) | (_, Basic::Other) | (Basic::Bool, Basic::Bool) => Err(invalid()),
-            _ => Err(incompatible()),
+            _ => Err(Failure::new("incompatible types for comparison")),
         },
     }
 }

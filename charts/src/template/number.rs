@@ -47,7 +47,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Number, String> {
 
 /// Complex numbers are read by Go, but nothing in a chart takes them.
 pub(super) fn complex(text: &str) -> String {
-    format!("complex number not supported: {}", quote(text.as_bytes()))
+    format!("complex number {} is not supported", quote(text.as_bytes()))
 }
 
 /// A constant such as `'a'`: its code.

@@ -227,9 +227,17 @@ impl Execution<'_> {
             }
             Builtin::Call => {
                 frame.at = at;
-                let kind = match &self.args[base] {
-                    Value::Nil => "call of nil".to_owned(),
-                    value => format!("non-function of type {}", value.type_name()),
+                let of = self.args[base].type_name();
+                let kind = match at {
+                    _ if matches!(self.args[base], Value::Nil) => "call of nil".to_owned(),
+                    At::Command(command) if command.words.len() > 1 => {
+                        format!("non-function {} of type {of}", command.words[1])
+                    }
+                    _ => {
+                        let value = crate::format::sprint(&self.args[base]);
+                        let value = String::from_utf8_lossy(&value);
+                        format!("non-function {value} of type {of}")
+                    }
                 };
                 let error = TemplateError::function("call", &kind);
                 Err(error.at(frame.place(Link::Here)))
