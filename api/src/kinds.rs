@@ -14,6 +14,7 @@ mod autoscaling;
 mod batch;
 mod binding;
 pub(crate) mod certificates;
+mod charts;
 pub(crate) mod check;
 pub(crate) mod column;
 mod component_status;
@@ -514,6 +515,7 @@ impl Registry {
                 Arc::new(resource::claim::ResourceClaimTemplate),
                 Arc::new(resource::slice::ResourceSlice),
                 Arc::new(runtime_class::RuntimeClass),
+                Arc::new(charts::ChartRelease),
                 Arc::new(functions::Function),
                 Arc::new(functions::FunctionRevision),
                 Arc::new(priority_class::PriorityClass),

@@ -361,9 +361,17 @@ pub fn code(error: &anyhow::Error) -> Option<u16> {
     error.downcast_ref::<ServerError>().map(|error| error.code)
 }
 
-/// A failure in the server's words.
+/// A failure in the server's words: a `Status`, or the first error that its registry names.
 pub(crate) fn server_error(code: StatusCode, body: &[u8]) -> ServerError {
     let status: Value = serde_json::from_slice(body).unwrap_or_default();
+    if let Some(error) = status["errors"].get(0) {
+        let text = |field: &str| error[field].as_str().unwrap_or_default().to_owned();
+        return ServerError {
+            code: code.as_u16(),
+            reason: text("code"),
+            message: text("message"),
+        };
+    }
     let text = |field: &str| {
         status[field]
             .as_str()
@@ -396,6 +404,16 @@ mod tests {
         assert_eq!(
             warning_text(r#"299 - "unknown field \"spec.a\"""#).as_deref(),
             Some(r#"unknown field "spec.a""#)
+        );
+    }
+
+    #[test]
+    fn an_error_of_the_registry_is_shown_in_its_words() {
+        let body =
+            br#"{"errors":[{"code":"NAME_UNKNOWN","message":"no such namespace","detail":{}}]}"#;
+        assert_eq!(
+            server_error(StatusCode::NOT_FOUND, body).to_string(),
+            "Error from server (NAME_UNKNOWN): no such namespace"
         );
     }
 

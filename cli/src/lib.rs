@@ -6,8 +6,8 @@
 //!   `selection` (which objects are meant), `pods` (which pod and container), `follow` (one object until it is as
 //!   wanted), `dry_run`.
 //! - `remote`: a process in a container and its streams; `terminal`: ours; `forward`: connections to a pod's ports;
-//!   `archive`: files as a tar stream.
-//! - Text, pure: `table`, `columns`, `encode` (YAML and JSON), `duration`.
+//!   `archive`: files as a tar stream; `push`: images to the cluster's registry.
+//! - Text, pure: `table`, `columns`, `encode` (YAML and JSON), `duration`, `unified` (differences).
 //!
 //! Data goes to stdout, everything else to stderr.
 
@@ -24,6 +24,7 @@ mod follow;
 mod forward;
 pub mod manifest;
 mod pods;
+mod push;
 mod query;
 mod remote;
 pub mod resources;
@@ -31,5 +32,6 @@ mod selection;
 mod session;
 mod table;
 mod terminal;
+mod unified;
 mod upload;
 pub mod wait;

@@ -6,8 +6,8 @@ use std::{io, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use http::{Request, header};
+use futures::{Stream, StreamExt as _};
+use http::{Request, Response, header};
 use http_body_util::{BodyExt as _, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 use hyper_util::{client::legacy, rt::TokioExecutor};
@@ -28,28 +28,40 @@ impl Api {
         content_type: &str,
         body: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     ) -> Result<Value> {
+        let body = StreamBody::new(body.map(|chunk| chunk.map(Frame::data)));
         let request = Request::post(path)
             .header(header::USER_AGENT, AGENT)
             .header(header::ACCEPT, JSON)
-            .header(header::CONTENT_TYPE, content_type);
-        let Some(config) = self.config() else {
-            // In one process nothing is gained.
-            let whole = body.map_ok(|chunk| chunk.to_vec()).try_concat().await?;
-            let request = request.body(whole.into()).context("build the request")?;
-            let answer = self.answer(request).await?.into_body().collect().await;
-            let answer = answer.context("read the server's answer")?.to_bytes();
-            return serde_json::from_slice(&answer).context("read the server's answer");
-        };
-        let body = StreamBody::new(body.map(|chunk| chunk.map(Frame::data)));
-        let request = request
+            .header(header::CONTENT_TYPE, content_type)
             .body(body.boxed_unsync())
             .context("build the request")?;
+        let answer = self.transfer(request).await?;
+        serde_json::from_slice(answer.body()).context("read the server's answer")
+    }
+
+    /// Sends a request whose body is read as it goes; an answer that is a failure is an error.
+    pub(crate) async fn transfer(&self, request: Request<Body>) -> Result<Response<Bytes>> {
+        let Some(config) = self.config() else {
+            // In one process nothing is gained.
+            let (parts, body) = request.into_parts();
+            let whole = body.collect().await.context("read what is to be sent")?;
+            let whole = whole.to_bytes().to_vec();
+            let answer = self
+                .answer(Request::from_parts(parts, whole.into()))
+                .await?;
+            let (parts, body) = answer.into_parts();
+            let body = body.collect().await.context("read the server's answer")?;
+            return Ok(Response::from_parts(parts, body.to_bytes()));
+        };
         let sent = tokio::time::timeout(DEADLINE, send(config, request)).await;
         sent.context("the server did not answer within an hour")?
     }
 }
 
-async fn send(config: &Config, request: Request<UnsyncBoxBody<Bytes, io::Error>>) -> Result<Value> {
+/// What is sent, as it is read.
+type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+async fn send(config: &Config, request: Request<Body>) -> Result<Response<Bytes>> {
     if config.proxy_url.is_some() {
         bail!("this does not go through a proxy");
     }
@@ -66,11 +78,11 @@ async fn send(config: &Config, request: Request<UnsyncBoxBody<Bytes, io::Error>>
         Ok(response) => response,
         Err(error) => bail!("send to {}: {error}", config.cluster_url),
     };
-    let code = response.status();
-    let answer = response.into_body().collect().await;
-    let answer = answer.context("read the server's answer")?.to_bytes();
-    if !code.is_success() {
-        return Err(api::server_error(code, &answer).into());
+    let (parts, body) = response.into_parts();
+    let answer = body.collect().await.context("read the server's answer")?;
+    let answer = answer.to_bytes();
+    if !parts.status.is_success() {
+        return Err(api::server_error(parts.status, &answer).into());
     }
-    serde_json::from_slice(&answer).context("read the server's answer")
+    Ok(Response::from_parts(parts, answer))
 }

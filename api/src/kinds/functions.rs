@@ -11,7 +11,7 @@ mod template;
 mod traffic;
 mod trigger;
 
-pub(crate) use function::Function;
+pub(crate) use function::{Function, readiness};
 pub(crate) use revision::FunctionRevision;
 
 /// The group of both.

@@ -1,7 +1,8 @@
-//! `wkctl image`: the images of one node, through the apiserver's `nodes/proxy`.
+//! `wkctl image`: the images of one node, through the apiserver's `nodes/proxy`; and pushes to the cluster's registry.
 
 mod archives;
 mod ls;
+mod push;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
@@ -19,7 +20,7 @@ use crate::{
 /// Between two lines on a pull that lasts.
 const TELLING: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Show, pull, remove, import and export a node's images
+/// Show, pull, remove, import and export a node's images; push to the cluster's registry
 #[derive(Args)]
 pub(crate) struct Image {
     /// Node to work on; by default the only one, or this machine's
@@ -31,6 +32,14 @@ pub(crate) struct Image {
 
 #[derive(Subcommand)]
 enum Command {
+    Push(push::Push),
+    #[command(flatten)]
+    OnNode(OnNode),
+}
+
+/// What is done on a node.
+#[derive(Subcommand)]
+enum OnNode {
     #[command(visible_alias = "list")]
     Ls(ls::Ls),
     Pull(Pull),
@@ -42,14 +51,18 @@ enum Command {
 
 impl Image {
     pub(super) async fn run(self, session: &Session) -> Result<()> {
+        let command = match self.command {
+            Command::Push(command) => return command.run(session).await,
+            Command::OnNode(command) => command,
+        };
         let node = node(session, self.node).await?;
         let path = |rest: &str| format!("/api/v1/nodes/{node}/proxy/images{rest}");
-        match self.command {
-            Command::Ls(command) => command.run(session, &path("")).await,
-            Command::Pull(command) => command.run(session, &path("/pull")).await,
-            Command::Rm(command) => command.run(session, &path("")).await,
-            Command::Import(command) => command.run(session, &path("/import")).await,
-            Command::Export(command) => command.run(session, &path("/export")).await,
+        match command {
+            OnNode::Ls(command) => command.run(session, &path("")).await,
+            OnNode::Pull(command) => command.run(session, &path("/pull")).await,
+            OnNode::Rm(command) => command.run(session, &path("")).await,
+            OnNode::Import(command) => command.run(session, &path("/import")).await,
+            OnNode::Export(command) => command.run(session, &path("/export")).await,
         }
     }
 }

@@ -127,7 +127,7 @@ fn share(share: &Value) -> String {
 }
 
 /// Status and reason of the condition `Ready`; the reason is only shown where it is not ready.
-pub(super) fn readiness(object: &Value) -> [Value; 2] {
+pub(crate) fn readiness(object: &Value) -> [Value; 2] {
     let mut conditions = items(object, "/status/conditions").iter();
     let ready = conditions.find(|condition| text(condition, "/type") == "Ready");
     let ready = ready.unwrap_or(&Value::Null);
