@@ -75,14 +75,17 @@ pub(crate) struct Gateway {
 #[async_trait]
 impl Demand for Gateway {
     async fn demand(&self) -> anyhow::Result<Vec<(Key, Sample)>> {
-        Ok(self.samples.lock().unwrap().clone())
+        Ok(self.samples.lock().expect("nobody panics with it").clone())
     }
 }
 
 #[async_trait]
 impl Deliver for Gateway {
     async fn deliver(&self, _function: &Key, call: &Call) -> anyhow::Result<u16> {
-        self.calls.lock().unwrap().push(call.clone());
+        self.calls
+            .lock()
+            .expect("nobody panics with it")
+            .push(call.clone());
         let less = |left: u32| left.checked_sub(1);
         let refused = self
             .refuses
@@ -127,7 +130,14 @@ fn faulty(server: &Apiserver, faults: Arc<AtomicU32>, seed: u64) -> kube::Client
     let service = tower::service_fn(move |request: Request<kube::client::Body>| {
         let writes = request.method() != Method::GET;
         let percent = faults.load(Ordering::SeqCst);
-        let happens = || writes && rng.lock().unwrap().random_range(0..100) < percent;
+        let happens = || {
+            writes
+                && rng
+                    .lock()
+                    .expect("nobody panics with it")
+                    .random_range(0..100)
+                    < percent
+        };
         let (before, after) = (happens(), happens());
         let router = router.clone();
         async move {
