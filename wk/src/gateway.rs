@@ -165,18 +165,3 @@ impl Sign for Signer {
         Ok(Pem { certificate, key })
     }
 }
-
-/// Answers for components while nothing in this process runs them.
-pub(crate) struct NoComponents;
-
-#[async_trait::async_trait]
-impl Invoke for NoComponents {
-    async fn invoke(
-        &self,
-        revision: &runtimes::RevisionRef,
-        _request: http::Request<runtimes::Body>,
-    ) -> Result<http::Response<runtimes::Body>, runtimes::ServeError> {
-        let message = format!("this node does not run components of functions ({revision})");
-        Err(runtimes::ServeError::Unavailable(message))
-    }
-}

@@ -142,7 +142,13 @@ fn related(review: &Review<'_>, object: &Value, node: &str) -> Result<Related, E
         ("", "pods", "eviction") => related.pod = find("", "pods", namespace, &review.name)?,
         ("", "serviceaccounts", "token") => {
             let name = text(object, "/spec/boundObjectRef/name");
-            related.pod = find("", "pods", namespace, name)?;
+            let kind = text(object, "/spec/boundObjectRef/kind");
+            related.pod = match kind {
+                "FunctionRevision" => {
+                    find(function_kinds::GROUP, "functionrevisions", namespace, name)?
+                }
+                _ => find("", "pods", namespace, name)?,
+            };
         }
         ("", "persistentvolumes", "") => {
             let claim = |field: &str| {
@@ -354,6 +360,16 @@ fn lease(write: &Write<'_>) -> Result<(), String> {
 fn token(write: &Write<'_>) -> Result<(), String> {
     let bound = &write.object["spec"]["boundObjectRef"];
     let is_pod = text(bound, "/apiVersion") == "v1" && text(bound, "/kind") == "Pod";
+    if text(bound, "/kind") == "FunctionRevision" && write.pod.is_object() {
+        // Every node runs it.
+        let (wanted, found) = (text(bound, "/uid"), object::uid(write.pod));
+        return require(
+            wanted == found,
+            format!(
+                "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated"
+            ),
+        );
+    }
     require(
         is_pod && write.pod.is_object(),
         "node requested token not bound to a pod".to_owned(),

@@ -233,11 +233,15 @@ impl Execution<'_> {
                     At::Command(command) if command.words.len() > 1 => {
                         format!("non-function {} of type {of}", command.words[1])
                     }
-                    _ => {
-                        let value = crate::format::sprint(&self.args[base]);
-                        let value = String::from_utf8_lossy(&value);
-                        format!("non-function {value} of type {of}")
-                    }
+                    _ => match &self.args[base] {
+                        Value::String(text) => {
+                            format!(
+                                "non-function {} of type {of}",
+                                String::from_utf8_lossy(text)
+                            )
+                        }
+                        _ => format!("non-function <{of} Value> of type {of}"),
+                    },
                 };
                 let error = TemplateError::function("call", &kind);
                 Err(error.at(frame.place(Link::Here)))

@@ -285,6 +285,26 @@ fn a_node_asks_for_tokens_of_its_pods() {
 }
 
 #[test]
+fn a_node_asks_for_tokens_of_revisions_that_there_are() {
+    let path = "CREATE /d/serviceaccounts/a/token";
+    let bound = "{spec: {boundObjectRef: {apiVersion: functions.wk.dev/v1, kind: FunctionRevision, name: p, uid: u}}}";
+    check(path, [bound, "null", OWN], expect!["allowed"]);
+    let other = "{metadata: {name: p, uid: another}}";
+    check(
+        path,
+        [bound, "null", other],
+        expect![
+            "the UID in the bound object reference (u) does not match the UID in record. The object might have been deleted and then recreated"
+        ],
+    );
+    check(
+        path,
+        [bound, "null", "null"],
+        expect!["node requested token not bound to a pod"],
+    );
+}
+
+#[test]
 fn other_objects_are_for_roles_to_say() {
     check(
         "CREATE /d/events/e/",
