@@ -195,6 +195,7 @@ mod tests {
         let joining = [
             "system:aggregate-to-view",
             "system:aggregated-metrics-reader",
+            "wk:registry-view",
         ];
         assert_eq!(*view, joining.map(find).map(Vec::as_slice).concat());
     }
