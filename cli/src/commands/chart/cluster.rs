@@ -159,7 +159,10 @@ impl Transport for Connection {
             "DELETE" => Method::DELETE,
             _ => Method::GET,
         };
-        let answer = self.api.open(method, &call.path, call.accept, call.body).await;
+        let answer = self
+            .api
+            .open(method, &call.path, call.accept, call.body)
+            .await;
         let answer = answer.map_err(|error| call_error(&error))?;
         let body = tokio::time::timeout(DEADLINE, answer.into_body().collect()).await;
         let lost = |message: String| CallError {
@@ -181,6 +184,11 @@ impl Transport for Connection {
 
     async fn pause(&self, length: Duration) {
         tokio::time::sleep(length).await;
+    }
+
+    async fn blocking(&self, work: Box<dyn FnOnce() + Send>) {
+        // It panicked, then: whoever waits for its result hears nothing.
+        let _ = tokio::task::spawn_blocking(work).await;
     }
 
     async fn report(&self, report: Report) {
