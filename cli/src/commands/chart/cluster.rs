@@ -72,6 +72,7 @@ impl Live {
         };
         let result = {
             let mut work = std::pin::pin!(act(action));
+            let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
             loop {
                 tokio::select! {
                     biased;
@@ -81,7 +82,7 @@ impl Live {
                         }
                     }
                     result = &mut work => break Some(result),
-                    _ = tokio::signal::ctrl_c() => break None,
+                    _ = &mut interrupted => break None,
                 }
             }
         };
