@@ -35,6 +35,8 @@ os.chmod(part, 0o755)
 os.rename(part, target)
 "#;
 
+/// Helm 4 as a library, to take turns with `wkctl chart`.
+const HELM: &[&str] = &["helm-python-sdk==0.2.2"];
 /// What the tests in Python need.
 const PYTHON: &[&str] = &["kubernetes==36.0.3", "pyyaml"];
 
@@ -117,6 +119,11 @@ pub(crate) fn python() -> Result<PathBuf> {
 /// The Python interpreter of an environment with moto's S3 server.
 pub(crate) fn moto() -> Result<PathBuf> {
     environment("moto", MOTO)
+}
+
+/// The Python interpreter of an environment with Helm.
+pub(crate) fn helm() -> Result<PathBuf> {
+    environment("helm", HELM)
 }
 
 /// The `schemathesis` program.
