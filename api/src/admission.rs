@@ -5,7 +5,7 @@
 //! - [`webhooks`]: those that others serve.
 //! - [`quota`]: what a namespace may hold in sum.
 //! - [`lifecycle`]: a namespace must exist, must not be ending, and some may never end.
-//! - [`addresses`]: the ClusterIPs of Services.
+//! - [`addresses`]: the ClusterIPs of Services. [`routes`]: the hosts and paths of Functions.
 //! - [`certificates`]: who may approve and sign requests for them.
 //!
 //! Two phases around a write: [`mutate`] may complete the new object before it is prepared and checked;
@@ -23,6 +23,7 @@ mod plugins;
 mod pod_resources;
 pub(crate) mod quota;
 pub(crate) mod review;
+mod routes;
 pub(crate) mod webhooks;
 
 pub use addresses::ServiceRange;
@@ -31,7 +32,7 @@ pub(crate) use review::{Operation, Review};
 use serde_json::Value;
 use store::{Commit, Group, Op};
 
-use crate::{error::Error, verbs::call::Call};
+use crate::{error::Error, kinds::functions, verbs::call::Call};
 
 /// What admission adds to a write that it lets through.
 #[derive(Debug, Default)]
@@ -100,8 +101,8 @@ pub(crate) fn calls_out(review: &Review<'_>) -> bool {
     webhooks::are_concerned(review).unwrap_or(true)
 }
 
-/// Gives an object what the cluster has only one of each: a Service its address and its node ports. The
-/// operations commit with the write.
+/// Gives an object what the cluster has only one of each: a Service its address and its node ports, a Function
+/// its routes. The operations commit with the write.
 pub(crate) fn allocate(
     call: &Call,
     object: &mut Value,
@@ -111,6 +112,8 @@ pub(crate) fn allocate(
         let mut ops = addresses::allocate(call, object, old)?;
         ops.extend(node_ports::allocate(call, object, old)?);
         Ok(ops)
+    } else if is_function(call) {
+        routes::allocate(call, object, old)
     } else {
         Ok(Vec::new())
     }
@@ -122,6 +125,8 @@ pub(crate) fn release(call: &Call, object: &Value) -> Vec<Op> {
         let mut ops = addresses::release(call, object);
         ops.extend(node_ports::release(call, object));
         ops
+    } else if is_function(call) {
+        routes::release(call, object)
     } else {
         Vec::new()
     }
@@ -130,4 +135,9 @@ pub(crate) fn release(call: &Call, object: &Value) -> Vec<Op> {
 fn is_service(call: &Call) -> bool {
     let names = call.resource.names();
     names.group.is_empty() && names.plural == "services"
+}
+
+fn is_function(call: &Call) -> bool {
+    let names = call.resource.names();
+    names.group == functions::GROUP && names.plural == "functions"
 }

@@ -34,6 +34,8 @@ pub const AUTHENTICATED: &str = "system:authenticated";
 const APISERVER: &str = "system:apiserver";
 const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 const SCHEDULER: &str = "system:kube-scheduler";
+const GATEWAY: &str = "system:wk-gateway";
+const FUNCTIONS: &str = "system:controller:functions";
 
 /// An authenticated identity.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -71,6 +73,16 @@ impl User {
         Self::new(SCHEDULER, &[])
     }
 
+    /// The gateways of all nodes.
+    pub fn gateway() -> Self {
+        Self::new(GATEWAY, &[])
+    }
+
+    /// The controller of Functions.
+    pub fn functions() -> Self {
+        Self::new(FUNCTIONS, &[])
+    }
+
     /// The nodelet of a node.
     pub fn node(name: &str) -> Self {
         Self::new(format!("system:node:{name}"), &[NODES])
@@ -80,7 +92,7 @@ impl User {
     pub(crate) fn is_component(&self) -> bool {
         matches!(
             self.name.as_str(),
-            APISERVER | CONTROLLER_MANAGER | SCHEDULER
+            APISERVER | CONTROLLER_MANAGER | SCHEDULER | GATEWAY | FUNCTIONS
         )
     }
 

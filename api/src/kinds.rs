@@ -14,6 +14,7 @@ mod autoscaling;
 mod batch;
 mod binding;
 pub(crate) mod certificates;
+mod charts;
 pub(crate) mod check;
 pub(crate) mod column;
 mod component_status;
@@ -24,6 +25,7 @@ mod endpoints;
 mod event;
 mod events;
 mod flowcontrol;
+pub(crate) mod functions;
 mod lease;
 mod limit_range;
 mod metrics;
@@ -513,6 +515,9 @@ impl Registry {
                 Arc::new(resource::claim::ResourceClaimTemplate),
                 Arc::new(resource::slice::ResourceSlice),
                 Arc::new(runtime_class::RuntimeClass),
+                Arc::new(charts::ChartRelease),
+                Arc::new(functions::Function),
+                Arc::new(functions::FunctionRevision),
                 Arc::new(priority_class::PriorityClass),
                 Arc::new(storage::csi_driver::CsiDriver),
                 Arc::new(storage::csi_node::CsiNode),

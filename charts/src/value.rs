@@ -14,6 +14,15 @@ use bytes::Bytes;
 
 use crate::Failure;
 
+thread_local! {
+    static INSERTIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many entries this thread has put into maps: what a function makes is counted by it.
+pub(crate) fn insertions() -> u64 {
+    INSERTIONS.get()
+}
+
 /// A Go value.
 #[derive(Clone, Debug, Default)]
 pub enum Value {
@@ -154,6 +163,7 @@ impl Map {
 
     /// Changes the map for everyone who holds it.
     pub fn insert(&self, key: impl Into<Bytes>, value: Value) {
+        INSERTIONS.set(INSERTIONS.get() + 1);
         let slot = Slot {
             value,
             read: Cell::new(false),
@@ -198,6 +208,17 @@ impl Map {
     }
 }
 
+impl List {
+    /// As `%T` prints it.
+    pub fn type_name(&self) -> &'static str {
+        match self.element {
+            Element::Any => "[]interface {}",
+            Element::String => "[]string",
+            Element::Int => "[]int",
+        }
+    }
+}
+
 impl Default for Map {
     fn default() -> Map {
         Map::new()
@@ -226,6 +247,25 @@ impl Value {
     /// Go's `int64`, which Sprig's arithmetic answers.
     pub fn int64(number: i64) -> Value {
         Value::Int(number, IntKind::Int64)
+    }
+
+    /// As `%T` prints it; `<nil>` for nil.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Value::Nil => "<nil>",
+            Value::Bool(_) => "bool",
+            Value::Int(_, IntKind::Int) => "int",
+            Value::Int(_, IntKind::Int64) => "int64",
+            Value::Int(_, IntKind::Int32) => "int32",
+            Value::Uint(_, UintKind::Uint8) => "uint8",
+            Value::Uint(_, UintKind::Uint32) => "uint32",
+            Value::Uint(_, UintKind::Uint64) => "uint64",
+            Value::Float(_) => "float64",
+            Value::String(_) => "string",
+            Value::List(list) => list.type_name(),
+            Value::Map(map) => map.type_name(),
+            Value::Object(object) => object.type_name(),
+        }
     }
 
     /// `[]interface {}`.

@@ -13,6 +13,7 @@ use crate::{
 mod api_resources;
 mod apply;
 mod attach;
+mod chart;
 mod completion;
 mod cp;
 mod create;
@@ -77,6 +78,7 @@ pub(crate) enum Command {
     Rollout(rollout::Rollout),
     Simulate(simulate::Simulate),
     Image(image::Image),
+    Chart(chart::Chart),
     ApiResources(api_resources::ApiResources),
     Version(version::Version),
     Completion(completion::Completion),
@@ -113,6 +115,7 @@ pub(crate) async fn run_in(session: &Session, command: Command) -> u8 {
         Command::Rollout(command) => command.run(session).await,
         Command::Simulate(command) => command.run(session).await,
         Command::Image(command) => command.run(session).await,
+        Command::Chart(command) => command.run(session).await,
         Command::ApiResources(command) => command.run(session).await,
         Command::Version(command) => command.run(session).await,
         Command::Completion(command) => command.run(session),

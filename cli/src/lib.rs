@@ -7,7 +7,7 @@
 //!   wanted), `dry_run`.
 //! - `remote`: a process in a container and its streams; `terminal`: ours; `forward`: connections to a pod's ports;
 //!   `archive`: files as a tar stream; `push`: images to the cluster's registry.
-//! - Text, pure: `table`, `columns`, `encode` (YAML and JSON), `duration`.
+//! - Text, pure: `table`, `columns`, `encode` (YAML and JSON), `duration`, `unified` (differences).
 //!
 //! Data goes to stdout, everything else to stderr.
 
@@ -32,5 +32,6 @@ mod selection;
 mod session;
 mod table;
 mod terminal;
+mod unified;
 mod upload;
 pub mod wait;

@@ -67,6 +67,12 @@ impl Session {
         self.global.namespace.is_some()
     }
 
+    /// True if data goes to a terminal that may show colours.
+    pub(crate) fn colour(&self) -> bool {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        wanted && io::IsTerminal::is_terminal(&io::stdout())
+    }
+
     /// Prints one line of data.
     pub(crate) fn line(&self, line: Arguments<'_>) -> Result<()> {
         self.text(&format!("{line}\n"))

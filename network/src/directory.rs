@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -16,6 +16,8 @@ use std::{
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 
 use crate::Range;
+
+use function_kinds::FUNCTION_LABEL;
 
 /// The label by which an EndpointSlice names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -80,6 +82,8 @@ struct Service {
     ports: Vec<Port>,
     /// `externalTrafficPolicy: Local`: node ports lead to endpoints of the same node only.
     local: bool,
+    /// The Function that it leads to, by way of each node's gateway: it has no endpoints.
+    function: Option<String>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -95,11 +99,11 @@ struct Port {
 struct Slice {
     service: Name,
     ports: Vec<Port>,
-    ready: Vec<Endpoint>,
+    ready: Vec<Address>,
 }
 
 #[derive(PartialEq, Eq)]
-struct Endpoint {
+struct Address {
     address: Ipv4Addr,
     hostname: Option<String>,
 }
@@ -118,6 +122,9 @@ pub(crate) struct Directory {
     slices_of: HashMap<Name, BTreeSet<Name>>,
     frontends: HashMap<Frontend, Backends>,
     host_ports: BTreeMap<String, Vec<(NodePort, SocketAddrV4)>>,
+    /// The Functions (`NAME.NAMESPACE`) of Services' addresses.
+    functions: HashMap<Ipv4Addr, Box<str>>,
+    function_ports: BTreeSet<SocketAddrV4>,
     services_listed: bool,
     slices_listed: bool,
 }
@@ -211,6 +218,70 @@ impl Directory {
         backends.is_some_and(|backends| backends.ready.contains(endpoint))
     }
 
+    /// Where a request to that port of a Service goes: endpoints take turns, and those that were tried come last.
+    pub(crate) fn endpoint(
+        &self,
+        name: &Name,
+        port: PortName<'_>,
+        tried: &[SocketAddr],
+    ) -> Endpoint {
+        let Some(service) = self.services.get(name) else {
+            return Endpoint::NoService;
+        };
+        if let Some(function) = &service.function {
+            return Endpoint::Function(function.clone());
+        }
+        let mut ports = service.ports.iter();
+        let port = ports.find(|each| {
+            let named = match port {
+                PortName::Number(number) => each.number == number,
+                PortName::Named(name) => each.name == name,
+            };
+            named && each.transport == Transport::Tcp
+        });
+        let Some(port) = port else {
+            return Endpoint::NoPort;
+        };
+        let untried = |ready: &[SocketAddrV4], turn: usize| {
+            let all = ready.iter().cycle().skip(turn.checked_rem(ready.len())?);
+            let mut all = all.take(ready.len());
+            let first = all.clone().next()?;
+            let untried = all.find(|address| !tried.contains(&SocketAddr::V4(**address)));
+            Some(*untried.unwrap_or(first))
+        };
+        let frontend = service.cluster_ip.map(|ip| Frontend {
+            address: SocketAddrV4::new(ip, port.number),
+            transport: port.transport,
+        });
+        let backends = frontend.and_then(|frontend| self.frontends.get(&frontend));
+        let found = match backends {
+            Some(backends) => {
+                let turn = backends.turn.fetch_add(1, Ordering::Relaxed);
+                untried(&backends.ready, turn)
+            }
+            None => untried(&self.ready_behind(name, port), tried.len()),
+        };
+        found.map_or(Endpoint::NotReady, Endpoint::Ready)
+    }
+
+    /// The Function (`NAME.NAMESPACE`) whose Service has an address.
+    pub(crate) fn function_at(&self, address: IpAddr) -> Option<Box<str>> {
+        let IpAddr::V4(address) = address else {
+            return None;
+        };
+        self.functions.get(&address).cloned()
+    }
+
+    /// Whether a Service's port leads to a Function.
+    pub(crate) fn is_function_port(&self, address: SocketAddrV4) -> bool {
+        self.function_ports.contains(&address)
+    }
+
+    /// The Service ports that lead to Functions.
+    pub(crate) fn function_ports(&self) -> &BTreeSet<SocketAddrV4> {
+        &self.function_ports
+    }
+
     /// Where a port of a named Service is reached.
     pub(crate) fn frontend(&self, name: &Name, port: u16) -> Option<Frontend> {
         let service = self.services.get(name)?;
@@ -294,7 +365,7 @@ impl Directory {
     fn endpoint_addresses(
         &self,
         service: &Name,
-        wanted: impl Fn(&Endpoint) -> bool,
+        wanted: impl Fn(&Address) -> bool,
     ) -> Vec<Ipv4Addr> {
         let slices = self.slices_of.get(service).into_iter().flatten();
         let endpoints = slices
@@ -310,15 +381,33 @@ impl Directory {
         if self.services.get(&name) == Some(&service) {
             return false;
         }
+        if let Some(before) = self.services.remove(&name) {
+            self.forget_function(&before);
+        }
+        if let (Some(function), Some(ip)) = (&service.function, service.cluster_ip) {
+            let key = format!("{function}.{}", name.namespace).into_boxed_str();
+            self.functions.insert(ip, key);
+            self.function_ports.extend(service.function_ports());
+        }
         self.services.insert(name.clone(), service);
         self.connect(&name);
         true
     }
 
     fn remove_service(&mut self, name: &Name) -> bool {
-        let known = self.services.remove(name).is_some();
+        let known = self.services.remove(name);
+        if let Some(before) = &known {
+            self.forget_function(before);
+        }
         self.connect(name);
-        known
+        known.is_some()
+    }
+
+    fn forget_function(&mut self, before: &Service) {
+        for port in before.function_ports() {
+            self.functions.remove(port.ip());
+            self.function_ports.remove(&port);
+        }
     }
 
     fn put_slice(&mut self, object: &discovery::EndpointSlice) -> bool {
@@ -376,7 +465,7 @@ impl Directory {
         let Some(service) = self.services.get(name) else {
             return Vec::new();
         };
-        let Some(cluster_ip) = service.cluster_ip else {
+        let Some(cluster_ip) = service.cluster_ip.filter(|_| service.function.is_none()) else {
             return Vec::new();
         };
         let frontend = |port: &Port| Frontend {
@@ -405,6 +494,24 @@ impl Directory {
     }
 }
 
+/// A port of a Service, as an Ingress names it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PortName<'a> {
+    Number(u16),
+    Named(&'a str),
+}
+
+/// Where a request to a Service goes.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) enum Endpoint {
+    Ready(SocketAddrV4),
+    /// It is a Function's Service, of the same namespace.
+    Function(String),
+    NoService,
+    NoPort,
+    NotReady,
+}
+
 /// A ready endpoint of a Service.
 pub(crate) struct Member<'a> {
     pub(crate) hostname: String,
@@ -422,6 +529,16 @@ pub(crate) enum Lookup {
 }
 
 impl Service {
+    /// Where it leads to its Function, if it does.
+    fn function_ports(&self) -> Vec<SocketAddrV4> {
+        let Some(ip) = self.cluster_ip.filter(|_| self.function.is_some()) else {
+            return Vec::new();
+        };
+        let ports = self.ports.iter();
+        let tcp = ports.filter(|port| port.transport == Transport::Tcp);
+        tcp.map(|port| SocketAddrV4::new(ip, port.number)).collect()
+    }
+
     fn read(object: &core::Service) -> Self {
         let Some(spec) = &object.spec else {
             return Self {
@@ -429,9 +546,13 @@ impl Service {
                 external_name: None,
                 ports: Vec::new(),
                 local: false,
+                function: None,
             };
         };
         let external = spec.type_.as_deref() == Some("ExternalName");
+        let selects = spec.selector.as_ref().is_some_and(|all| !all.is_empty());
+        let labels = object.metadata.labels.as_ref();
+        let function = labels.and_then(|labels| labels.get(FUNCTION_LABEL));
         let on_nodes = matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer"));
         let cluster_ip = spec.cluster_ip.as_deref().and_then(|ip| ip.parse().ok());
         let ports = spec.ports.iter().flatten();
@@ -448,11 +569,12 @@ impl Service {
                 })
                 .collect(),
             local: on_nodes && spec.external_traffic_policy.as_deref() == Some("Local"),
+            function: function.filter(|_| !selects && !external).cloned(),
         }
     }
 }
 
-impl Endpoint {
+impl Address {
     /// The name that it answers to within its Service.
     fn name(&self) -> String {
         let dashed = || self.address.to_string().replace('.', "-");
@@ -500,13 +622,13 @@ impl Slice {
                 .endpoints
                 .iter()
                 .flatten()
-                .filter_map(Endpoint::read_ready)
+                .filter_map(Address::read_ready)
                 .collect(),
         })
     }
 }
 
-impl Endpoint {
+impl Address {
     /// `None` unless it is ready; unsaid means ready, as in the Kubernetes API.
     fn read_ready(endpoint: &discovery::Endpoint) -> Option<Self> {
         let conditions = endpoint.conditions.as_ref();

@@ -20,15 +20,37 @@ pub(crate) enum Change<K> {
     Gone(K),
 }
 
+impl<K> Change<K> {
+    /// Whether it is what a list told.
+    pub(crate) fn is_all(&self) -> bool {
+        matches!(self, Self::All(_))
+    }
+}
+
 /// All changes to a kind, beginning with what there is.
 pub(crate) fn changes<K>(api: Api<K>) -> impl Stream<Item = Change<K>> + Send
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     K::DynamicType: Default,
 {
+    changes_as(api, watcher::Config::default(), |object| object)
+}
+
+/// The same of the objects that the configuration selects, as what `read` makes of them: whole objects are kept no longer
+/// than a page of a list.
+pub(crate) fn changes_as<K, T>(
+    api: Api<K>,
+    config: watcher::Config,
+    mut read: impl FnMut(K) -> T + Send,
+) -> impl Stream<Item = Change<T>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    K::DynamicType: Default,
+    T: Send,
+{
     let kind = K::kind(&K::DynamicType::default()).into_owned();
     let mut listed = Vec::new();
-    let events = watcher(api, watcher::Config::default())
+    let events = watcher(api, config)
         .default_backoff()
         .modify(|object| object.meta_mut().managed_fields = None);
     events.filter_map(move |event| {
@@ -38,12 +60,12 @@ where
                 None
             }
             Ok(Event::InitApply(object)) => {
-                listed.push(object);
+                listed.push(read(object));
                 None
             }
             Ok(Event::InitDone) => Some(Change::All(mem::take(&mut listed))),
-            Ok(Event::Apply(object)) => Some(Change::Put(object)),
-            Ok(Event::Delete(object)) => Some(Change::Gone(object)),
+            Ok(Event::Apply(object)) => Some(Change::Put(read(object))),
+            Ok(Event::Delete(object)) => Some(Change::Gone(read(object))),
             Err(error) => {
                 tracing::warn!(
                     kind,

@@ -104,6 +104,7 @@ fn layout(shared: &Shared, range: Range) -> Layout<'_> {
         link: &shared.names.link,
         pod_links: &shared.names.pod_links,
         dns: shared.config.dns_address().zip(shared.dns_server()),
+        functions: shared.functions_listener(),
         pods: range,
         cluster_pods: shared.config.cluster_pod_range,
         services: shared.config.service_range,

@@ -1,7 +1,7 @@
 //! The way into a network: addresses for pods, names and Services for their sockets.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::{
@@ -62,6 +62,10 @@ pub(crate) struct Shared {
     dns_server: OnceLock<SocketAddrV4>,
     /// Its sockets, until it takes them.
     dns_sockets: Mutex<Option<Sockets>>,
+    /// Where Services of Functions lead, once the node's range is known, if the node has a gateway.
+    functions_listener: OnceLock<SocketAddrV4>,
+    /// Its socket, until the gateway takes it.
+    functions_socket: Mutex<Option<std::net::TcpListener>>,
     directory: RwLock<Directory>,
     /// Counts changes to Service ports and their endpoints.
     changes: watch::Sender<u64>,
@@ -88,6 +92,8 @@ impl Shared {
             namespace,
             dns_server: OnceLock::new(),
             dns_sockets: Mutex::default(),
+            functions_listener: OnceLock::new(),
+            functions_socket: Mutex::default(),
             directory: RwLock::default(),
             changes: watch::Sender::new(0),
             policies: RwLock::default(),
@@ -125,6 +131,68 @@ impl Shared {
                 tracing::error!(error, %ip, "could not listen for DNS: containers find no names");
             }
         }
+    }
+
+    /// Where Services of Functions lead on this node.
+    pub(crate) fn functions_listener(&self) -> Option<SocketAddrV4> {
+        self.functions_listener.get().copied()
+    }
+
+    pub(crate) fn take_functions_listener(&self) -> Option<std::net::TcpListener> {
+        let socket = self.functions_socket.lock();
+        socket.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Opens the socket that pods reach Functions by: as root on the node's address on the pods' link, where the kernel
+    /// leads what is for their Services; rootless on every address, of which each Service has its own.
+    fn listen_for_functions(&self, range: Range) {
+        let ip = match self.config.mode {
+            crate::Mode::Privileged => pool::host_address(range),
+            crate::Mode::Rootless => Ipv4Addr::UNSPECIFIED,
+        };
+        let opened = std::net::TcpListener::bind((ip, 0)).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            let port = listener.local_addr()?.port();
+            Ok((listener, port))
+        });
+        match opened {
+            Ok((listener, port)) => {
+                let _ = self.functions_listener.set(SocketAddrV4::new(ip, port));
+                let place = self.functions_socket.lock();
+                *place.unwrap_or_else(PoisonError::into_inner) = Some(listener);
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, %ip, "could not listen for pods: they cannot call Functions");
+            }
+        }
+    }
+
+    /// Whether traffic goes to a Function's Service: the gateway asks the policies about it.
+    fn is_way_to_functions(&self, traffic: Traffic) -> bool {
+        let IpAddr::V4(ip) = traffic.peer else {
+            return false;
+        };
+        let egress = traffic.direction == Direction::Egress && traffic.protocol == Protocol::Tcp;
+        egress
+            && self.functions_listener().is_some_and(|listener| {
+                let directory = self.directory();
+                directory.is_function_port(SocketAddrV4::new(ip, traffic.port))
+                    || (traffic.port == listener.port()
+                        && directory.function_at(traffic.peer).is_some())
+            })
+    }
+
+    /// Whether a client is this node itself, rather than a pod or somebody elsewhere.
+    pub(crate) fn is_own_client(&self, client: IpAddr, local: IpAddr) -> bool {
+        let IpAddr::V4(ip) = client else {
+            return client == local;
+        };
+        if self.is_of_node(client) {
+            return true;
+        }
+        let pod = self.config.cluster_pod_range.contains(ip);
+        !pod && (client.is_loopback() || client == local)
     }
 
     pub(crate) fn directory(&self) -> RwLockReadGuard<'_, Directory> {
@@ -330,6 +398,9 @@ impl Handle {
                 .with_context(|| format!("route the pod range {range}"))?;
             shared.listen_for_dns(pool::host_address(range)).await;
         }
+        if shared.config.gateway {
+            shared.listen_for_functions(range);
+        }
         let mut pool = Pool::new(range);
         if let Some(isolation) = &shared.isolation {
             for (uid, ip) in adopt(isolation, &mut pool).await? {
@@ -352,6 +423,10 @@ impl Handle {
         let frontend = self.0.directory().frontend(&name, port)?;
         if self.0.namespace.is_some() {
             return Some(frontend.address.into());
+        }
+        if self.0.directory().is_function_port(frontend.address) {
+            let port = self.0.functions_listener()?.port();
+            return Some(SocketAddrV4::new(*frontend.address.ip(), port).into());
         }
         let listeners = self
             .0
@@ -428,6 +503,10 @@ fn unavailable(message: String) -> NetworkError {
 
 #[async_trait]
 impl PodNetwork for Handle {
+    fn declare(&self, pod: &PodRef, labels: &BTreeMap<String, String>) {
+        self.0.policies_mut().declare(pod, labels.clone());
+    }
+
     async fn add(&self, pod: &PodRef, wanted: Option<IpAddr>) -> Result<PodAddress, NetworkError> {
         let mut range = self.0.subscribe_range();
         let late = timeout(RANGE_DEADLINE, range.wait_for(Option::is_some))
@@ -455,7 +534,11 @@ impl PodNetwork for Handle {
         };
         // Its address is known before it is isolated, and it is isolated before it runs.
         let mut changes = self.0.policy_changes.subscribe();
-        self.0.policies_mut().add_own(pod, ip.into());
+        let declared = self.0.policies_mut().add_own(pod, ip.into());
+        if declared && self.0.policies().any() {
+            // The kernel has to learn whose address it is.
+            self.0.policy_changes.send_modify(|count| *count += 1);
+        }
         let known = changes.wait_for(|_| self.0.policies().knows(pod));
         if timeout(POLICY_DEADLINE, known).await.is_err() {
             return Err(unavailable(
@@ -606,6 +689,14 @@ impl PodNetwork for Handle {
             Protocol::Tcp => Transport::Tcp,
             Protocol::Udp => Transport::Udp,
         };
+        if protocol == Protocol::Tcp && directory.is_function_port(address) {
+            let listener = self.0.functions_listener()?;
+            // As root the kernel leads it there, and the gateway is told where it was to go.
+            return Some(match self.0.config.mode {
+                crate::Mode::Privileged => destination,
+                crate::Mode::Rootless => SocketAddrV4::new(*address.ip(), listener.port()).into(),
+            });
+        }
         if let Some(endpoint) = directory.pick(&Frontend { address, transport }) {
             return endpoint.map(|endpoint| self.0.as_pod_sees(endpoint).into());
         }
@@ -619,7 +710,10 @@ impl PodNetwork for Handle {
         // In a namespace of its own a pod's loopback is nobody else's.
         let isolated = self.0.isolation.as_ref().and_then(|i| i.find(&pod.uid));
         let to_itself = isolated.is_some() && traffic.peer.is_loopback();
-        from_node || to_itself || self.0.policies().allows(pod, traffic)
+        from_node
+            || to_itself
+            || self.0.is_way_to_functions(traffic)
+            || self.0.policies().allows(pod, traffic)
     }
 
     fn is_of_cluster(&self, address: IpAddr) -> bool {

@@ -9,6 +9,7 @@
 //! - [`namespace`], [`links`], [`nodes`]: the Wasm pods' network namespace and the routes to pods.
 //! - [`isolation`]: pods with a network namespace of their own, for containers (privileged).
 //! - [`proxy`]: ClusterIPs served from within the process (rootless).
+//! - [`gateway`]: HTTP from outside, and from pods to Functions.
 //!
 //! Reads Service, EndpointSlice, Node and NetworkPolicy objects, and while there are policies Pods and
 //! Namespaces; writes none. Never opens a pod's own sockets: the
@@ -18,6 +19,7 @@ mod directory;
 mod dns;
 mod feed;
 mod firewall;
+pub mod gateway;
 mod handle;
 mod isolation;
 mod links;
@@ -90,6 +92,8 @@ pub struct Config {
     pub service_range: Range,
     /// `cluster.local`
     pub cluster_domain: String,
+    /// Whether the node has a gateway, which Services of Functions lead to.
+    pub gateway: bool,
     /// The node's directory for state. Nothing is kept there so far: what must outlive the process
     /// is in the kernel.
     pub state_dir: PathBuf,

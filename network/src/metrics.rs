@@ -38,4 +38,5 @@ pub fn register(registry: &mut Registry) {
         "Answers of the node's DNS server by response code",
         RESPONSES.clone(),
     );
+    crate::gateway::register(registry);
 }

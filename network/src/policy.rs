@@ -68,6 +68,9 @@ pub(crate) struct Policies {
     /// The addresses of this node's own pods, known before their objects tell them; by uid.
     own: HashMap<String, IpAddr>,
     own_by_ip: HashMap<IpAddr, Name>,
+    /// Pods of this node that no object tells of, by uid: what runs functions.
+    declared: HashMap<String, (Name, Pod)>,
+    declared_by_ip: HashMap<IpAddr, String>,
     /// The addresses of this node's isolated pods; by uid.
     isolated: HashMap<String, Ipv4Addr>,
     policies_listed: bool,
@@ -135,6 +138,7 @@ impl Policies {
             let object = self.pods.get(&Name::of(pod));
             object.is_some_and(|object| object.uid == pod.uid || object.mirror)
         };
+        let known = || self.declared.contains_key(&pod.uid) || known();
         self.policies_listed && (!self.any() || (self.in_force() && known()))
     }
 
@@ -143,10 +147,29 @@ impl Policies {
         self.pods_listed && self.namespaces_listed
     }
 
-    /// Gives one of this node's own pods its address.
-    pub(crate) fn add_own(&mut self, pod: &PodRef, ip: IpAddr) {
+    /// Learns of a pod of this node that has no object.
+    pub(crate) fn declare(&mut self, pod: &PodRef, labels: Labels) {
+        let declared = Pod {
+            uid: pod.uid.clone(),
+            mirror: false,
+            labels,
+            ports: Vec::new(),
+            ip: None,
+        };
+        let declared = (Name::of(pod), declared);
+        self.declared.insert(pod.uid.clone(), declared);
+    }
+
+    /// Gives one of this node's own pods its address; whether it is one that no object will tell of.
+    pub(crate) fn add_own(&mut self, pod: &PodRef, ip: IpAddr) -> bool {
         self.own.insert(pod.uid.clone(), ip);
-        self.own_by_ip.insert(ip, Name::of(pod));
+        let declared = self.declared.contains_key(&pod.uid);
+        if declared {
+            self.declared_by_ip.insert(ip, pod.uid.clone());
+        } else {
+            self.own_by_ip.insert(ip, Name::of(pod));
+        }
+        declared
     }
 
     /// Says that the kernel is to decide about one of this node's pods.
@@ -161,7 +184,9 @@ impl Policies {
 
     pub(crate) fn remove_own(&mut self, uid: &str) {
         self.isolated.remove(uid);
+        self.declared.remove(uid);
         if let Some(ip) = self.own.remove(uid) {
+            self.declared_by_ip.remove(&ip);
             self.own_by_ip.remove(&ip);
         }
     }
@@ -177,7 +202,8 @@ impl Policies {
         }
         let name = Name::of(pod);
         let own_ip = self.own.get(&pod.uid).copied();
-        let Some(subject) = self.pods.get(&name) else {
+        let declared = self.declared.get(&pod.uid).map(|(_, pod)| pod);
+        let Some(subject) = declared.or_else(|| self.pods.get(&name)) else {
             // Its object is gone, and with it what it may do.
             return own_ip == Some(traffic.peer);
         };
@@ -211,7 +237,72 @@ impl Policies {
         selecting.any(|policy| policy.allows(traffic.direction, &pod.namespace, &seen))
     }
 
+    /// Whether a client may reach by TCP what has these labels and is no pod; where the client is a pod, its own
+    /// policies are asked too.
+    pub(crate) fn admits(
+        &self,
+        namespace: &str,
+        labels: &Labels,
+        client: IpAddr,
+        port: u16,
+    ) -> bool {
+        if !self.in_force() {
+            return true;
+        }
+        let peer = self.peer(client);
+        let enters = rule::Seen {
+            ip: client,
+            peer: peer.map(|(name, pod)| self.peer_pod(&name.namespace, &pod.labels)),
+            port,
+            protocol: Protocol::Tcp,
+            target_ports: &[],
+        };
+        if !self.lets(Direction::Ingress, namespace, labels, &enters) {
+            return false;
+        }
+        let Some((name, pod)) = peer else {
+            return true;
+        };
+        let leaves = rule::Seen {
+            // It has no address that a block of addresses could mean.
+            ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            peer: Some(self.peer_pod(namespace, labels)),
+            port,
+            protocol: Protocol::Tcp,
+            target_ports: &[],
+        };
+        self.lets(Direction::Egress, &name.namespace, &pod.labels, &leaves)
+    }
+
+    fn peer_pod<'a>(&'a self, namespace: &'a str, labels: &'a Labels) -> rule::PeerPod<'a> {
+        rule::PeerPod {
+            namespace,
+            namespace_labels: self.namespaces.get(namespace),
+            labels,
+        }
+    }
+
+    /// Whether the policies that isolate these labels, if any, allow it.
+    fn lets(
+        &self,
+        direction: Direction,
+        namespace: &str,
+        labels: &Labels,
+        seen: &rule::Seen<'_>,
+    ) -> bool {
+        let policies = self.policies.get(namespace).into_iter();
+        let policies = policies.flat_map(BTreeMap::values);
+        let mut selecting = policies
+            .filter(|policy| policy.isolates(direction, labels))
+            .peekable();
+        selecting.peek().is_none()
+            || selecting.any(|policy| policy.allows(direction, namespace, seen))
+    }
+
     fn peer(&self, ip: IpAddr) -> Option<(&Name, &Pod)> {
+        if let Some(uid) = self.declared_by_ip.get(&ip) {
+            return self.declared.get(uid).map(|(name, pod)| (name, pod));
+        }
         let own = self.own_by_ip.get(&ip);
         let name = own.or_else(|| self.by_ip.get(&ip))?;
         Some((name, self.pods.get(name)?))

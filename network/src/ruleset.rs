@@ -5,7 +5,7 @@
 //! ready endpoints is in neither, and what still goes to the Service range after translation is refused.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_set::Difference},
     fmt::Write,
     net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
@@ -32,6 +32,8 @@ pub(crate) struct Layout<'a> {
     pub(crate) host: Ipv4Addr,
     /// The cluster's DNS address, and where this node's server listens.
     pub(crate) dns: Option<(Ipv4Addr, SocketAddrV4)>,
+    /// Where this node's gateway takes what is for Services of Functions.
+    pub(crate) functions: Option<SocketAddrV4>,
 }
 
 /// Where something is reached.
@@ -50,6 +52,8 @@ pub(crate) struct Plan {
     /// The addresses of endpoints on this node: one that reaches itself by its Service would not know
     /// the answer for one, so the host takes its place.
     own: BTreeSet<Ipv4Addr>,
+    /// Service ports that lead to the gateway.
+    functions: BTreeSet<SocketAddrV4>,
 }
 
 impl Plan {
@@ -70,6 +74,7 @@ impl Plan {
         Self {
             own: own.filter(|ip| pods.contains(*ip) && *ip != host).collect(),
             entries,
+            functions: directory.function_ports().clone(),
         }
     }
 
@@ -124,12 +129,16 @@ fn fixed_part(layout: &Layout<'_>) -> String {
         services,
         host,
         dns,
+        functions,
     } = layout;
     let dns = dns.map_or_else(String::new, |(address, server)| {
         let lead = |protocol: &str| {
             format!("\t\tip daddr {address} {protocol} dport 53 dnat to {server}\n")
         };
         lead("udp") + &lead("tcp")
+    });
+    let functions = functions.map_or_else(String::new, |gateway| {
+        format!("\t\tip daddr . tcp dport @functions dnat to {gateway}\n")
     });
     // In postrouting: where client and endpoint are both in the namespace of Wasm pods, the answer would
     // stay in there and never be translated back, so the host takes the client's place; so it does for a
@@ -146,11 +155,14 @@ table ip {table} {{
 	map node_ports {{
 		type inet_proto . inet_service : verdict
 	}}
+	set functions {{
+		type ipv4_addr . inet_service
+	}}
 	set own_endpoints {{
 		type ipv4_addr . ipv4_addr
 	}}
 	chain services {{
-{dns}		ip daddr . meta l4proto . th dport vmap @services
+{dns}{functions}		ip daddr . meta l4proto . th dport vmap @services
 	}}
 	chain translate {{
 		ip daddr {services} goto services
@@ -207,17 +219,30 @@ pub(crate) fn render_change(table: &str, old: &Plan, new: &Plan) -> String {
             before => add(&mut text, table, entry, ready, before.is_none()),
         }
     }
-    let mut own = |verb: &str, changed: Vec<&Ipv4Addr>| {
+    let mut elements = |verb: &str, set: &str, changed: Vec<String>| {
         if !changed.is_empty() {
-            let pairs: Vec<String> = changed.iter().map(|ip| format!("{ip} . {ip}")).collect();
-            let pairs = pairs.join(", ");
+            let changed = changed.join(", ");
             text.push_str(&format!(
-                "{verb} element ip {table} own_endpoints {{ {pairs} }}\n"
+                "{verb} element ip {table} {set} {{ {changed} }}\n"
             ));
         }
     };
-    own("delete", old.own.difference(&new.own).collect());
-    own("add", new.own.difference(&old.own).collect());
+    let pairs =
+        |changed: Difference<'_, Ipv4Addr>| changed.map(|ip| format!("{ip} . {ip}")).collect();
+    elements(
+        "delete",
+        "own_endpoints",
+        pairs(old.own.difference(&new.own)),
+    );
+    elements("add", "own_endpoints", pairs(new.own.difference(&old.own)));
+    let ports = |changed: Difference<'_, SocketAddrV4>| {
+        changed
+            .map(|port| format!("{} . {}", port.ip(), port.port()))
+            .collect()
+    };
+    let (was, is) = (&old.functions, &new.functions);
+    elements("delete", "functions", ports(was.difference(is)));
+    elements("add", "functions", ports(is.difference(was)));
     text
 }
 
@@ -367,6 +392,7 @@ mod tests {
                 Ipv4Addr::new(10, 43, 0, 10),
                 SocketAddrV4::new(Ipv4Addr::new(10, 64, 0, 1), 53),
             )),
+            functions: Some("10.64.0.1:4000".parse().unwrap()),
             pods: "10.64.0.0/18".parse().unwrap(),
             cluster_pods: "10.64.0.0/10".parse().unwrap(),
             services: "10.43.0.0/16".parse().unwrap(),
@@ -385,12 +411,16 @@ mod tests {
             	map node_ports {
             		type inet_proto . inet_service : verdict
             	}
+            	set functions {
+            		type ipv4_addr . inet_service
+            	}
             	set own_endpoints {
             		type ipv4_addr . ipv4_addr
             	}
             	chain services {
             		ip daddr 10.43.0.10 udp dport 53 dnat to 10.64.0.1:53
             		ip daddr 10.43.0.10 tcp dport 53 dnat to 10.64.0.1:53
+            		ip daddr . tcp dport @functions dnat to 10.64.0.1:4000
             		ip daddr . meta l4proto . th dport vmap @services
             	}
             	chain translate {

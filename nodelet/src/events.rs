@@ -192,7 +192,10 @@ fn event(node: &str, note: &Note, count: i32, now: Time, clock: Clock) -> Event 
         },
         involved_object: ObjectReference {
             kind: Some(note.kind.to_owned()),
-            api_version: Some("v1".to_owned()),
+            api_version: Some(match note.kind {
+                "FunctionRevision" => "functions.wk.dev/v1".to_owned(),
+                _ => "v1".to_owned(),
+            }),
             namespace: (!note.namespace.is_empty()).then(|| note.namespace.clone()),
             name: Some(note.name.clone()),
             uid: Some(note.uid.clone()),

@@ -117,7 +117,9 @@ impl ImageGc {
             let images = containers.map(|container| &container.image);
             images.chain(ephemeral.map(|container| &container.image))
         });
-        let references: HashSet<&String> = images.flatten().collect();
+        let mut references: HashSet<&str> = images.flatten().map(String::as_str).collect();
+        let of_functions = self.context.functions.images();
+        references.extend(of_functions.iter().map(|image| &**image));
         let mut digests = HashSet::new();
         for reference in references {
             let image = self.context.images.find(reference).await;

@@ -11,6 +11,7 @@
 //! - [`volume`]: what pods find in their files.
 //! - [`probe`]: whether containers are started, alive and ready; [`handler`]: what runs once after start and before stop.
 //! - [`provisioner`]: makes the volumes of `wk-local` on this node.
+//! - [`functions`]: components that requests start, for the node's gateway.
 //! - [`services`]: the Services of the cluster, as environment variables.
 //! - [`events`]: Events, counted and bounded.
 //! - [`logs`]: reads what the runtimes wrote.
@@ -32,6 +33,7 @@ mod deadline;
 mod events;
 #[cfg(test)]
 mod fake_api;
+mod functions;
 mod handler;
 mod host;
 mod image_gc;

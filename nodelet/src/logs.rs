@@ -16,6 +16,9 @@ use runtimes::PodRef;
 
 pub(crate) use reader::{Follow, read};
 
+/// The log of a first attempt, in its directory.
+pub(crate) const FIRST: &str = "0.log";
+
 /// The directory of a pod's logs.
 pub(crate) fn pod_directory(log_dir: &Path, pod: &PodRef) -> PathBuf {
     log_dir.join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid))

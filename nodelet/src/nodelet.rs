@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use axum::Router;
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
-use runtimes::{Images, Notice, PodNetwork, Runtime};
+use runtimes::{Images, Invoke, Notice, PodNetwork, Runtime, Serve};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
@@ -17,10 +17,11 @@ use crate::{
     clock::Clock,
     config::Config,
     events::{self, Note, Sink},
+    functions::{self, Functions, Table},
     image_gc::ImageGc,
     inotify::Changes,
     metrics::Running,
-    node::report::Reporter,
+    node::{object, report::Reporter},
     pod::worker::Context,
     pods::{Loop, Pods},
     probe::{self, Probes},
@@ -46,6 +47,7 @@ pub struct Nodelet {
     node: watch::Sender<Option<Arc<Node>>>,
     notes: mpsc::Receiver<Note>,
     changes: Changes,
+    functions: Option<Functions>,
 }
 
 /// The way into a running nodelet.
@@ -100,13 +102,20 @@ impl Nodelet {
 
     pub(crate) fn with_clock(
         client: Client,
-        config: Config,
+        mut config: Config,
         runtimes: Vec<Arc<dyn Runtime>>,
         images: Arc<dyn Images>,
         network: Arc<dyn PodNetwork>,
         clock: Clock,
     ) -> anyhow::Result<(Nodelet, Handle)> {
         config.validate()?;
+        let runs = runtimes.iter().map(|runtime| runtime.name());
+        config.labels.extend(runs.map(|name| {
+            (
+                format!("{}{name}", object::RUNTIME_LABELS),
+                "true".to_owned(),
+            )
+        }));
         let (events, notes) = Sink::new();
         let starts = Semaphore::new(config.concurrent_starts);
         let (config, pods, node) = (Arc::new(config), Pods::default(), watch::Sender::new(None));
@@ -136,7 +145,12 @@ impl Nodelet {
             writes: Semaphore::new(STATUS_WRITES),
             probes,
             mirrors: Mirrors::default(),
+            functions: Table::default(),
         };
+        context.config.metrics.register(|registry| {
+            let table = context.functions.clone();
+            registry.register_collector(Box::new(functions::Metrics(table)));
+        });
         let context = Arc::new(context);
         let disk = Disk::new(context.clone(), pods.clone());
         let handle = Handle {
@@ -159,9 +173,18 @@ impl Nodelet {
                 node,
                 notes,
                 changes,
+                functions: None,
             },
             handle,
         ))
+    }
+
+    /// Answers requests to functions whose images are components, by a runtime that does. Nothing is answered before
+    /// [`Nodelet::run`].
+    pub fn serve_functions(&mut self, serve: Arc<dyn Serve>) -> Arc<dyn Invoke> {
+        let functions = Functions::new(self.context.clone(), serve);
+        self.functions = Some(functions.clone());
+        Arc::new(functions)
     }
 
     /// What workers share, and the Events they write, for tests of what needs no more.
@@ -185,6 +208,7 @@ impl Nodelet {
             node,
             notes,
             changes,
+            functions,
         } = self;
         let config = &context.config;
         tokio::fs::create_dir_all(&config.log_dir)
@@ -249,6 +273,9 @@ impl Nodelet {
         parts.spawn(provisioner.run(stop.clone()));
         parts.spawn(reporter.run(stop.clone()));
         parts.spawn(pods_loop.run(stop.clone()));
+        if let Some(functions) = functions {
+            parts.spawn(functions.run(stop.clone()));
+        }
         // The first part that fails stops the other; helpers end with this function.
         let mut outcome = Ok(());
         while let Some(ended) = parts.join_next().await {

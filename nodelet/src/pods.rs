@@ -492,7 +492,10 @@ impl Loop {
         }
         let owned = |uid: &str| {
             let has_worker = self.pods.lock().contains_key(uid);
-            has_worker || listed.contains(uid) || self.context.mirrors.has(uid)
+            has_worker
+                || listed.contains(uid)
+                || self.context.mirrors.has(uid)
+                || self.context.functions.opened_here(uid)
         };
         let orphans = orphans::find(&self.context, &owned).await;
         if !orphans.is_empty() {

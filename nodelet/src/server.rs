@@ -1,5 +1,5 @@
 //! The nodelet's own HTTP server: `/containerLogs/…`, `/exec/…`, `/attach/…`, `/portForward/…`, `/pods`,
-//! `/stats/summary`, `/metrics`, `/metrics/probes`, `/metrics/resource`, `/healthz` and `/images`.
+//! `/functionLogs/…`, `/functionUsage`, `/stats/summary`, `/metrics`, `/metrics/probes`, `/metrics/resource`, `/healthz` and `/images`.
 //!
 //! - [`listener`]: mutual TLS for it.
 //! - `streams`: the requests whose connections become sessions.
@@ -25,13 +25,13 @@ use axum::{
     routing::get,
 };
 use jiff::Timestamp;
-use runtimes::log::Stream;
+use runtimes::{RevisionRef, log::Stream};
 use serde::Deserialize;
 use serde_json::json;
 use tracing::warn;
 
 use crate::{
-    host,
+    functions, host,
     inotify::Changes,
     logs::{self, Follow, Selection},
     pod::worker::Context,
@@ -73,6 +73,8 @@ pub(crate) fn router(
             "/containerLogs/{namespace}/{pod}/{container}",
             get(container_logs),
         )
+        .route("/functionLogs/{namespace}/{revision}", get(function_logs))
+        .route("/functionUsage", get(function_usage))
         .merge(streams::router())
         .merge(images::router())
         .with_state(Shared {
@@ -182,7 +184,6 @@ async fn container_logs(
             format!("container {container} is not valid for pod {name}"),
         );
     };
-    let on = |switch: Option<Switch>| switch.is_some_and(|switch| switch.0);
     let attempt = if on(query.previous) {
         view.ended
     } else {
@@ -197,6 +198,42 @@ async fn container_logs(
         };
         return refuse(StatusCode::BAD_REQUEST, message);
     };
+    let path = logs::file(&shared.context.config.log_dir, &pod, &container, attempt);
+    let follows = on(query.follow) && !on(query.previous);
+    let follow = follows.then(|| Follow::new(&shared.changes, &path, views, &container, attempt));
+    send_log(&path, &query, follow).await
+}
+
+fn on(switch: Option<Switch>) -> bool {
+    switch.is_some_and(|switch| switch.0)
+}
+
+/// The log of a revision's instances here, which is one.
+async fn function_logs(
+    State(shared): State<Shared>,
+    Path((namespace, name)): Path<(String, String)>,
+    Query(query): Query<LogQuery>,
+) -> Response {
+    let revision = RevisionRef { namespace, name };
+    let path = functions::log(&shared.context, &revision);
+    let views = shared.context.functions.follow(&revision);
+    let (Some(path), Some(views)) = (path, views) else {
+        let message = format!("functionrevision \"{revision}\" not found on this node");
+        return (StatusCode::NOT_FOUND, message).into_response();
+    };
+    let follow = on(query.follow)
+        .then(|| Follow::new(&shared.changes, &path, views, functions::CONTAINER, 0));
+    send_log(&path, &query, follow).await
+}
+
+/// What functions used on this node.
+async fn function_usage(State(shared): State<Shared>) -> Response {
+    let all = functions::summary(&shared.context.functions);
+    let items: Vec<_> = all.into_values().collect();
+    Json(json!({ "node": shared.context.config.node_name, "items": items })).into_response()
+}
+
+async fn send_log(path: &std::path::Path, query: &LogQuery, follow: Option<Follow>) -> Response {
     let ago = query
         .since_seconds
         .map(|seconds| Timestamp::now() - Duration::from_secs(seconds.min(u64::from(u32::MAX))));
@@ -211,10 +248,7 @@ async fn container_logs(
             _ => None,
         },
     };
-    let path = logs::file(&shared.context.config.log_dir, &pod, &container, attempt);
-    let follows = on(query.follow) && !on(query.previous);
-    let follow = follows.then(|| Follow::new(&shared.changes, &path, views, &container, attempt));
-    match logs::read(&path, selection, follow).await {
+    match logs::read(path, selection, follow).await {
         Ok(stream) => (
             [(header::CONTENT_TYPE, "text/plain")],
             Body::from_stream(stream),
@@ -222,10 +256,7 @@ async fn container_logs(
             .into_response(),
         Err(error) => {
             warn!(%error, path = %path.display(), "read a log");
-            refuse(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "cannot read the log".to_owned(),
-            )
+            (StatusCode::INTERNAL_SERVER_ERROR, "cannot read the log").into_response()
         }
     }
 }

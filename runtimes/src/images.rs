@@ -148,6 +148,12 @@ pub trait Images: Send + Sync + 'static {
     /// Every image that is here, by its normal name.
     async fn list(&self) -> Result<Vec<Image>, ImageError>;
 
+    /// Gives the content of an image that is here another name: it stays when the first comes to mean something else.
+    ///
+    /// # Errors
+    /// The image is not here any more, or the name cannot be written down.
+    async fn pin(&self, image: &Image, name: &str) -> Result<Image, ImageError>;
+
     /// Forgets a reference, and of its content what no other image needs; the bytes freed.
     async fn remove(&self, reference: &str) -> Result<u64, ImageError>;
 

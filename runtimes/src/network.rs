@@ -1,6 +1,7 @@
 //! The pod network contract: addresses, and what a pod's sockets see.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
 };
@@ -80,6 +81,10 @@ pub enum NetworkError {
 /// Gives pods addresses and tells their sockets where names and Services lead.
 #[async_trait]
 pub trait PodNetwork: Send + Sync + 'static {
+    /// Tells the labels of a pod that no object in the API tells of, before it is given its address: NetworkPolicies
+    /// select it by them until [`remove`](Self::remove).
+    fn declare(&self, pod: &PodRef, labels: &BTreeMap<String, String>);
+
     /// Gives a pod its address. Asked again for the same uid it answers the same; `wanted` is the
     /// address that the pod had before a restart, kept if it is free.
     async fn add(&self, pod: &PodRef, wanted: Option<IpAddr>) -> Result<PodAddress, NetworkError>;

@@ -21,7 +21,7 @@ use api::{
 use controllers::authority::Authority;
 use runtime_oci::OciRuntime;
 use runtime_wasm::WasmRuntime;
-use runtimes::{Images, PodNetwork, Runtime, images::ImageStore};
+use runtimes::{Images, Invoke, PodNetwork, Runtime, images::ImageStore};
 use store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,7 @@ use crate::{
     authority::ClusterAuthority,
     cluster,
     data_dir::{DataDir, write_private},
-    kubeconfig, leader, node_name,
+    gateway, kubeconfig, leader, node_name,
     node_proxy::Nodelets,
     pki::{self, Pair, Subject},
     ranges::{self, Ranges},
@@ -59,6 +59,8 @@ pub(crate) struct Components {
     pub(crate) addresses: String,
     /// What runs containers, or why nothing does, in words.
     pub(crate) containers: String,
+    /// Where functions and Ingresses are reached, in words.
+    pub(crate) gateway: String,
     /// Where images are pushed to, in words.
     pub(crate) registry: String,
     /// A client in this process with the administrator's identity.
@@ -110,6 +112,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     let metrics = metrics::Metrics::new();
     metrics.register(controllers::metrics::register);
     metrics.register(scheduler::metrics::register);
+    metrics.register(functions::metrics::register);
     metrics.register(network::metrics::register);
     let store: Arc<dyn Store> =
         Arc::new(metrics.register(|registry| api::metrics::Measured::new(store, registry)));
@@ -197,6 +200,19 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         client,
         move |stop| scheduler::Scheduler::new(own.clone(), config.clone()).run(stop),
     );
+    let client = apiserver.client(User::functions());
+    let own = client.clone();
+    lead(
+        tasks,
+        "functions",
+        "wk-functions",
+        election.clone(),
+        client,
+        move |stop| {
+            let (config, gateways) = (functions::Config::default(), functions::Gateways::default());
+            functions::Functions::new(own.clone(), config, gateways).run(stop)
+        },
+    );
     let own = images.registry.clone();
     // Of several processes with one storage, one tidies it.
     let election = election.filter(|_| own.is_shared());
@@ -226,13 +242,26 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         static_pods: up.pod_manifest_path.clone(),
         max_pods: up.max_pods,
         api: SocketAddr::new(up.listen.ip(), port),
+        gateway: up.gateway.is_on(),
     };
     let node_client = || apiserver.client(User::node(&node_name));
-    let (network, containers) = match up.no_node {
-        true => (None, "this host runs no pods".to_owned()),
+    let (network, containers, gateway) = match up.no_node {
+        true => {
+            let none = "this host runs no pods".to_owned();
+            (None, none.clone(), none)
+        }
         false => {
             let network = start_network(tasks, data, &node, node_client()).await?;
-            let containers = start_nodelet(
+            let started = gateway::Start {
+                flags: &up.gateway,
+                mode: ranges.mode,
+                node_name: &node_name,
+                node_ip,
+                ca: &ca,
+                network: &network,
+                client: apiserver.client(User::gateway()),
+            };
+            let (containers, invoke) = start_nodelet(
                 tasks,
                 data,
                 node,
@@ -242,7 +271,8 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
                 source,
             )
             .await?;
-            (Some(network), containers)
+            let gateway = gateway::start(tasks, started, invoke).await;
+            (Some(network), containers, gateway)
         }
     };
 
@@ -258,6 +288,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         objects,
         addresses,
         containers,
+        gateway,
         admin,
         network,
     })
@@ -311,6 +342,8 @@ struct Node<'a> {
     max_pods: Option<u32>,
     /// Where this process serves the API.
     api: SocketAddr,
+    /// Whether it has a gateway.
+    gateway: bool,
 }
 
 /// Starts the network of this node's pods.
@@ -330,6 +363,7 @@ async fn start_network(
         cluster_pod_range: ranges.cluster_pods.parse().expect("a constant range"),
         service_range: ranges.services.parse().expect("a constant range"),
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
+        gateway: node.gateway,
         state_dir: data.path("state"),
     };
     let (network, task) = network::Network::start(config, client).await.with_context(|| {
@@ -344,7 +378,7 @@ async fn start_network(
 }
 
 /// Starts the runtimes, the nodelet and the nodelet's server; the apiserver of this process asks it directly. Answers
-/// what runs containers, or why nothing does, in words.
+/// what runs containers, or why nothing does, in words; and what answers requests to functions.
 async fn start_nodelet(
     tasks: &mut Tasks,
     data: &DataDir,
@@ -353,14 +387,15 @@ async fn start_nodelet(
     network: network::Handle,
     client: kube::Client,
     source: Arc<RegistrySource>,
-) -> Result<String> {
+) -> Result<(String, Arc<dyn Invoke>)> {
     let network: Arc<dyn PodNetwork> = Arc::new(network);
     let wasm = WasmRuntime::new(runtime_wasm::Config {
         code_cache: data.path("code"),
         network: network.clone(),
     })
     .context("start the WebAssembly runtime")?;
-    let mut runtimes: Vec<Arc<dyn Runtime>> = vec![Arc::new(wasm)];
+    let wasm = Arc::new(wasm);
+    let mut runtimes: Vec<Arc<dyn Runtime>> = vec![wasm.clone()];
     let mut unavailable_runtimes = BTreeMap::new();
     let containers = match container_runtime(data, node.ranges.mode).await {
         Ok(oci) => {
@@ -408,7 +443,8 @@ async fn start_nodelet(
         unavailable_runtimes,
         ..usual
     };
-    let (nodelet, handle) = nodelet::Nodelet::new(client, config, runtimes, images, network)?;
+    let (mut nodelet, handle) = nodelet::Nodelet::new(client, config, runtimes, images, network)?;
+    let invoke = nodelet.serve_functions(wasm);
     nodelets.set_own(handle.router());
     let tls = pki::nodelet_tls(&node.ca.certificate, &node.certificates.nodelet)?;
     let (stop, router) = (tasks.stop(), handle.router());
@@ -418,7 +454,7 @@ async fn start_nodelet(
     );
     let stop = tasks.stop();
     tasks.start("nodelet", nodelet.run(stop));
-    Ok(containers)
+    Ok((containers, invoke))
 }
 
 /// What runs ordinary containers, if this host can; otherwise what it lacks, in words for users.

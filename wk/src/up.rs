@@ -12,7 +12,7 @@ use crate::{
     autoscaling,
     components::{self, Components},
     data_dir::{self, DataDir},
-    manifests, registry,
+    gateway, manifests, registry,
     tasks::Tasks,
 };
 
@@ -55,6 +55,8 @@ pub(crate) struct Up {
     /// Static bearer tokens: a CSV file of token,user,uid,"group1,group2"
     #[arg(long, value_name = "FILE")]
     pub(crate) token_auth_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) gateway: gateway::Flags,
     #[command(flatten)]
     pub(crate) registry: registry::Flags,
     #[command(flatten)]
@@ -126,6 +128,7 @@ fn greet(components: &Components, data: &DataDir, took: Duration) {
          \x20 objects     {}\n\
          \x20 network     {}\n\
          \x20 containers  {}\n\
+         \x20 gateway     {}\n\
          \x20 registry    {}\n\
          \n\
          Next:\n\
@@ -139,6 +142,7 @@ fn greet(components: &Components, data: &DataDir, took: Duration) {
         components.objects,
         components.addresses,
         components.containers,
+        components.gateway,
         components.registry,
         kubeconfig.display(),
     );

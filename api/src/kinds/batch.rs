@@ -3,7 +3,7 @@
 //! - `job`, `cron_job`: the kinds. `specification`: what is wrong with what a Job should do.
 //! - `failure_policy`: what is wrong with its rules for failures.
 
-mod cron_job;
+pub(crate) mod cron_job;
 mod failure_policy;
 mod job;
 mod specification;

@@ -4,6 +4,7 @@
 //! - `template`: the template inside Deployments, Jobs and others.
 //! - `validation`: what is wrong with a spec, by `volume`, `container`, `environment`, `handler`,
 //!   `resources`, `security` and `affinity`.
+//! - `instance`: what kinds that run something without a pod share with pods.
 //! - `label_keys`: keys of affinity and spread that stand for the pod's own labels.
 //! - `change`: what of a spec may change once the pod is there; `ephemeral` and `resize`: what may
 //!   through a subresource.
@@ -16,6 +17,7 @@ pub(crate) mod defaults;
 mod environment;
 pub(crate) mod ephemeral;
 mod handler;
+pub(crate) mod instance;
 mod label_keys;
 pub(crate) mod qos;
 pub(crate) mod resize;

@@ -1,5 +1,5 @@
-//! The definitions of Kubernetes 1.36, from `facts/kubernetes-1.36-structure.json`, and those of
-//! `metrics.k8s.io`, which Kubernetes has outside its apiserver.
+//! The definitions of Kubernetes 1.36, from `facts/kubernetes-1.36-structure.json`, those of
+//! `metrics.k8s.io`, which Kubernetes has outside its apiserver, and those of our own kinds.
 //!
 //! Each file holds one definition a line. At first use its lines are indexed (well under a
 //! millisecond); a definition is parsed when it is first asked for, and kept.
@@ -13,6 +13,8 @@ use super::model::Schema;
 
 static FACTS: &str = include_str!("../../facts/kubernetes-1.36-structure.json");
 static METRICS: &str = include_str!("../../facts/metrics-v1beta1-structure.json");
+static FUNCTIONS: &str = include_str!("../../facts/functions-v1-structure.json");
+static CHARTS: &str = include_str!("../../facts/charts-v1-structure.json");
 
 static DEFINITIONS: LazyLock<HashMap<&'static str, Definition>> = LazyLock::new(|| {
     lines()
@@ -60,7 +62,8 @@ pub(super) fn resolve(name: &str) -> Option<&'static Schema> {
 
 /// Splits the facts into names and definitions. Lines without a definition are the outer braces.
 fn lines() -> impl Iterator<Item = (&'static str, &'static str)> {
-    FACTS.lines().chain(METRICS.lines()).filter_map(|line| {
+    let files = [FACTS, METRICS, FUNCTIONS, CHARTS].into_iter();
+    files.flat_map(str::lines).filter_map(|line| {
         let (name, json) = line.strip_prefix('"')?.split_once("\":")?;
         Some((name, json.strip_suffix(',').unwrap_or(json)))
     })
@@ -73,8 +76,10 @@ mod tests {
     #[test]
     fn the_index_holds_every_definition() {
         let mut whole: serde_json::Map<String, Value> = serde_json::from_str(FACTS).unwrap();
-        let metrics: serde_json::Map<String, Value> = serde_json::from_str(METRICS).unwrap();
-        whole.extend(metrics);
+        for file in [METRICS, FUNCTIONS, CHARTS] {
+            let more: serde_json::Map<String, Value> = serde_json::from_str(file).unwrap();
+            whole.extend(more);
+        }
         assert_eq!(whole.len(), definitions().count());
         for (name, json) in definitions() {
             assert_eq!(

@@ -1,7 +1,7 @@
 //! A Function: what a user writes.
 
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::RevisionSpec;
@@ -81,6 +81,9 @@ pub struct CronTrigger {
     pub path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
+    /// How late a request may be sent; without, the newest time that was missed is always sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub starting_deadline_seconds: Option<i64>,
 }
 
 /// A share of the requests.
@@ -119,6 +122,8 @@ pub struct FunctionStatus {
     /// What the gateways go by: names, never "latest"; percentages sum to 100.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub traffic: Vec<TrafficStatus>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<TriggerStatus>,
 }
 
 /// A share of the requests, decided.
@@ -132,4 +137,20 @@ pub struct TrafficStatus {
     /// The tag's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+}
+
+/// What became of a trigger.
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TriggerStatus {
+    pub name: String,
+    /// The last time whose request was answered or given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_schedule_time: Option<Time>,
+    /// The last time whose request was answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_successful_time: Option<Time>,
+    /// Requests that were given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<i64>,
 }

@@ -9,7 +9,7 @@ mod template;
 
 pub use function::{
     Condition, CronTrigger, Function, FunctionSpec, FunctionStatus, Route, Traffic, TrafficStatus,
-    Trigger,
+    Trigger, TriggerStatus,
 };
 pub use revision::{FunctionRevision, FunctionRevisionStatus, NodeStatus};
 pub use template::{Isolation, Retries, RevisionSpec, Scale};

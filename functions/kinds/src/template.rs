@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 use serde::{Deserialize, Serialize};
 
-/// A revision's specification; immutable.
+/// A revision's specification; immutable but for `replicas`.
 #[derive(Clone, PartialEq, Default, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RevisionSpec {
@@ -53,6 +53,10 @@ pub struct RevisionSpec {
     pub timeout_seconds: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<Retries>,
+    /// Pods of a container that there should be now: what the revision's `scale` subresource writes, the only part that
+    /// may change. A Function's spec never has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
 }
 
 /// Whether an instance of a component serves one request or many, one after another.

@@ -41,8 +41,12 @@ pub(crate) async fn run(shared: Arc<Shared>) -> anyhow::Result<()> {
         let text = match &applied {
             Some(applied) => ruleset::render_change(table, applied, &wanted),
             None => {
-                let dns = shared.dns_server();
-                ruleset::render(&Layout { table, dns }, &wanted)
+                let layout = Layout {
+                    table,
+                    dns: shared.dns_server(),
+                    functions: shared.functions_listener(),
+                };
+                ruleset::render(&layout, &wanted)
             }
         };
         let done = match text.is_empty() {

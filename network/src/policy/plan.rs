@@ -102,6 +102,7 @@ struct Planner<'a> {
 impl<'a> Planner<'a> {
     fn new(policies: &'a Policies, isolated: &'a BTreeSet<Ipv4Addr>) -> Self {
         let addresses = policies.by_ip.keys().chain(policies.own_by_ip.keys());
+        let addresses = addresses.chain(policies.declared_by_ip.keys());
         let pods = addresses.filter_map(|ip| match ip {
             IpAddr::V4(v4) => Some((*v4, policies.peer(*ip)?)),
             IpAddr::V6(_) => None,

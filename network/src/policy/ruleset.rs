@@ -22,13 +22,23 @@ pub(crate) struct Layout<'a> {
     pub(crate) table: &'a str,
     /// The node's DNS server: every pod may ask for names, as components may.
     pub(crate) dns: Option<SocketAddrV4>,
+    /// The node's gateway for pods, which asks the policies itself.
+    pub(crate) functions: Option<SocketAddrV4>,
 }
 
 const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 
 /// The whole table, in place of whatever it was.
 pub(crate) fn render(layout: &Layout<'_>, plan: &Plan) -> String {
-    let Layout { table, dns } = layout;
+    let Layout {
+        table,
+        dns,
+        functions,
+    } = layout;
+    let functions = functions.map_or_else(String::new, |gateway| {
+        let (ip, port) = (gateway.ip(), gateway.port());
+        format!("\t\tip daddr {ip} tcp dport {port} accept\n")
+    });
     let dns = dns.map_or_else(String::new, |dns| {
         let (ip, port) = (dns.ip(), dns.port());
         format!("\t\tip daddr {ip} meta l4proto {{ tcp, udp }} th dport {port} accept\n")
@@ -53,7 +63,7 @@ table ip {table} {{
 	chain leave_to_host {{
 		type filter hook input priority 0; policy accept;
 		ct state established,related accept
-{dns}		ip saddr vmap @egress
+{dns}{functions}		ip saddr vmap @egress
 	}}
 	chain enter {{
 		type filter hook forward priority 10; policy accept;

@@ -441,6 +441,7 @@ mod kernel {
         let layout = Layout {
             table: "wk-1-policies",
             dns: Some("10.64.0.1:53".parse().unwrap()),
+            functions: None,
         };
         expect![[r#"
             table ip wk-1-policies
@@ -571,4 +572,44 @@ mod kernel {
         let plan = Plan::new(&cluster(&[]), &[stranger].into()).unwrap();
         assert!(plan.allows(stranger, ingress));
     }
+}
+
+#[test]
+fn a_pod_that_no_object_tells_of_is_selected_by_its_labels_until_it_goes() {
+    let mut known = cluster(&[
+        json!({
+            "podSelector": {"matchLabels": {"app": "hello"}},
+            "policyTypes": ["Egress"],
+            "egress": [{"to": [{"podSelector": {"matchLabels": {"app": "web"}}}]}],
+        }),
+        json!({
+            "podSelector": {"matchLabels": {"app": "db"}},
+            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "hello"}}}]}],
+        }),
+    ]);
+    // Its name is a pod's too: they have nothing in common.
+    let function = PodRef {
+        uid: "f.1".to_owned(),
+        ..pod_ref("default", "web")
+    };
+    let own: IpAddr = "10.64.0.9".parse().unwrap();
+    assert!(!known.knows(&function));
+    known.declare(&function, [("app".to_owned(), "hello".to_owned())].into());
+    assert!(known.knows(&function));
+    assert!(known.add_own(&function, own));
+    let to = |peer: &str, direction| Traffic {
+        direction,
+        peer: peer.parse().unwrap(),
+        port: 80,
+        protocol: Protocol::Tcp,
+    };
+    assert!(known.allows(&function, to("10.64.0.4", Direction::Egress)));
+    assert!(!known.allows(&function, to("10.64.0.5", Direction::Egress)));
+    let from_it = to("10.64.0.9", Direction::Ingress);
+    let db = pod_ref("default", "db");
+    assert!(known.allows(&db, from_it));
+    assert!(plan(&known).allows("10.64.0.5".parse().unwrap(), from_it));
+    known.remove_own("f.1");
+    assert!(!known.allows(&db, from_it));
+    assert!(!plan(&known).allows("10.64.0.5".parse().unwrap(), from_it));
 }

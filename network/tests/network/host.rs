@@ -81,6 +81,7 @@ pub(crate) async fn start_node(cluster: &Cluster, name: &str, pods: &str) -> Run
         cluster_pod_range: "10.64.0.0/10".parse().unwrap(),
         service_range: "10.43.0.0/16".parse().unwrap(),
         cluster_domain: "cluster.local".to_owned(),
+        gateway: true,
         state_dir: "/nonexistent".into(),
     };
     let (handle, network) = Network::start(config, cluster.client()).await.unwrap();

@@ -41,6 +41,7 @@ pub(crate) async fn start() -> Running {
         cluster_pod_range: format!("127.150.{place}.0/24").parse().unwrap(),
         service_range: format!("127.151.{place}.0/24").parse().unwrap(),
         cluster_domain: "cluster.local".to_owned(),
+        gateway: true,
         state_dir: "/nonexistent".into(),
     };
     cluster.put_node("rootless", &format!("127.150.{place}.0/25"));
@@ -65,7 +66,7 @@ impl Running {
         format!("127.150.{}.{number}", self.place)
     }
 
-    fn service(&self) -> String {
+    pub(crate) fn service(&self) -> String {
         format!("127.151.{}.9", self.place)
     }
 }

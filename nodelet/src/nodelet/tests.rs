@@ -21,6 +21,7 @@ use super::*;
 use crate::{config::PodRange, fake_api::FakeApi};
 
 mod containers;
+mod functions;
 mod life;
 mod outlive;
 #[path = "tests/streams.rs"]
@@ -76,6 +77,23 @@ impl Bench {
     }
 
     fn run_with(&self, change: impl FnOnce(&mut Config)) -> Running {
+        let (nodelet, handle) = self.make(change);
+        Bench::start(nodelet, handle)
+    }
+
+    fn start(nodelet: Nodelet, handle: Handle) -> Running {
+        let stop = CancellationToken::new();
+        let mut task = JoinSet::new();
+        task.spawn(nodelet.run(stop.clone()));
+        Running {
+            handle,
+            stop,
+            task,
+            connections: JoinSet::new(),
+        }
+    }
+
+    fn make(&self, change: impl FnOnce(&mut Config)) -> (Nodelet, Handle) {
         let mut config = Config::new(
             "n1",
             vec![Ipv4Addr::new(192, 0, 2, 1).into()],
@@ -95,7 +113,7 @@ impl Bench {
             Timestamp::from_second(crate::fake_api::BEGIN).expect("a time"),
             Instant::now(),
         );
-        let (nodelet, handle) = Nodelet::with_clock(
+        Nodelet::with_clock(
             self.api.client(),
             config,
             runtimes,
@@ -103,16 +121,7 @@ impl Bench {
             self.network.clone(),
             clock,
         )
-        .expect("a valid config");
-        let stop = CancellationToken::new();
-        let mut task = JoinSet::new();
-        task.spawn(nodelet.run(stop.clone()));
-        Running {
-            handle,
-            stop,
-            task,
-            connections: JoinSet::new(),
-        }
+        .expect("a valid config")
     }
 
     fn pod(&self, name: &str, extra: Value) {
@@ -213,6 +222,25 @@ async fn the_node_registers_reports_and_renews_its_lease() {
     nodelet.stop().await;
     let node = bench.api.get("nodes", "", "n1").expect("the node");
     assert_eq!(condition(&node["status"], "Ready"), "False");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_labels_say_which_runtimes_the_node_has_now() {
+    let bench = Bench::new();
+    bench.api.create(
+        "nodes",
+        json!({"metadata": {"name": "n1", "labels": {"runtime.wk.dev/gone": "true", "rack": "7"}}}),
+    );
+    let nodelet = bench.run();
+    let labels = |api: &FakeApi| {
+        let labels = api.get("nodes", "", "n1")?["metadata"]["labels"].take();
+        (labels["runtime.wk.dev/wasm"] == "true").then_some(labels)
+    };
+    let labels = bench.api.wait("the labels", labels).await;
+    assert_eq!(labels["rack"], "7");
+    assert_eq!(labels["runtime.wk.dev/oci"], "true");
+    assert!(labels["runtime.wk.dev/gone"].is_null(), "{labels}");
+    nodelet.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,7 +22,7 @@ use super::{
     state::Started,
     worker::Context,
 };
-use crate::events::Note;
+use crate::{events::Note, functions};
 use image::PREPARE_DEADLINE;
 pub(crate) use spec::ports;
 
@@ -224,16 +224,7 @@ impl Context {
     ) {
         let role = |init| if init { Role::Init } else { Role::Main };
         let field = container.map(|(name, init)| field(name, role(init)));
-        self.events.send(Note {
-            kind: "Pod",
-            namespace: pod.namespace.clone(),
-            name: pod.name.clone(),
-            uid: pod.uid.clone(),
-            field,
-            warning,
-            reason,
-            message,
-        });
+        self.tell(pod, field, warning, reason, message);
     }
 
     /// Writes an Event about a container.
@@ -246,12 +237,25 @@ impl Context {
         reason: &'static str,
         message: String,
     ) {
+        self.tell(pod, Some(field(name, role)), warning, reason, message);
+    }
+
+    fn tell(
+        &self,
+        pod: &PodRef,
+        field: Option<String>,
+        warning: bool,
+        reason: &'static str,
+        message: String,
+    ) {
+        // What runs a revision has no object of its own to tell it of, and no containers.
+        let revision = functions::revision_of(&pod.uid);
         self.events.send(Note {
-            kind: "Pod",
+            kind: revision.map_or("Pod", |_| "FunctionRevision"),
             namespace: pod.namespace.clone(),
             name: pod.name.clone(),
-            uid: pod.uid.clone(),
-            field: Some(field(name, role)),
+            uid: revision.unwrap_or(&pod.uid).to_owned(),
+            field: field.filter(|_| revision.is_none()),
             warning,
             reason,
             message,

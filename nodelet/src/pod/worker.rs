@@ -38,6 +38,7 @@ use crate::{
     config::Config,
     deadline::call,
     events::Sink,
+    functions::Table,
     logs,
     probe::Probes,
     services::Services,
@@ -69,6 +70,7 @@ pub(crate) struct Context {
     pub(crate) writes: Semaphore,
     pub(crate) probes: Probes,
     pub(crate) mirrors: Mirrors,
+    pub(crate) functions: Table,
 }
 
 impl Context {

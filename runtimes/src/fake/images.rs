@@ -134,6 +134,16 @@ impl Images for FakeImages {
         Ok(image)
     }
 
+    async fn pin(&self, image: &Image, name: &str) -> Result<Image, ImageError> {
+        let pinned = Image {
+            reference: name.to_owned(),
+            ..image.clone()
+        };
+        let mut state = self.state();
+        state.present.insert(name.to_owned(), pinned.clone());
+        Ok(pinned)
+    }
+
     async fn find(&self, reference: &str) -> Option<Image> {
         self.state().present.get(reference).cloned()
     }

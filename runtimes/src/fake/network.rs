@@ -34,6 +34,8 @@ struct State {
     /// The node's ports that lead to pods, by uid.
     opened: BTreeMap<String, Vec<HostPort>>,
     routed: usize,
+    /// By uid.
+    declared: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl FakeNetwork {
@@ -71,6 +73,11 @@ impl FakeNetwork {
         self.state().opened.get(uid).cloned().unwrap_or_default()
     }
 
+    /// The labels that were told of a pod which no object tells of.
+    pub fn declared(&self, uid: &str) -> Option<BTreeMap<String, String>> {
+        self.state().declared.get(uid).cloned()
+    }
+
     /// Keeps the pod of that name from that traffic.
     pub fn deny(&self, pod: &str, traffic: Traffic) {
         self.state().denied.push((pod.to_owned(), traffic));
@@ -106,6 +113,11 @@ impl Default for FakeNetwork {
 
 #[async_trait]
 impl PodNetwork for FakeNetwork {
+    fn declare(&self, pod: &PodRef, labels: &BTreeMap<String, String>) {
+        let mut state = self.state();
+        state.declared.insert(pod.uid.clone(), labels.clone());
+    }
+
     async fn add(&self, pod: &PodRef, wanted: Option<IpAddr>) -> Result<PodAddress, NetworkError> {
         let mut state = self.state();
         if let Some(number) = state.pods.get(&pod.uid) {
@@ -171,6 +183,7 @@ impl PodNetwork for FakeNetwork {
         state.pods.remove(uid);
         state.isolated.remove(uid);
         state.opened.remove(uid);
+        state.declared.remove(uid);
         Ok(())
     }
 

@@ -191,6 +191,27 @@ impl Images for ImageStore {
         Ok(images.collect())
     }
 
+    async fn pin(&self, image: &Image, name: &str) -> Result<Image, ImageError> {
+        let failed = |message: String| ImageError::Pull {
+            reference: image.reference.clone(),
+            message,
+        };
+        let mut index = lock(&self.inner.index);
+        let found = index.list().find(|(_, entry)| entry.digest == image.digest);
+        let Some((_, entry)) = found else {
+            return Err(failed(format!("{} is not here any more", image.digest)));
+        };
+        let entry = Entry {
+            // It stays what it is, whatever becomes of a file.
+            file: None,
+            ..entry.clone()
+        };
+        let pinned = self.inner.image(name, &entry);
+        let written = index.insert(name, entry);
+        written.map_err(|error| failed(format!("keep it as {name}: {error}")))?;
+        Ok(pinned)
+    }
+
     async fn remove(&self, reference: &str) -> Result<u64, ImageError> {
         let removed = || {
             // Under the lock: a pull that names the same content comes before or after.

@@ -31,7 +31,7 @@ use wasmtime_wasi::{
     sockets::WasiSocketsView as _,
 };
 
-use crate::{guest::Guest, sockets::answer};
+use crate::{guest::Guest, sockets::answer, traffic};
 
 /// Sockets of one container at once.
 const MAX_SOCKETS: usize = 1024;
@@ -167,6 +167,8 @@ fn accept(
             std::net::SocketAddr::from(remote),
         );
         if pod.allows(Direction::Ingress, remote.ip(), local.port(), Protocol::Tcp) {
+            let stream = sockets.table.get_mut(&output).map_err(SocketError::trap)?;
+            traffic::count(stream, pod.sent.clone());
             return Ok((client, input, output));
         }
         sockets.table.delete(input).map_err(SocketError::trap)?;

@@ -33,6 +33,8 @@ pub(crate) struct Container {
     /// Both ends of a program's input, if it has one that stays open.
     pub(crate) stdin: Option<(Writer, Reader)>,
     pub(crate) meter: Arc<Meter>,
+    /// The limits of `spec` are each instance's, rather than those of all of them together.
+    pub(crate) limits_each: bool,
     pub(crate) memory: Arc<MemoryUse>,
     pub(crate) sockets: Arc<SocketUse>,
     pub(crate) notices: Notices,
@@ -48,6 +50,15 @@ pub(crate) struct Container {
 }
 
 impl Container {
+    /// The meter of a new instance.
+    pub(crate) fn instance_meter(&self) -> Arc<Meter> {
+        if self.limits_each {
+            Arc::new(self.meter.part())
+        } else {
+            self.meter.clone()
+        }
+    }
+
     pub(crate) fn status(&self) -> ContainerStatus {
         ContainerStatus {
             id: self.spec.id.clone(),

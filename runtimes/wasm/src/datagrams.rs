@@ -8,6 +8,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -138,7 +139,13 @@ fn send(
             Err(error) => return Err(error.into()),
         }
     }
-    guest.sockets().send(stream, datagrams)
+    let sizes: Vec<u64> = datagrams.iter().map(|one| one.data.len() as u64).collect();
+    let sent = guest.sockets().send(stream, datagrams)?;
+    let bytes = sizes
+        .iter()
+        .take(usize::try_from(sent).unwrap_or(usize::MAX));
+    guest.pod.sent.fetch_add(bytes.sum(), Ordering::Relaxed);
+    Ok(sent)
 }
 
 fn receive(

@@ -73,9 +73,14 @@ impl Executor {
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> AbortOnDropHandle<T> {
+        AbortOnDropHandle::new(self.handle().spawn(task))
+    }
+
+    /// What spawns tasks there for somebody else to own. They end with the executor.
+    pub(crate) fn handle(&self) -> &tokio::runtime::Handle {
         let runtime = self.runtime.as_ref();
         let runtime = runtime.expect("it is there until the executor is dropped");
-        AbortOnDropHandle::new(runtime.spawn(task))
+        runtime.handle()
     }
 }
 

@@ -1,8 +1,8 @@
 //! What one instance holds: its WASI state, its limits, its way out.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use runtimes::{ContainerSpec, log::Stream};
@@ -14,12 +14,13 @@ use wasmtime_wasi::{
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
-    bounds::{Held, MAX_RESOURCES},
+    bounds::{self, MAX_RESOURCES},
     container::Container,
     datagrams::Flows,
     engine,
     filesystem::Files,
     gate::Gate,
+    meter::Meter,
     outgoing::Outgoing,
     output::Output,
     pod::Pod,
@@ -32,7 +33,7 @@ pub(crate) struct Guest {
     table: ResourceTable,
     outgoing: Outgoing,
     memory: Memory,
-    sockets_held: Held,
+    sockets_held: bounds::Held,
     pub(crate) files: Files,
     pub(crate) flows: Flows,
     /// Its stderr, for messages that come by `wasi:logging`.
@@ -43,7 +44,7 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// Its sockets count, and the table that they are in.
-    pub(crate) fn sockets_and_table(&mut self) -> (&mut Held, &mut ResourceTable) {
+    pub(crate) fn sockets_and_table(&mut self) -> (&mut bounds::Held, &mut ResourceTable) {
         (&mut self.sockets_held, &mut self.table)
     }
 }
@@ -67,13 +68,63 @@ impl WasiHttpView for Guest {
     }
 }
 
-/// Memory of all of a container's instances together.
-#[derive(Default)]
-pub(crate) struct MemoryUse(AtomicU64);
+/// Memory of all of a container's instances together, now and over time.
+pub(crate) struct MemoryUse(Mutex<Held>);
+
+struct Held {
+    bytes: u64,
+    since: Instant,
+    /// Until then, in byte-nanoseconds.
+    integral: u128,
+}
+
+impl Default for MemoryUse {
+    fn default() -> Self {
+        MemoryUse(Mutex::new(Held {
+            bytes: 0,
+            since: Instant::now(),
+            integral: 0,
+        }))
+    }
+}
 
 impl MemoryUse {
     pub(crate) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.held().bytes
+    }
+
+    /// Bytes times the milliseconds that they were held.
+    pub(crate) fn byte_ms(&self) -> u128 {
+        let mut held = self.held();
+        held.advance();
+        held.integral / 1_000_000
+    }
+
+    /// The sum after it.
+    fn add(&self, more: u64) -> u64 {
+        let mut held = self.held();
+        held.advance();
+        held.bytes += more;
+        held.bytes
+    }
+
+    fn subtract(&self, less: u64) {
+        let mut held = self.held();
+        held.advance();
+        held.bytes -= less;
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn advance(&mut self) {
+        let now = Instant::now();
+        let passed = now.saturating_duration_since(self.since).as_nanos();
+        self.integral += u128::from(self.bytes) * passed;
+        self.since = now;
     }
 }
 
@@ -106,6 +157,8 @@ const MAX_TABLE: usize = 1_000_000;
 /// Counts an instance's memory against its container's limit.
 struct Memory {
     limit: Option<u64>,
+    /// The limit is each instance's, rather than that of all of them together.
+    each: bool,
     held: u64,
     /// What is not counted of a linear memory: see `go`.
     uncounted: u64,
@@ -115,11 +168,12 @@ struct Memory {
 impl Memory {
     /// Going over the limit ends the instance, as a kernel would end the process.
     fn take(&mut self, more: u64) -> wasmtime::Result<()> {
-        let before = self.total.0.fetch_add(more, Ordering::Relaxed);
+        let total = self.total.add(more);
         self.held += more;
-        // Of a container without a limit, each instance has one; of others, all of them together.
+        // Of a container without a limit, each instance has one; of others in pods, all of them together.
         let (used, bytes) = match self.limit {
-            Some(limit) => (before + more, limit),
+            Some(limit) if self.each => (self.held, limit),
+            Some(limit) => (total, limit),
             None => (self.held, engine::MAX_MEMORY),
         };
         if used > bytes {
@@ -132,7 +186,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        self.total.0.fetch_sub(self.held, Ordering::Relaxed);
+        self.total.subtract(self.held);
     }
 }
 
@@ -177,10 +231,11 @@ impl ResourceLimiter for Memory {
 }
 
 /// A store for one instance of a container; `streams` gives it its streams and arguments, and answers its
-/// stderr.
+/// stderr. `meter` says when it rests.
 pub(crate) fn new_store(
     engine: &Engine,
     container: &Container,
+    meter: Arc<Meter>,
     streams: impl FnOnce(&mut WasiCtxBuilder) -> Option<Box<dyn OutputStream>>,
 ) -> Store<Guest> {
     let mut wasi = wasi(container);
@@ -198,11 +253,12 @@ pub(crate) fn new_store(
         outgoing: Outgoing::new(container.pod.clone()),
         memory: Memory {
             limit: container.spec.limits.memory_bytes,
+            each: container.limits_each,
             held: 0,
             uncounted: container.uncounted,
             total: container.memory.clone(),
         },
-        sockets_held: Held::new(container.sockets.clone()),
+        sockets_held: bounds::Held::new(container.sockets.clone()),
         files: Files::new(container.mounts.clone()),
         flows: Flows::default(),
         pod: container.pod.clone(),
@@ -210,7 +266,6 @@ pub(crate) fn new_store(
     let mut store = Store::new(engine, guest);
     store.limiter(|guest| &mut guest.memory);
     store.set_epoch_deadline(1);
-    let meter = container.meter.clone();
     store.epoch_deadline_callback(move |_| {
         Ok(match meter.debt() {
             // Behind whatever else is ready, sockets too.

@@ -8,10 +8,11 @@
 //! - `module`: a core module's sections.
 //! - `guest`: what one instance holds: its WASI state, its limits.
 //! - `program`: a `wasi:cli/run` component as a process. `server`: a `wasi:http/incoming-handler` one as a server.
+//! - `instances`: those that answer a server's requests. `serve`: requests that come without a socket.
 //! - `mounts`, `filesystem`: what a container sees of the host's files.
 //! - `sockets`, `datagrams`, `outgoing`: a pod's own addresses, names and Services under the component's sockets and requests.
 //! - `pod`: those addresses, names and Services. `namespace`: where the sockets of a pod with containers are made.
-//! - `egress`: where a pod says that it connects to. `gate`, `bounds`: who may reach whom, and by how many sockets.
+//! - `egress`: where a pod says that it connects to. `traffic`: how much it sends there. `gate`, `bounds`: who may reach whom, and by how many sockets.
 //! - `config`, `logging`: the environment as configuration, messages as lines of stderr.
 //! - `output`: stdout and stderr into the container's log. `audience`: those attached to them.
 //! - `tools`, `tree`: the `tar` that `kubectl cp` asks for, over a container's mounts.
@@ -40,6 +41,7 @@ mod gate;
 mod go;
 mod guest;
 mod imports;
+mod instances;
 mod logging;
 mod measure;
 mod meter;
@@ -55,10 +57,12 @@ mod priority;
 mod process;
 mod program;
 mod runtime;
+mod serve;
 mod server;
 mod sockets;
 mod terminal;
 mod tools;
+mod traffic;
 mod trap;
 mod tree;
 

@@ -22,7 +22,8 @@ impl WasmRuntime {
         let measured = self.executor.spawn(async move {
             let mut measured = Vec::with_capacity(times);
             for _ in 0..times {
-                let mut store = new_store(&engine, &container, |_| None);
+                let meter = container.meter.clone();
+                let mut store = new_store(&engine, &container, meter, |_| None);
                 let begun = Instant::now();
                 let made = match &*container.code {
                     Code::Program(code) => code.instantiate_async(&mut store).await.map(|_| ()),

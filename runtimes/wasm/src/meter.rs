@@ -22,9 +22,11 @@ use crate::clock::Clock;
 /// How much work may be done ahead of the rate.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// One container's use of the CPU.
+/// One container's use of the CPU, or one instance's where each has a limit of its own.
 pub(crate) struct Meter {
     limit_millis: Option<u64>,
+    /// Counts what this one does too.
+    whole: Option<Arc<Meter>>,
     clock: Arc<Clock>,
     born: Instant,
     used_nanos: AtomicU64,
@@ -36,10 +38,19 @@ impl Meter {
     pub(crate) fn new(limit_millis: Option<u64>, clock: Arc<Clock>) -> Meter {
         Meter {
             limit_millis: limit_millis.filter(|millis| *millis > 0),
+            whole: None,
             clock,
             born: Instant::now(),
             used_nanos: AtomicU64::new(0),
             forfeited_nanos: AtomicU64::new(0),
+        }
+    }
+
+    /// A meter with this one's limit to itself; what it counts, this one does too.
+    pub(crate) fn part(self: &Arc<Meter>) -> Meter {
+        Meter {
+            whole: Some(self.clone()),
+            ..Meter::new(self.limit_millis, self.clock.clone())
         }
     }
 
@@ -90,8 +101,11 @@ impl Meter {
         self.clock.run();
         let before = thread_time();
         let poll = future.poll(context);
-        let used = thread_time().saturating_sub(before);
-        self.used_nanos.fetch_add(nanos(used), Ordering::Relaxed);
+        let used = nanos(thread_time().saturating_sub(before));
+        self.used_nanos.fetch_add(used, Ordering::Relaxed);
+        if let Some(whole) = &self.whole {
+            whole.used_nanos.fetch_add(used, Ordering::Relaxed);
+        }
         poll
     }
 }
@@ -178,6 +192,22 @@ mod tests {
         meter.used_nanos.store(200_000_000, Ordering::Relaxed);
         let rest = meter.debt_after(Duration::from_secs(10));
         assert_eq!(rest, Some(Duration::from_millis(400)));
+    }
+
+    #[test]
+    fn a_part_rests_for_itself_and_counts_for_the_whole() {
+        let whole = Arc::new(meter(Some(500)));
+        let (one, other) = (whole.part(), whole.part());
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let spin = async {
+            let begun = thread_time();
+            while thread_time() - begun < Duration::from_millis(60) {}
+        };
+        let mut work = std::pin::pin!(one.measure(spin));
+        assert!(work.as_mut().poll(&mut context).is_ready());
+        assert!(one.debt_after(Duration::from_millis(1)).is_some());
+        assert_eq!(other.debt_after(Duration::from_millis(1)), None);
+        assert!(whole.used() >= Duration::from_millis(60));
     }
 
     #[test]

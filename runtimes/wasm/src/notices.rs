@@ -16,12 +16,13 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// One container's way to tell.
 pub(crate) struct Notices {
-    queue: mpsc::Sender<Notice>,
+    /// `None`: there is no pod to tell it of.
+    queue: Option<mpsc::Sender<Notice>>,
     last: Mutex<Option<Instant>>,
 }
 
 impl Notices {
-    pub(crate) fn new(queue: mpsc::Sender<Notice>) -> Notices {
+    pub(crate) fn new(queue: Option<mpsc::Sender<Notice>>) -> Notices {
         Notices {
             queue,
             last: Mutex::default(),
@@ -38,6 +39,9 @@ impl Notices {
             }
             *last = Some(now);
         }
+        let Some(queue) = &self.queue else {
+            return true;
+        };
         let notice = Notice {
             pod: spec.pod.clone(),
             container: spec.name.clone(),
@@ -45,6 +49,6 @@ impl Notices {
             message,
         };
         // Full: whoever takes them is behind, and more would not help.
-        self.queue.try_send(notice).is_ok()
+        queue.try_send(notice).is_ok()
     }
 }

@@ -24,7 +24,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use crate::pod::Pod;
+use crate::{pod::Pod, traffic::Counted};
 
 /// How long anything may take that the guest set no time for.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -60,6 +60,7 @@ async fn send(pod: &Pod, mut request: Request<WasiBody>, options: RequestOptions
     let turn = turn(pod, connect_deadline).await?;
     let stream = timeout(connect_deadline, connect(pod, request.uri())).await;
     let stream = stream.map_err(|_| Error::ConnectionTimeout)??;
+    let stream = Counted::new(stream, pod.sent.clone());
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // The target goes to the server itself, not to a proxy: path and query only.

@@ -7,7 +7,7 @@
 use std::{
     io::ErrorKind,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -53,6 +53,8 @@ pub(crate) struct Pod {
     pub(crate) requests: Arc<Semaphore>,
     /// Places to wait for a turn.
     pub(crate) waiting: Semaphore,
+    /// Bytes that its components' connections were given to send.
+    pub(crate) sent: Arc<AtomicU64>,
 }
 
 /// Why a connection is not made.
@@ -99,6 +101,7 @@ impl Pod {
             resolver: spec.resolver.clone(),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
             waiting: Semaphore::new(MAX_WAITING),
+            sent: Arc::default(),
         })
     }
 
@@ -201,7 +204,9 @@ impl Pod {
             .network
             .route(&self.pod, wanted, protocol)
             .ok_or(Refused::Unreachable)?;
-        if routed.ip().is_loopback() && !self.is_of_pods(routed.ip()) {
+        // Rootless, Services have loopback addresses too: one that is itself where it leads is the gateway's.
+        let of_service = routed.ip() == wanted.ip() && self.network.is_of_cluster(routed.ip());
+        if routed.ip().is_loopback() && !self.is_of_pods(routed.ip()) && !of_service {
             return Err(Refused::Unreachable);
         }
         if let Some(egress) = &self.egress
@@ -412,6 +417,7 @@ mod tests {
             resolver: Arc::default(),
             requests: Arc::new(Semaphore::new(1)),
             waiting: Semaphore::new(1),
+            sent: Arc::default(),
         }
     }
 

@@ -21,7 +21,9 @@ use crate::{
 
 /// Runs the program until it ends or is stopped, and records how.
 pub(crate) async fn run(container: Arc<Container>, engine: Engine, program: CommandPre<Guest>) {
-    let store = new_store(&engine, &container, |wasi| own_streams(&container, wasi));
+    let store = new_store(&engine, &container, container.meter.clone(), |wasi| {
+        own_streams(&container, wasi)
+    });
     let run = async {
         let (end, note) = execute(store, &program).await;
         if let Some(note) = note {
@@ -54,7 +56,7 @@ pub(crate) async fn exec(
     streams: Streams,
 ) -> i32 {
     let errors = streams.stderr.clone();
-    let store = new_store(&engine, &container, |wasi| {
+    let store = new_store(&engine, &container, container.meter.clone(), |wasi| {
         wasi.args(&command);
         if let Some(stdin) = streams.stdin {
             wasi.stdin(stdin);

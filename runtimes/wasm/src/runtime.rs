@@ -24,6 +24,7 @@ use crate::{
     executor::Executor,
     go,
     guest::MemoryUse,
+    instances,
     meter::Meter,
     mounts::Mounts,
     notices::{self, Notices},
@@ -120,7 +121,7 @@ impl WasmRuntime {
         Ok(container)
     }
 
-    fn check_sound(&self) -> Result<(), RuntimeError> {
+    pub(crate) fn check_sound(&self) -> Result<(), RuntimeError> {
         if self.executor.is_sound() {
             return Ok(());
         }
@@ -129,6 +130,48 @@ impl WasmRuntime {
                 .to_owned(),
             source: None,
         })
+    }
+
+    /// A container that has not been started. `limits_each`: its limits are each instance's.
+    pub(crate) async fn make(
+        &self,
+        spec: ContainerSpec,
+        code: Arc<Code>,
+        limits_each: bool,
+    ) -> Result<Container, RuntimeError> {
+        let (spec, mounts, uncounted) = look(spec).await?;
+        let stdin = spec.stdin && matches!(*code, Code::Program(_));
+        Ok(Container {
+            code,
+            pod: Arc::new(Pod::new(&spec, self.network.clone(), self.host.clone())?),
+            mounts: Arc::new(mounts),
+            uncounted,
+            log: Arc::new(Log::new(spec.log.clone())),
+            meter: Arc::new(Meter::new(spec.limits.cpu_millis, self.clock.clone())),
+            limits_each,
+            memory: Arc::new(MemoryUse::default()),
+            sockets: Arc::default(),
+            // A container whose instances have limits of their own is no pod's.
+            notices: Notices::new((!limits_each).then(|| self.notices.clone())),
+            audience: Arc::new(Audience::new(spec.tty)),
+            stdin: stdin.then(|| pipe(spec.tty)),
+            interrupt: CancellationToken::new(),
+            state: watch::Sender::new(ContainerState::Created),
+            stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            task: OnceCell::new(),
+            spec: Arc::new(spec),
+        })
+    }
+
+    /// The image's code, wherever instances with that much memory live.
+    pub(crate) async fn code(
+        &self,
+        image: &Image,
+        memory_limit: Option<u64>,
+    ) -> Result<Arc<Code>, RuntimeError> {
+        let roomy = memory_limit.is_some_and(|limit| limit > engine::MAX_MEMORY);
+        self.code.get(image, roomy).await
     }
 
     /// Opens what the container serves on and starts the task that runs it.
@@ -229,34 +272,12 @@ impl Runtime for WasmRuntime {
         if self.containers().contains_key(&spec.id) {
             return Ok(());
         }
-        let limit = spec.limits.memory_bytes;
-        let roomy = limit.is_some_and(|limit| limit > engine::MAX_MEMORY);
-        let code = self.code.get(&spec.image, roomy).await?;
+        let code = self.code(&spec.image, spec.limits.memory_bytes).await?;
         if matches!(*code, Code::Server(..)) {
             serving_ports(&spec)?;
-            server::pooled(&spec)?;
+            instances::pooled(&spec)?;
         }
-        let (spec, mounts, uncounted) = look(spec).await?;
-        let stdin = spec.stdin && matches!(*code, Code::Program(_));
-        let container = Container {
-            code,
-            pod: Arc::new(Pod::new(&spec, self.network.clone(), self.host.clone())?),
-            mounts: Arc::new(mounts),
-            uncounted,
-            log: Arc::new(Log::new(spec.log.clone())),
-            meter: Arc::new(Meter::new(spec.limits.cpu_millis, self.clock.clone())),
-            memory: Arc::new(MemoryUse::default()),
-            sockets: Arc::default(),
-            notices: Notices::new(self.notices.clone()),
-            audience: Arc::new(Audience::new(spec.tty)),
-            stdin: stdin.then(|| pipe(spec.tty)),
-            interrupt: CancellationToken::new(),
-            state: watch::Sender::new(ContainerState::Created),
-            stop: CancellationToken::new(),
-            kill: CancellationToken::new(),
-            task: OnceCell::new(),
-            spec: Arc::new(spec),
-        };
+        let container = self.make(spec, code, false).await?;
         let id = container.spec.id.clone();
         self.containers()
             .entry(id)

@@ -7,7 +7,6 @@
 //! Never anything that leaves HTTP: upgrades (WebSocket) and CONNECT are answered 501.
 
 mod connection;
-mod instances;
 
 use std::{
     convert::Infallible,
@@ -32,22 +31,25 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use wasmtime::Engine;
 use wasmtime_wasi_http::p2::{
-    bindings::{ProxyPre, http::types::ErrorCode},
+    bindings::{ProxyPre, http::types::Scheme},
     body::HyperOutgoingBody,
 };
 
-pub(crate) use self::instances::pooled;
-use self::{
-    connection::{Patient, protocols},
-    instances::{IDLE, Instances},
-};
+use self::connection::{Patient, protocols};
 use crate::{
     container::{Container, End},
     guest::Guest,
+    instances::{self, Answered, Bounds, Failure, IDLE, Instances},
 };
 
 /// Connections of one container at once; more wait in the socket's backlog.
 const MAX_CONNECTIONS: usize = 1024;
+
+/// Requests of one container at once; more wait, at most as long as a request may take.
+const MAX_REQUESTS: usize = 256;
+
+/// Instances of one container that wait for a request.
+const MAX_IDLE: usize = 16;
 
 /// How long a component may take to begin its answer. What it does after the answer has been sent is
 /// bounded by the container's life and `MAX_REQUESTS` alone.
@@ -68,9 +70,16 @@ pub(crate) async fn run(
     component: ProxyPre<Guest>,
     listeners: Vec<TcpListener>,
 ) {
+    let bounds = Bounds {
+        // What is wrong with the annotation was said when the container was made.
+        pooled: instances::pooled(&container.spec).unwrap_or(false),
+        max: MAX_REQUESTS,
+        max_idle: MAX_IDLE,
+        idle: IDLE,
+    };
     let server = Arc::new(Server {
         container: container.clone(),
-        instances: Instances::new(container.clone(), engine, component),
+        instances: Instances::new(container.clone(), engine, component, bounds),
         tasks: TaskTracker::new(),
     });
     let end = tokio::select! {
@@ -148,7 +157,6 @@ fn connection(
 }
 
 type ResponseBody = UnsyncBoxBody<Bytes, wasmtime_wasi_http::Error>;
-type Answered = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
 impl Server {
     /// Whether the NetworkPolicies let a client reach this server; if not, the connection is closed.
@@ -164,9 +172,14 @@ impl Server {
         let head = request.method() == Method::HEAD;
         let (sender, answer) = oneshot::channel();
         let server = self.clone();
+        let failure = Arc::new(Failure::default());
+        let told = failure.clone();
         let work = async move {
-            let serve = server.instances.serve(request, sender);
-            server.container.meter.measure(serve).await;
+            let Ok(_turn) = server.instances.turns.acquire().await else {
+                return;
+            };
+            let instances = &server.instances;
+            instances.serve(Scheme::Http, request, sender, &told).await;
         };
         // Polled by the connection, not by a task of its own: most answers are made in one poll. Dropped with
         // the connection, when the client goes away or the container is killed, and the instance with it.
@@ -180,7 +193,13 @@ impl Server {
             }
             Ok(Ok(Ok(response))) => response.map(|body| {
                 let server = self.clone();
-                Sent { body, work, server }.boxed_unsync()
+                let sent = Sent {
+                    body,
+                    work,
+                    failure,
+                    server,
+                };
+                sent.boxed_unsync()
             }),
             Ok(Ok(Err(code))) => failed(
                 StatusCode::BAD_GATEWAY,
@@ -200,18 +219,6 @@ impl Server {
 
     /// Refuses what no component can answer, and gives an HTTP/1.0 request the host it need not name.
     fn check(&self, request: &mut Request<Incoming>) -> Result<(), (StatusCode, &'static str)> {
-        if request.method() == Method::CONNECT {
-            let text =
-                "CONNECT is not offered: this server is a WebAssembly component, not a proxy";
-            return Err((StatusCode::NOT_IMPLEMENTED, text));
-        }
-        // HTTP/2 is spoken to those who begin with it; an offer to change to it may be ignored.
-        let upgrade = request.headers().get(header::UPGRADE);
-        if upgrade.is_some_and(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c")) {
-            let text = "upgrades (WebSocket among them) are not offered: this server is a WebAssembly \
-                        component, and wasi:http has none";
-            return Err((StatusCode::NOT_IMPLEMENTED, text));
-        }
         let named =
             request.uri().authority().is_some() || request.headers().contains_key(header::HOST);
         if !named && request.version() == Version::HTTP_10 {
@@ -219,10 +226,8 @@ impl Server {
             if let Ok(host) = HeaderValue::from_str(&host) {
                 request.headers_mut().insert(header::HOST, host);
             }
-        } else if !named {
-            return Err((StatusCode::BAD_REQUEST, "a request must name its host"));
         }
-        Ok(())
+        instances::check(request)
     }
 
     /// Takes a body that nobody is sent, so that the component can end as usual.
@@ -294,6 +299,7 @@ fn failed(status: StatusCode, text: &str) -> Response<ResponseBody> {
 struct Sent {
     body: HyperOutgoingBody,
     work: Option<Work>,
+    failure: Arc<Failure>,
     server: Arc<Server>,
 }
 
@@ -308,10 +314,14 @@ impl Body for Sent {
         let sent = &mut *self;
         poll_work(&mut sent.work, context);
         let frame = Pin::new(&mut sent.body).poll_frame(context);
-        if matches!(frame, Poll::Ready(None))
-            && let Some(work) = sent.work.take()
-        {
-            sent.server.finish(work);
+        if matches!(frame, Poll::Ready(None)) {
+            // What broke off must not look whole.
+            if sent.failure.take().is_some() {
+                return Poll::Ready(Some(Err(Self::Error::HttpResponseIncomplete)));
+            }
+            if let Some(work) = sent.work.take() {
+                sent.server.finish(work);
+            }
         }
         frame
     }

@@ -10,7 +10,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::{
     p2::{
-        Network, SocketError, TcpSocket,
+        DynInputStream, DynOutputStream, Network, SocketError, TcpSocket,
         bindings::sockets::{
             ip_name_lookup::{Host as _, ResolveAddressStream},
             network::{ErrorCode, IpSocketAddress},
@@ -20,7 +20,7 @@ use wasmtime_wasi::{
     sockets::WasiSocketsView as _,
 };
 
-use crate::{bounds, config, datagrams, filesystem, guest::Guest, logging, pod::Refused};
+use crate::{bounds, config, datagrams, filesystem, guest::Guest, logging, pod::Refused, traffic};
 
 const TCP: &str = "wasi:sockets/tcp@0.2.12";
 const NAMES: &str = "wasi:sockets/ip-name-lookup@0.2.12";
@@ -45,6 +45,10 @@ pub(crate) fn linker(engine: &Engine) -> Result<Linker<Guest>> {
     tcp.func_wrap_async("[method]tcp-socket.start-connect", |store, params: Bind| {
         Box::new(async move { Ok((answer(start_connect(store, params).await)?,)) })
     })?;
+    tcp.func_wrap(
+        "[method]tcp-socket.finish-connect",
+        |store, (socket,): (Resource<TcpSocket>,)| Ok((answer(finish_connect(store, socket))?,)),
+    )?;
     bounds::add_to_linker(&mut linker)?;
     datagrams::add_to_linker(&mut linker)?;
     let mut names = linker.instance(NAMES)?;
@@ -103,6 +107,21 @@ async fn start_connect(
     }
     let network = Resource::new_borrow(network);
     sockets.start_connect(again(socket), network, destination.into())
+}
+
+type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
+
+fn finish_connect(
+    mut store: StoreContextMut<'_, Guest>,
+    socket: Resource<TcpSocket>,
+) -> std::result::Result<Streams, SocketError> {
+    let guest = store.data_mut();
+    let sent = guest.pod.sent.clone();
+    let mut sockets = guest.sockets();
+    let streams = sockets.finish_connect(socket)?;
+    let output = sockets.table.get_mut(&streams.1);
+    traffic::count(output.map_err(SocketError::trap)?, sent);
+    Ok(streams)
 }
 
 /// Gives the guest one address, chosen here: the stream of addresses can only be made by the

@@ -195,6 +195,8 @@ mod tests {
         let joining = [
             "system:aggregate-to-view",
             "system:aggregated-metrics-reader",
+            "wk:aggregate-charts-to-view",
+            "wk:aggregate-functions-to-view",
             "wk:registry-view",
         ];
         assert_eq!(*view, joining.map(find).map(Vec::as_slice).concat());

@@ -389,7 +389,11 @@ fn every_message_that_is_named_is_there_and_none_holds_itself() {
 #[test]
 fn every_kind_that_can_be_written_can_be_read() {
     let registry = Registry::builtin();
-    let written = |kind: &&Arc<dyn Kind>| kind.verbs().contains(&"create");
+    // Kinds of our own have no messages, as kinds that users define have none.
+    let written = |kind: &&Arc<dyn Kind>| {
+        let ours = kind.names().group.ends_with(".wk.dev");
+        kind.verbs().contains(&"create") && !ours
+    };
     for kind in registry.all().iter().filter(written) {
         let names = kind.names();
         let version = match names.group {

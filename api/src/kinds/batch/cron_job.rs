@@ -147,7 +147,8 @@ impl Kind for CronJob {
     }
 }
 
-fn validate_schedule(path: &Path, spec: &Value, errors: &mut FieldErrors) {
+/// What is wrong with the `schedule` of `spec`, which stands at `path`.
+pub(crate) fn validate_schedule(path: &Path, spec: &Value, errors: &mut FieldErrors) {
     let given = text(spec, "/schedule");
     if given.is_empty() {
         errors.required(path, "");
@@ -162,7 +163,8 @@ fn validate_schedule(path: &Path, spec: &Value, errors: &mut FieldErrors) {
     }
 }
 
-fn validate_zone(path: &Path, zone: &str, errors: &mut FieldErrors) {
+/// What is wrong with the name of a time zone.
+pub(crate) fn validate_zone(path: &Path, zone: &str, errors: &mut FieldErrors) {
     if zone.is_empty() {
         errors.invalid(path, zone, "timeZone must be nil or non-empty string");
     } else if zone.eq_ignore_ascii_case("local") {

@@ -23,7 +23,7 @@ const PREPARE_UNSEEN: Duration = Duration::from_secs(1);
 
 impl Start {
     /// The image, pulled if it must be.
-    pub(super) async fn image(&self, context: &Context) -> Result<Image, StartFailure> {
+    pub(crate) async fn image(&self, context: &Context) -> Result<Image, StartFailure> {
         let reference = self.container.image.as_deref().unwrap_or_default();
         let policy = match self.container.image_pull_policy.as_deref() {
             Some("Always") => PullPolicy::Always,
@@ -110,7 +110,7 @@ impl Start {
     }
 
     /// Makes the image ready; tells of it if that takes long.
-    pub(super) async fn prepare(
+    pub(crate) async fn prepare(
         &self,
         context: &Context,
         runtime: &dyn Runtime,
@@ -153,7 +153,7 @@ impl Start {
     }
 
     /// The runtime for an image; `runtimeClassName` may only assert it.
-    pub(super) async fn runtime(
+    pub(crate) async fn runtime(
         &self,
         context: &Context,
         image: &Image,

@@ -22,7 +22,7 @@ use crate::{
 
 impl Start {
     /// Everything that the runtime needs to know of the container.
-    pub(super) async fn spec(
+    pub(crate) async fn spec(
         &self,
         context: &Context,
         image: Image,

@@ -1,0 +1,57 @@
+//! `wkctl chart`: Helm charts and their releases.
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use crate::session::Session;
+
+mod action_flags;
+mod cluster;
+mod difference;
+mod drift;
+mod get;
+mod history;
+mod list;
+mod rollback;
+mod show_release;
+mod status;
+mod test;
+mod uninstall;
+mod values;
+
+/// Install, upgrade and inspect Helm charts
+#[derive(Args)]
+pub(crate) struct Chart {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    #[command(visible_alias = "ls")]
+    List(list::List),
+    Status(status::Status),
+    #[command(visible_alias = "hist")]
+    History(history::History),
+    Get(get::Get),
+    Rollback(rollback::Rollback),
+    #[command(visible_alias = "delete", alias = "del", alias = "un")]
+    Uninstall(uninstall::Uninstall),
+    Test(test::Test),
+    Drift(drift::Drift),
+}
+
+impl Chart {
+    pub(super) async fn run(self, session: &Session) -> Result<()> {
+        match self.command {
+            Command::List(command) => command.run(session).await,
+            Command::Status(command) => command.run(session).await,
+            Command::History(command) => command.run(session).await,
+            Command::Get(command) => command.run(session).await,
+            Command::Rollback(command) => command.run(session).await,
+            Command::Uninstall(command) => command.run(session).await,
+            Command::Test(command) => command.run(session).await,
+            Command::Drift(command) => command.run(session).await,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What Functions and Ingresses ask for.
+
+use std::{cmp::Ordering, fmt};
+
+use function_kinds as functions;
+use k8s_openapi::api::networking::v1::{Ingress, IngressBackend};
+
+use super::paths::{self, Methods};
+use crate::directory::Name;
+
+/// Where a route leads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum To {
+    /// A Function, as `NAME.NAMESPACE`.
+    Function(Box<str>),
+    Service(Name, Port),
+    /// A backend that is no Service: nothing answers.
+    Nothing,
+}
+
+/// A Service's port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Port {
+    Number(u16),
+    Named(Box<str>),
+}
+
+/// Whose requests.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Host {
+    Exact(Box<str>),
+    /// What follows `*.`.
+    Wildcard(Box<str>),
+    Any,
+    /// Those that no other claim is about.
+    Default,
+}
+
+/// Which of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Route {
+    /// A prefix is without final slash.
+    pub(crate) path: Box<str>,
+    pub(crate) exact: bool,
+    pub(crate) methods: Methods,
+}
+
+/// Who asks: the eldest comes first.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Owner {
+    /// When it was created, in seconds.
+    pub(crate) created: i64,
+    pub(crate) kind: Kind,
+    pub(crate) name: Name,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Kind {
+    Function,
+    Ingress,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Function => "Function",
+            Kind::Ingress => "Ingress",
+        };
+        write!(f, "{kind} {}/{}", self.name.namespace, self.name.name)
+    }
+}
+
+/// One route that an object asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Claim {
+    pub(crate) owner: Owner,
+    pub(crate) host: Host,
+    pub(crate) route: Route,
+    pub(crate) to: To,
+}
+
+impl Claim {
+    /// The order in which claims are granted.
+    pub(crate) fn order(&self, other: &Self) -> Ordering {
+        self.owner.cmp(&other.owner)
+    }
+}
+
+/// A claim to what is another's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Conflict {
+    pub(crate) loser: Owner,
+    /// In words, for the loser's Event.
+    pub(crate) message: String,
+}
+
+impl Conflict {
+    pub(crate) fn new(claim: &Claim, holder: &Claim) -> Self {
+        let host = match &claim.host {
+            Host::Exact(host) => host.to_string(),
+            Host::Wildcard(suffix) => format!("*.{suffix}"),
+            Host::Any | Host::Default => "every host".to_owned(),
+        };
+        let path = match &*claim.route.path {
+            "" => "/",
+            path => path,
+        };
+        let holder = &holder.owner;
+        Self {
+            loser: claim.owner.clone(),
+            message: format!("host {host} path {path} is served by the older {holder}"),
+        }
+    }
+}
+
+fn host(name: Option<&str>) -> Host {
+    match name.filter(|name| !name.is_empty()) {
+        None => Host::Any,
+        Some(name) => {
+            let name = name.to_ascii_lowercase();
+            match name.strip_prefix("*.") {
+                Some(suffix) => Host::Wildcard(suffix.into()),
+                None => Host::Exact(name.into()),
+            }
+        }
+    }
+}
+
+fn route(path: Option<&str>, path_type: Option<&str>, methods: &[String]) -> Route {
+    let path = path.filter(|path| !path.is_empty()).unwrap_or("/");
+    let exact = path_type == Some("Exact");
+    Route {
+        path: match exact {
+            true => path,
+            false => paths::prefix(path),
+        }
+        .into(),
+        exact,
+        methods: Methods::named(methods),
+    }
+}
+
+/// What a Function's routes claim.
+pub(crate) fn of_function(owner: &Owner, key: &str, routes: &[functions::Route]) -> Vec<Claim> {
+    let claim = |each: &functions::Route| Claim {
+        owner: owner.clone(),
+        host: host(each.host.as_deref()),
+        route: route(
+            each.path.as_deref(),
+            each.path_type.as_deref(),
+            &each.methods,
+        ),
+        to: To::Function(key.into()),
+    };
+    routes.iter().map(claim).collect()
+}
+
+/// What an Ingress claims.
+pub(crate) fn of_ingress(owner: &Owner, ingress: &Ingress) -> Vec<Claim> {
+    let Some(spec) = &ingress.spec else {
+        return Vec::new();
+    };
+    let namespace = &owner.name.namespace;
+    let mut claims = Vec::new();
+    for rule in spec.rules.iter().flatten() {
+        for path in rule.http.iter().flat_map(|http| &http.paths) {
+            claims.push(Claim {
+                owner: owner.clone(),
+                host: host(rule.host.as_deref()),
+                route: route(path.path.as_deref(), Some(&path.path_type), &[]),
+                to: backend(namespace, &path.backend),
+            });
+        }
+    }
+    if let Some(default) = &spec.default_backend {
+        claims.push(Claim {
+            owner: owner.clone(),
+            host: Host::Default,
+            route: route(None, None, &[]),
+            to: backend(namespace, default),
+        });
+    }
+    claims
+}
+
+fn backend(namespace: &str, backend: &IngressBackend) -> To {
+    let Some(service) = &backend.service else {
+        return To::Nothing;
+    };
+    let port = service.port.as_ref();
+    let named = port.and_then(|port| port.name.as_deref());
+    let number = port.and_then(|port| u16::try_from(port.number?).ok());
+    let port = match (named, number) {
+        (Some(name), _) if !name.is_empty() => Port::Named(name.into()),
+        (_, Some(number)) => Port::Number(number),
+        _ => return To::Nothing,
+    };
+    To::Service(
+        Name {
+            namespace: namespace.to_owned(),
+            name: service.name.clone(),
+        },
+        port,
+    )
+}
