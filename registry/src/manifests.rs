@@ -169,6 +169,8 @@ impl Inner {
         if missing.is_empty() {
             return Ok(());
         }
+        missing.sort();
+        missing.dedup();
         Err(Error::new(
             Code::ManifestBlobUnknown,
             format!(

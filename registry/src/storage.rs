@@ -175,8 +175,8 @@ impl Storage {
         }
         match parts {
             Some(parts) => drop(parts.finish().await?),
-            // A source that broke before it gave anything leaves nothing.
-            None if written.size == 0 && written.broken.is_some() => {}
+            // Nothing is no object.
+            None if written.size == 0 => {}
             None => drop(self.store.put(path, PutPayload::from_iter(held)).await?),
         }
         Ok(written)

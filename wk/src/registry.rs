@@ -21,6 +21,7 @@ pub(crate) use source::RegistrySource;
 /// Flags of the registry.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Image registry")]
+#[group(id = "registry")]
 pub(crate) struct Flags {
     /// Where the image registry is served in the clear, for clients on this host; none: only over TLS, with the API
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000", value_parser = listen)]

@@ -29,10 +29,9 @@ impl Asked {
         self.inner.own(&to).await?;
         if let Some(mount) = self.parameter("mount") {
             let digest = parse(&mount)?;
-            let from = self
-                .parameter("from")
-                .map(|from| repository(&from))
-                .transpose()?;
+            let from = self.parameter("from");
+            // What cannot be mounted is sent.
+            let from = from.and_then(|from| repository(&from).ok());
             let caller = &*self.caller;
             if self
                 .inner

@@ -235,17 +235,16 @@ impl Answer {
     }
 }
 
+/// Ids of uploads are random.
 fn without_ids(text: &str) -> String {
-    let mut shown = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("/blobs/uploads/") {
-        let end = at + "/blobs/uploads/".len();
-        shown.push_str(&rest[..end]);
-        rest = &rest[end..];
-        if rest.len() >= 36 {
-            shown.push_str("ID");
-            rest = &rest[36..];
-        }
-    }
-    shown + rest
+    let is_id = |word: &&str| {
+        word.len() == 36
+            && word
+                .bytes()
+                .all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+    };
+    let words = text.split(|char: char| !char.is_ascii_alphanumeric() && char != '-');
+    let ids: Vec<&str> = words.filter(is_id).collect();
+    ids.iter()
+        .fold(text.to_owned(), |text, id| text.replace(id, "ID"))
 }

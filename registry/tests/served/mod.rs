@@ -1,5 +1,4 @@
 //! A registry in a process of its own, so that it can be killed; and a client over HTTP.
-#![expect(dead_code, reason = "each test needs a part of it")]
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -20,11 +19,17 @@ pub(crate) async fn serve() {
     let Ok(storage) = std::env::var(STORAGE) else {
         return;
     };
+    install_cryptography();
     let client = Client::new(Storage::open(&storage).unwrap(), Config::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     eprintln!("serving {}", listener.local_addr().unwrap());
     let router = client.registry.router(registry::Scheme::Http);
     axum::serve(listener, router).await.unwrap();
+}
+
+/// reqwest brings none, and asks for it also where it is not used.
+fn install_cryptography() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Such a process; it is killed when the value goes.
@@ -37,6 +42,7 @@ pub(crate) struct Served {
 impl Served {
     /// Starts one, with more variables of its environment.
     pub(crate) fn start(storage: &str, environment: &[(&str, &str)]) -> Served {
+        install_cryptography();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["serves", "--exact", "--nocapture"])
             .env(STORAGE, storage)
