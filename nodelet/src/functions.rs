@@ -82,6 +82,7 @@ impl Functions {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = deploys.next() => self.open_wanted(),
+                () = self.table().next_opened() => {}
                 _ = look.tick(), if self.table().any_open() => self.close_idle(),
                 _ = save.tick() => usage::save(&self.context).await,
                 Some(event) = events.next() => match event {

@@ -16,6 +16,7 @@ mod child;
 mod client;
 mod component;
 mod floor;
+mod functions;
 mod load;
 mod objects;
 mod server;
@@ -44,11 +45,20 @@ fn main() -> Result<()> {
         ["rest", path] => component::rest(path.as_ref()),
         ["exec", ..] => wasm::exec(&arguments[1..]),
         ["wasm", component, wasmtime] => wasm::drive(component.as_ref(), wasmtime.as_ref()),
+        ["functions", component, wasmtime, nginx, many @ ..] => {
+            let programs = functions::Programs {
+                component: component.as_ref(),
+                wasmtime: wasmtime.as_ref(),
+                nginx: nginx.as_ref(),
+            };
+            let many = many.first().map(|many| many.parse()).transpose()?;
+            functions::drive(&programs, many)
+        }
         [] => drive(&["sqlite", "postgres"]),
         [one @ ("sqlite" | "postgres")] => drive(&[one]),
         ["watchers"] => drive(&[]),
         other => bail!(
-            "unknown arguments {other:?}: name sqlite, postgres, watchers, wasm <component> <wasmtime> or nothing"
+            "unknown arguments {other:?}: name sqlite, postgres, watchers, wasm <component> <wasmtime>, functions <component> <wasmtime> <nginx> or nothing"
         ),
     }
 }
