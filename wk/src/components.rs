@@ -109,6 +109,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     let metrics = metrics::Metrics::new();
     metrics.register(controllers::metrics::register);
     metrics.register(scheduler::metrics::register);
+    metrics.register(functions::metrics::register);
     metrics.register(network::metrics::register);
     let store: Arc<dyn Store> =
         Arc::new(metrics.register(|registry| api::metrics::Measured::new(store, registry)));
@@ -186,9 +187,22 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         tasks,
         "scheduler",
         "kube-scheduler",
-        election,
+        election.clone(),
         client,
         move |stop| scheduler::Scheduler::new(own.clone(), config.clone()).run(stop),
+    );
+    let client = apiserver.client(User::functions());
+    let own = client.clone();
+    lead(
+        tasks,
+        "functions",
+        "wk-functions",
+        election,
+        client,
+        move |stop| {
+            let (config, gateways) = (functions::Config::default(), functions::Gateways::default());
+            functions::Functions::new(own.clone(), config, gateways).run(stop)
+        },
     );
 
     let node = Node {

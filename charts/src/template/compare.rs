@@ -89,7 +89,7 @@ pub(super) fn less(a: &Value, b: &Value) -> Result<bool, Failure> {
         (Value::Uint(a, _), Value::Int(b, _)) => Ok(u64::try_from(*b).is_ok_and(|b| *a < b)),
         _ => match (basic(a), basic(b)) {
             (Basic::Other, _) | (_, Basic::Other) | (Basic::Bool, Basic::Bool) => Err(invalid()),
-            _ => Err(Failure::new("incompatible types for comparison")),
+            _ => Err(incompatible(a, b)),
         },
     }
 }
