@@ -200,7 +200,7 @@ impl Invoke for Functions {
     }
 }
 
-/// Where a revision's log is, and what it takes to follow it.
+/// Where a revision's log is.
 pub(crate) fn log(context: &Context, name: &RevisionRef) -> Option<std::path::PathBuf> {
     let uid = context.functions.uid(name)?;
     let directory = pod::log_directory(&context.config, name, &uid);

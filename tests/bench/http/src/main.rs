@@ -8,6 +8,7 @@
 //! three minutes.
 //! - [`child`]: the processes that are measured, from outside. [`server`], [`floor`]: what runs in them.
 //! - [`component`], [`wasm`]: the same for a component, beside `wasmtime serve`.
+//! - [`functions`]: the product itself, its gateway before components (`cargo xtask bench functions`).
 //! - [`client`], [`load`], [`watchers`]: who asks. [`objects`]: what is stored.
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]
