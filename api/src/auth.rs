@@ -35,6 +35,7 @@ const APISERVER: &str = "system:apiserver";
 const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 const SCHEDULER: &str = "system:kube-scheduler";
 const GATEWAY: &str = "system:wk-gateway";
+const FUNCTIONS: &str = "system:controller:functions";
 
 /// An authenticated identity.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -77,6 +78,11 @@ impl User {
         Self::new(GATEWAY, &[])
     }
 
+    /// The controller of Functions.
+    pub fn functions() -> Self {
+        Self::new(FUNCTIONS, &[])
+    }
+
     /// The nodelet of a node.
     pub fn node(name: &str) -> Self {
         Self::new(format!("system:node:{name}"), &[NODES])
@@ -86,7 +92,7 @@ impl User {
     pub(crate) fn is_component(&self) -> bool {
         matches!(
             self.name.as_str(),
-            APISERVER | CONTROLLER_MANAGER | SCHEDULER | GATEWAY
+            APISERVER | CONTROLLER_MANAGER | SCHEDULER | GATEWAY | FUNCTIONS
         )
     }
 

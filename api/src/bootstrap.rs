@@ -97,7 +97,12 @@ async fn ensure(client: &Client, config: &Config, peers: &mut Peers) -> Result<(
         create(client, CLASSES, class.0, &system_class(class)).await?;
     }
     for name in RUNTIMES {
-        let class = json!({"metadata": {"name": name}, "handler": name});
+        let nodes = format!("runtime.wk.dev/{name}");
+        let class = json!({
+            "metadata": {"name": name},
+            "handler": name,
+            "scheduling": {"nodeSelector": {nodes: "true"}},
+        });
         create(client, RUNTIME_CLASSES, name, &class).await?;
     }
     ensure_storage_class(client).await?;

@@ -11,23 +11,38 @@
 mod arguments;
 mod case;
 mod cast;
+mod certificates;
+mod constraints;
+mod cryptography;
 mod dates;
 mod decimals;
 mod defaults;
+mod der;
 mod dicts;
+mod documents;
 mod durations;
 mod encoding;
 mod equality;
 mod floats;
 mod integers;
+mod keys;
 mod layout;
 mod lists;
 mod merge;
+mod network;
+mod passwords;
 mod paths;
+mod pem;
+mod random;
+mod re2;
+mod regexes;
 mod runes;
 mod strings;
 mod time;
+mod toml;
 mod types;
+mod urls;
+mod versions;
 mod words;
 
 use std::{collections::HashMap, sync::LazyLock};
@@ -47,6 +62,16 @@ const FAMILIES: &[&[Function]] = &[
     paths::FUNCTIONS,
     dates::FUNCTIONS,
     durations::FUNCTIONS,
+    versions::FUNCTIONS,
+    regexes::FUNCTIONS,
+    urls::FUNCTIONS,
+    network::FUNCTIONS,
+    random::FUNCTIONS,
+    passwords::FUNCTIONS,
+    cryptography::FUNCTIONS,
+    keys::FUNCTIONS,
+    certificates::FUNCTIONS,
+    documents::FUNCTIONS,
 ];
 
 /// The function of that name, if it is one of these.
@@ -88,6 +113,19 @@ const fn variadic(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The names that real Helm's function map has, without those of `text/template` itself.
+    const NAMES: &str = include_str!("functions/names.txt");
+
+    #[test]
+    fn every_function_of_helm_is_in_the_table() {
+        let missing: Vec<&str> = NAMES
+            .lines()
+            .filter(|name| !name.is_empty() && !name.starts_with('#'))
+            .filter(|name| find(name).is_none())
+            .collect();
+        assert_eq!(missing, Vec::<&str>::new());
+    }
 
     #[test]
     fn no_name_is_in_the_table_twice() {

@@ -21,7 +21,7 @@ use crate::{
     image_gc::ImageGc,
     inotify::Changes,
     metrics::Running,
-    node::report::Reporter,
+    node::{object, report::Reporter},
     pod::worker::Context,
     pods::{Loop, Pods},
     probe::{self, Probes},
@@ -102,13 +102,20 @@ impl Nodelet {
 
     pub(crate) fn with_clock(
         client: Client,
-        config: Config,
+        mut config: Config,
         runtimes: Vec<Arc<dyn Runtime>>,
         images: Arc<dyn Images>,
         network: Arc<dyn PodNetwork>,
         clock: Clock,
     ) -> anyhow::Result<(Nodelet, Handle)> {
         config.validate()?;
+        let runs = runtimes.iter().map(|runtime| runtime.name());
+        config.labels.extend(runs.map(|name| {
+            (
+                format!("{}{name}", object::RUNTIME_LABELS),
+                "true".to_owned(),
+            )
+        }));
         let (events, notes) = Sink::new();
         let starts = Semaphore::new(config.concurrent_starts);
         let (config, pods, node) = (Arc::new(config), Pods::default(), watch::Sender::new(None));

@@ -21,7 +21,7 @@ use api::{
 use controllers::authority::Authority;
 use runtime_oci::OciRuntime;
 use runtime_wasm::WasmRuntime;
-use runtimes::{Images, PodNetwork, Runtime, images::ImageStore};
+use runtimes::{Images, Invoke, PodNetwork, Runtime, images::ImageStore};
 use store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -109,6 +109,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     let metrics = metrics::Metrics::new();
     metrics.register(controllers::metrics::register);
     metrics.register(scheduler::metrics::register);
+    metrics.register(functions::metrics::register);
     metrics.register(network::metrics::register);
     let store: Arc<dyn Store> =
         Arc::new(metrics.register(|registry| api::metrics::Measured::new(store, registry)));
@@ -186,9 +187,22 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         tasks,
         "scheduler",
         "kube-scheduler",
-        election,
+        election.clone(),
         client,
         move |stop| scheduler::Scheduler::new(own.clone(), config.clone()).run(stop),
+    );
+    let client = apiserver.client(User::functions());
+    let own = client.clone();
+    lead(
+        tasks,
+        "functions",
+        "wk-functions",
+        election,
+        client,
+        move |stop| {
+            let (config, gateways) = (functions::Config::default(), functions::Gateways::default());
+            functions::Functions::new(own.clone(), config, gateways).run(stop)
+        },
     );
 
     let node = Node {
@@ -220,9 +234,9 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
                 network: &network,
                 client: apiserver.client(User::gateway()),
             };
-            let gateway = gateway::start(tasks, started, Arc::new(gateway::NoComponents)).await;
-            let containers =
+            let (containers, invoke) =
                 start_nodelet(tasks, data, node, &nodelets, network.clone(), node_client()).await?;
+            let gateway = gateway::start(tasks, started, invoke).await;
             (Some(network), containers, gateway)
         }
     };
@@ -328,7 +342,7 @@ async fn start_network(
 }
 
 /// Starts the runtimes, the nodelet and the nodelet's server; the apiserver of this process asks it directly. Answers
-/// what runs containers, or why nothing does, in words.
+/// what runs containers, or why nothing does, in words; and what answers requests to functions.
 async fn start_nodelet(
     tasks: &mut Tasks,
     data: &DataDir,
@@ -336,7 +350,7 @@ async fn start_nodelet(
     nodelets: &Nodelets,
     network: network::Handle,
     client: kube::Client,
-) -> Result<String> {
+) -> Result<(String, Arc<dyn Invoke>)> {
     let network: Arc<dyn PodNetwork> = Arc::new(network);
     let wasm = WasmRuntime::new(runtime_wasm::Config {
         code_cache: data.path("code"),
@@ -392,8 +406,7 @@ async fn start_nodelet(
         ..usual
     };
     let (mut nodelet, handle) = nodelet::Nodelet::new(client, config, runtimes, images, network)?;
-    // Nobody asks for them yet but by what is told of them.
-    let _functions = nodelet.serve_functions(wasm);
+    let invoke = nodelet.serve_functions(wasm);
     nodelets.set_own(handle.router());
     let tls = pki::nodelet_tls(&node.ca.certificate, &node.certificates.nodelet)?;
     let (stop, router) = (tasks.stop(), handle.router());
@@ -403,7 +416,7 @@ async fn start_nodelet(
     );
     let stop = tasks.stop();
     tasks.start("nodelet", nodelet.run(stop));
-    Ok(containers)
+    Ok((containers, invoke))
 }
 
 /// What runs ordinary containers, if this host can; otherwise what it lacks, in words for users.

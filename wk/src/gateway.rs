@@ -17,6 +17,7 @@ use crate::{
 
 /// How functions and Ingresses are reached.
 #[derive(clap::Args)]
+#[group(id = "gateway")]
 pub(crate) struct Flags {
     /// Where functions and Ingresses are served over HTTP, or "none"
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
@@ -162,20 +163,5 @@ impl Sign for Signer {
         };
         let Pair { certificate, key } = self.ca.issue(&subject, jiff::Zoned::now().date())?;
         Ok(Pem { certificate, key })
-    }
-}
-
-/// Answers for components while nothing in this process runs them.
-pub(crate) struct NoComponents;
-
-#[async_trait::async_trait]
-impl Invoke for NoComponents {
-    async fn invoke(
-        &self,
-        revision: &runtimes::RevisionRef,
-        _request: http::Request<runtimes::Body>,
-    ) -> Result<http::Response<runtimes::Body>, runtimes::ServeError> {
-        let message = format!("this node does not run components of functions ({revision})");
-        Err(runtimes::ServeError::Unavailable(message))
     }
 }

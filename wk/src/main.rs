@@ -22,7 +22,7 @@ mod tasks;
 mod tokens;
 mod up;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -72,6 +72,7 @@ fn run(args: Args) -> anyhow::Result<()> {
         .with_context(|| format!("--log {:?} is not a filter", args.log))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     tokio_rustls::rustls::crypto::ring::default_provider()

@@ -65,6 +65,9 @@ pub struct About {
     pub node: Option<Reference>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pod: Option<Reference>,
+    /// What runs a FunctionRevision has no pod to name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub functionrevision: Option<Reference>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub secret: Option<Reference>,
     pub serviceaccount: Reference,
@@ -247,6 +250,11 @@ impl Issuer {
             tell("pod-name", &pod.name);
             tell("pod-uid", &pod.uid);
         }
+        if let Some(revision) = &about.functionrevision {
+            alive(cache, REVISIONS, namespace, revision)?;
+            tell("functionrevision-name", &revision.name);
+            tell("functionrevision-uid", &revision.uid);
+        }
         if let Some(node) = &about.node {
             // A pod's token only tells of its node.
             if about.pod.is_none() {
@@ -316,9 +324,17 @@ fn decoded(value: &Value) -> Option<Vec<u8>> {
     STANDARD.decode(value.as_str()?).ok()
 }
 
-/// An object of the core group as it is in the cache.
+/// The one resource outside of the core group that tokens are bound to.
+pub(crate) const REVISIONS: &str = "functionrevisions";
+
+/// An object of the core group, or a FunctionRevision, as it is in the cache.
 pub(crate) fn find(cache: &Cache, plural: &str, namespace: &str, name: &str) -> Option<Value> {
-    let item = cache.get(&ResourceKey::new("", plural).key(namespace, name))?;
+    let group = if plural == REVISIONS {
+        function_kinds::GROUP
+    } else {
+        ""
+    };
+    let item = cache.get(&ResourceKey::new(group, plural).key(namespace, name))?;
     serde_json::from_slice(&item.decoded.value).ok()
 }
 

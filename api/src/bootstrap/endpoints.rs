@@ -2,8 +2,8 @@
 //!
 //! Each apiserver keeps a Lease in `kube-system` with its address. All of them look at all Leases: one that
 //! has not changed for its time, by the looker's own clock, is another's that died, and is removed. The
-//! EndpointSlices of the Service are what the Leases say, whoever writes them. Slices of the Service that
-//! somebody else made are left alone.
+//! EndpointSlices of the Service are what the Leases say, whoever writes them, and so are its Endpoints, for those who
+//! still read them. Slices of the Service that somebody else made are left alone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,6 +21,7 @@ use super::{create, send};
 use crate::time;
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
+const ENDPOINTS: &str = "/api/v1/namespaces/default/endpoints";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
 /// Kubernetes marks the Leases of its apiservers with it.
 const IDENTITY: (&str, &str) = ("apiserver.kubernetes.io/identity", "kube-apiserver");
@@ -57,7 +58,8 @@ impl Peers {
             tracing::info!(lease = lease.0, "an apiserver is gone");
             remove(client, LEASES, &lease.0, &lease.1).await?;
         }
-        write_slices(client, &alive).await
+        write_slices(client, &alive).await?;
+        write_endpoints(client, &alive).await
     }
 
     /// Leaves: no client is led here any more.
@@ -65,7 +67,8 @@ impl Peers {
         remove(client, LEASES, &lease_name(self.own), "").await?;
         let listed = list(client, LEASES, &format!("{}={}", IDENTITY.0, IDENTITY.1)).await?;
         let alive = listed.iter().filter_map(address).collect();
-        write_slices(client, &alive).await
+        write_slices(client, &alive).await?;
+        write_endpoints(client, &alive).await
     }
 
     /// The addresses of those that live, and name and version of the others' Leases.
@@ -212,6 +215,54 @@ async fn write_slices(client: &Client, alive: &BTreeSet<SocketAddr>) -> Result<(
     Ok(())
 }
 
+async fn write_endpoints(client: &Client, alive: &BTreeSet<SocketAddr>) -> Result<(), kube::Error> {
+    let wanted = endpoints(alive);
+    let found = create(client, ENDPOINTS, "kubernetes", &wanted).await?;
+    if subsets(&found) == subsets(&wanted) {
+        return Ok(());
+    }
+    // Made from an older state than somebody else's, it must not win.
+    let patch = json!({
+        "metadata": {"resourceVersion": found["metadata"]["resourceVersion"]},
+        "subsets": wanted["subsets"],
+    });
+    match send(
+        client,
+        Method::PATCH,
+        &format!("{ENDPOINTS}/kubernetes"),
+        &patch,
+    )
+    .await
+    {
+        Err(kube::Error::Api(status)) if status.code == StatusCode::CONFLICT.as_u16() => Ok(()),
+        patched => patched.map(drop),
+    }
+}
+
+fn subsets(endpoints: &Value) -> &[Value] {
+    endpoints["subsets"].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The Endpoints of the Service; no controller makes slices of them. They take no loopback addresses, which an apiserver
+/// without another has. Pure.
+fn endpoints(alive: &BTreeSet<SocketAddr>) -> Value {
+    let mut ports: BTreeMap<u16, Vec<Value>> = BTreeMap::new();
+    for address in alive.iter().filter(|address| !address.ip().is_loopback()) {
+        let ip = json!({"ip": address.ip().to_string()});
+        ports.entry(address.port()).or_default().push(ip);
+    }
+    let subsets = ports.into_iter().map(|(port, addresses)| {
+        json!({"addresses": addresses, "ports": [{"name": "https", "port": port, "protocol": "TCP"}]})
+    });
+    json!({
+        "metadata": {
+            "name": "kubernetes",
+            "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
+        },
+        "subsets": subsets.collect::<Vec<_>>(),
+    })
+}
+
 const MANAGER: &str = "apiserver.wk.dev";
 
 /// The slices of the Service: one for each port and family, the first under the Service's own name. Pure.
@@ -277,6 +328,20 @@ mod tests {
         assert_eq!(judge(31, "5"), (1, 1));
         assert_eq!(judge(40, "6"), (2, 0));
         assert_eq!(judge(69, "6"), (2, 0));
+    }
+
+    #[test]
+    fn endpoints_have_no_loopback_addresses() {
+        let alive = ["10.0.0.1:6443", "127.0.0.1:6443", "10.0.0.2:7443"];
+        let alive = alive.map(|address| address.parse().expect("an address"));
+        let port = |port: u16| json!([{"name": "https", "port": port, "protocol": "TCP"}]);
+        assert_eq!(
+            endpoints(&BTreeSet::from(alive))["subsets"],
+            json!([
+                {"addresses": [{"ip": "10.0.0.1"}], "ports": port(6443)},
+                {"addresses": [{"ip": "10.0.0.2"}], "ports": port(7443)},
+            ])
+        );
     }
 
     #[test]

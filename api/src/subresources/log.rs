@@ -1,6 +1,10 @@
 //! GET `pods/<name>/log`: a container's output, streamed from the nodelet of the pod's node.
 //!
+//! - [`function`]: the same of a FunctionRevision, which has no pods.
+//!
 //! The nodelet serves it at `/containerLogs/<namespace>/<pod>/<container>` with the options below.
+
+mod function;
 
 use std::time::Duration;
 
@@ -32,6 +36,9 @@ const NUMBERS: &[&str] = &["tailLines", "sinceSeconds", "limitBytes"];
 const FLAGS: &[&str] = &["follow", "timestamps", "previous"];
 
 pub(crate) async fn serve(call: &Call, method: &Method) -> Result<Response, Error> {
+    if call.resource.kind.names().group == function_kinds::GROUP {
+        return function::serve(call, method).await;
+    }
     if *method != Method::GET {
         return Err(Error::MethodNotAllowed);
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     admission::{self, Review},
-    auth::service_account::{About, Reference, find},
+    auth::service_account::{About, REVISIONS, Reference, find},
     error::{Error, Subject},
     field::{FieldErrors, Path},
     object, schema, time,
@@ -150,6 +150,9 @@ fn about(call: &Call, account: &Value, bound: &Value) -> Result<About, Error> {
         ("v1" | "", "Pod") => ("pods", "Pod", call.namespace.as_str()),
         ("v1" | "", "Secret") => ("secrets", "Secret", call.namespace.as_str()),
         ("v1" | "", "Node") => ("nodes", "Node", ""),
+        ("functions.wk.dev/v1", "FunctionRevision") => {
+            (REVISIONS, "FunctionRevision", call.namespace.as_str())
+        }
         (version, kind) => {
             return Err(Error::BadRequest(format!(
                 "cannot bind token to object of type {version}, Kind={kind}"
@@ -196,6 +199,16 @@ fn about(call: &Call, account: &Value, bound: &Value) -> Result<About, Error> {
                 )
             });
             about.pod = Some(reference(&object));
+        }
+        "FunctionRevision" => {
+            let own = object["spec"]["serviceAccountName"].as_str();
+            if own.unwrap_or("default") != call.name {
+                return Err(Error::BadRequest(format!(
+                    "cannot bind token for serviceaccount {:?} to functionrevision running with different serviceaccount name.",
+                    call.name
+                )));
+            }
+            about.functionrevision = Some(reference(&object));
         }
         "Secret" => about.secret = Some(reference(&object)),
         _ => about.node = Some(reference(&object)),

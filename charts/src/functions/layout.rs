@@ -466,9 +466,8 @@ impl Fields {
                 .zone
                 .strip_prefix("GMT")
                 .and_then(|hours| hours.parse::<i32>().ok());
-            let offset = hours.unwrap_or(0) * 3600;
-            time.seconds -= i64::from(offset);
-            time.set_zone(self.zone, offset);
+            // The clock's numbers count as universal time all the same.
+            time.set_zone(self.zone, hours.unwrap_or(0) * 3600);
             return Ok(time);
         }
         time.location = "Local".into();

@@ -115,8 +115,6 @@ pub struct Options {
     pub cleanup_on_fail: bool,
     /// A failed install is uninstalled, a failed upgrade rolled back.
     pub rollback_on_failure: bool,
-    /// All objects or none, in one write.
-    pub atomic_apply: bool,
     /// Most revisions that are kept; 0: all.
     pub history_max: usize,
     pub dry_run: DryRun,
@@ -143,7 +141,6 @@ impl Default for Options {
             force_replace: false,
             cleanup_on_fail: false,
             rollback_on_failure: false,
-            atomic_apply: false,
             history_max: 10,
             dry_run: DryRun::No,
             description: None,
@@ -152,6 +149,16 @@ impl Default for Options {
             keep_history: false,
             cascade: Propagation::Background,
             take_up: false,
+        }
+    }
+}
+
+impl Options {
+    /// Undoes what fails; to know that, objects are waited for.
+    pub fn roll_back(&mut self) {
+        self.rollback_on_failure = true;
+        if self.wait == Wait::Hooks {
+            self.wait = Wait::Objects;
         }
     }
 }

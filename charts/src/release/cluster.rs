@@ -109,6 +109,15 @@ impl Propagation {
     }
 }
 
+/// What a cluster is, for templates.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Served {
+    /// `v1.36.0`.
+    pub version: String,
+    /// `apps/v1` and `apps/v1/Deployment`, of everything that is served.
+    pub api_versions: Vec<String>,
+}
+
 /// What happens meanwhile, for whoever watches.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Report {
@@ -127,6 +136,9 @@ pub enum Report {
 pub trait Cluster: Send + Sync {
     /// Whether objects of a kind are in namespaces; `None` if the cluster does not serve it (yet).
     async fn scope(&self, api_version: &str, kind: &str) -> Result<Option<Scope>, CallError>;
+
+    /// Its version and all that it serves.
+    async fn served(&self) -> Result<Served, CallError>;
 
     async fn find(&self, id: &ObjectId) -> Result<Option<Value>, CallError>;
 
@@ -149,15 +161,6 @@ pub trait Cluster: Send + Sync {
 
     /// Applies on the server's side as [`MANAGER`](super::managers::MANAGER).
     async fn apply(&self, id: &ObjectId, object: &Value, how: Apply) -> Result<Value, CallError>;
-
-    /// Applies all of the objects or none, and answers them in order; `None` if the server cannot.
-    async fn apply_all(
-        &self,
-        _objects: &[(ObjectId, Value)],
-        _how: Apply,
-    ) -> Result<Option<Vec<Value>>, CallError> {
-        Ok(None)
-    }
 
     /// Deletes; false if it was not there.
     async fn delete(&self, id: &ObjectId, how: Propagation) -> Result<bool, CallError>;

@@ -268,6 +268,28 @@ fn entry<'a>(metadata: &'a mut Value, field: &str) -> &'a mut Map<String, Value>
     }
 }
 
+/// Metadata that the server keeps.
+const KEPT_BY_SERVER: [&str; 6] = [
+    "managedFields",
+    "resourceVersion",
+    "uid",
+    "generation",
+    "creationTimestamp",
+    "selfLink",
+];
+
+/// An object without what is the server's own: what users write and compare.
+pub fn content(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.retain(|field, _| !KEPT_BY_SERVER.contains(&field.as_str()));
+    }
+    object
+}
+
 /// Replaces what Secrets of a text hold, for whoever may read over a shoulder.
 pub fn hide_secrets(text: &str) -> String {
     let mut shown = String::new();

@@ -2,7 +2,7 @@
 //! [`Transport`].
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     CallError, Cluster, ObjectId, Report,
-    cluster::{Apply, Propagation, Scope},
+    cluster::{Apply, Propagation, Scope, Served},
     managers::MANAGER,
 };
 
@@ -23,6 +23,8 @@ pub struct Call<'a> {
     pub method: &'static str,
     /// With its query.
     pub path: String,
+    /// The media types that it wants.
+    pub accept: &'static str,
     /// Its body and the body's type.
     pub body: Option<(&'static str, &'a Value)>,
 }
@@ -41,19 +43,22 @@ pub trait Transport: Send + Sync {
 }
 
 /// One version of a group: its kinds, where each is served and whether in namespaces.
-type Served = Arc<HashMap<String, (String, Scope)>>;
+type Kinds = Arc<HashMap<String, (String, Scope)>>;
 
 /// A cluster that is reached by requests.
 pub struct Remote<T> {
     transport: T,
     /// Refuses fields that the server does not know, rather than warning of them.
     strict: bool,
-    served: Mutex<HashMap<String, Served>>,
+    served: Mutex<HashMap<String, Kinds>>,
 }
 
 const JSON: &str = "application/json";
 const APPLY: &str = "application/apply-patch+yaml";
 const JSON_PATCH: &str = "application/json-patch+json";
+/// Everything that is served, in one answer where the server knows how.
+const DISCOVERY: &str =
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
 /// Most objects of one answer to a list.
 const PAGE: &str = "500";
 
@@ -81,7 +86,23 @@ impl<T: Transport> Remote<T> {
         path: String,
         body: Option<(&'static str, &Value)>,
     ) -> Result<Value, CallError> {
-        let answer = self.transport.send(Call { method, path, body }).await?;
+        self.json_as(JSON, method, path, body).await
+    }
+
+    async fn json_as(
+        &self,
+        accept: &'static str,
+        method: &'static str,
+        path: String,
+        body: Option<(&'static str, &Value)>,
+    ) -> Result<Value, CallError> {
+        let call = Call {
+            method,
+            path,
+            accept,
+            body,
+        };
+        let answer = self.transport.send(call).await?;
         serde_json::from_slice(&answer).map_err(|error| CallError {
             code: None,
             message: format!("the server's answer is not JSON: {error}"),
@@ -101,7 +122,7 @@ impl<T: Transport> Remote<T> {
         if let Some(place) = known.and_then(|known| known.get(kind).cloned()) {
             return Ok(Some(place));
         }
-        let list = match self.json("GET", root(api_version), None).await {
+        let list = match self.json("GET", root_of(api_version), None).await {
             Ok(list) => list,
             Err(CallError {
                 code: Some(404), ..
@@ -127,7 +148,7 @@ impl<T: Transport> Remote<T> {
                 message: format!("no matches for kind {kind:?} in version {api_version:?}"),
             });
         };
-        let root = root(api_version);
+        let root = root_of(api_version);
         Ok(match namespace {
             Some(namespace) if scope == Scope::Namespaced => {
                 format!("{root}/namespaces/{namespace}/{plural}")
@@ -153,7 +174,7 @@ impl<T: Transport> Remote<T> {
     }
 }
 
-fn root(api_version: &str) -> String {
+fn root_of(api_version: &str) -> String {
     if api_version.contains('/') {
         format!("/apis/{api_version}")
     } else {
@@ -181,6 +202,39 @@ fn kinds(list: &Value) -> HashMap<String, (String, Scope)> {
         .collect()
 }
 
+/// The versions and kinds of an `APIGroupDiscoveryList`.
+fn aggregated(list: &Value, into: &mut BTreeSet<String>) {
+    for group in list["items"].as_array().into_iter().flatten() {
+        let name = group["metadata"]["name"].as_str().unwrap_or_default();
+        for version in group["versions"].as_array().into_iter().flatten() {
+            let text = version["version"].as_str().unwrap_or_default();
+            let api_version = match name {
+                "" => text.to_owned(),
+                name => format!("{name}/{text}"),
+            };
+            for resource in version["resources"].as_array().into_iter().flatten() {
+                if let Some(kind) = resource["responseKind"]["kind"].as_str() {
+                    into.insert(format!("{api_version}/{kind}"));
+                }
+            }
+            into.insert(api_version);
+        }
+    }
+}
+
+/// The versions of an `APIVersions` or `APIGroupList`.
+fn plain_versions(list: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    if let Some(versions) = list["versions"].as_array() {
+        return versions.iter().filter_map(text).collect();
+    }
+    let groups = list["groups"].as_array().into_iter().flatten();
+    groups
+        .flat_map(|group| group["versions"].as_array().into_iter().flatten())
+        .filter_map(|version| text(&version["groupVersion"]))
+        .collect()
+}
+
 /// A selector as part of a query.
 fn encode(text: &str) -> String {
     text.bytes()
@@ -197,6 +251,35 @@ fn encode(text: &str) -> String {
 impl<T: Transport> Cluster for Remote<T> {
     async fn scope(&self, api_version: &str, kind: &str) -> Result<Option<Scope>, CallError> {
         Ok(self.place(api_version, kind).await?.map(|(_, scope)| scope))
+    }
+
+    async fn served(&self) -> Result<Served, CallError> {
+        let version = self.json("GET", "/version".to_owned(), None).await?;
+        let mut api_versions = BTreeSet::new();
+        for root in ["/api", "/apis"] {
+            let list = self
+                .json_as(DISCOVERY, "GET", root.to_owned(), None)
+                .await?;
+            if list["items"].is_array() {
+                aggregated(&list, &mut api_versions);
+                continue;
+            }
+            let versions = plain_versions(&list);
+            let lists = versions.iter().map(|version| async move {
+                let list = self.json("GET", root_of(version), None).await?;
+                Ok::<_, CallError>((version, list))
+            });
+            for (version, list) in futures::future::try_join_all(lists).await? {
+                api_versions.insert(version.clone());
+                let kinds = kinds(&list).into_keys();
+                api_versions.extend(kinds.map(|kind| format!("{version}/{kind}")));
+            }
+        }
+        let text = version["gitVersion"].as_str().unwrap_or_default();
+        Ok(Served {
+            version: text.to_owned(),
+            api_versions: api_versions.into_iter().collect(),
+        })
     }
 
     async fn find(&self, id: &ObjectId) -> Result<Option<Value>, CallError> {
@@ -288,6 +371,7 @@ impl<T: Transport> Cluster for Remote<T> {
         let call = Call {
             method: "GET",
             path,
+            accept: "*/*",
             body: None,
         };
         let log = self.transport.send(call).await?;

@@ -403,7 +403,7 @@ mod tests {
             "a,b=1",
             expect![[r#"key "a" has no value (cannot end with ,)"#]],
         );
-        check("a.=", expect![[r#"key map "a" has no value"#]]);
+        check("a.=,b=1", expect![[r#"key map "a" has no value"#]]);
         check("a={x", expect!["list must terminate with '}'"]);
         check(
             "a[x]=1",

@@ -13,7 +13,7 @@ A probe file is lines:
     ! <first 1>: error  or why it does not: what Helm says after the template's name and place
     =" \\t"              output with control characters or blanks at a line's end, as one JSON string
 
-Blank lines part probes for the eye. Only `?`, `%` and `#` lines are written by hand; the answers are replaced.
+A blank line parts probes. Only `?`, `%` and `#` lines are written by hand; the answers are replaced.
 The template is `probe/templates/probe.yaml`; the release is `probe` in the namespace `default`.
 """
 

@@ -16,7 +16,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams, PostParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
     runtime::{
         events::{Event, EventType, Recorder, Reporter},
         watcher,
@@ -102,11 +102,15 @@ async fn ensure_class(client: &Client) -> bool {
     let api: Api<IngressClass> = Api::all(client.clone());
     let default = "ingressclass.kubernetes.io/is-default-class";
     let made = async {
-        if api.get_opt(CLASS).await?.is_some() {
+        let there = api.list(&ListParams::default()).await?.items;
+        let name = |class: &IngressClass| class.metadata.name.clone();
+        if there
+            .iter()
+            .any(|class| name(class).as_deref() == Some(CLASS))
+        {
             return Ok(());
         }
-        let others = api.list(&kube::api::ListParams::default()).await?;
-        let other = others.items.iter().any(|class| {
+        let other = there.iter().any(|class| {
             let annotations = class.metadata.annotations.as_ref();
             annotations
                 .and_then(|all| all.get(default))

@@ -1,6 +1,6 @@
 //! An apiserver's lists and watches over a log of changes, behind a `kube::Client`.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -23,18 +23,28 @@ struct Entry {
 
 /// The log. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Cluster(Arc<watch::Sender<Vec<Entry>>>);
+pub(crate) struct Cluster(Arc<watch::Sender<Vec<Entry>>>, Writes);
+
+/// What was written: method, path and body.
+type Writes = Arc<watch::Sender<Vec<(String, Value)>>>;
 
 impl Cluster {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(Vec::new())))
+        let writes = Arc::new(watch::Sender::new(Vec::new()));
+        Self(Arc::new(watch::Sender::new(Vec::new())), writes)
     }
 
     pub(crate) fn client(&self) -> kube::Client {
         let cluster = self.clone();
         let answer = move |request: Request<Body>| {
-            let answer = cluster.answer(&request);
-            async move { Ok::<_, Infallible>(answer) }
+            let cluster = cluster.clone();
+            async move {
+                let answer = match request.method().as_str() {
+                    "GET" => cluster.answer(&request),
+                    _ => cluster.write(request).await,
+                };
+                Ok::<_, Infallible>(answer)
+            }
         };
         kube::Client::new(tower::service_fn(answer), "default")
     }
@@ -134,6 +144,35 @@ impl Cluster {
         }
         let after = parameter("resourceVersion").and_then(|text| text.parse().ok());
         self.watch(resource, after.unwrap_or(0))
+    }
+
+    /// Keeps what is written; nothing changes by it.
+    async fn write(&self, request: Request<Body>) -> Answer {
+        let what = format!("{} {}", request.method(), request.uri().path());
+        let body = request
+            .into_body()
+            .collect()
+            .await
+            .expect("it is in memory");
+        let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
+        let mut answer = body.clone();
+        answer["metadata"]["name"] = json!("written");
+        self.1.send_modify(|writes| writes.push((what, body)));
+        Response::new(Full::from(answer.to_string()).boxed_unsync())
+    }
+
+    /// Waits for a write to a path that ends so; its body.
+    pub(crate) async fn written(&self, end: &str) -> Value {
+        let mut writes = self.1.subscribe();
+        let there =
+            |writes: &Vec<(String, Value)>| writes.iter().any(|(what, _)| what.ends_with(end));
+        let writes = tokio::time::timeout(Duration::from_secs(30), writes.wait_for(there)).await;
+        let writes = writes.unwrap_or_else(|_| panic!("no {end}: {:?}", self.1.borrow()));
+        let mut writes = writes.expect("the cluster lasts").clone().into_iter();
+        writes
+            .find(|(what, _)| what.ends_with(end))
+            .expect("it was waited for")
+            .1
     }
 
     fn list(&self, resource: &str) -> Answer {

@@ -66,7 +66,7 @@ impl Running {
         format!("127.150.{}.{number}", self.place)
     }
 
-    fn service(&self) -> String {
+    pub(crate) fn service(&self) -> String {
         format!("127.151.{}.9", self.place)
     }
 }

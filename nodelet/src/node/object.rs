@@ -106,6 +106,9 @@ pub(crate) fn images(images: &[Image], most: usize) -> Vec<ContainerImage> {
         .collect()
 }
 
+/// What the labels that say what a node can run begin with; the runtime's name follows.
+pub(crate) const RUNTIME_LABELS: &str = "runtime.wk.dev/";
+
 /// The Node's labels.
 pub(crate) fn labels(config: &Config) -> BTreeMap<String, String> {
     let (os, arch) = ("linux".to_owned(), host::architecture().to_owned());

@@ -15,7 +15,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference},
 };
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt as _,
     api::{Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt, watcher},
 };
@@ -175,13 +175,20 @@ impl Reporter {
             .as_ref()
             .map(|last| last.health.not_ready.is_none());
         let ready = health.not_ready.is_none();
-        if was_ready != Some(ready) {
+        if was_ready.is_none() {
+            // As a kubelet says them when a node begins; a condition that is true is told below.
+            let begins = [
+                (health.memory_pressure, "NodeHasSufficientMemory"),
+                (health.disk_pressure, "NodeHasNoDiskPressure"),
+                (health.pid_pressure, "NodeHasSufficientPID"),
+            ];
+            for (_, reason) in begins.iter().filter(|(pressure, _)| !pressure) {
+                self.note_status(reason);
+            }
+        }
+        if was_ready != Some(ready) && (ready || was_ready.is_some()) {
             let reason = if ready { "NodeReady" } else { "NodeNotReady" };
-            self.note(
-                false,
-                reason,
-                format!("Node {} status is now: {reason}", self.config.node_name),
-            );
+            self.note_status(reason);
         }
         *reported = Some(Reported {
             health,
@@ -189,6 +196,11 @@ impl Reporter {
             at: Instant::now(),
         });
         Ok(())
+    }
+
+    fn note_status(&self, reason: &'static str) {
+        let message = format!("Node {} status is now: {reason}", self.config.node_name);
+        self.note(false, reason, message);
     }
 
     /// Creates the Node, or brings the labels of the one that is there up to date.
@@ -202,9 +214,20 @@ impl Reporter {
                 Ok(())
             }
             Err(error) if error.code() == Some(409) => {
-                let labels = json!({"metadata": {"labels": object::labels(&self.config)}});
-                let node =
-                    call(nodes.patch(name, &PatchParams::default(), &Patch::Merge(labels))).await;
+                let label = async {
+                    let found = call(nodes.get(name)).await?;
+                    let own = object::labels(&self.config);
+                    let mut labels = json!(own);
+                    // What it could run before, and cannot now.
+                    for label in found.labels().keys() {
+                        if label.starts_with(object::RUNTIME_LABELS) && !own.contains_key(label) {
+                            labels[label] = Value::Null;
+                        }
+                    }
+                    let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+                    call(nodes.patch(name, &PatchParams::default(), &patch)).await
+                };
+                let node = label.await;
                 self.see(Some(
                     node.with_context(|| format!("label the Node {name}"))?,
                 ));

@@ -225,6 +225,25 @@ async fn the_node_registers_reports_and_renews_its_lease() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_labels_say_which_runtimes_the_node_has_now() {
+    let bench = Bench::new();
+    bench.api.create(
+        "nodes",
+        json!({"metadata": {"name": "n1", "labels": {"runtime.wk.dev/gone": "true", "rack": "7"}}}),
+    );
+    let nodelet = bench.run();
+    let labels = |api: &FakeApi| {
+        let labels = api.get("nodes", "", "n1")?["metadata"]["labels"].take();
+        (labels["runtime.wk.dev/wasm"] == "true").then_some(labels)
+    };
+    let labels = bench.api.wait("the labels", labels).await;
+    assert_eq!(labels["rack"], "7");
+    assert_eq!(labels["runtime.wk.dev/oci"], "true");
+    assert!(labels["runtime.wk.dev/gone"].is_null(), "{labels}");
+    nodelet.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_becomes_ready_with_one_status_write_and_keeps_others_conditions() {
     let bench = Bench::new();
     let nodelet = bench.run();

@@ -14,7 +14,7 @@ use runtimes::PodRef;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
-use crate::deadline::call;
+use crate::{deadline::call, functions};
 
 /// `expirationSeconds` where the volume says none.
 const USUAL_SECONDS: i64 = 3_600;
@@ -53,15 +53,21 @@ impl Tokens {
             .and_then(|spec| spec.service_account_name.as_deref())
             .unwrap_or("default");
         let audience = wanted.audience.clone().filter(|name| !name.is_empty());
+        // What runs a revision is no object: the revision is.
+        let revision = functions::revision_of(&pod_ref.uid);
+        let (version, kind) = match revision {
+            Some(_) => ("functions.wk.dev/v1", "FunctionRevision"),
+            None => ("v1", "Pod"),
+        };
         let request = TokenRequest {
             spec: Some(TokenRequestSpec {
                 audiences: audience.map(|audience| vec![audience]),
                 expiration_seconds: Some(seconds(wanted)),
                 bound_object_ref: Some(BoundObjectReference {
-                    api_version: Some("v1".to_owned()),
-                    kind: Some("Pod".to_owned()),
+                    api_version: Some(version.to_owned()),
+                    kind: Some(kind.to_owned()),
                     name: Some(pod_ref.name.clone()),
-                    uid: Some(pod_ref.uid.clone()),
+                    uid: Some(revision.unwrap_or(&pod_ref.uid).to_owned()),
                 }),
             }),
             ..TokenRequest::default()

@@ -39,6 +39,7 @@ files! {
     change
     create
     custom
+    daemonsets
     delete
     describe
     discovery

@@ -1,6 +1,6 @@
 //! NodeRestriction: what a node's own user may write, whatever its roles say. Its Node, its Lease and its
 //! CSINode; the status and the end of its pods; mirror pods; tokens that are bound to its pods; volumes
-//! that claims ask it for ([`volume`]).
+//! that claims ask it for ([`volume`]); its own entry in the status of FunctionRevisions.
 //!
 //! Reads the pod that an eviction or a token is about, and the other side of a volume or a claim. Never changes anything.
 
@@ -142,7 +142,13 @@ fn related(review: &Review<'_>, object: &Value, node: &str) -> Result<Related, E
         ("", "pods", "eviction") => related.pod = find("", "pods", namespace, &review.name)?,
         ("", "serviceaccounts", "token") => {
             let name = text(object, "/spec/boundObjectRef/name");
-            related.pod = find("", "pods", namespace, name)?;
+            let kind = text(object, "/spec/boundObjectRef/kind");
+            related.pod = match kind {
+                "FunctionRevision" => {
+                    find(function_kinds::GROUP, "functionrevisions", namespace, name)?
+                }
+                _ => find("", "pods", namespace, name)?,
+            };
         }
         ("", "persistentvolumes", "") => {
             let claim = |field: &str| {
@@ -186,6 +192,7 @@ fn check(write: &Write<'_>) -> Result<(), String> {
         ("", "persistentvolumes") => volume::check(write),
         ("", "serviceaccounts") if write.subresource == "token" => token(write),
         ("coordination.k8s.io", "leases") => lease(write),
+        (function_kinds::GROUP, "functionrevisions") => revision(write),
         ("storage.k8s.io", "csinodes") if write.name != write.node => {
             Err("can only access CSINode with the same name as the requesting node".to_owned())
         }
@@ -351,9 +358,52 @@ fn lease(write: &Write<'_>) -> Result<(), String> {
     )
 }
 
+/// Of a revision, a node says what it has itself made of the image.
+fn revision(write: &Write<'_>) -> Result<(), String> {
+    let node = write.node;
+    let of_others = |object: &Value| -> Vec<Value> {
+        let entries = items(object, "/status/nodes").iter();
+        let others = entries.filter(|entry| text(entry, "/name") != node);
+        others.cloned().collect()
+    };
+    let rest = |object: &Value| {
+        let mut status = object["status"].clone();
+        if let Some(status) = status.as_object_mut() {
+            status.remove("nodes");
+        }
+        status
+    };
+    match (write.subresource, write.operation) {
+        ("status", Operation::Update) => {
+            require(
+                of_others(write.object) == of_others(write.old),
+                format!("node {node:?} can only update its own entry of status.nodes"),
+            )?;
+            require(
+                rest(write.object) == rest(write.old),
+                format!("node {node:?} can only update status.nodes of a FunctionRevision"),
+            )
+        }
+        ("scale", Operation::Update) => Ok(()),
+        _ => Err(format!(
+            "node {node:?} can only update status and scale of a FunctionRevision"
+        )),
+    }
+}
+
 fn token(write: &Write<'_>) -> Result<(), String> {
     let bound = &write.object["spec"]["boundObjectRef"];
     let is_pod = text(bound, "/apiVersion") == "v1" && text(bound, "/kind") == "Pod";
+    if text(bound, "/kind") == "FunctionRevision" && write.pod.is_object() {
+        // Every node runs it.
+        let (wanted, found) = (text(bound, "/uid"), object::uid(write.pod));
+        return require(
+            wanted == found,
+            format!(
+                "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated"
+            ),
+        );
+    }
     require(
         is_pod && write.pod.is_object(),
         "node requested token not bound to a pod".to_owned(),

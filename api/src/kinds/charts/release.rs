@@ -60,7 +60,7 @@ impl Kind for ChartRelease {
         fill(spec, "timeout", "5m");
         fill(spec, "historyMax", 10);
         each(spec, "valuesFrom").for_each(|from| fill(from, "key", "values.yaml"));
-        if let Some(archive) = child(spec, "chart").and_then(|chart| child(chart, "archive")) {
+        if let Some(archive) = spec.pointer_mut("/chart/archive") {
             fill(archive, "key", "chart.tgz");
         }
     }

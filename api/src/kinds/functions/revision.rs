@@ -61,7 +61,7 @@ impl Kind for FunctionRevision {
     }
 
     fn subresources(&self) -> &[Subresource] {
-        &[Subresource::Scale, Subresource::Status]
+        &[Subresource::Log, Subresource::Scale, Subresource::Status]
     }
 
     fn scale_paths(&self) -> &ScalePaths {

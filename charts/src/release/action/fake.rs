@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::release::{
     CallError, Cluster, ObjectId, Report,
-    cluster::{Apply, Propagation, Scope},
+    cluster::{Apply, Propagation, Scope, Served},
 };
 
 #[derive(Default)]
@@ -160,6 +160,10 @@ impl Cluster for Fake {
             "Unknown" => None,
             _ => Some(Scope::Namespaced),
         })
+    }
+
+    async fn served(&self) -> Result<Served, CallError> {
+        Ok(Served::default())
     }
 
     async fn find(&self, id: &ObjectId) -> Result<Option<Value>, CallError> {

@@ -165,9 +165,6 @@ impl Action<'_> {
                 applied.created.push(object.id.clone());
             }
         }
-        if self.options.atomic_apply && self.apply_together(objects, &live).await? {
-            return Ok(());
-        }
         let pairs: Vec<_> = objects.iter().zip(live).collect();
         for group in manifest::by_kind(pairs, |(object, _)| object.object.kind()) {
             for some in group.chunks(AT_ONCE) {
@@ -185,32 +182,6 @@ impl Action<'_> {
             self.until_ready(&definitions, |_| true).await?;
         }
         Ok(())
-    }
-
-    /// All in one write; false if the server cannot.
-    async fn apply_together(
-        &self,
-        objects: &[Resolved],
-        live: &[Option<Value>],
-    ) -> Result<bool, Error> {
-        for (object, live) in objects.iter().zip(live) {
-            self.take_over(&object.id, live.as_ref()).await?;
-        }
-        let all: Vec<_> = objects
-            .iter()
-            .map(|object| (object.id.clone(), object.value.clone()))
-            .collect();
-        let done = self
-            .cluster
-            .apply_all(&all, self.how(false))
-            .await
-            .map_err(Error::call("apply all objects in one write"))?;
-        if done.is_none() {
-            return Err(Error::Refused(
-                "--atomic-apply: the server does not apply several objects in one write".to_owned(),
-            ));
-        }
-        Ok(true)
     }
 
     fn how(&self, dry_run: bool) -> Apply {
@@ -290,6 +261,29 @@ impl Action<'_> {
             }) => Ok(()),
             Err(error) => Err(Error::call(format!("take over the fields of {id}"))(error)),
         }
+    }
+
+    /// The objects of earlier revisions that would go if these were all, as they are.
+    ///
+    /// # Errors
+    /// When the cluster does not answer, or a record cannot be read.
+    pub async fn going(&self, now: &[Resolved]) -> Result<Vec<(ObjectId, Value)>, Error> {
+        let history =
+            crate::release::storage::history(self.cluster, self.namespace, self.name).await?;
+        let mut going = Vec::new();
+        for old in self.past(&history).await? {
+            if now.iter().any(|new| new.id.same_object(&old.id)) {
+                continue;
+            }
+            if let Some(live) = self.find(&old.id).await?
+                && !manifest::kept(&live)
+                && !old.object.kept()
+                && plan::ownership(&live, self.name, self.namespace).is_ok()
+            {
+                going.push((old.id, live));
+            }
+        }
+        Ok(going)
     }
 
     /// Removes what earlier revisions had and this one has not, last kinds first.

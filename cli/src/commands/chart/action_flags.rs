@@ -35,9 +35,6 @@ pub(super) struct ActionFlags {
     /// Most revisions to keep; 0 keeps all
     #[arg(long, default_value_t = 10)]
     history_max: usize,
-    /// All objects or none, in one write
-    #[arg(long)]
-    atomic_apply: bool,
     /// Go on from an operation that Helm began and did not end, however short ago
     #[arg(long)]
     take_up: bool,
@@ -97,7 +94,6 @@ impl ActionFlags {
             force_replace: self.force_replace,
             cleanup_on_fail: self.cleanup_on_fail,
             history_max: self.history_max,
-            atomic_apply: self.atomic_apply,
             take_up: self.take_up,
             take_ownership: self.take_ownership,
             dry_run: self.dry_run.into(),

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::{
-    api::{Api, JSON, ServerError, Unreachable},
+    api::{Api, ServerError, Unreachable},
     session::Session,
 };
 
@@ -159,12 +159,10 @@ impl Transport for Connection {
             "DELETE" => Method::DELETE,
             _ => Method::GET,
         };
-        let accept = if call.path.contains("/log?") {
-            "*/*"
-        } else {
-            JSON
-        };
-        let answer = self.api.open(method, &call.path, accept, call.body).await;
+        let answer = self
+            .api
+            .open(method, &call.path, call.accept, call.body)
+            .await;
         let answer = answer.map_err(|error| call_error(&error))?;
         let body = tokio::time::timeout(DEADLINE, answer.into_body().collect()).await;
         let lost = |message: String| CallError {

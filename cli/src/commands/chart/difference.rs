@@ -1,20 +1,10 @@
 //! Objects as they are and as they would be, side by side: what `diff` and `drift` print.
 
 use anyhow::Result;
-use charts::release::{ObjectId, action::Resolved};
+use charts::release::{ObjectId, action::Resolved, manifest};
 use serde_json::{Value, json};
 
 use crate::{encode, unified};
-
-/// Metadata that the server keeps and nobody compares.
-const NOISE: [&str; 6] = [
-    "managedFields",
-    "resourceVersion",
-    "uid",
-    "generation",
-    "creationTimestamp",
-    "selfLink",
-];
 
 /// An object on two sides; `None` where it is not there.
 pub(super) struct Difference {
@@ -68,13 +58,7 @@ impl Difference {
 
 /// An object without what is the server's own.
 fn plain(object: &Value, secrets: bool) -> Value {
-    let mut object = object.clone();
-    if let Some(fields) = object.as_object_mut() {
-        fields.remove("status");
-    }
-    if let Some(metadata) = object["metadata"].as_object_mut() {
-        metadata.retain(|field, _| !NOISE.contains(&field.as_str()));
-    }
+    let mut object = manifest::content(object);
     if !secrets && object["kind"] == "Secret" {
         for field in ["data", "stringData"] {
             for (_, value) in object[field].as_object_mut().into_iter().flatten() {

@@ -38,6 +38,7 @@ pub(super) fn of(object: &Value) -> Result<Status> {
                 "Waiting for {called} spec update to be observed..."
             ))
         }
+        Progress::Waiting(_) if kind == "StatefulSet" => Status::UnderWay(stateful_set(object)),
         Progress::Waiting(text) => {
             let waiting = format!("Waiting for {called} {name:?} rollout to finish: {text}...");
             Status::UnderWay(waiting)
@@ -57,6 +58,31 @@ pub(super) fn of(object: &Value) -> Result<Status> {
         }
         Progress::Ready(_) => Status::Done(format!("{called} {name:?} successfully rolled out")),
     })
+}
+
+/// What a StatefulSet waits for.
+fn stateful_set(object: &Value) -> String {
+    let (spec, status) = (&object["spec"], &object["status"]);
+    let number = |value: &Value| value.as_i64().unwrap_or_default();
+    let wanted = spec["replicas"].as_i64().unwrap_or(1);
+    let (ready, updated) = (
+        number(&status["readyReplicas"]),
+        number(&status["updatedReplicas"]),
+    );
+    let partition = number(&spec["updateStrategy"]["rollingUpdate"]["partition"]);
+    if ready < wanted {
+        format!("Waiting for {} pods to be ready...", wanted - ready)
+    } else if partition > 0 {
+        let new = wanted - partition;
+        format!(
+            "Waiting for partitioned roll out to finish: {updated} out of {new} new pods have been updated..."
+        )
+    } else {
+        let revision = status["updateRevision"].as_str().unwrap_or_default();
+        format!(
+            "waiting for statefulset rolling update to complete {updated} pods at revision {revision}..."
+        )
+    }
 }
 
 #[cfg(test)]
@@ -91,14 +117,12 @@ mod tests {
         let rolling = json!({"type": "RollingUpdate"});
         check(
             stateful(rolling.clone(), 1, 1),
-            expect![[
-                r#"Waiting for statefulset "web" rollout to finish: 1 of 3 pods are ready..."#
-            ]],
+            expect![[r#"Waiting for 2 pods to be ready..."#]],
         );
         check(
             stateful(rolling.clone(), 3, 1),
             expect![[
-                r#"Waiting for statefulset "web" rollout to finish: 1 of 3 pods are at revision web-2..."#
+                r#"waiting for statefulset rolling update to complete 1 pods at revision web-2..."#
             ]],
         );
         check(

@@ -181,7 +181,7 @@ impl Cluster {
         );
         let nodes: Vec<String> = self.nodes.keys().cloned().collect();
         let plan = workload::plan(kind, name, &target.object, &nodes)?;
-        self.remove_pods_of(kind, namespace, name);
+        let replaced = self.remove_pods_of(kind, namespace, name);
         for claim in &plan.claims {
             let path = format!("/api/v1/namespaces/{namespace}/persistentvolumeclaims");
             let mut claim = claim.clone();
@@ -209,6 +209,7 @@ impl Cluster {
         Ok(Workload {
             display: target.display(),
             namespace: namespace.to_owned(),
+            replaced,
             pods,
         })
     }
@@ -306,7 +307,8 @@ impl Cluster {
     }
 
     /// Takes away the pods that an object has: those of the manifest are in their place.
-    fn remove_pods_of(&mut self, kind: &str, namespace: &str, name: &str) {
+    fn remove_pods_of(&mut self, kind: &str, namespace: &str, name: &str) -> usize {
+        let mut removed = 0;
         for pod in &self.pods {
             if pod.namespace().as_deref() != Some(namespace) {
                 continue;
@@ -321,8 +323,10 @@ impl Cluster {
             };
             if its && let Some(uid) = pod.uid() {
                 self.simulation.remove_pod(&uid);
+                removed += 1;
             }
         }
+        removed
     }
 }
 

@@ -75,7 +75,11 @@ pub(super) fn drain(cluster: &mut Cluster, nodes: &[String], report: &mut Report
 fn pods_of(cluster: &Cluster, nodes: &[String]) -> Result<Vec<Pod>> {
     for node in nodes {
         if !cluster.nodes.contains_key(node) {
-            bail!("nodes {node:?} not found");
+            bail!(crate::api::ServerError {
+                code: 404,
+                reason: "NotFound".to_owned(),
+                message: format!("nodes {node:?} not found"),
+            });
         }
     }
     let on = |pod: &&Pod| {

@@ -45,6 +45,8 @@ pub(super) struct BudgetUse {
 pub(super) struct Workload {
     pub(super) display: String,
     pub(super) namespace: String,
+    /// Pods of the object as it is now, which were taken away first.
+    pub(super) replaced: usize,
     pub(super) pods: Vec<Placed>,
 }
 
@@ -172,7 +174,7 @@ impl Report {
         let workloads = self.workloads.iter().map(|workload| {
             let pods = workload.pods.iter();
             let pods = pods.map(|pod| pod.outcome.json(json!({"pod": pod.name})));
-            json!({"namespace": workload.namespace, "object": workload.display, "pods": pods.collect::<Vec<_>>()})
+            json!({"namespace": workload.namespace, "object": workload.display, "replaced": workload.replaced, "pods": pods.collect::<Vec<_>>()})
         });
         json!({
             "kind": "Simulation",
@@ -213,7 +215,9 @@ impl Report {
 
     fn leaving_text(&self) -> String {
         let mut rows = vec![row(["NAMESPACE", "POD", "OWNER", "FROM", "TO"])];
-        rows.extend(self.leaving.iter().map(|pod| {
+        let mut leaving: Vec<&Leaving> = self.leaving.iter().collect();
+        leaving.sort_by_key(|pod| (&pod.namespace, &pod.name));
+        rows.extend(leaving.into_iter().map(|pod| {
             let owner = pod.owner.as_deref().unwrap_or("<none>");
             row([
                 &pod.namespace,
@@ -223,7 +227,19 @@ impl Report {
                 pod.outcome.place(),
             ])
         }));
-        Columns::default().format(&rows)
+        let mut text = Columns::default().format(&rows);
+        let lost = self.leaving.iter();
+        let lost = lost
+            .filter(|pod| matches!(pod.outcome, Outcome::Lost))
+            .count();
+        if lost > 0 {
+            writeln!(
+                text,
+                "Lost for good, as no controller makes them again: {lost}."
+            )
+            .expect("memory");
+        }
+        text
     }
 
     fn budgets_text(&self) -> String {
@@ -266,7 +282,12 @@ impl Workload {
                 .iter()
                 .map(|pod| row([&self.namespace, &pod.name, pod.outcome.place()])),
         );
-        text + &Columns::default().format(&rows)
+        text.push_str(&Columns::default().format(&rows));
+        if self.replaced > 0 {
+            let (display, replaced) = (&self.display, self.replaced);
+            writeln!(text, "Pods of {display} that these replace: {replaced}.").expect("memory");
+        }
+        text
     }
 }
 

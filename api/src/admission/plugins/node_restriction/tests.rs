@@ -285,6 +285,26 @@ fn a_node_asks_for_tokens_of_its_pods() {
 }
 
 #[test]
+fn a_node_asks_for_tokens_of_revisions_that_there_are() {
+    let path = "CREATE /d/serviceaccounts/a/token";
+    let bound = "{spec: {boundObjectRef: {apiVersion: functions.wk.dev/v1, kind: FunctionRevision, name: p, uid: u}}}";
+    check(path, [bound, "null", OWN], expect!["allowed"]);
+    let other = "{metadata: {name: p, uid: another}}";
+    check(
+        path,
+        [bound, "null", other],
+        expect![
+            "the UID in the bound object reference (u) does not match the UID in record. The object might have been deleted and then recreated"
+        ],
+    );
+    check(
+        path,
+        [bound, "null", "null"],
+        expect!["node requested token not bound to a pod"],
+    );
+}
+
+#[test]
 fn other_objects_are_for_roles_to_say() {
     check(
         "CREATE /d/events/e/",
@@ -437,5 +457,43 @@ fn a_node_says_how_large_the_claims_of_its_volumes_are() {
             &related("n1"),
         ],
         expect![[r#"node "n1" can not change what a claim is bound as"#]],
+    );
+}
+
+#[test]
+fn a_node_says_of_a_revision_what_it_has_made_of_it_itself() {
+    let path = "UPDATE functions.wk.dev/ns/functionrevisions/f-00001/status";
+    let old = "{status: {runtime: wasm, nodes: [{name: n2, ready: true}]}}";
+    check(
+        path,
+        [
+            "{status: {runtime: wasm, nodes: [{name: n1, ready: true}, {name: n2, ready: true}]}}",
+            old,
+            "null",
+        ],
+        expect!["allowed"],
+    );
+    check(
+        path,
+        [
+            "{status: {runtime: wasm, nodes: [{name: n2, ready: false}]}}",
+            old,
+            "null",
+        ],
+        expect![[r#"node "n1" can only update its own entry of status.nodes"#]],
+    );
+    check(
+        path,
+        [
+            "{status: {runtime: oci, nodes: [{name: n2, ready: true}]}}",
+            old,
+            "null",
+        ],
+        expect![[r#"node "n1" can only update status.nodes of a FunctionRevision"#]],
+    );
+    check(
+        "DELETE functions.wk.dev/ns/functionrevisions/f-00001/",
+        ["null", old, "null"],
+        expect![[r#"node "n1" can only update status and scale of a FunctionRevision"#]],
     );
 }
