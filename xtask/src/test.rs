@@ -56,6 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let kubectls = tools::kubectls()?;
     let python = tools::python()?;
+    let helm = tools::helm()?;
     println!("$ cargo {}", runner.join(" "));
     run_checked(
         Command::new(env!("CARGO"))
@@ -63,7 +64,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             .args(filter)
             .env("PATH", path_with_kubectl(&kubectls)?)
             .env("WK_KUBECTL", kubectls)
-            .env("WK_PYTHON", python),
+            .env("WK_PYTHON", python)
+            .env("WK_HELM_PYTHON", helm),
     )
 }
 

@@ -38,6 +38,9 @@ os.rename(part, target)
 /// What the tests in Python need.
 const PYTHON: &[&str] = &["kubernetes==36.0.3", "pyyaml"];
 
+/// Real Helm as a library: what charts are compared with.
+const HELM: &[&str] = &["helm-python-sdk==0.2.2"];
+
 /// What `cargo xtask schemathesis` needs.
 const SCHEMATHESIS: &[&str] = &["schemathesis==4.32.5"];
 
@@ -109,6 +112,11 @@ fn installed(name: &str) -> Option<PathBuf> {
 /// The Python interpreter of an environment with the Kubernetes client.
 pub(crate) fn python() -> Result<PathBuf> {
     environment("python", PYTHON)
+}
+
+/// The Python interpreter of an environment with real Helm.
+pub(crate) fn helm() -> Result<PathBuf> {
+    environment("helm", HELM)
 }
 
 /// The `schemathesis` program.

@@ -11,10 +11,17 @@ mod difference;
 mod drift;
 mod get;
 mod history;
+mod lint;
 mod list;
+mod package;
+mod post_render;
+mod render;
 mod rollback;
+mod show;
 mod show_release;
+mod source;
 mod status;
+mod template;
 mod test;
 mod uninstall;
 mod values;
@@ -28,6 +35,11 @@ pub(crate) struct Chart {
 
 #[derive(Subcommand)]
 enum Command {
+    Template(template::Template),
+    Lint(lint::Lint),
+    #[command(visible_alias = "inspect")]
+    Show(show::Show),
+    Package(package::Package),
     #[command(visible_alias = "ls")]
     List(list::List),
     Status(status::Status),
@@ -44,6 +56,10 @@ enum Command {
 impl Chart {
     pub(super) async fn run(self, session: &Session) -> Result<()> {
         match self.command {
+            Command::Template(command) => command.run(session).await,
+            Command::Lint(command) => command.run(session).await,
+            Command::Show(command) => command.run(session).await,
+            Command::Package(command) => command.run(session).await,
             Command::List(command) => command.run(session).await,
             Command::Status(command) => command.run(session).await,
             Command::History(command) => command.run(session).await,

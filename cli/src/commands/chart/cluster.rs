@@ -159,7 +159,10 @@ impl Transport for Connection {
             "DELETE" => Method::DELETE,
             _ => Method::GET,
         };
-        let answer = self.api.open(method, &call.path, call.accept, call.body).await;
+        let answer = self
+            .api
+            .open(method, &call.path, call.accept, call.body)
+            .await;
         let answer = answer.map_err(|error| call_error(&error))?;
         let body = tokio::time::timeout(DEADLINE, answer.into_body().collect()).await;
         let lost = |message: String| CallError {
