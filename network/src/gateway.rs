@@ -30,7 +30,6 @@ mod upstream;
 mod wake;
 
 use std::{
-    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
@@ -208,11 +207,4 @@ impl Shared {
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = table;
         self.changes.send_modify(|count| *count += 1);
     }
-}
-
-/// Where a client connected from and to.
-#[derive(Clone, Copy, Debug)]
-struct Ends {
-    peer: SocketAddr,
-    local: SocketAddr,
 }

@@ -34,6 +34,7 @@ use crate::{
     node_proxy::Nodelets,
     pki::{self, Pair, Subject},
     ranges::{self, Ranges},
+    registry::RegistrySource,
     tasks::Tasks,
     tokens,
     up::Up,
@@ -60,6 +61,8 @@ pub(crate) struct Components {
     pub(crate) containers: String,
     /// Where functions and Ingresses are reached, in words.
     pub(crate) gateway: String,
+    /// Where images are pushed to, in words.
+    pub(crate) registry: String,
     /// A client in this process with the administrator's identity.
     pub(crate) admin: kube::Client,
     /// The network of this host's pods, if it is a node.
@@ -139,7 +142,11 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     let apiserver = Apiserver::new(cache, registry, nodelets.clone(), config);
     let tls = pki::apiserver_tls(&ca.certificate, &certificates.apiserver)?;
     let stop = tasks.stop();
-    let router = apiserver.router();
+    let shared = up.database.is_some();
+    let images = up.registry.open(data, &apiserver, &metrics, shared)?;
+    let router = apiserver
+        .router()
+        .merge(images.router(::registry::Scheme::Https));
     tasks.start("apiserver", async move {
         api::serve::run(listener, tls, router, &limits, stop)
             .await
@@ -156,7 +163,9 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         .context("the API did not become ready")?;
 
     // The control plane.
-    let election = up.database.is_some().then(|| Election {
+    let images = up.registry.serve(tasks, images).await;
+    let source = Arc::new(RegistrySource::new(&images, apiserver.clone()));
+    let election = shared.then(|| Election {
         // Two processes of one name must not take each other's lease for their own.
         identity: format!("{node_name}_{:08x}", rand::random::<u32>()),
         apiserver: apiserver.clone(),
@@ -191,6 +200,25 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         client,
         move |stop| scheduler::Scheduler::new(own.clone(), config.clone()).run(stop),
     );
+    let own = images.registry.clone();
+    // Of several processes with one storage, one tidies it.
+    let registry_election = election.clone().filter(|_| own.is_shared());
+    let client = apiserver.client(User::apiserver());
+    lead(
+        tasks,
+        "registry",
+        "wk-registry",
+        registry_election,
+        client,
+        move |stop| {
+            let own = own.clone();
+            async move {
+                own.run(stop).await;
+                Ok(())
+            }
+        },
+    );
+
     let node = Node {
         name: &node_name,
         ip: node_ip,
@@ -220,8 +248,16 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
                 network: &network,
                 client: apiserver.client(User::gateway()),
             };
-            let (containers, invoke) =
-                start_nodelet(tasks, data, node, &nodelets, network.clone(), node_client()).await?;
+            let (containers, invoke) = start_nodelet(
+                tasks,
+                data,
+                node,
+                &nodelets,
+                network.clone(),
+                node_client(),
+                source,
+            )
+            .await?;
             let gateway = gateway::start(tasks, started, invoke).await;
             (Some(network), containers, gateway)
         }
@@ -237,6 +273,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     let addresses = format!("pods {}, services {}", ranges.cluster_pods, ranges.services);
     Ok(Components {
         _claim: claim,
+        registry: images.shown(&url),
         url,
         objects,
         addresses,
@@ -399,6 +436,7 @@ async fn start_nodelet(
     nodelets: &Nodelets,
     network: network::Handle,
     client: kube::Client,
+    source: Arc<RegistrySource>,
 ) -> Result<(String, Arc<dyn Invoke>)> {
     let network: Arc<dyn PodNetwork> = Arc::new(network);
     let wasm = WasmRuntime::new(runtime_wasm::Config {
@@ -426,6 +464,7 @@ async fn start_nodelet(
             data.path("images"),
             runtimes::images::Config {
                 hosts_dir: Some(data.path("certs.d")),
+                source: Some(source),
                 ..runtimes::images::Config::default()
             },
         )

@@ -60,10 +60,6 @@ pub(crate) const KINDS: &[(&str, &str)] = &[
     ),
     ("IPAddress", "the addresses of Services are kept elsewhere"),
     (
-        "Ingress",
-        "no ingress controller is built in; one that you install may act on it",
-    ),
-    (
         "MutatingAdmissionPolicy",
         "admission policies are not evaluated",
     ),

@@ -112,8 +112,8 @@ fn admits(job: &Job<'_>, function: &Function, revision: &Revision) -> bool {
     if !policies.any() {
         return true;
     }
-    let peer = job.link.ends.peer.ip().to_canonical();
-    if network.is_own_client(peer, job.link.ends.local.ip().to_canonical()) {
+    let client = &job.link.client;
+    if network.is_own_client(client.ip, client.local) {
         return true;
     }
     let mut labels = revision.labels.clone();
@@ -122,7 +122,7 @@ fn admits(job: &Job<'_>, function: &Function, revision: &Revision) -> bool {
         (function_kinds::REVISION_LABEL, revision.id.name.clone()),
     ];
     labels.extend(own.map(|(name, value)| (name.to_owned(), value)));
-    policies.admits(&function.namespace, &labels, peer, PORT)
+    policies.admits(&function.namespace, &labels, client.ip, PORT)
 }
 
 /// One way through a revision.

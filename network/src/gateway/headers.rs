@@ -3,8 +3,6 @@
 //! What a client says about itself is not believed: X-Forwarded-For, -Proto and -Host are the gateway's own words.
 //! X-Request-Id is kept if it is a plain word; traceparent (W3C Trace Context, version 00) is kept with a new parent.
 
-use std::fmt::Write;
-
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
@@ -13,7 +11,7 @@ use http::{
     },
 };
 
-use super::Ends;
+use super::link::Client;
 
 pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -43,9 +41,11 @@ fn hexadecimal(bytes: &[u8]) -> HeaderValue {
 }
 
 fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
-        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
     text
 }
@@ -96,8 +96,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 pub(super) fn forward(
     headers: &mut HeaderMap,
     id: &HeaderValue,
-    ends: Ends,
-    tls: bool,
+    client: &Client,
     authority: Option<&str>,
 ) {
     let trailers = headers.get_all(TE).iter().any(|value| {
@@ -120,12 +119,8 @@ pub(super) fn forward(
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(FORWARDED_HOST.clone(), host);
     }
-    let peer = HeaderValue::from_str(&ends.peer.ip().to_canonical().to_string());
-    headers.insert(
-        FORWARDED_FOR.clone(),
-        peer.expect("an address is a header's value"),
-    );
-    let proto = HeaderValue::from_static(if tls { "https" } else { "http" });
+    headers.insert(FORWARDED_FOR.clone(), client.shown.clone());
+    let proto = HeaderValue::from_static(if client.tls { "https" } else { "http" });
     headers.insert(FORWARDED_PROTO.clone(), proto);
     headers.insert(REQUEST_ID.clone(), id.clone());
     trace(headers, rand::random());
@@ -182,12 +177,10 @@ mod tests {
         for (name, value) in lines {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        let ends = Ends {
-            peer: "192.0.2.7:5000".parse().unwrap(),
-            local: "192.0.2.1:80".parse().unwrap(),
-        };
+        let ends = ["192.0.2.7:5000", "192.0.2.1:80"].map(|end| end.parse().unwrap());
+        let client = Client::new(ends[0], ends[1], false);
         let id = request_id(&headers);
-        forward(&mut headers, &id, ends, false, None);
+        forward(&mut headers, &id, &client, None);
         let mut seen: Vec<String> = headers
             .iter()
             .map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap()))

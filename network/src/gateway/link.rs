@@ -6,6 +6,7 @@
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
+    net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
     sync::{
         Arc, LazyLock, Mutex, PoisonError,
@@ -16,6 +17,7 @@ use std::{
 };
 
 use futures::{future::BoxFuture, task::AtomicWaker};
+use http::HeaderValue;
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -26,7 +28,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Ends, Shared, serve};
+use super::{Shared, serve};
 
 /// An HTTP/2 connection is asked for a sign of life this often.
 const ALIVE: Duration = Duration::from_secs(30);
@@ -122,11 +124,33 @@ impl Drop for Active<'_> {
     }
 }
 
+/// Who is at the other end.
+pub(super) struct Client {
+    pub(super) ip: IpAddr,
+    /// Its address as a header's value.
+    pub(super) shown: HeaderValue,
+    /// Where it connected to.
+    pub(super) local: IpAddr,
+    pub(super) tls: bool,
+}
+
+impl Client {
+    pub(super) fn new(peer: SocketAddr, local: SocketAddr, tls: bool) -> Self {
+        let ip = peer.ip().to_canonical();
+        let shown = HeaderValue::from_str(&ip.to_string());
+        Self {
+            ip,
+            shown: shown.expect("an address is a header's value"),
+            local: local.ip().to_canonical(),
+            tls,
+        }
+    }
+}
+
 /// A client's connection, and what is known of it.
 pub(super) struct Link {
     pub(super) shared: Arc<Shared>,
-    pub(super) ends: Ends,
-    pub(super) tls: bool,
+    pub(super) client: Client,
     /// The Function (`NAME.NAMESPACE`) that the connection was made to, whatever host its requests name.
     pub(super) to: Option<Box<str>>,
     pub(super) state: Arc<State>,
@@ -182,7 +206,7 @@ impl Link {
         match ended {
             Some(Ok(())) => {}
             Some(Err(error)) => tracing::debug!(error, "a client's connection broke"),
-            None => tracing::debug!(peer = %link.ends.peer, "an idle connection was cut off"),
+            None => tracing::debug!(client = %link.client.ip, "an idle connection was cut off"),
         }
         if let Some(mut tunnel) = state.take_tunnel() {
             poll_fn(|context| {

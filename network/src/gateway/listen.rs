@@ -19,8 +19,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Ends, Shared,
-    link::{Link, State},
+    Shared,
+    link::{Client, Link, State},
     metrics,
 };
 
@@ -217,8 +217,7 @@ impl Doors {
         let _open = metrics::Connection::new();
         let link = Link {
             shared: self.shared.clone(),
-            ends: Ends { peer, local },
-            tls: speech == Speech::Tls,
+            client: Client::new(peer, local, speech == Speech::Tls),
             to,
             state,
         };

@@ -1,6 +1,9 @@
 //! One request: its route, its headers, its answer.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -40,14 +43,7 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Resp
             response
         }
         Err((refusal, request_headers)) => {
-            if let Some(cause) = &refusal.cause {
-                tracing::warn!(
-                    status = refusal.status.as_u16(),
-                    request = said.id.to_str().unwrap_or_default(),
-                    cause,
-                    "a request was not answered"
-                );
-            }
+            said.warn(&refusal);
             refusal.response(&request_headers, &said.id)
         }
     };
@@ -78,12 +74,40 @@ impl Said {
         }
     }
 
+    /// Says why a request was not answered: at most once a second, for whoever asks a Function that fails asks often.
+    fn warn(&self, refusal: &Refusal) {
+        static SILENCE: Mutex<Option<(Instant, u64)>> = Mutex::new(None);
+        let Some(cause) = &refusal.cause else {
+            return;
+        };
+        let now = Instant::now();
+        let untold = {
+            let mut silence = SILENCE.lock().unwrap_or_else(PoisonError::into_inner);
+            match &mut *silence {
+                Some((until, untold)) if now < *until => {
+                    *untold += 1;
+                    return;
+                }
+                silence => silence
+                    .replace((now + Duration::from_secs(1), 0))
+                    .map_or(0, |(_, untold)| untold),
+            }
+        };
+        tracing::warn!(
+            status = refusal.status.as_u16(),
+            request = self.id.to_str().unwrap_or_default(),
+            cause,
+            untold,
+            "a request was not answered"
+        );
+    }
+
     fn log(&self, link: &Link, response: &Response<Outgoing>, begun: Instant) {
         let Some((method, uri, version)) = &self.line else {
             return;
         };
         tracing::debug!(
-            peer = %link.ends.peer,
+            client = %link.client.ip,
             %method,
             path = uri.path(),
             ?version,
@@ -104,39 +128,7 @@ async fn route(
     begun: Instant,
 ) -> Result<Response<Outgoing>, Refused> {
     let shared = &link.shared;
-    let table = shared.table();
-    let host = host::of(request.uri(), request.headers()).map(Cow::into_owned);
-    let found = match (&link.to, &host) {
-        (Some(key), _) => match table.function(key) {
-            Some(function) => Ok(Target::Function(function.clone(), None)),
-            None => Err(Refusal::new(
-                StatusCode::NOT_FOUND,
-                format!("there is no function {}", spoken(key)),
-            )),
-        },
-        (None, Some(host)) => match table.find(host, request.uri().path(), request.method()) {
-            Found::Function(function, tag) => {
-                Ok(Target::Function(function.clone(), tag.map(str::to_owned)))
-            }
-            Found::To(To::Function(key)) => match table.function(key) {
-                Some(function) => Ok(Target::Function(function.clone(), None)),
-                None => Err(Refusal::no_host(host)),
-            },
-            Found::To(To::Service(name, port)) => Ok(Target::Service(name.clone(), port.clone())),
-            Found::To(To::Nothing) => Err(Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the Ingress' backend is not a Service",
-            )),
-            Found::OtherMethods(methods) => Err(Refusal::other_methods(methods)),
-            Found::NoPath => Err(Refusal::no_path(host, request.uri().path())),
-            Found::NoHost => Err(Refusal::no_host(host)),
-        },
-        (None, None) => Err(Refusal::new(
-            StatusCode::BAD_REQUEST,
-            "a request names one host",
-        )),
-    };
-    let found = match found {
+    let found = match find(link, &request) {
         Ok(found) => found,
         Err(refusal) => return Err((refusal, std::mem::take(request.headers_mut()))),
     };
@@ -160,8 +152,7 @@ async fn route(
     headers::forward(
         request.headers_mut(),
         id,
-        link.ends,
-        link.tls,
+        &link.client,
         authority.as_deref(),
     );
     let request = request.map(|body| Upload::Streamed { body, left: limit });
@@ -186,6 +177,44 @@ async fn route(
         headers.extend(accept.map(|accept| (http::header::ACCEPT, accept)));
         (refusal, headers)
     })
+}
+
+/// Whose a request is.
+fn find(link: &Link, request: &Request<Incoming>) -> Result<Target, Refusal> {
+    let table = link.shared.table();
+    if let Some(key) = &link.to {
+        let gone = || {
+            let message = format!("there is no function {}", spoken(key));
+            Refusal::new(StatusCode::NOT_FOUND, message)
+        };
+        let function = table.function(key).ok_or_else(gone)?;
+        return Ok(Target::Function(function.clone(), None));
+    }
+    let Some(host) = host::of(request.uri(), request.headers()) else {
+        return Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "a request names one host",
+        ));
+    };
+    let path = request.uri().path();
+    match table.find(&host, path, request.method()) {
+        Found::Function(function, tag) => {
+            let tag = tag.map(str::to_owned);
+            Ok(Target::Function(function.clone(), tag))
+        }
+        Found::To(To::Function(key)) => match table.function(key) {
+            Some(function) => Ok(Target::Function(function.clone(), None)),
+            None => Err(Refusal::no_host(&host)),
+        },
+        Found::To(To::Service(name, port)) => Ok(Target::Service(name.clone(), port.clone())),
+        Found::To(To::Nothing) => Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the Ingress' backend is not a Service",
+        )),
+        Found::OtherMethods(methods) => Err(Refusal::other_methods(methods)),
+        Found::NoPath => Err(Refusal::no_path(&host, path)),
+        Found::NoHost => Err(Refusal::no_host(&host)),
+    }
 }
 
 /// Where a request goes.

@@ -9,7 +9,7 @@ use super::{GROUP, validate_reference};
 use crate::{
     field::{FieldErrors, Path},
     kinds::{
-        Column, Kind, Names, Subresource, address, check, column, not_acted_on,
+        Column, Kind, Names, Subresource, address, check, column,
         value::{fill, items, number, part, present, text},
     },
     name,
@@ -121,7 +121,7 @@ impl Kind for Ingress {
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {
-        let mut warnings = not_acted_on::whole(&NAMES);
+        let mut warnings = Vec::new();
         if present(object, CLASS_POINTER) {
             warnings.push(format!(
                 "annotation \"{CLASS}\" is deprecated, please use 'spec.ingressClassName' instead"
