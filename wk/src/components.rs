@@ -21,7 +21,7 @@ use api::{
 use controllers::authority::Authority;
 use runtime_oci::OciRuntime;
 use runtime_wasm::WasmRuntime;
-use runtimes::{Images, Invoke, PodNetwork, Runtime, images::ImageStore};
+use runtimes::{Images, PodNetwork, Runtime, images::ImageStore};
 use store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,7 @@ use crate::{
     authority::ClusterAuthority,
     cluster,
     data_dir::{DataDir, write_private},
-    gateway, kubeconfig, leader, node_name,
+    demand, gateway, kubeconfig, leader, node_name,
     node_proxy::Nodelets,
     pki::{self, Pair, Subject},
     ranges::{self, Ranges},
@@ -109,6 +109,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     let metrics = metrics::Metrics::new();
     metrics.register(controllers::metrics::register);
     metrics.register(scheduler::metrics::register);
+    metrics.register(functions::metrics::register);
     metrics.register(network::metrics::register);
     let store: Arc<dyn Store> =
         Arc::new(metrics.register(|registry| api::metrics::Measured::new(store, registry)));
@@ -154,6 +155,13 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         .await
         .context("the API did not become ready")?;
 
+    // Opened before anything speaks of them.
+    let sockets = match up.no_node {
+        true => gateway::Sockets::none(),
+        false => gateway::Sockets::open(&up.gateway, ranges.mode, node_ip).await,
+    };
+    let gateway = sockets.words.clone();
+
     // The control plane.
     let election = up.database.is_some().then(|| Election {
         // Two processes of one name must not take each other's lease for their own.
@@ -186,9 +194,35 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         tasks,
         "scheduler",
         "kube-scheduler",
-        election,
+        election.clone(),
         client,
         move |stop| scheduler::Scheduler::new(own.clone(), config.clone()).run(stop),
+    );
+    let client = apiserver.client(User::functions());
+    let own = client.clone();
+    let address = functions::Address {
+        domain: up.gateway.gateway_domain.clone(),
+        port: sockets.plain.map(|plain| plain.port()),
+    };
+    let gateways = functions::Gateways {
+        demand: Some(Arc::new(demand::AllGateways(own.clone()))),
+        deliver: sockets.plain.map(|plain| -> Arc<dyn functions::Deliver> {
+            Arc::new(functions::HttpDelivery::new(plain, address.clone()))
+        }),
+    };
+    lead(
+        tasks,
+        "functions",
+        "wk-functions",
+        election,
+        client,
+        move |stop| {
+            let config = functions::Config {
+                address: address.clone(),
+                ..functions::Config::default()
+            };
+            functions::Functions::new(own.clone(), config, gateways.clone()).run(stop)
+        },
     );
 
     let node = Node {
@@ -201,29 +235,26 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         static_pods: up.pod_manifest_path.clone(),
         max_pods: up.max_pods,
         api: SocketAddr::new(up.listen.ip(), port),
-        gateway: up.gateway.is_on(),
+        gateway: &up.gateway,
     };
     let node_client = || apiserver.client(User::node(&node_name));
-    let (network, containers, gateway) = match up.no_node {
-        true => {
-            let none = "this host runs no pods".to_owned();
-            (None, none.clone(), none)
-        }
+    let (network, containers) = match up.no_node {
+        true => (None, "this host runs no pods".to_owned()),
         false => {
             let network = start_network(tasks, data, &node, node_client()).await?;
-            let started = gateway::Start {
-                flags: &up.gateway,
-                mode: ranges.mode,
-                node_name: &node_name,
-                node_ip,
-                ca: &ca,
-                network: &network,
-                client: apiserver.client(User::gateway()),
-            };
-            let (containers, invoke) =
-                start_nodelet(tasks, data, node, &nodelets, network.clone(), node_client()).await?;
-            let gateway = gateway::start(tasks, started, invoke).await;
-            (Some(network), containers, gateway)
+            let gateway = (sockets, apiserver.client(User::gateway()));
+            let client = node_client();
+            let containers = start_nodelet(
+                tasks,
+                data,
+                node,
+                &nodelets,
+                network.clone(),
+                client,
+                gateway,
+            )
+            .await?;
+            (Some(network), containers)
         }
     };
 
@@ -292,8 +323,7 @@ struct Node<'a> {
     max_pods: Option<u32>,
     /// Where this process serves the API.
     api: SocketAddr,
-    /// Whether it has a gateway.
-    gateway: bool,
+    gateway: &'a gateway::Flags,
 }
 
 /// Starts the network of this node's pods.
@@ -313,7 +343,7 @@ async fn start_network(
         cluster_pod_range: ranges.cluster_pods.parse().expect("a constant range"),
         service_range: ranges.services.parse().expect("a constant range"),
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
-        gateway: node.gateway,
+        gateway: node.gateway.is_on(),
         state_dir: data.path("state"),
     };
     let (network, task) = network::Network::start(config, client).await.with_context(|| {
@@ -328,16 +358,17 @@ async fn start_network(
 }
 
 /// Starts the runtimes, the nodelet and the nodelet's server; the apiserver of this process asks it directly. Answers
-/// what runs containers, or why nothing does, in words; and what answers requests to functions.
+/// what runs containers, or why nothing does, in words. The node's gateway stands on it.
 async fn start_nodelet(
     tasks: &mut Tasks,
     data: &DataDir,
     node: Node<'_>,
     nodelets: &Nodelets,
-    network: network::Handle,
+    pod_network: network::Handle,
     client: kube::Client,
-) -> Result<(String, Arc<dyn Invoke>)> {
-    let network: Arc<dyn PodNetwork> = Arc::new(network);
+    (sockets, gateway_client): (gateway::Sockets, kube::Client),
+) -> Result<String> {
+    let network: Arc<dyn PodNetwork> = Arc::new(pod_network.clone());
     let wasm = WasmRuntime::new(runtime_wasm::Config {
         code_cache: data.path("code"),
         network: network.clone(),
@@ -393,16 +424,30 @@ async fn start_nodelet(
     };
     let (mut nodelet, handle) = nodelet::Nodelet::new(client, config, runtimes, images, network)?;
     let invoke = nodelet.serve_functions(wasm);
-    nodelets.set_own(handle.router());
+    let mut router = handle.router();
+    if node.gateway.is_on() {
+        let start = gateway::Start {
+            flags: node.gateway,
+            node_name: node.name,
+            node_ip: node.ip,
+            ca: node.ca,
+            network: &pod_network,
+            client: gateway_client,
+            invoke,
+        };
+        let gateway = gateway::start(tasks, sockets, start);
+        router = router.merge(demand::router(gateway));
+    }
+    nodelets.set_own(router.clone());
     let tls = pki::nodelet_tls(&node.ca.certificate, &node.certificates.nodelet)?;
-    let (stop, router) = (tasks.stop(), handle.router());
+    let stop = tasks.stop();
     tasks.start(
         "nodelet server",
         nodelet::serve(listener, tls, router, stop),
     );
     let stop = tasks.stop();
     tasks.start("nodelet", nodelet.run(stop));
-    Ok((containers, invoke))
+    Ok(containers)
 }
 
 /// What runs ordinary containers, if this host can; otherwise what it lacks, in words for users.
