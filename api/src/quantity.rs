@@ -75,6 +75,15 @@ impl Quantity {
         divide(self.nanos, NANOS)
     }
 
+    /// So many times this. Beyond what can be held it ends there.
+    #[must_use]
+    pub fn times(self, number: u32) -> Self {
+        Self {
+            nanos: self.nanos.saturating_mul(number.into()),
+            format: self.format,
+        }
+    }
+
     /// The sum, written as this one is, or as the other if this one is nothing. Beyond what can be
     /// held it ends there.
     #[must_use]

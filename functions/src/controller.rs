@@ -35,7 +35,7 @@ use crate::{
     queue::Again,
 };
 use plan::{Plan, Seen, Service, plan};
-use readiness::Pods;
+use readiness::{Pods, Why};
 use revision::Revision;
 
 /// Numbers that are tried for a revision whose name somebody else's object has.
@@ -53,10 +53,21 @@ pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Again, 
         key,
     };
     let objects = work.revisions();
-    let seen = work.see(&read, &objects).await?;
-    let plan = plan(seen);
-    work.act(&plan, &objects).await?;
-    Ok(plan.again)
+    let mut seen = work.see(&read, &objects).await?;
+    let mut decided = plan(&seen);
+    if let Some(number) = decided.create {
+        match work.create_revision(number).await {
+            Ok(()) => {}
+            // A quota, most likely: the Function says so, and what serves goes on serving.
+            Err(Error::Refused(message)) => {
+                seen.refused = Some(Why::new("FailedCreate", message));
+                decided = plan(&seen);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    work.act(&decided, &objects).await?;
+    Ok(decided.again)
 }
 
 /// One Function being worked on.
@@ -80,10 +91,9 @@ impl Work {
         read: &'a Function,
         objects: &[DynamicObject],
     ) -> Result<Seen<'a>, Error> {
-        let revisions = objects
-            .iter()
-            .map(Revision::read)
-            .collect::<Result<Vec<_>, _>>()?;
+        let revisions = objects.iter().map(Revision::read);
+        let mut revisions = revisions.collect::<Result<Vec<_>, _>>()?;
+        revisions.sort_by_key(|revision| revision.number);
         let sets = self.context.sets.of(&self.key);
         let all = self.context.revisions.of(&self.key);
         let said = read.status.as_ref();
@@ -108,6 +118,7 @@ impl Work {
                 .map(|set| (set.name_any(), replicas_of(set)))
                 .collect(),
             service: self.service().await?,
+            refused: None,
             rival: self.context.routes.rival(&self.function),
             address: &self.context.config.address,
             now: clock::now(),
@@ -162,9 +173,6 @@ impl Work {
             sets,
             ..
         } = &self.context.kinds;
-        if let Some(number) = plan.create {
-            self.create_revision(number).await?;
-        }
         if plan.own_service {
             let service = pods::function_service(&self.function);
             self.ensure(services, &self.context.services, service)
@@ -217,7 +225,7 @@ impl Work {
                     self.context.revisions.apply(found);
                     return Err(Error::Conflict(message));
                 }
-                Err(error) => return Err(self.told(error, "FailedCreate").await),
+                Err(error) => return Err(error),
             }
         }
         Err(Error::Conflict(format!(
@@ -311,7 +319,7 @@ impl Work {
     /// Tells the owner of a Function of what the apiserver refuses.
     async fn told(&self, error: Error, reason: &str) -> Error {
         if let Error::Refused(message) = &error {
-            let why = readiness::Why::new(reason, message.as_str());
+            let why = Why::new(reason, message.as_str());
             let notice = plan::Notice::warning(&why);
             self.context.events.tell(&self.function, &notice).await;
         }

@@ -21,7 +21,7 @@ use api::{
 use controllers::authority::Authority;
 use runtime_oci::OciRuntime;
 use runtime_wasm::WasmRuntime;
-use runtimes::{Images, PodNetwork, Runtime, images::ImageStore};
+use runtimes::{Images, Invoke, PodNetwork, Runtime, images::ImageStore};
 use store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -30,10 +30,11 @@ use crate::{
     authority::ClusterAuthority,
     cluster,
     data_dir::{DataDir, write_private},
-    demand, gateway, kubeconfig, leader, node_name,
+    gateway, kubeconfig, leader, node_name,
     node_proxy::Nodelets,
     pki::{self, Pair, Subject},
     ranges::{self, Ranges},
+    registry::RegistrySource,
     tasks::Tasks,
     tokens,
     up::Up,
@@ -60,6 +61,8 @@ pub(crate) struct Components {
     pub(crate) containers: String,
     /// Where functions and Ingresses are reached, in words.
     pub(crate) gateway: String,
+    /// Where images are pushed to, in words.
+    pub(crate) registry: String,
     /// A client in this process with the administrator's identity.
     pub(crate) admin: kube::Client,
     /// The network of this host's pods, if it is a node.
@@ -139,7 +142,11 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     let apiserver = Apiserver::new(cache, registry, nodelets.clone(), config);
     let tls = pki::apiserver_tls(&ca.certificate, &certificates.apiserver)?;
     let stop = tasks.stop();
-    let router = apiserver.router();
+    let shared = up.database.is_some();
+    let images = up.registry.open(data, &apiserver, &metrics, shared)?;
+    let router = apiserver
+        .router()
+        .merge(images.router(::registry::Scheme::Https));
     tasks.start("apiserver", async move {
         api::serve::run(listener, tls, router, &limits, stop)
             .await
@@ -155,15 +162,10 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         .await
         .context("the API did not become ready")?;
 
-    // Opened before anything speaks of them.
-    let sockets = match up.no_node {
-        true => gateway::Sockets::none(),
-        false => gateway::Sockets::open(&up.gateway, ranges.mode, node_ip).await,
-    };
-    let gateway = sockets.words.clone();
-
     // The control plane.
-    let election = up.database.is_some().then(|| Election {
+    let images = up.registry.serve(tasks, images).await;
+    let source = Arc::new(RegistrySource::new(&images, apiserver.clone()));
+    let election = shared.then(|| Election {
         // Two processes of one name must not take each other's lease for their own.
         identity: format!("{node_name}_{:08x}", rand::random::<u32>()),
         apiserver: apiserver.clone(),
@@ -198,30 +200,22 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         client,
         move |stop| scheduler::Scheduler::new(own.clone(), config.clone()).run(stop),
     );
-    let client = apiserver.client(User::functions());
-    let own = client.clone();
-    let address = functions::Address {
-        domain: up.gateway.gateway_domain.clone(),
-        port: sockets.plain.map(|plain| plain.port()),
-    };
-    let gateways = functions::Gateways {
-        demand: Some(Arc::new(demand::AllGateways(own.clone()))),
-        deliver: sockets.plain.map(|plain| -> Arc<dyn functions::Deliver> {
-            Arc::new(functions::HttpDelivery::new(plain, address.clone()))
-        }),
-    };
+    let own = images.registry.clone();
+    // Of several processes with one storage, one tidies it.
+    let registry_election = election.clone().filter(|_| own.is_shared());
+    let client = apiserver.client(User::apiserver());
     lead(
         tasks,
-        "functions",
-        "wk-functions",
-        election,
+        "registry",
+        "wk-registry",
+        registry_election,
         client,
         move |stop| {
-            let config = functions::Config {
-                address: address.clone(),
-                ..functions::Config::default()
-            };
-            functions::Functions::new(own.clone(), config, gateways.clone()).run(stop)
+            let own = own.clone();
+            async move {
+                own.run(stop).await;
+                Ok(())
+            }
         },
     );
 
@@ -235,28 +229,42 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         static_pods: up.pod_manifest_path.clone(),
         max_pods: up.max_pods,
         api: SocketAddr::new(up.listen.ip(), port),
-        gateway: &up.gateway,
+        gateway: up.gateway.is_on(),
     };
     let node_client = || apiserver.client(User::node(&node_name));
-    let (network, containers) = match up.no_node {
-        true => (None, "this host runs no pods".to_owned()),
+    let (network, containers, gateway) = match up.no_node {
+        true => {
+            let none = "this host runs no pods";
+            (None, none.to_owned(), gateway::Started::none(none))
+        }
         false => {
             let network = start_network(tasks, data, &node, node_client()).await?;
-            let gateway = (sockets, apiserver.client(User::gateway()));
-            let client = node_client();
-            let containers = start_nodelet(
+            let started = gateway::Start {
+                flags: &up.gateway,
+                mode: ranges.mode,
+                node_name: &node_name,
+                node_ip,
+                ca: &ca,
+                network: &network,
+                client: apiserver.client(User::gateway()),
+            };
+            let (containers, invoke) = start_nodelet(
                 tasks,
                 data,
                 node,
                 &nodelets,
                 network.clone(),
-                client,
-                gateway,
+                node_client(),
+                source,
             )
             .await?;
-            (Some(network), containers)
+            let gateway = gateway::start(tasks, started, invoke).await;
+            (Some(network), containers, gateway)
         }
     };
+
+    let client = apiserver.client(User::functions());
+    start_functions(tasks, &up.gateway, &gateway, election, client);
 
     let admin = apiserver.client(User::new(ADMIN, &[MASTERS]));
     tokio::time::timeout(READY, apiserver.ready())
@@ -265,14 +273,75 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     let addresses = format!("pods {}, services {}", ranges.cluster_pods, ranges.services);
     Ok(Components {
         _claim: claim,
+        registry: images.shown(&url),
         url,
         objects,
         addresses,
         containers,
-        gateway,
+        gateway: gateway.words,
         admin,
         network,
     })
+}
+
+/// Starts the controller of Functions, with the ways to this host's gateway.
+fn start_functions(
+    tasks: &mut Tasks,
+    flags: &gateway::Flags,
+    gateway: &gateway::Started,
+    election: Option<Election>,
+    client: kube::Client,
+) {
+    let address = functions::Address {
+        domain: flags.domain().to_owned(),
+        // The port that was opened, where the flag leaves the choice.
+        port: gateway.http.map(|http| http.port()).or(flags.http_port()),
+    };
+    let deliver = gateway.http.map(|http| -> Arc<dyn functions::Deliver> {
+        Arc::new(functions::HttpDelivery::new(http, address.clone()))
+    });
+    // Where there are several processes, one gateway's demand is not all of it: nothing is taken away by it.
+    let own = gateway.handle.clone().filter(|_| election.is_none());
+    let gateways = functions::Gateways {
+        demand: own.map(|handle| -> Arc<dyn functions::Demand> { Arc::new(OwnDemand(handle)) }),
+        deliver,
+    };
+    let config = functions::Config {
+        address,
+        ..functions::Config::default()
+    };
+    let own = client.clone();
+    lead(
+        tasks,
+        "functions",
+        "wk-functions",
+        election,
+        client,
+        move |stop| {
+            functions::Functions::new(own.clone(), config.clone(), gateways.clone()).run(stop)
+        },
+    );
+}
+
+/// What this process's gateway, which is the only one, counts.
+struct OwnDemand(network::gateway::Handle);
+
+#[async_trait::async_trait]
+impl functions::Demand for OwnDemand {
+    async fn demand(&self) -> Result<Vec<(functions::Key, functions::Sample)>> {
+        let samples = self.0.demand().into_iter();
+        let samples = samples.map(|(revision, sample)| {
+            let demand = functions::Sample {
+                concurrency: sample.concurrency,
+                waiting: sample.waiting,
+            };
+            (
+                functions::Key::new(&revision.namespace, &revision.name),
+                demand,
+            )
+        });
+        Ok(samples.collect())
+    }
 }
 
 /// What an election takes: who this process is, and when the API has a place for the lease.
@@ -323,7 +392,8 @@ struct Node<'a> {
     max_pods: Option<u32>,
     /// Where this process serves the API.
     api: SocketAddr,
-    gateway: &'a gateway::Flags,
+    /// Whether it has a gateway.
+    gateway: bool,
 }
 
 /// Starts the network of this node's pods.
@@ -343,7 +413,7 @@ async fn start_network(
         cluster_pod_range: ranges.cluster_pods.parse().expect("a constant range"),
         service_range: ranges.services.parse().expect("a constant range"),
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
-        gateway: node.gateway.is_on(),
+        gateway: node.gateway,
         state_dir: data.path("state"),
     };
     let (network, task) = network::Network::start(config, client).await.with_context(|| {
@@ -358,17 +428,17 @@ async fn start_network(
 }
 
 /// Starts the runtimes, the nodelet and the nodelet's server; the apiserver of this process asks it directly. Answers
-/// what runs containers, or why nothing does, in words. The node's gateway stands on it.
+/// what runs containers, or why nothing does, in words; and what answers requests to functions.
 async fn start_nodelet(
     tasks: &mut Tasks,
     data: &DataDir,
     node: Node<'_>,
     nodelets: &Nodelets,
-    pod_network: network::Handle,
+    network: network::Handle,
     client: kube::Client,
-    (sockets, gateway_client): (gateway::Sockets, kube::Client),
-) -> Result<String> {
-    let network: Arc<dyn PodNetwork> = Arc::new(pod_network.clone());
+    source: Arc<RegistrySource>,
+) -> Result<(String, Arc<dyn Invoke>)> {
+    let network: Arc<dyn PodNetwork> = Arc::new(network);
     let wasm = WasmRuntime::new(runtime_wasm::Config {
         code_cache: data.path("code"),
         network: network.clone(),
@@ -394,6 +464,7 @@ async fn start_nodelet(
             data.path("images"),
             runtimes::images::Config {
                 hosts_dir: Some(data.path("certs.d")),
+                source: Some(source),
                 ..runtimes::images::Config::default()
             },
         )
@@ -424,30 +495,16 @@ async fn start_nodelet(
     };
     let (mut nodelet, handle) = nodelet::Nodelet::new(client, config, runtimes, images, network)?;
     let invoke = nodelet.serve_functions(wasm);
-    let mut router = handle.router();
-    if node.gateway.is_on() {
-        let start = gateway::Start {
-            flags: node.gateway,
-            node_name: node.name,
-            node_ip: node.ip,
-            ca: node.ca,
-            network: &pod_network,
-            client: gateway_client,
-            invoke,
-        };
-        let gateway = gateway::start(tasks, sockets, start);
-        router = router.merge(demand::router(gateway));
-    }
-    nodelets.set_own(router.clone());
+    nodelets.set_own(handle.router());
     let tls = pki::nodelet_tls(&node.ca.certificate, &node.certificates.nodelet)?;
-    let stop = tasks.stop();
+    let (stop, router) = (tasks.stop(), handle.router());
     tasks.start(
         "nodelet server",
         nodelet::serve(listener, tls, router, stop),
     );
     let stop = tasks.stop();
     tasks.start("nodelet", nodelet.run(stop));
-    Ok(containers)
+    Ok((containers, invoke))
 }
 
 /// What runs ordinary containers, if this host can; otherwise what it lacks, in words for users.

@@ -27,7 +27,7 @@ pub(crate) struct Flags {
     gateway_tls_listen: Place,
     /// What the names of functions end in: NAME.NAMESPACE.DOMAIN
     #[arg(long, value_name = "DOMAIN", default_value = "localhost")]
-    pub(crate) gateway_domain: String,
+    gateway_domain: String,
 }
 
 /// An address to listen on, or none.
@@ -49,136 +49,145 @@ impl FromStr for Place {
 }
 
 impl Flags {
+    /// What the names of Functions end in.
+    pub(crate) fn domain(&self) -> &str {
+        &self.gateway_domain
+    }
+
+    /// The port that URLs of Functions name: where plain HTTP is served.
+    pub(crate) fn http_port(&self) -> Option<u16> {
+        self.gateway_listen.0.map(|address| address.port())
+    }
+
     /// Whether there is a gateway at all.
     pub(crate) fn is_on(&self) -> bool {
         self.gateway_listen.0.is_some() || self.gateway_tls_listen.0.is_some()
     }
 }
 
-/// The open sockets of a gateway, and how they are spoken of.
-pub(crate) struct Sockets {
-    listeners: Listeners,
-    /// Where this host reaches it without TLS.
-    pub(crate) plain: Option<SocketAddr>,
-    /// Where it is reached, in words.
-    pub(crate) words: String,
-}
-
-impl Sockets {
-    /// Those of a host without a gateway.
-    pub(crate) fn none() -> Self {
-        Self {
-            listeners: Listeners::default(),
-            plain: None,
-            words: "none: this host runs no pods".to_owned(),
-        }
-    }
-
-    /// Opens what the flags name. A port that is taken is told, and no more.
-    pub(crate) async fn open(flags: &Flags, mode: network::Mode, node_ip: IpAddr) -> Self {
-        let mut sockets = Self {
-            words: "none (--gateway-listen none)".to_owned(),
-            ..Self::none()
-        };
-        let mut words = Vec::new();
-        for (place, tls) in [
-            (flags.gateway_listen, false),
-            (flags.gateway_tls_listen, true),
-        ] {
-            let Some(address) = place.0 else {
-                continue;
-            };
-            let (flag, scheme) = match tls {
-                false => ("--gateway-listen", "http"),
-                true => ("--gateway-tls-listen", "https"),
-            };
-            match sockets.add(address, tls, mode, node_ip).await {
-                Ok(opened) => {
-                    let (domain, port) = (&flags.gateway_domain, opened.port());
-                    words.push(format!("{scheme}://NAME.NAMESPACE.{domain}:{port}"));
-                    if !tls {
-                        sockets.plain = Some(opened);
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!("cannot serve functions and Ingresses on {address}: {error}");
-                    words.push(format!(
-                        "not on {address} ({error}; name another address with {flag})"
-                    ));
-                }
-            }
-        }
-        if !words.is_empty() {
-            sockets.words = words.join(", ");
-        }
-        sockets
-    }
-
-    /// Opens one; where this host reaches it. Rootless, pods have loopback addresses, whose ports a socket on every
-    /// address would take.
-    async fn add(
-        &mut self,
-        address: SocketAddr,
-        tls: bool,
-        mode: network::Mode,
-        node_ip: IpAddr,
-    ) -> io::Result<SocketAddr> {
-        let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
-        let (first, second) = match address.ip().is_unspecified() {
-            false => (address.ip(), None),
-            true if mode == network::Mode::Privileged => (address.ip(), None),
-            true => (loopback, Some(node_ip).filter(|ip| !ip.is_loopback())),
-        };
-        let mut opened = None;
-        for ip in [Some(first), second].into_iter().flatten() {
-            // Both on the port that the first was given.
-            let port = opened.map_or(address.port(), |opened: SocketAddr| opened.port());
-            let address = SocketAddr::new(ip, port);
-            let here = match tls {
-                false => self.listeners.open(address).await?,
-                true => self.listeners.open_tls(address).await?,
-            };
-            opened.get_or_insert(here);
-        }
-        let port = opened.map_or(address.port(), |opened| opened.port());
-        let ip = if first.is_unspecified() {
-            loopback
-        } else {
-            first
-        };
-        Ok(SocketAddr::new(ip, port))
-    }
-}
-
 /// What a gateway is started with.
 pub(crate) struct Start<'a> {
     pub(crate) flags: &'a Flags,
+    pub(crate) mode: network::Mode,
     pub(crate) node_name: &'a str,
     pub(crate) node_ip: IpAddr,
     pub(crate) ca: &'a Pair,
     pub(crate) network: &'a network::Handle,
     pub(crate) client: kube::Client,
-    pub(crate) invoke: Arc<dyn Invoke>,
 }
 
-/// Starts the gateway on its sockets.
-pub(crate) fn start(tasks: &mut Tasks, sockets: Sockets, start: Start<'_>) -> Handle {
+/// A gateway that was started, if one was.
+pub(crate) struct Started {
+    /// Where it is reached, in words.
+    pub(crate) words: String,
+    pub(crate) handle: Option<Handle>,
+    /// Where it answers plain HTTP on this host.
+    pub(crate) http: Option<SocketAddr>,
+}
+
+impl Started {
+    pub(crate) fn none(words: &str) -> Self {
+        Self {
+            words: words.to_owned(),
+            handle: None,
+            http: None,
+        }
+    }
+}
+
+/// Starts the gateway. A port that is taken is told, and no more.
+pub(crate) async fn start(tasks: &mut Tasks, start: Start<'_>, invoke: Arc<dyn Invoke>) -> Started {
+    let flags = start.flags;
+    if !flags.is_on() {
+        return Started::none("none (--gateway-listen none)");
+    }
+    let mut http = None;
+    let mut listeners = Listeners::default();
+    let mut words = Vec::new();
+    let places = [
+        (flags.gateway_listen, false),
+        (flags.gateway_tls_listen, true),
+    ];
+    for (place, tls) in places {
+        let Some(address) = place.0 else {
+            continue;
+        };
+        let (flag, scheme) = match tls {
+            false => ("--gateway-listen", "http"),
+            true => ("--gateway-tls-listen", "https"),
+        };
+        match open(&mut listeners, address, tls, &start).await {
+            Ok(port) => {
+                if !tls {
+                    http = Some(SocketAddr::new(here(address.ip()), port));
+                }
+                words.push(format!(
+                    "{scheme}://NAME.NAMESPACE.{}:{port}",
+                    flags.gateway_domain
+                ));
+            }
+            Err(error) => {
+                tracing::warn!("cannot serve functions and Ingresses on {address}: {error}");
+                words.push(format!(
+                    "not on {address} ({error}; name another address with {flag})"
+                ));
+            }
+        }
+    }
     let signer = Signer {
         ca: start.ca.clone(),
         addresses: vec![Ipv4Addr::LOCALHOST.into(), start.node_ip],
     };
-    let config = Config::new(start.node_name, &start.flags.gateway_domain);
+    let config = Config::new(start.node_name, &flags.gateway_domain);
     let (handle, gateway) = Gateway::new(
         config,
         start.client,
         start.network,
-        start.invoke,
+        invoke,
         Arc::new(signer),
-        sockets.listeners,
+        listeners,
     );
     let stop = tasks.stop();
     tasks.start("gateway", gateway.run(stop));
-    handle
+    Started {
+        words: words.join(", "),
+        handle: Some(handle),
+        http,
+    }
+}
+
+/// Where this host reaches a socket that listens on an address.
+fn here(address: IpAddr) -> IpAddr {
+    match address.is_unspecified() {
+        true => Ipv4Addr::LOCALHOST.into(),
+        false => address,
+    }
+}
+
+/// Opens an address; the port. Rootless, pods have loopback addresses, whose ports a socket on every address would take.
+async fn open(
+    listeners: &mut Listeners,
+    address: SocketAddr,
+    tls: bool,
+    start: &Start<'_>,
+) -> io::Result<u16> {
+    let mut addresses = vec![address];
+    if address.ip().is_unspecified() && start.mode == network::Mode::Rootless {
+        addresses = vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port())];
+        if !start.node_ip.is_loopback() {
+            addresses.push(SocketAddr::new(start.node_ip, address.port()));
+        }
+    }
+    let mut port = address.port();
+    for address in addresses {
+        let address = SocketAddr::new(address.ip(), port);
+        let opened = match tls {
+            false => listeners.open(address).await?,
+            true => listeners.open_tls(address).await?,
+        };
+        port = opened.port();
+    }
+    Ok(port)
 }
 
 /// The cluster's CA, for names that the gateway serves.

@@ -97,6 +97,10 @@ pub(super) fn touched(
             object::deleting(object)
                 || (measured == Kind::Pod && phase(object) != phase(old))
                 || (measured.is_measured_on_update() && review.subresource.is_empty())
+                || (measured == Kind::Revision && {
+                    let now = call.server.now();
+                    measured.usage(object, now) != measured.usage(old, now)
+                })
         }
         _ => false,
     };

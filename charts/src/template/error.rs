@@ -270,9 +270,17 @@ impl Place {
     fn excerpt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = &self.source.text;
         let position = self.position();
-        let start = (self.span.start as usize).min(text.len());
+        let mut start = (self.span.start as usize).min(text.len());
         let line_start = start - position.column;
         let rest = &text[line_start..];
+        // Go places `.a.b` at its second field; what is meant begins before.
+        if text[start..].starts_with(b".") {
+            let named = |byte: &u8| byte.is_ascii_alphanumeric() || b"._$".contains(byte);
+            let before = text[line_start..start]
+                .iter()
+                .rposition(|byte| !named(byte));
+            start = before.map_or(line_start, |last| line_start + last + 1);
+        }
         let length = rest
             .iter()
             .position(|byte| *byte == b'\n')

@@ -69,9 +69,9 @@ pub(super) fn locate(data: &Value, map: &Map) -> Option<ValuePath> {
 /// The candidate that `name` may be a misspelling of.
 pub fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = match name.chars().count() {
-        0..=2 => 1,
-        3..=5 => 2,
-        length => length / 3,
+        0..=5 => 1,
+        6..=8 => 2,
+        _ => 3,
     };
     let plain = |text: &str| text.to_lowercase().replace(['-', '_'], "");
     let wanted = plain(name);

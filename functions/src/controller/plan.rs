@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use function_kinds::{Condition, Function, FunctionStatus, RevisionSpec};
+use function_kinds::{Condition, Function, FunctionStatus, RevisionSpec, TrafficStatus};
 use jiff::{SignedDuration, Timestamp};
 use kube::{ResourceExt, api::DynamicObject};
 use serde_json::{Value, json};
@@ -22,6 +22,10 @@ use crate::{address::Address, key::Key};
 
 const DEADLINE_SECONDS: i32 = 60;
 const HISTORY: i32 = 10;
+/// When a revision that was refused is tried again.
+const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
+/// The condition of a revision that requests reach: what it may use counts for quotas.
+const ACTIVE: &str = "Active";
 /// The conditions of a Function beside `Ready`.
 const REVISION_READY: &str = "RevisionReady";
 const ROUTES_READY: &str = "RoutesReady";
@@ -42,6 +46,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) service: Service,
     /// Who has its routes.
     pub(crate) rival: Option<Why>,
+    /// Why the next revision cannot be made.
+    pub(crate) refused: Option<Why>,
     pub(crate) address: &'a Address,
     pub(crate) now: Timestamp,
 }
@@ -100,20 +106,19 @@ impl Notice {
     }
 }
 
-/// Decides what to do.
-pub(crate) fn plan(mut seen: Seen<'_>) -> Plan {
+/// Decides what to do; revisions are in the order of their numbers.
+pub(crate) fn plan(seen: &Seen<'_>) -> Plan {
     if seen.function.metadata.deletion_timestamp.is_some() {
         // What it owns goes with it.
         return Plan::default();
     }
-    seen.revisions.sort_by_key(|revision| revision.number);
-    let view = View::of(&seen);
+    let view = View::of(seen);
     let (traffic, problem) = view.traffic();
     let mut plan = Plan::default();
     view.plan_revisions(&traffic, &mut plan);
     for revision in &seen.revisions {
         view.plan_pods(revision, &traffic, &mut plan);
-        view.plan_status_of(revision, &mut plan);
+        view.plan_status_of(revision, &traffic, &mut plan);
     }
     plan.own_service = seen.service == Service::Missing;
     view.plan_status(traffic, problem, &mut plan);
@@ -171,7 +176,7 @@ impl<'a> View<'a> {
         Key::of(self.seen.function)
     }
 
-    fn traffic(&self) -> (Vec<function_kinds::TrafficStatus>, Option<Why>) {
+    fn traffic(&self) -> (Vec<TrafficStatus>, Option<Why>) {
         let able = self.states.iter().filter(|(_, state)| state.is_ready());
         let mut ready: BTreeSet<String> = able.map(|(name, _)| (*name).to_owned()).collect();
         ready.extend(self.latest_ready.clone());
@@ -187,8 +192,8 @@ impl<'a> View<'a> {
         })
     }
 
-    fn plan_revisions(&self, traffic: &[function_kinds::TrafficStatus], plan: &mut Plan) {
-        if self.newest.is_none() {
+    fn plan_revisions(&self, traffic: &[TrafficStatus], plan: &mut Plan) {
+        if self.newest.is_none() && self.seen.refused.is_none() {
             let number = self.seen.last_number + 1;
             plan.create = Some(number);
             let name = revision::name(&self.seen.function.name_any(), number);
@@ -215,12 +220,7 @@ impl<'a> View<'a> {
         plan.remove = old.iter().map(|revision| revision.name.clone()).collect();
     }
 
-    fn plan_pods(
-        &self,
-        revision: &Revision,
-        traffic: &[function_kinds::TrafficStatus],
-        plan: &mut Plan,
-    ) {
+    fn plan_pods(&self, revision: &Revision, traffic: &[TrafficStatus], plan: &mut Plan) {
         let state = &self.states[revision.name.as_str()];
         if revision.deleting || plan.remove.contains(&revision.name) {
             return;
@@ -251,20 +251,34 @@ impl<'a> View<'a> {
         }
     }
 
-    fn plan_status_of(&self, revision: &Revision, plan: &mut Plan) {
+    fn plan_status_of(&self, revision: &Revision, traffic: &[TrafficStatus], plan: &mut Plan) {
         if revision.deleting || plan.remove.contains(&revision.name) {
             return;
         }
         let before = revision.read.status.clone().unwrap_or_default();
         let verdict = verdict(&self.states[revision.name.as_str()], &revision.name);
-        let ready = condition(&before.conditions, READY, &verdict, None, self.seen.now);
+        let set = |type_, verdict: &Verdict| {
+            condition(&before.conditions, type_, verdict, None, self.seen.now)
+        };
+        let newest = self
+            .newest
+            .is_some_and(|newest| newest.name == revision.name);
+        let reached = traffic.iter().any(|share| share.revision == revision.name);
+        let active = match (reached, newest) {
+            (true, _) => Verdict::new("True", Why::new("Routed", "requests reach it")),
+            (_, true) if !verdict.is_true() => {
+                Verdict::new("True", Why::new("Deploying", "requests are to reach it"))
+            }
+            _ => Verdict::new("False", Why::new("Unreachable", "no request reaches it")),
+        };
+        let conditions = vec![set(READY, &verdict), set(ACTIVE, &active)];
         let runtime = revision.found().or(match revision.runtime() {
             Some(Runtime::Container) if verdict.is_true() => Some(Runtime::Container),
             _ => None,
         });
         let mut patch = json!({});
-        if before.conditions != [ready.clone()] {
-            patch["conditions"] = json!([ready]);
+        if before.conditions != conditions {
+            patch["conditions"] = json!(conditions);
         }
         let runtime = runtime.map(|runtime| runtime.name().to_owned());
         if runtime.is_some() && before.runtime != runtime {
@@ -286,16 +300,14 @@ impl<'a> View<'a> {
         }
     }
 
-    fn plan_status(
-        &self,
-        traffic: Vec<function_kinds::TrafficStatus>,
-        problem: Option<Why>,
-        plan: &mut Plan,
-    ) {
+    fn plan_status(&self, traffic: Vec<TrafficStatus>, problem: Option<Why>, plan: &mut Plan) {
         let (key, generation) = (self.key(), self.seen.function.metadata.generation);
         let of_revision = match self.newest {
             Some(newest) => verdict(&self.states[newest.name.as_str()], &newest.name),
-            None => Verdict::new("Unknown", Why::new("Deploying", "a new revision is made")),
+            None => match self.seen.refused.clone() {
+                Some(why) => Verdict::new("False", why),
+                None => Verdict::new("Unknown", Why::new("Deploying", "a new revision is made")),
+            },
         };
         let of_routes = self.routes_verdict(problem, &of_revision);
         let ready = both(&of_revision, &of_routes, self.latest_ready.as_deref());
@@ -337,7 +349,7 @@ impl<'a> View<'a> {
             let function = self.seen.function.name_any();
             revision::name(&function, number)
         });
-        made.or_else(|| Some(self.newest?.name.clone()))
+        made.or_else(|| Some(self.seen.revisions.last()?.name.clone()))
     }
 
     fn routes_verdict(&self, problem: Option<Why>, of_revision: &Verdict) -> Verdict {
@@ -394,7 +406,8 @@ impl<'a> View<'a> {
             let gone = self.seen.now.duration_since(revision.created);
             self.deadline - gone
         });
-        let soonest = left.min()?;
+        let refused = self.seen.refused.is_some().then_some(ASK_AGAIN);
+        let soonest = left.chain(refused).min()?;
         Some(Duration::try_from(soonest).unwrap_or_default() + Duration::from_millis(50))
     }
 }

@@ -112,7 +112,7 @@ mod tests {
             None,
             "2026-01-01T03:00:00Z",
             "2026-01-02T02:59:59Z",
-            expect![[""]],
+            expect!["at - missed - next 2026-01-02T03:00:00Z"],
         );
         check(
             "0 3 * * *",
@@ -120,7 +120,7 @@ mod tests {
             None,
             "2026-01-01T03:00:00Z",
             "2026-01-02T03:00:00Z",
-            expect![[""]],
+            expect!["at 2026-01-02T03:00:00Z missed - next 2026-01-03T03:00:00Z"],
         );
     }
 
@@ -132,7 +132,7 @@ mod tests {
             None,
             "2026-01-01T00:00:00Z",
             "2026-03-01T00:07:00Z",
-            expect![[""]],
+            expect!["at 2026-03-01T00:05:00Z missed - next 2026-03-01T00:10:00Z"],
         );
         check(
             "@every 90s",
@@ -140,7 +140,7 @@ mod tests {
             None,
             "2026-01-01T00:00:00Z",
             "2026-01-01T00:10:00Z",
-            expect![[""]],
+            expect!["at 2026-01-01T00:10:00Z missed - next 2026-01-01T00:11:30Z"],
         );
     }
 
@@ -152,7 +152,7 @@ mod tests {
             Some(60),
             "2026-01-01T03:00:00Z",
             "2026-01-02T03:01:01Z",
-            expect![[""]],
+            expect!["at - missed 2026-01-02T03:00:00Z next 2026-01-03T03:00:00Z"],
         );
         check(
             "0 3 * * *",
@@ -160,7 +160,7 @@ mod tests {
             Some(60),
             "2026-01-01T03:00:00Z",
             "2026-01-02T03:01:00Z",
-            expect![[""]],
+            expect!["at 2026-01-02T03:00:00Z missed - next 2026-01-03T03:00:00Z"],
         );
     }
 
@@ -172,7 +172,7 @@ mod tests {
             None,
             "2026-03-28T12:00:00Z",
             "2026-03-29T12:00:00Z",
-            expect![[""]],
+            expect!["at - missed - next 2026-03-30T00:30:00Z"],
         );
         check(
             "0 9 * * *",
@@ -180,7 +180,7 @@ mod tests {
             None,
             "2026-01-01T00:00:00Z",
             "2026-01-01T23:00:00Z",
-            expect![[""]],
+            expect!["at - missed - next 2026-01-02T00:00:00Z"],
         );
         check(
             "often",
@@ -188,7 +188,9 @@ mod tests {
             None,
             "2026-01-01T00:00:00Z",
             "2026-01-01T00:00:00Z",
-            expect![[""]],
+            expect![[
+                r#"unparseable schedule: "often": expected exactly 5 fields, found 1: [often]"#
+            ]],
         );
     }
 }

@@ -1,6 +1,6 @@
 //! NodeRestriction: what a node's own user may write, whatever its roles say. Its Node, its Lease and its
 //! CSINode; the status and the end of its pods; mirror pods; tokens that are bound to its pods; volumes
-//! that claims ask it for ([`volume`]).
+//! that claims ask it for ([`volume`]); its own entry in the status of FunctionRevisions.
 //!
 //! Reads the pod that an eviction or a token is about, and the other side of a volume or a claim. Never changes anything.
 
@@ -192,6 +192,7 @@ fn check(write: &Write<'_>) -> Result<(), String> {
         ("", "persistentvolumes") => volume::check(write),
         ("", "serviceaccounts") if write.subresource == "token" => token(write),
         ("coordination.k8s.io", "leases") => lease(write),
+        (function_kinds::GROUP, "functionrevisions") => revision(write),
         ("storage.k8s.io", "csinodes") if write.name != write.node => {
             Err("can only access CSINode with the same name as the requesting node".to_owned())
         }
@@ -355,6 +356,39 @@ fn lease(write: &Write<'_>) -> Result<(), String> {
         write.name == write.node,
         "can only access node lease with the same name as the requesting node".to_owned(),
     )
+}
+
+/// Of a revision, a node says what it has itself made of the image.
+fn revision(write: &Write<'_>) -> Result<(), String> {
+    let node = write.node;
+    let of_others = |object: &Value| -> Vec<Value> {
+        let entries = items(object, "/status/nodes").iter();
+        let others = entries.filter(|entry| text(entry, "/name") != node);
+        others.cloned().collect()
+    };
+    let rest = |object: &Value| {
+        let mut status = object["status"].clone();
+        if let Some(status) = status.as_object_mut() {
+            status.remove("nodes");
+        }
+        status
+    };
+    match (write.subresource, write.operation) {
+        ("status", Operation::Update) => {
+            require(
+                of_others(write.object) == of_others(write.old),
+                format!("node {node:?} can only update its own entry of status.nodes"),
+            )?;
+            require(
+                rest(write.object) == rest(write.old),
+                format!("node {node:?} can only update status.nodes of a FunctionRevision"),
+            )
+        }
+        ("scale", Operation::Update) => Ok(()),
+        _ => Err(format!(
+            "node {node:?} can only update status and scale of a FunctionRevision"
+        )),
+    }
 }
 
 fn token(write: &Write<'_>) -> Result<(), String> {

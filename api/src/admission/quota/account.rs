@@ -43,7 +43,7 @@ impl Account {
     pub(super) fn kinds(&self) -> BTreeSet<Kind> {
         self.hard
             .keys()
-            .map(|name| Kind::of_resource(name))
+            .flat_map(|name| Kind::all_of_resource(name))
             .collect()
     }
 
@@ -53,7 +53,7 @@ impl Account {
         let mine = self
             .hard
             .keys()
-            .any(|name| Kind::of_resource(name) == charge.kind);
+            .any(|name| Kind::all_of_resource(name).contains(&charge.kind));
         mine && (about(&charge.object) || charge.old.as_ref().is_some_and(about))
     }
 
@@ -118,9 +118,14 @@ impl Account {
             used.retain(|name, _| self.hard.contains_key(name));
             used
         };
-        if charge.kind == Kind::Pod
+        let instance = match charge.kind {
+            Kind::Pod => Some(charge.object.clone()),
+            Kind::Revision => usage::instance(&charge.object),
+            _ => None,
+        };
+        if let Some(instance) = instance
             && scope::matches(&self.quota, &charge.kind, &charge.object)
-            && let Some(missing) = usage::missing(&charge.object, self.hard.keys())
+            && let Some(missing) = usage::missing(&instance, self.hard.keys())
         {
             return Err(format!("failed quota: {name}: must specify {missing}"));
         }

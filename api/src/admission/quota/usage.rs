@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Pod,
     Service,
     Claim,
+    /// A FunctionRevision: a component needs no pod.
+    Revision,
     /// Group and plural of what is only counted.
     Counted(String, String),
 }
@@ -38,12 +40,22 @@ impl Kind {
             ("", "pods") => Self::Pod,
             ("", "services") => Self::Service,
             ("", "persistentvolumeclaims") => Self::Claim,
+            (function_kinds::GROUP, "functionrevisions") => Self::Revision,
             _ => Self::Counted(group.to_owned(), plural.to_owned()),
         }
     }
 
-    /// The kind that a quota's resource is about.
-    pub(super) fn of_resource(resource: &str) -> Self {
+    /// The kinds that a quota's resource is about.
+    pub(super) fn all_of_resource(resource: &str) -> Vec<Self> {
+        let kind = Self::of_resource(resource);
+        // What pods need, components of Functions need too.
+        if kind == Self::Pod && !matches!(resource, "pods" | "count/pods") {
+            return vec![kind, Self::Revision];
+        }
+        vec![kind]
+    }
+
+    fn of_resource(resource: &str) -> Self {
         if let Some(counted) = resource.strip_prefix("count/") {
             let (plural, group) = counted.split_once('.').unwrap_or((counted, ""));
             return Self::of(group, plural);
@@ -65,6 +77,7 @@ impl Kind {
             Self::Pod => ("", "pods"),
             Self::Service => ("", "services"),
             Self::Claim => ("", "persistentvolumeclaims"),
+            Self::Revision => (function_kinds::GROUP, "functionrevisions"),
             Self::Counted(group, plural) => (group, plural),
         }
     }
@@ -81,6 +94,7 @@ impl Kind {
             Self::Pod => pod(object, now, &mut used),
             Self::Service => service(object, &mut used),
             Self::Claim => claim(object, &mut used),
+            Self::Revision => revision(object, &mut used),
             Self::Counted(..) => {}
         }
         used
@@ -110,6 +124,48 @@ fn pod(pod: &Value, now: Timestamp, used: &mut Amounts) {
     }
     used.insert("pods".to_owned(), Quantity::whole(1));
     used.extend(compute(&total(pod, "requests"), &total(pod, "limits")));
+}
+
+/// A revision uses what all of its instances may: nobody is asked again when a request starts one. One that no request
+/// reaches has none, and those of a container are pods.
+fn revision(revision: &Value, used: &mut Amounts) {
+    let mut conditions = items(revision, "/status/conditions").iter();
+    let idle = conditions.any(|condition| {
+        text(condition, "/type") == "Active" && text(condition, "/status") == "False"
+    });
+    let Some(instance) = instance(revision).filter(|_| !idle) else {
+        return;
+    };
+    let most = revision["spec"]["scale"]["max"].as_u64().unwrap_or(1);
+    let most = u32::try_from(most).unwrap_or(u32::MAX);
+    let all = |list: &str| -> Amounts {
+        let own = total(&instance, list).into_iter();
+        own.map(|(name, amount)| (name, amount.times(most)))
+            .collect()
+    };
+    used.extend(compute(&all("requests"), &all("limits")));
+}
+
+/// One instance of a revision as a pod would say it, unless its instances are pods: what it does not request is what it
+/// is limited to.
+pub(super) fn instance(revision: &Value) -> Option<Value> {
+    let spec = &revision["spec"];
+    let runtime = match text(revision, "/status/runtime") {
+        "" => text(spec, "/runtimeClassName"),
+        runtime => runtime,
+    };
+    if runtime == "oci" || !spec["port"].is_null() {
+        return None;
+    }
+    let mut resources = spec["resources"].clone();
+    let limits = resources["limits"].as_object().cloned().unwrap_or_default();
+    for (name, amount) in limits {
+        if resources["requests"][&name].is_null() {
+            resources["requests"][&name] = amount;
+        }
+    }
+    let container = serde_json::json!({"name": object::name(revision), "resources": resources});
+    Some(serde_json::json!({"spec": {"containers": [container]}}))
 }
 
 fn is_overdue(pod: &Value, now: Timestamp) -> bool {
@@ -309,7 +365,40 @@ mod tests {
             ),
             ("configmaps", Kind::of("", "configmaps")),
         ] {
-            assert_eq!(Kind::of_resource(resource), kind, "{resource}");
+            assert_eq!(Kind::all_of_resource(resource)[0], kind, "{resource}");
+        }
+    }
+
+    #[test]
+    fn a_revision_uses_what_its_instances_may() {
+        let check_revision = |more: &str, expected: Expect| {
+            let spec = "spec: {scale: {max: 4}, resources: {requests: {cpu: 100m}, limits: {cpu: 1, memory: 64Mi}}";
+            check(
+                "functions.wk.dev",
+                "functionrevisions",
+                &format!("{{{spec}{more}"),
+                expected,
+            );
+        };
+        check_revision(
+            "}}",
+            expect![
+                "count/functionrevisions.functions.wk.dev=1,cpu=400m,limits.cpu=4,limits.memory=256Mi,memory=256Mi,requests.cpu=400m,requests.memory=256Mi"
+            ],
+        );
+        let counted = "count/functionrevisions.functions.wk.dev=1";
+        for more in [
+            ", port: 80}}",
+            "}, status: {runtime: oci}}",
+            "}, status: {conditions: [{type: Active, status: 'False'}]}}",
+        ] {
+            let used = Kind::Revision;
+            let spec = "spec: {scale: {max: 4}, resources: {limits: {cpu: 1}}";
+            let used = used.usage(&read(&format!("{{{spec}{more}")), Timestamp::UNIX_EPOCH);
+            assert_eq!(
+                used.into_keys().collect::<Vec<_>>(),
+                [&counted[..counted.len() - 2]]
+            );
         }
     }
 

@@ -19,6 +19,12 @@ use super::{
 /// Bytes of a new text that count as one step.
 const BYTES_A_STEP: usize = 8;
 
+/// What an item of a new list counts as, by its size.
+const STEPS_AN_ITEM: u64 = 5;
+
+/// What a new entry of a map counts as, by its size.
+const STEPS_AN_ENTRY: u64 = 10;
+
 impl Execution<'_> {
     /// Calls a function; `at` is what its own failures are placed at.
     pub(super) fn function<'t>(
@@ -96,7 +102,7 @@ impl Execution<'_> {
     ) -> Result<Datum, TemplateError> {
         self.args.truncate(base);
         let inserted = value::insertions();
-        let mut steps = 1 + (inserted - self.insertions) * 4;
+        let mut steps = 1 + (inserted - self.insertions) * STEPS_AN_ENTRY;
         self.insertions = inserted;
         match &value {
             Value::String(text) => {
@@ -110,7 +116,7 @@ impl Execution<'_> {
             }
             // A list that nobody else has is a new one.
             Value::List(list) if Rc::strong_count(&list.items) == 1 => {
-                steps += list.items.len() as u64;
+                steps += list.items.len() as u64 * STEPS_AN_ITEM;
             }
             _ => {}
         }
@@ -285,21 +291,10 @@ impl Execution<'_> {
             frame.at = at;
             return Err(TemplateError::absent(&name).at(frame.place(Link::Include)));
         };
-        let count = self.included.entry(definition.name.clone()).or_insert(0);
-        if *count > self.environment.limits.depth {
-            frame.at = at;
-            let message = format!(
-                "rendering template has a nested reference name: {name}: unable to execute template"
-            );
-            let error = TemplateError::function("include", &message);
-            return Err(error.at(frame.place(Link::Here)));
-        }
-        *count += 1;
+        self.enter(frame, "include", &definition.name, at)?;
         let start = self.out.len();
         let result = self.template(&definition, Datum::bare(data));
-        if let Some(count) = self.included.get_mut(&definition.name) {
-            *count -= 1;
-        }
+        self.leave(&definition.name);
         if let Err(error) = result {
             frame.at = at;
             return Err(error.at(frame.place(Link::Include)));
@@ -307,6 +302,33 @@ impl Execution<'_> {
         let text = Bytes::copy_from_slice(&self.out[start..]);
         self.out.truncate(start);
         Ok(Value::String(text))
+    }
+
+    /// Counts a template that is included within itself; too often is an error.
+    fn enter<'t>(
+        &mut self,
+        frame: &mut Frame<'t>,
+        function: &str,
+        name: &Arc<str>,
+        at: At<'t>,
+    ) -> Result<(), TemplateError> {
+        let count = self.included.entry(name.clone()).or_insert(0);
+        if *count <= self.environment.limits.depth {
+            *count += 1;
+            return Ok(());
+        }
+        frame.at = at;
+        let message = format!(
+            "rendering template has a nested reference name: {name}: unable to execute template"
+        );
+        let error = TemplateError::function(function, &message);
+        Err(error.at(frame.place(Link::Here)))
+    }
+
+    fn leave(&mut self, name: &Arc<str>) {
+        if let Some(count) = self.included.get_mut(name) {
+            *count -= 1;
+        }
     }
 
     /// Executes a text as a template that sees all others; what it defines, only it sees.
@@ -330,6 +352,7 @@ impl Execution<'_> {
         let Some(own) = own.cloned() else {
             return Ok(Value::string(""));
         };
+        self.enter(frame, "tpl", &own.name, at)?;
         let outer = self.layer.clone();
         let seen = |known: &&Arc<_>| {
             let known: &super::Definition = known;
@@ -343,6 +366,7 @@ impl Execution<'_> {
         let start = self.out.len();
         let result = self.template(&own, Datum::bare(data));
         self.layer = outer;
+        self.leave(&own.name);
         if let Err(error) = result {
             frame.at = at;
             return Err(error.at(frame.place(link())));

@@ -459,3 +459,41 @@ fn a_node_says_how_large_the_claims_of_its_volumes_are() {
         expect![[r#"node "n1" can not change what a claim is bound as"#]],
     );
 }
+
+#[test]
+fn a_node_says_of_a_revision_what_it_has_made_of_it_itself() {
+    let path = "UPDATE functions.wk.dev/ns/functionrevisions/f-00001/status";
+    let old = "{status: {runtime: wasm, nodes: [{name: n2, ready: true}]}}";
+    check(
+        path,
+        [
+            "{status: {runtime: wasm, nodes: [{name: n1, ready: true}, {name: n2, ready: true}]}}",
+            old,
+            "null",
+        ],
+        expect!["allowed"],
+    );
+    check(
+        path,
+        [
+            "{status: {runtime: wasm, nodes: [{name: n2, ready: false}]}}",
+            old,
+            "null",
+        ],
+        expect![[r#"node "n1" can only update its own entry of status.nodes"#]],
+    );
+    check(
+        path,
+        [
+            "{status: {runtime: oci, nodes: [{name: n2, ready: true}]}}",
+            old,
+            "null",
+        ],
+        expect![[r#"node "n1" can only update status.nodes of a FunctionRevision"#]],
+    );
+    check(
+        "DELETE functions.wk.dev/ns/functionrevisions/f-00001/",
+        ["null", old, "null"],
+        expect![[r#"node "n1" can only update status and scale of a FunctionRevision"#]],
+    );
+}
