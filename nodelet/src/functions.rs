@@ -82,6 +82,7 @@ impl Functions {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = deploys.next() => self.open_wanted(),
+                () = self.table().next_opened() => {}
                 _ = look.tick(), if self.table().any_open() => self.close_idle(),
                 _ = save.tick() => usage::save(&self.context).await,
                 Some(event) = events.next() => match event {
@@ -199,7 +200,7 @@ impl Invoke for Functions {
     }
 }
 
-/// Where a revision's log is, and what it takes to follow it.
+/// Where a revision's log is.
 pub(crate) fn log(context: &Context, name: &RevisionRef) -> Option<std::path::PathBuf> {
     let uid = context.functions.uid(name)?;
     let directory = pod::log_directory(&context.config, name, &uid);

@@ -200,28 +200,15 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         client,
         move |stop| scheduler::Scheduler::new(own.clone(), config.clone()).run(stop),
     );
-    let client = apiserver.client(User::functions());
-    let own = client.clone();
-    lead(
-        tasks,
-        "functions",
-        "wk-functions",
-        election.clone(),
-        client,
-        move |stop| {
-            let (config, gateways) = (functions::Config::default(), functions::Gateways::default());
-            functions::Functions::new(own.clone(), config, gateways).run(stop)
-        },
-    );
     let own = images.registry.clone();
     // Of several processes with one storage, one tidies it.
-    let election = election.filter(|_| own.is_shared());
+    let registry_election = election.clone().filter(|_| own.is_shared());
     let client = apiserver.client(User::apiserver());
     lead(
         tasks,
         "registry",
         "wk-registry",
-        election,
+        registry_election,
         client,
         move |stop| {
             let own = own.clone();
@@ -247,8 +234,8 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     let node_client = || apiserver.client(User::node(&node_name));
     let (network, containers, gateway) = match up.no_node {
         true => {
-            let none = "this host runs no pods".to_owned();
-            (None, none.clone(), none)
+            let none = "this host runs no pods";
+            (None, none.to_owned(), gateway::Started::none(none))
         }
         false => {
             let network = start_network(tasks, data, &node, node_client()).await?;
@@ -276,6 +263,9 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         }
     };
 
+    let client = apiserver.client(User::functions());
+    start_functions(tasks, &up.gateway, &gateway, election, client);
+
     let admin = apiserver.client(User::new(ADMIN, &[MASTERS]));
     tokio::time::timeout(READY, apiserver.ready())
         .await
@@ -288,10 +278,70 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         objects,
         addresses,
         containers,
-        gateway,
+        gateway: gateway.words,
         admin,
         network,
     })
+}
+
+/// Starts the controller of Functions, with the ways to this host's gateway.
+fn start_functions(
+    tasks: &mut Tasks,
+    flags: &gateway::Flags,
+    gateway: &gateway::Started,
+    election: Option<Election>,
+    client: kube::Client,
+) {
+    let address = functions::Address {
+        domain: flags.domain().to_owned(),
+        // The port that was opened, where the flag leaves the choice.
+        port: gateway.http.map(|http| http.port()).or(flags.http_port()),
+    };
+    let deliver = gateway.http.map(|http| -> Arc<dyn functions::Deliver> {
+        Arc::new(functions::HttpDelivery::new(http, address.clone()))
+    });
+    // Where there are several processes, one gateway's demand is not all of it: nothing is taken away by it.
+    let own = gateway.handle.clone().filter(|_| election.is_none());
+    let gateways = functions::Gateways {
+        demand: own.map(|handle| -> Arc<dyn functions::Demand> { Arc::new(OwnDemand(handle)) }),
+        deliver,
+    };
+    let config = functions::Config {
+        address,
+        ..functions::Config::default()
+    };
+    let own = client.clone();
+    lead(
+        tasks,
+        "functions",
+        "wk-functions",
+        election,
+        client,
+        move |stop| {
+            functions::Functions::new(own.clone(), config.clone(), gateways.clone()).run(stop)
+        },
+    );
+}
+
+/// What this process's gateway, which is the only one, counts.
+struct OwnDemand(network::gateway::Handle);
+
+#[async_trait::async_trait]
+impl functions::Demand for OwnDemand {
+    async fn demand(&self) -> Result<Vec<(functions::Key, functions::Sample)>> {
+        let samples = self.0.demand().into_iter();
+        let samples = samples.map(|(revision, sample)| {
+            let demand = functions::Sample {
+                concurrency: sample.concurrency,
+                waiting: sample.waiting,
+            };
+            (
+                functions::Key::new(&revision.namespace, &revision.name),
+                demand,
+            )
+        });
+        Ok(samples.collect())
+    }
 }
 
 /// What an election takes: who this process is, and when the API has a place for the lease.

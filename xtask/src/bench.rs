@@ -20,13 +20,17 @@ const CONTAINERS: &[(&str, &str)] = &[
     ("umoci", "umoci"),
 ];
 
+/// What stands before `wasmtime serve` where functions are measured, and the Debian package it comes from.
+const GATEWAYS: &[(&str, &str)] = &[("nginx", "nginx-light")];
+const NGINX: &str = "nginx";
+
 /// The peer that components are measured beside.
 const WASMTIME: &str = "48.0.8";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Which benchmark (start, first-answer, memory, pod-latency, thousand-pods, ten-thousand-pods, api, scheduler, oci,
-    /// hollow, or wasm for all about components); all of them by default
+    /// hollow, functions, or wasm for all about components); all of them by default
     name: Option<String>,
 
     /// For hollow: which cases (basic, pinned, churn, held, deployment; all by default), --full, --nodes N, --pods N
@@ -53,6 +57,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if wanted("oci") {
         test::install(CONTAINERS)?;
     }
+    if wanted("functions") {
+        test::install(GATEWAYS)?;
+    }
     // One build, so that all are compiled with the same features.
     cargo(&[
         "build",
@@ -69,6 +76,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let component = "examples/hello.wat";
         let http = ["run", "--quiet", "--release", "--package=http-bench", "--"];
         cargo(&[&http[..], &["wasm", component, &wasmtime]].concat())?;
+    }
+    if wanted("functions") {
+        let wasmtime = wasmtime()?.display().to_string();
+        let http = ["run", "--quiet", "--release", "--package=http-bench", "--"];
+        let functions = ["functions", "examples/hello.wat", &wasmtime, NGINX];
+        cargo(&[&http[..], &functions].concat())?;
+    }
+    if args.name.as_deref() == Some("functions") {
+        return Ok(());
     }
     let mut bench = vec![
         "run",

@@ -121,7 +121,7 @@ pub(crate) fn moto() -> Result<PathBuf> {
     environment("moto", MOTO)
 }
 
-/// The Python interpreter of an environment with Helm.
+/// The Python interpreter of an environment with real Helm.
 pub(crate) fn helm() -> Result<PathBuf> {
     environment("helm", HELM)
 }

@@ -13,11 +13,18 @@ mod drift;
 mod get;
 mod history;
 mod install;
+mod lint;
 mod list;
+mod package;
+mod post_render;
+mod render;
 mod rendering;
 mod rollback;
+mod show;
 mod show_release;
+mod source;
 mod status;
+mod template;
 mod test;
 mod uninstall;
 mod upgrade;
@@ -34,6 +41,11 @@ pub(crate) struct Chart {
 enum Command {
     Install(Box<install::Install>),
     Upgrade(Box<upgrade::Upgrade>),
+    Template(template::Template),
+    Lint(lint::Lint),
+    #[command(visible_alias = "inspect")]
+    Show(show::Show),
+    Package(package::Package),
     #[command(visible_alias = "ls")]
     List(list::List),
     Status(status::Status),
@@ -54,6 +66,10 @@ impl Chart {
             Command::Install(command) => command.run(session).await,
             Command::Upgrade(command) => command.run(session).await,
             Command::Diff(command) => command.run(session).await,
+            Command::Template(command) => command.run(session).await,
+            Command::Lint(command) => command.run(session).await,
+            Command::Show(command) => command.run(session).await,
+            Command::Package(command) => command.run(session).await,
             Command::List(command) => command.run(session).await,
             Command::Status(command) => command.run(session).await,
             Command::History(command) => command.run(session).await,

@@ -11,7 +11,7 @@ use std::{
 use function_kinds::{FUNCTION_LABEL, FunctionRevision, RevisionSpec};
 use runtimes::{ImageKind, RevisionRef, ServeUsage};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{
     opening::Opening,
@@ -28,6 +28,8 @@ const RUNTIMES: &str = "wasm.wk.dev/";
 pub(crate) struct Table {
     rows: Arc<Mutex<Rows>>,
     usage: Usage,
+    /// Told when one is opened.
+    opened: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -175,7 +177,13 @@ impl Table {
         let made = make(row)?;
         let entered = found(&made);
         rows.open.insert(name.clone(), made);
+        self.opened.notify_one();
         entered.ok_or_else(unknown)
+    }
+
+    /// Waits until one is opened.
+    pub(super) async fn next_opened(&self) {
+        self.opened.notified().await;
     }
 
     pub(super) fn any_open(&self) -> bool {

@@ -224,7 +224,7 @@ async fn a_revision_is_made_ready_when_it_comes_and_opened_by_its_first_request(
     assert!(!spec.mounts[0].source.exists());
     let two = json!({"data": {"key": "dHdv"}});
     node.bench.api.edit("secrets", "ns", "s", |secret| {
-        secret["data"] = two["data"].clone()
+        secret["data"] = two["data"].clone();
     });
     let said = node.ask("hello-1").await.unwrap();
     assert!(said.contains("KEY=two\n"), "{said}");

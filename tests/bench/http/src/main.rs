@@ -8,6 +8,7 @@
 //! three minutes.
 //! - [`child`]: the processes that are measured, from outside. [`server`], [`floor`]: what runs in them.
 //! - [`component`], [`wasm`]: the same for a component, beside `wasmtime serve`.
+//! - [`functions`]: the product itself, its gateway before components (`cargo xtask bench functions`).
 //! - [`client`], [`load`], [`watchers`]: who asks. [`objects`]: what is stored.
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]
@@ -16,6 +17,7 @@ mod child;
 mod client;
 mod component;
 mod floor;
+mod functions;
 mod load;
 mod objects;
 mod server;
@@ -44,11 +46,20 @@ fn main() -> Result<()> {
         ["rest", path] => component::rest(path.as_ref()),
         ["exec", ..] => wasm::exec(&arguments[1..]),
         ["wasm", component, wasmtime] => wasm::drive(component.as_ref(), wasmtime.as_ref()),
+        ["functions", component, wasmtime, nginx, many @ ..] => {
+            let programs = functions::Programs {
+                component: component.as_ref(),
+                wasmtime: wasmtime.as_ref(),
+                nginx: nginx.as_ref(),
+            };
+            let many = many.first().map(|many| many.parse()).transpose()?;
+            functions::drive(&programs, many)
+        }
         [] => drive(&["sqlite", "postgres"]),
         [one @ ("sqlite" | "postgres")] => drive(&[one]),
         ["watchers"] => drive(&[]),
         other => bail!(
-            "unknown arguments {other:?}: name sqlite, postgres, watchers, wasm <component> <wasmtime> or nothing"
+            "unknown arguments {other:?}: name sqlite, postgres, watchers, wasm <component> <wasmtime>, functions <component> <wasmtime> <nginx> or nothing"
         ),
     }
 }

@@ -84,7 +84,7 @@ async fn figures(component: &Path, wasmtime: &Path) -> Result<()> {
     Ok(())
 }
 
-fn row(what: &str, measured: &Measured) {
+pub(crate) fn row(what: &str, measured: &Measured) {
     println!(
         "{what:<44} {:>10.0} {:>10.0} {:>9.2} {:>9.2}",
         measured.per_cpu_second(),
@@ -95,13 +95,13 @@ fn row(what: &str, measured: &Measured) {
 }
 
 /// The round in the middle.
-fn median(mut rounds: Vec<Measured>) -> Measured {
+pub(crate) fn median(mut rounds: Vec<Measured>) -> Measured {
     rounds.sort_by(|left, right| left.per_cpu_second().total_cmp(&right.per_cpu_second()));
     rounds.swap_remove(rounds.len() / 2)
 }
 
 /// `wasmtime serve` on the core of servers. It takes text in the format of components, as we do.
-fn serve(component: &Path, wasmtime: &Path) -> Result<Child> {
+pub(crate) fn serve(component: &Path, wasmtime: &Path) -> Result<Child> {
     if !wasmtime.is_file() {
         bail!(
             "{} is not there: `cargo xtask bench wasm` installs it",
