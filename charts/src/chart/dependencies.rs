@@ -168,7 +168,8 @@ impl<'a> Node<'a> {
                 let name = &dependency.name;
                 match values::table(&merged, &format!("{name}.{child}")) {
                     Some(table) => {
-                        let table = at_path(parent, deep_copy_map(&table));
+                        // Not a copy: what is imported into it later shows in the subchart too, as in Helm.
+                        let table = at_path(parent, table);
                         coalesce::tables(&imported, &table, "", true, warnings);
                     }
                     None => warnings.push(format!(
