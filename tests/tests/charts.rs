@@ -343,10 +343,8 @@ fn turns(helm: &Helm<'_>) {
     ]);
     wkctl(&["install", "same", &chart, "--set", "text=one"]);
     let kept = wkctl(&["get", "manifest", "same"]);
-    assert_eq!(
-        made[0]["manifest"].as_str().unwrap_or_default(),
-        kept.trim_end_matches('\n').to_owned() + "\n"
-    );
+    let made = made[0]["manifest"].as_str().unwrap_or_default();
+    assert_eq!(format!("{made}\n"), kept);
     wkctl(&["uninstall", "same"]);
     wkctl(&["uninstall", "theirs"]);
     let listed = helm.ok(&[json!(["list"])]);

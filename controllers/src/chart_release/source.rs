@@ -337,9 +337,7 @@ fn entry(
     let of = |entry: &Value| entry["version"].as_str().unwrap_or_default().to_owned();
     let fits = |entry: &&Value| match version {
         None => oci::version(&of(entry)).is_some(),
-        Some(wanted) => {
-            of(entry) == wanted || charts::chart::dependencies::is_compatible(wanted, &of(entry))
-        }
+        Some(wanted) => of(entry) == wanted || charts::semver::is_compatible(wanted, &of(entry)),
     };
     let found = versions
         .iter()

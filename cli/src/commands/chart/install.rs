@@ -74,12 +74,12 @@ impl Install {
         let (name, chart) = self.name_and_chart(Timestamp::now())?;
         let mut options = self.flags.options();
         options.create_namespace = self.create_namespace;
-        self.shown.into_options(&mut options)?;
+        self.shown.apply_to(&mut options)?;
         if self.rollback_on_failure {
             options.roll_back();
         }
         let replace = self.replace;
-        let given = Given::new(session, &chart, &self.chart).await?;
+        let given = Given::new(&chart, &self.chart).await?;
         let mode = Mode::Install { replace };
         deploy(session, &name, mode, given, options, &self.shown).await
     }
@@ -102,10 +102,7 @@ impl Install {
 }
 
 impl ShownFlags {
-    pub(super) fn into_options(
-        &self,
-        options: &mut charts::release::action::Options,
-    ) -> Result<()> {
+    pub(super) fn apply_to(&self, options: &mut charts::release::action::Options) -> Result<()> {
         if self.hide_secret && options.dry_run == DryRun::No {
             bail!("hiding Kubernetes secrets requires a dry-run mode");
         }

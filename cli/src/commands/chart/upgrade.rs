@@ -74,11 +74,11 @@ impl Upgrade {
         let mut options = self.flags.options();
         options.create_namespace = self.create_namespace;
         options.reuse = self.reuse.reuse();
-        self.shown.into_options(&mut options)?;
+        self.shown.apply_to(&mut options)?;
         if self.rollback_on_failure {
             options.roll_back();
         }
-        let given = Given::new(session, &self.chart, &self.given).await?;
+        let given = Given::new(&self.chart, &self.given).await?;
         let mode = if self.install {
             Mode::UpgradeOrInstall
         } else {
