@@ -38,6 +38,8 @@ mod re2;
 mod regexes;
 mod runes;
 mod strings;
+#[cfg(test)]
+mod tests;
 mod time;
 mod toml;
 mod types;
@@ -111,7 +113,7 @@ const fn variadic(
 }
 
 #[cfg(test)]
-mod tests {
+mod table {
     use super::*;
 
     /// The names that real Helm's function map has, without those of `text/template` itself.

@@ -26,7 +26,8 @@ fn environment() -> Environment {
 
 struct Probe {
     template: String,
-    values: Value,
+    /// As YAML.
+    values: String,
     /// The lines of Helm's answer.
     answer: Vec<String>,
 }
@@ -37,10 +38,10 @@ fn directory() -> PathBuf {
 
 fn probes(text: &str) -> Vec<Probe> {
     let mut probes: Vec<Probe> = Vec::new();
-    let mut values = Value::Nil;
+    let mut values = String::new();
     for line in text.lines() {
         match line.as_bytes().first() {
-            Some(b'%') => values = charts::yaml::parse(&line.as_bytes()[1..]).unwrap(),
+            Some(b'%') => values = line[1..].to_owned(),
             Some(b'?') => {
                 let text = line.get(2..).unwrap_or_default();
                 match probes.last_mut() {
@@ -63,14 +64,10 @@ fn probes(text: &str) -> Vec<Probe> {
 }
 
 /// What a template renders to, or why not: as Helm says it, without the template's name and place.
-fn render(template: &str, values: &Value, environment: &Environment) -> Result<String, String> {
+fn render(template: &str, values: &str, environment: &Environment) -> Result<String, String> {
     let mut templates = Templates::new();
     let data = Map::new();
-    let values = match values {
-        Value::Nil => Map::new(),
-        Value::Map(map) => map.clone(),
-        _ => panic!("values are a map"),
-    };
+    let values = charts::yaml::parse_map(values.as_bytes()).unwrap();
     let shared = Map::of_type("common.Values");
     for (key, value) in values.entries() {
         shared.insert(key, value);

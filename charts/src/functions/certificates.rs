@@ -138,7 +138,6 @@ fn signed(
     args: &[Value],
     given: Option<usize>,
 ) -> Result<Value, Failure> {
-    let key = key(environment, args, given)?;
     let authority = match &args[4] {
         Value::Object(object) => object.as_any().downcast_ref::<Certificate>(),
         _ => None,
@@ -165,6 +164,7 @@ fn signed(
         int(args, 3),
     )?;
     params.use_authority_key_identifier_extension = true;
+    let key = key(environment, args, given)?;
     sign(params, &key, Some(&issuer))
 }
 

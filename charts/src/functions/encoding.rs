@@ -132,7 +132,7 @@ fn check_padding(
             return Err(*first);
         }
         if let Some((at, _)) = padding[1..].iter().find(|(_, byte)| *byte != b'=') {
-            return Err(*at);
+            return Err(*at - 1);
         }
         if digits + padding.len() < width {
             return Err(encoded.len());

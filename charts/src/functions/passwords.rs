@@ -3,12 +3,12 @@
 use ring::hmac;
 
 use super::{
-    arguments::{int, lossy, text},
+    arguments::{lossy, text},
     fixed, random,
 };
 use crate::{
     Environment, Failure, Function,
-    Param::{Int, String as Text},
+    Param::{Named, String as Text},
     Value,
 };
 
@@ -31,7 +31,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
             bcrypt(environment, text(args, 1))
         )))
     }),
-    fixed("derivePassword", &[Int, Text, Text, Text, Text], derive),
+    fixed(
+        "derivePassword",
+        &[Named("uint32"), Text, Text, Text, Text],
+        derive,
+    ),
 ];
 
 fn bcrypt(environment: &Environment, password: &[u8]) -> String {
@@ -106,7 +110,10 @@ fn derive(_: &Environment, args: &[Value]) -> Result<Value, Failure> {
             "cannot find password template {kind}"
         )));
     };
-    let counter = u32::try_from(int(args, 0)).unwrap_or_default();
+    let counter = match args[0] {
+        Value::Uint(number, _) => number as u32,
+        _ => 0,
+    };
     let (password, user, site) = (text(args, 2), text(args, 3), text(args, 4));
     let sized = |name: &[u8]| [SEED, &(name.len() as u32).to_be_bytes(), name].concat();
     let params = scrypt::Params::new(15, 8, 2, 64)

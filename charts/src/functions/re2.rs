@@ -40,8 +40,14 @@ fn trouble(code: &str, part: &str) -> String {
 struct Group {
     /// Repetitions of the item before, if there is one: what an operator would repeat.
     last: Option<u64>,
-    /// The most repetitions of any item.
+    /// The most repetitions of any item before that.
     most: u64,
+}
+
+impl Group {
+    fn all(&self) -> u64 {
+        self.most.max(self.last.unwrap_or(1))
+    }
 }
 
 struct Parser<'a> {
@@ -62,7 +68,9 @@ impl<'a> Parser<'a> {
             match first {
                 '(' => self.open()?,
                 '|' => {
-                    self.group().last = None;
+                    let group = self.group();
+                    group.most = group.all();
+                    group.last = None;
                     self.take('|', "|");
                 }
                 ')' => self.close()?,
@@ -113,8 +121,8 @@ impl<'a> Parser<'a> {
     /// An item that operators may repeat, with repetitions of its own.
     fn item(&mut self, repeats: u64) {
         let group = self.group();
+        group.most = group.all();
         group.last = Some(repeats);
-        group.most = group.most.max(repeats);
     }
 
     fn take(&mut self, sign: char, written: &str) {
@@ -163,7 +171,7 @@ impl<'a> Parser<'a> {
         if lazy {
             self.out.push('?');
         }
-        self.item(product);
+        self.group().last = Some(product);
         Ok(())
     }
 
@@ -235,7 +243,7 @@ impl<'a> Parser<'a> {
         }
         let closed = self.groups.pop().unwrap_or_default();
         self.take(')', ")");
-        self.item(closed.most.max(1));
+        self.item(closed.all());
         Ok(())
     }
 

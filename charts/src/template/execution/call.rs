@@ -4,7 +4,10 @@ use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{Failure, Map, Param, Value, value};
+use crate::{
+    Failure, Param, Value,
+    value::{self, UintKind},
+};
 
 use super::{
     super::{
@@ -24,6 +27,8 @@ const STEPS_AN_ITEM: u64 = 5;
 
 /// What a new entry of a map counts as, by its size.
 const STEPS_AN_ENTRY: u64 = 10;
+/// A type that constants have only as a parameter.
+const UINT32: &str = "uint32";
 
 impl Execution<'_> {
     /// Calls a function; `at` is what its own failures are placed at.
@@ -160,6 +165,9 @@ impl Execution<'_> {
             ) => {
                 return frame.fail(format!("cannot assign nil to {}", type_of(param)));
             }
+            (Term::Nil, Param::Named(name)) if !name.starts_with('*') => {
+                return frame.fail(format!("cannot assign nil to {name}"));
+            }
             (Term::Nil, _) => return accept(frame, Datum::bare(Value::Nil), param),
             (Term::Bool(_) | Term::Number(_) | Term::String { .. }, Param::Any) => {
                 return self.operand(frame, dot, word);
@@ -175,6 +183,10 @@ impl Execution<'_> {
                     _ => Value::int64(int),
                 }));
             }
+            (Term::Number(number), Param::Named(UINT32)) if number.int >= Some(0) => {
+                let int = number.int.unwrap_or_default() as u32;
+                return Ok(Datum::bare(Value::Uint(u64::from(int), UintKind::Uint32)));
+            }
             (Term::Number(number), Param::Float64) if number.float.is_some() => {
                 return Ok(Datum::bare(Value::Float(number.float.unwrap_or_default())));
             }
@@ -183,6 +195,7 @@ impl Execution<'_> {
                 Param::String => "string",
                 Param::Int | Param::Int64 => "integer",
                 Param::Float64 => "float",
+                Param::Named(UINT32) => "unsigned integer",
                 _ => {
                     let of = type_of(param);
                     return frame.fail(format!("can't handle {word} for arg of type {of}"));
@@ -430,15 +443,8 @@ fn accept(frame: &Frame<'_>, datum: Datum, param: Param) -> Result<Datum, Templa
             let name = map.type_name();
             name == "map[string]interface {}" || !name.starts_with("map[")
         }
-        (Param::Map, Value::Nil) if !datum.boxed => {
-            return Ok(Datum::bare(Value::Map(Map::new())));
-        }
-        (Param::List, Value::Nil) if !datum.boxed => {
-            return Ok(Datum::bare(Value::list(Vec::new())));
-        }
-        (Param::Strings, Value::Nil) if !datum.boxed => {
-            return Ok(Datum::bare(Value::strings(Vec::new())));
-        }
+        // A nil map or slice: functions know what to do with it.
+        (Param::Map | Param::List | Param::Strings, Value::Nil) if !datum.boxed => true,
         (Param::Named(name), Value::Nil) if name.starts_with('*') && !datum.boxed => true,
         (_, Value::Nil) if !datum.boxed => {
             return frame.fail(format!("invalid value; expected {}", type_of(param)));
