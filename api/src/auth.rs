@@ -34,7 +34,7 @@ pub const AUTHENTICATED: &str = "system:authenticated";
 const APISERVER: &str = "system:apiserver";
 const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 const SCHEDULER: &str = "system:kube-scheduler";
-const GATEWAY: &str = "system:wk-gateway";
+const GATEWAY: &str = "system:gateway";
 const FUNCTIONS: &str = "system:controller:functions";
 
 /// An authenticated identity.

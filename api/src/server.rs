@@ -26,6 +26,7 @@ pub(crate) mod written;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Extension, Router, middleware};
+use http::{Extensions, HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use metrics::{Metrics, rest_client::RestClient};
 use store::Cache;
@@ -34,7 +35,7 @@ use tower::Layer;
 
 use crate::{
     admission::{ServiceRange, quota::ledger},
-    auth::{Issuer, StaticToken, User},
+    auth::{Attributes, Decision, Issuer, StaticToken, User, authenticate},
     bootstrap,
     catalog::Catalog,
     custom, discovery,
@@ -153,6 +154,22 @@ impl Apiserver {
                 observe::observe,
             ))
             .layer(middleware::from_fn(written::write))
+    }
+
+    /// Who sends a request that is answered beside this API: by its connection's [`User`] extension, or a bearer
+    /// token; `None` if nobody knows.
+    pub async fn identify(&self, extensions: &Extensions, token: Option<&str>) -> Option<User> {
+        let mut headers = HeaderMap::new();
+        if let Some(token) = token {
+            let value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        authenticate::user(&self.server, extensions, &headers).await
+    }
+
+    /// Whether a user may do something.
+    pub fn decide(&self, user: &User, asked: &Attributes<'_>) -> Decision {
+        self.server.authorizer.decide(user, asked)
     }
 
     /// A client in this process with an identity of its own; no socket is involved.

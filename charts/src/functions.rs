@@ -12,7 +12,7 @@ mod arguments;
 mod case;
 mod cast;
 mod certificates;
-mod constraints;
+pub(crate) mod constraints;
 mod cryptography;
 mod dates;
 mod decimals;
@@ -42,7 +42,7 @@ mod time;
 mod toml;
 mod types;
 mod urls;
-mod versions;
+pub(crate) mod versions;
 mod words;
 
 use std::{collections::HashMap, sync::LazyLock};

@@ -8,6 +8,7 @@
 //! - [`values`]: what users give a chart, over its defaults.
 //! - [`chart`]: a chart as it is stored, its subcharts, its schema.
 //! - [`render`]: from a chart and values to manifests, hooks and notes.
+//! - [`lint`]: what is wrong or odd with a chart.
 //! - [`release`]: what is kept of a chart that was installed, and what is done with it.
 
 pub mod chart;
@@ -16,6 +17,7 @@ pub mod format;
 pub mod function;
 mod functions;
 pub mod json;
+pub mod lint;
 pub mod release;
 pub mod render;
 pub mod semver;

@@ -5,6 +5,7 @@
 //! - [`plan`]: names, ownership, what goes and what stays; [`managers`]: who applied an object before. Pure.
 //! - [`cluster`]: what the actions ask of a cluster; [`rest`]: that over requests; [`readiness`]: when an
 //!   object is ready; [`lease`]: one action at a time.
+//! - [`rendering`]: a chart for a release.
 //! - [`action`]: install, upgrade, rollback, uninstall, test.
 //!
 //! Actions hold nothing that an interruption would lose: the record says how far one came, and the next takes it up.
@@ -19,6 +20,7 @@ pub mod manifest;
 pub mod plan;
 pub mod readiness;
 pub mod record;
+pub mod rendering;
 pub mod rest;
 pub mod secret;
 pub mod storage;

@@ -19,6 +19,7 @@ use crate::{
     Environment, Map, Value,
     chart::{Chart, File, dependencies, schema},
     release::record::Hook,
+    semver,
     template::{self, Rendering, TemplateError, Templates, ValuePath},
     values,
 };
@@ -128,7 +129,7 @@ pub fn render(
     }
     let version = &options.capabilities.kube_version;
     let wanted = &chart.metadata.kube_version;
-    if !wanted.is_empty() && !dependencies::is_compatible(wanted, &version.version) {
+    if !wanted.is_empty() && !semver::is_compatible(wanted, &version.version) {
         return Err(RenderError::KubeVersion {
             wanted: wanted.clone(),
             version: version.version.clone(),

@@ -99,7 +99,10 @@ fn why(error: &str) -> String {
     {
         return format!("<{place}>: {message}");
     }
-    match error.strip_prefix("parse error at (").and_then(|rest| rest.split_once("): ")) {
+    match error
+        .strip_prefix("parse error at (")
+        .and_then(|rest| rest.split_once("): "))
+    {
         Some((_, message)) => message.to_owned(),
         None => error.to_owned(),
     }
@@ -116,11 +119,16 @@ fn written(rendered: Result<String, String>) -> Vec<String> {
         Err(message) => return vec![format!("! {message}")],
     };
     let lines: Vec<&str> = text.split('\n').collect();
-    let control = text.chars().any(|c| c != '\n' && (c < ' ' || c == '\u{7F}'));
+    let control = text
+        .chars()
+        .any(|c| c != '\n' && (c < ' ' || c == '\u{7F}'));
     if control || lines.iter().any(|line| line.trim_end() != *line) {
         return vec![format!("={}", serde_json::to_string(&text).unwrap())];
     }
-    lines.iter().map(|line| format!("= {line}").trim_end().to_owned()).collect()
+    lines
+        .iter()
+        .map(|line| format!("= {line}").trim_end().to_owned())
+        .collect()
 }
 
 #[track_caller]

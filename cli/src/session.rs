@@ -62,6 +62,12 @@ impl Session {
         }
     }
 
+    /// The namespace that the user named, for commands that need no cluster; otherwise `default`.
+    pub(crate) fn namespace_or_default(&self) -> String {
+        let named = self.global.namespace.as_deref();
+        named.unwrap_or("default").to_owned()
+    }
+
     /// True if the user named the namespace, so that manifests must agree with it.
     pub(crate) fn namespace_given(&self) -> bool {
         self.global.namespace.is_some()

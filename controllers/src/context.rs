@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::cache::{Cache, IndexFn};
+use crate::chart_release;
 use crate::endpointslice;
 use crate::events::Recorder;
 use crate::pod;
@@ -48,6 +49,7 @@ pub(crate) struct Context {
     pub(crate) revisions: Arc<Cache<DynamicObject>>,
     pub(crate) jobs: Arc<Cache<DynamicObject>>,
     pub(crate) cronjobs: Arc<Cache<DynamicObject>>,
+    pub(crate) chart_releases: Arc<Cache<DynamicObject>>,
     pub(crate) autoscalers: Arc<Cache<HorizontalPodAutoscaler>>,
     pub(crate) services: Arc<Cache<Service>>,
     pub(crate) endpoints: Arc<Cache<Endpoints>>,
@@ -88,6 +90,7 @@ impl Context {
             revisions: Cache::new(OWNED, |_| ()),
             jobs: Cache::new(OWNED, |_| ()),
             cronjobs: Cache::new(BY_NAMESPACE, |_| ()),
+            chart_releases: Cache::new(BY_NAMESPACE, |_| ()),
             autoscalers: Cache::new(
                 &[("namespace", namespace::<HorizontalPodAutoscaler>)],
                 |_| (),
@@ -154,6 +157,10 @@ impl Context {
         values!(revisions, ControllerRevision);
         values!(jobs, Job);
         values!(cronjobs, CronJob);
+        watch!(
+            chart_releases,
+            Api::all_with(client(), &chart_release::resource())
+        );
         watch!(autoscalers, Api::all(client()));
         watch!(services, Api::all(client()));
         watch!(endpoints, Api::all(client()));
@@ -178,6 +185,7 @@ impl Context {
         self.revisions.ready().await;
         self.jobs.ready().await;
         self.cronjobs.ready().await;
+        self.chart_releases.ready().await;
         self.autoscalers.ready().await;
         self.services.ready().await;
         self.endpoints.ready().await;

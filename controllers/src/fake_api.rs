@@ -69,6 +69,7 @@ const KINDS: &[(&str, &str, &str, bool)] = &[
         true,
     ),
     ("coordination.k8s.io/v1", "Lease", "leases", true),
+    ("charts.wk.dev/v1", "ChartRelease", "chartreleases", true),
     (
         "apiextensions.k8s.io/v1",
         "CustomResourceDefinition",

@@ -7,6 +7,7 @@
 mod access;
 mod autoscaler;
 mod cache;
+mod chart_release;
 mod clock;
 #[cfg(test)]
 mod cluster;
@@ -155,6 +156,7 @@ fn start(manager: &mut Manager) {
     statefulset::start(manager);
     job::start(manager);
     cronjob::start(manager);
+    chart_release::start(manager);
     ttl_after_finished::start(manager);
     endpointslice::start(manager);
     endpoints::start(manager);

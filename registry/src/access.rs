@@ -1,6 +1,6 @@
 //! Who may do what, and which namespaces there are: asked of whoever wires the registry.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use http::Extensions;
@@ -41,13 +41,6 @@ pub trait Caller: Send + Sync {
     fn may(&self, action: Action, repository: &Repository) -> Result<(), String>;
 }
 
-/// A namespace that is there.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Namespace {
-    /// The quotas on what its repositories keep, by name, in bytes.
-    pub quotas: Vec<(String, u64)>,
-}
-
 /// The answer is not to be had now.
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
 #[error("{0}")]
@@ -63,9 +56,12 @@ pub trait Access: Send + Sync + 'static {
         token: Option<&str>,
     ) -> Option<Arc<dyn Caller>>;
 
-    /// A namespace; `None` if there is none of that name.
-    async fn namespace(&self, name: &str) -> Result<Option<Namespace>, Unavailable>;
+    /// What tells a namespace from another of its name; `None` if there is none of that name.
+    async fn namespace(&self, name: &str) -> Result<Option<String>, Unavailable>;
 
-    /// All of them.
-    async fn namespaces(&self) -> Result<BTreeSet<String>, Unavailable>;
+    /// All of them, by name.
+    async fn namespaces(&self) -> Result<BTreeMap<String, String>, Unavailable>;
+
+    /// The quotas on what a namespace's repositories keep: names and bytes.
+    async fn quotas(&self, namespace: &str) -> Result<Vec<(String, u64)>, Unavailable>;
 }

@@ -7,7 +7,7 @@ use futures::{StreamExt as _, stream::BoxStream};
 use serde_json::json;
 
 use crate::{
-    access::{Action, Caller, Namespace},
+    access::{Action, Caller},
     digest::Digest,
     error::{Code, Error},
     name::Repository,
@@ -34,6 +34,7 @@ impl Registry {
         digest: &Digest,
         offset: u64,
     ) -> Result<Blob, Error> {
+        self.0.check_owner(repository).await?;
         let size_bytes = self.0.blob_size(repository, digest).await?;
         let bytes = self.0.blob_bytes(digest, size_bytes, offset..size_bytes);
         Ok(Blob {
@@ -139,7 +140,6 @@ impl Inner {
     pub(crate) async fn mount(
         &self,
         repository: &Repository,
-        namespace: &Namespace,
         digest: &Digest,
         from: Option<&Repository>,
         caller: &dyn Caller,
@@ -156,9 +156,7 @@ impl Inner {
                 continue;
             };
             if candidate != *repository {
-                let _turn = self
-                    .charge(repository, namespace, &[(*digest, size)])
-                    .await?;
+                let _turn = self.charge(repository, &[(*digest, size)]).await?;
                 let _gate = self.gate.read().await;
                 // It may have gone while there was no gate.
                 if self.find_blob(&candidate, digest).await?.is_none() {

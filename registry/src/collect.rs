@@ -99,25 +99,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Repositories whose namespace is gone: another of that name must not have them.
-    async fn remove_orphans(&self) -> Result<(), Error> {
-        let kept = self.storage.directories(&storage::repositories()).await?;
-        let namespaces = self.access.namespaces().await?;
-        for name in kept.iter().filter(|name| !namespaces.contains(*name)) {
-            // It may be new.
-            if self.access.namespace(name).await?.is_none() {
-                let _gate = self.gate.write().await;
-                let removed = self.storage.remove_all(&storage::namespace(name)).await?;
-                tracing::info!(
-                    namespace = name,
-                    removed,
-                    "the images of a namespace that is gone were removed"
-                );
-            }
-        }
-        Ok(())
-    }
-
     /// Adds what a repository needs to `kept`, and removes what it has for nothing.
     async fn mark(
         &self,

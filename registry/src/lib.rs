@@ -7,7 +7,7 @@
 //! - [`digest`], [`name`]: what identifies content and where it is. Pure.
 //! - [`access`]: who may do what, asked of whoever wires the registry.
 //! - [`storage`]: the object store and its layout.
-//! - [`registry`]: the registry itself; `uploads`: blobs on their way; `blobs`: those that are there; `manifests`,
+//! - [`registry`]: the registry itself; `owner`: whose its repositories are; `uploads`: blobs on their way; `blobs`: those that are there; `manifests`,
 //!   `tags`, `referrers`: what names them; `quota`: how much a namespace may keep.
 //! - [`manifest`]: what a manifest says. Pure.
 //! - [`collect`]: removes what nothing names any more.
@@ -27,6 +27,7 @@ mod manifest;
 mod manifests;
 pub mod metrics;
 pub mod name;
+mod owner;
 mod quota;
 mod referrers;
 mod registry;
@@ -34,7 +35,7 @@ pub mod storage;
 mod tags;
 mod uploads;
 
-pub use access::{Access, Action, Caller, Namespace, Unavailable};
+pub use access::{Access, Action, Caller, Unavailable};
 pub use blobs::Blob;
 pub use collect::Collected;
 pub use digest::Digest;

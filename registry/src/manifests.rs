@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    access::{Action, Caller, Namespace},
+    access::{Action, Caller},
     digest::{Digest, Hasher},
     error::{Code, Error},
     manifest::{self, Parsed},
@@ -46,6 +46,7 @@ impl Registry {
         repository: &Repository,
         reference: &Reference,
     ) -> Result<Manifest, Error> {
+        self.0.check_owner(repository).await?;
         self.0.manifest(repository, reference).await
     }
 }
@@ -96,7 +97,6 @@ impl Inner {
     pub(crate) async fn put_manifest(
         &self,
         repository: &Repository,
-        namespace: &Namespace,
         reference: &Reference,
         content_type: Option<&str>,
         bytes: Bytes,
@@ -127,7 +127,7 @@ impl Inner {
             }
         }
         let _turn = self
-            .charge(repository, namespace, &[(digest, bytes.len() as u64)])
+            .charge(repository, &[(digest, bytes.len() as u64)])
             .await?;
         let _gate = self.gate.read().await;
         self.check_named(repository, &parsed).await?;
@@ -169,6 +169,8 @@ impl Inner {
         if missing.is_empty() {
             return Ok(());
         }
+        missing.sort();
+        missing.dedup();
         Err(Error::new(
             Code::ManifestBlobUnknown,
             format!(

@@ -13,7 +13,6 @@ use serde_json::json;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::{
-    access::Namespace,
     digest::Digest,
     error::{Code, Error},
     name::Repository,
@@ -52,10 +51,10 @@ impl Inner {
     pub(crate) async fn charge(
         &self,
         repository: &Repository,
-        namespace: &Namespace,
         content: &[(Digest, u64)],
     ) -> Result<Option<OwnedMutexGuard<()>>, Error> {
-        if namespace.quotas.is_empty() {
+        let quotas = self.access.quotas(repository.namespace()).await?;
+        if quotas.is_empty() {
             return Ok(None);
         }
         let turn = {
@@ -75,7 +74,7 @@ impl Inner {
         }
         let new = content.iter().filter(|(digest, _)| !kept.contains(digest));
         let requested: u64 = new.map(|(_, size)| size).sum();
-        for (name, limit) in &namespace.quotas {
+        for (name, limit) in &quotas {
             if requested > 0 && used.saturating_add(requested) > *limit {
                 return Err(Error::new(
                     Code::Denied,

@@ -10,8 +10,7 @@ use tokio::sync::{RwLock, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    access::Access, error::Error, metrics::RegistryMetrics, name::Repository, quota::Sizes,
-    storage::Storage, uploads::Sessions,
+    access::Access, metrics::RegistryMetrics, quota::Sizes, storage::Storage, uploads::Sessions,
 };
 
 /// Requests answered at once; more are asked to come later.
@@ -92,6 +91,11 @@ impl Registry {
         self.0.storage.to_string()
     }
 
+    /// True if other processes may have the same storage.
+    pub fn is_shared(&self) -> bool {
+        !self.0.storage.is_local()
+    }
+
     /// Removes what nothing names, from time to time, until `stop`. Of several processes with one storage, one does.
     pub async fn run(self, stop: CancellationToken) {
         let Some(every) = self.0.config.collect_every else {
@@ -124,22 +128,5 @@ impl Registry {
         {
             tracing::warn!("writes to the registry's storage were cut off");
         }
-    }
-}
-
-impl Inner {
-    /// Refuses repositories of namespaces that are not there.
-    pub(crate) async fn namespace(
-        &self,
-        repository: &Repository,
-    ) -> Result<crate::access::Namespace, Error> {
-        let name = repository.namespace();
-        let found = self.access.namespace(name).await?;
-        found.ok_or_else(|| {
-            Error::name_unknown(
-                repository,
-                format!("namespace {name:?} not found: repositories are NAMESPACE/NAME"),
-            )
-        })
     }
 }

@@ -6,6 +6,7 @@
 //! repositories/NAMESPACE/NAME/_manifests/sha256/…  and that manifest: {"mediaType", "size"}
 //! repositories/NAMESPACE/NAME/_tags/latest       the digest that the tag names
 //! repositories/NAMESPACE/NAME/_referrers/sha256/SUBJECT/sha256-…  a descriptor that names that subject
+//! repositories/NAMESPACE/_owner                  the uid of the namespace that has them
 //! uploads/ID/begun, uploads/ID/00000000000000000000  an upload, and what came of it from that offset on
 //! ```
 //!
@@ -174,8 +175,8 @@ impl Storage {
         }
         match parts {
             Some(parts) => drop(parts.finish().await?),
-            // A source that broke before it gave anything leaves nothing.
-            None if written.size == 0 && written.broken.is_some() => {}
+            // Nothing is no object.
+            None if written.size == 0 => {}
             None => drop(self.store.put(path, PutPayload::from_iter(held)).await?),
         }
         Ok(written)
@@ -299,6 +300,11 @@ pub(crate) fn repositories() -> Path {
 /// All repositories of a namespace.
 pub(crate) fn namespace(name: &str) -> Path {
     Path::from(format!("repositories/{name}"))
+}
+
+/// The namespace that the repositories are of: its uid.
+pub(crate) fn owner(name: &str) -> Path {
+    namespace(name).join("_owner")
 }
 
 /// What a repository links to, of one sort: `_blobs`, `_manifests`, `_tags`, `_referrers`.

@@ -18,7 +18,6 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    access::Namespace,
     digest::{Digest, Hasher},
     error::{Code, Error},
     name::Repository,
@@ -250,7 +249,6 @@ impl Inner {
         &self,
         upload: Turn,
         repository: &Repository,
-        namespace: &Namespace,
         digest: &Digest,
     ) -> Result<(), Error> {
         let actual = match digest {
@@ -273,7 +271,7 @@ impl Inner {
                 json!({"digest": digest.to_string(), "actual": actual.to_string(), "size": size}),
             ));
         }
-        let committed = self.keep(&upload, repository, namespace, digest).await;
+        let committed = self.keep(&upload, repository, digest).await;
         // Whatever became of it, a client that comes again begins anew.
         if let Err(error) = self.cancel(upload).await {
             tracing::warn!(
@@ -288,12 +286,9 @@ impl Inner {
         &self,
         upload: &Upload,
         repository: &Repository,
-        namespace: &Namespace,
         digest: &Digest,
     ) -> Result<(), Error> {
-        let _turn = self
-            .charge(repository, namespace, &[(*digest, upload.size)])
-            .await?;
+        let _turn = self.charge(repository, &[(*digest, upload.size)]).await?;
         let _gate = self.gate.read().await;
         let content = storage::content(digest);
         match upload.parts.as_slice() {

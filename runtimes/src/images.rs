@@ -4,7 +4,8 @@
 //! OCI registries, contents by their sha256, an index of which reference is which content. In reading order:
 //!
 //! - `store`: the contract kept; `index`: which reference is which; `name`: which references are the same.
-//! - `pull`: from a reference to its content; `registry`, `hosts`: who is asked; `download`, `partial`: one blob.
+//! - `pull`: from a reference to its content; `registry`, `hosts`: who is asked; [`Source`]: the cluster's own
+//!   registry; `download`, `partial`: one blob.
 //! - `manifest`, `platform`, `module`, `packed`: what images hold, checked.
 //! - `archive`: images from and into tar archives.
 //! - `blobs`: the files; `container`: what a container image in them says.
@@ -24,10 +25,12 @@ mod partial;
 mod platform;
 mod pull;
 mod registry;
+mod source;
 mod store;
 
 pub use container::{ContainerImage, Layer};
 pub use name::{is_name, normal_name, repository};
+pub use source::{REGISTRY, Source, SourceError};
 pub use store::{Config, ImageStore};
 
 use std::{
@@ -76,7 +79,16 @@ pub enum PullPolicy {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Credentials {
     Anonymous,
-    Basic { username: String, password: String },
+    Basic {
+        username: String,
+        password: String,
+    },
+    /// The ServiceAccount that a pod runs as: for the cluster's own registry ([`Source`]), to which the node vouches
+    /// for it. Never leaves the process.
+    ServiceAccount {
+        namespace: String,
+        name: String,
+    },
 }
 
 /// Why an image is not here, by the reason that a container's `waiting` state shows.

@@ -11,8 +11,8 @@ use serde_json::json;
 
 use crate::{Image, Sandbox, eventually, images::MANIFEST};
 
-/// In the sandbox's own network, so that nobody else has it.
-const HOST: &str = "127.0.0.1:5000";
+/// In the sandbox's own network, so that nobody else has it but `wk`, whose own registry is at the usual port.
+const HOST: &str = "127.0.0.1:5001";
 const START: Duration = Duration::from_secs(30);
 
 /// A registry; it ends with the value.

@@ -34,6 +34,7 @@ use crate::{
     node_proxy::Nodelets,
     pki::{self, Pair, Subject},
     ranges::{self, Ranges},
+    registry::RegistrySource,
     tasks::Tasks,
     tokens,
     up::Up,
@@ -60,6 +61,8 @@ pub(crate) struct Components {
     pub(crate) containers: String,
     /// Where functions and Ingresses are reached, in words.
     pub(crate) gateway: String,
+    /// Where images are pushed to, in words.
+    pub(crate) registry: String,
     /// A client in this process with the administrator's identity.
     pub(crate) admin: kube::Client,
     /// The network of this host's pods, if it is a node.
@@ -139,7 +142,11 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     let apiserver = Apiserver::new(cache, registry, nodelets.clone(), config);
     let tls = pki::apiserver_tls(&ca.certificate, &certificates.apiserver)?;
     let stop = tasks.stop();
-    let router = apiserver.router();
+    let shared = up.database.is_some();
+    let images = up.registry.open(data, &apiserver, &metrics, shared)?;
+    let router = apiserver
+        .router()
+        .merge(images.router(::registry::Scheme::Https));
     tasks.start("apiserver", async move {
         api::serve::run(listener, tls, router, &limits, stop)
             .await
@@ -156,7 +163,9 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         .context("the API did not become ready")?;
 
     // The control plane.
-    let election = up.database.is_some().then(|| Election {
+    let images = up.registry.serve(tasks, images).await;
+    let source = Arc::new(RegistrySource::new(&images, apiserver.clone()));
+    let election = shared.then(|| Election {
         // Two processes of one name must not take each other's lease for their own.
         identity: format!("{node_name}_{:08x}", rand::random::<u32>()),
         apiserver: apiserver.clone(),
@@ -191,17 +200,22 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         client,
         move |stop| scheduler::Scheduler::new(own.clone(), config.clone()).run(stop),
     );
-    let client = apiserver.client(User::functions());
-    let own = client.clone();
+    let own = images.registry.clone();
+    // Of several processes with one storage, one tidies it.
+    let registry_election = election.clone().filter(|_| own.is_shared());
+    let client = apiserver.client(User::apiserver());
     lead(
         tasks,
-        "functions",
-        "wk-functions",
-        election,
+        "registry",
+        "wk-registry",
+        registry_election,
         client,
         move |stop| {
-            let (config, gateways) = (functions::Config::default(), functions::Gateways::default());
-            functions::Functions::new(own.clone(), config, gateways).run(stop)
+            let own = own.clone();
+            async move {
+                own.run(stop).await;
+                Ok(())
+            }
         },
     );
 
@@ -220,8 +234,8 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     let node_client = || apiserver.client(User::node(&node_name));
     let (network, containers, gateway) = match up.no_node {
         true => {
-            let none = "this host runs no pods".to_owned();
-            (None, none.clone(), none)
+            let none = "this host runs no pods";
+            (None, none.to_owned(), gateway::Started::none(none))
         }
         false => {
             let network = start_network(tasks, data, &node, node_client()).await?;
@@ -234,12 +248,23 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
                 network: &network,
                 client: apiserver.client(User::gateway()),
             };
-            let (containers, invoke) =
-                start_nodelet(tasks, data, node, &nodelets, network.clone(), node_client()).await?;
+            let (containers, invoke) = start_nodelet(
+                tasks,
+                data,
+                node,
+                &nodelets,
+                network.clone(),
+                node_client(),
+                source,
+            )
+            .await?;
             let gateway = gateway::start(tasks, started, invoke).await;
             (Some(network), containers, gateway)
         }
     };
+
+    let client = apiserver.client(User::functions());
+    start_functions(tasks, &up.gateway, &gateway, election, client);
 
     let admin = apiserver.client(User::new(ADMIN, &[MASTERS]));
     tokio::time::timeout(READY, apiserver.ready())
@@ -248,14 +273,75 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     let addresses = format!("pods {}, services {}", ranges.cluster_pods, ranges.services);
     Ok(Components {
         _claim: claim,
+        registry: images.shown(&url),
         url,
         objects,
         addresses,
         containers,
-        gateway,
+        gateway: gateway.words,
         admin,
         network,
     })
+}
+
+/// Starts the controller of Functions, with the ways to this host's gateway.
+fn start_functions(
+    tasks: &mut Tasks,
+    flags: &gateway::Flags,
+    gateway: &gateway::Started,
+    election: Option<Election>,
+    client: kube::Client,
+) {
+    let address = functions::Address {
+        domain: flags.domain().to_owned(),
+        // The port that was opened, where the flag leaves the choice.
+        port: gateway.http.map(|http| http.port()).or(flags.http_port()),
+    };
+    let deliver = gateway.http.map(|http| -> Arc<dyn functions::Deliver> {
+        Arc::new(functions::HttpDelivery::new(http, address.clone()))
+    });
+    // Where there are several processes, one gateway's demand is not all of it: nothing is taken away by it.
+    let own = gateway.handle.clone().filter(|_| election.is_none());
+    let gateways = functions::Gateways {
+        demand: own.map(|handle| -> Arc<dyn functions::Demand> { Arc::new(OwnDemand(handle)) }),
+        deliver,
+    };
+    let config = functions::Config {
+        address,
+        ..functions::Config::default()
+    };
+    let own = client.clone();
+    lead(
+        tasks,
+        "functions",
+        "wk-functions",
+        election,
+        client,
+        move |stop| {
+            functions::Functions::new(own.clone(), config.clone(), gateways.clone()).run(stop)
+        },
+    );
+}
+
+/// What this process's gateway, which is the only one, counts.
+struct OwnDemand(network::gateway::Handle);
+
+#[async_trait::async_trait]
+impl functions::Demand for OwnDemand {
+    async fn demand(&self) -> Result<Vec<(functions::Key, functions::Sample)>> {
+        let samples = self.0.demand().into_iter();
+        let samples = samples.map(|(revision, sample)| {
+            let demand = functions::Sample {
+                concurrency: sample.concurrency,
+                waiting: sample.waiting,
+            };
+            (
+                functions::Key::new(&revision.namespace, &revision.name),
+                demand,
+            )
+        });
+        Ok(samples.collect())
+    }
 }
 
 /// What an election takes: who this process is, and when the API has a place for the lease.
@@ -350,6 +436,7 @@ async fn start_nodelet(
     nodelets: &Nodelets,
     network: network::Handle,
     client: kube::Client,
+    source: Arc<RegistrySource>,
 ) -> Result<(String, Arc<dyn Invoke>)> {
     let network: Arc<dyn PodNetwork> = Arc::new(network);
     let wasm = WasmRuntime::new(runtime_wasm::Config {
@@ -377,6 +464,7 @@ async fn start_nodelet(
             data.path("images"),
             runtimes::images::Config {
                 hosts_dir: Some(data.path("certs.d")),
+                source: Some(source),
                 ..runtimes::images::Config::default()
             },
         )

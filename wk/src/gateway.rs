@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use network::gateway::{Config, Gateway, Listeners, Pem, Sign};
+use network::gateway::{Config, Gateway, Handle, Listeners, Pem, Sign};
 use runtimes::Invoke;
 
 use crate::{
@@ -49,6 +49,16 @@ impl FromStr for Place {
 }
 
 impl Flags {
+    /// What the names of Functions end in.
+    pub(crate) fn domain(&self) -> &str {
+        &self.gateway_domain
+    }
+
+    /// The port that URLs of Functions name: where plain HTTP is served.
+    pub(crate) fn http_port(&self) -> Option<u16> {
+        self.gateway_listen.0.map(|address| address.port())
+    }
+
     /// Whether there is a gateway at all.
     pub(crate) fn is_on(&self) -> bool {
         self.gateway_listen.0.is_some() || self.gateway_tls_listen.0.is_some()
@@ -66,12 +76,32 @@ pub(crate) struct Start<'a> {
     pub(crate) client: kube::Client,
 }
 
-/// Starts the gateway; where it is reached, in words. A port that is taken is told, and no more.
-pub(crate) async fn start(tasks: &mut Tasks, start: Start<'_>, invoke: Arc<dyn Invoke>) -> String {
+/// A gateway that was started, if one was.
+pub(crate) struct Started {
+    /// Where it is reached, in words.
+    pub(crate) words: String,
+    pub(crate) handle: Option<Handle>,
+    /// Where it answers plain HTTP on this host.
+    pub(crate) http: Option<SocketAddr>,
+}
+
+impl Started {
+    pub(crate) fn none(words: &str) -> Self {
+        Self {
+            words: words.to_owned(),
+            handle: None,
+            http: None,
+        }
+    }
+}
+
+/// Starts the gateway. A port that is taken is told, and no more.
+pub(crate) async fn start(tasks: &mut Tasks, start: Start<'_>, invoke: Arc<dyn Invoke>) -> Started {
     let flags = start.flags;
     if !flags.is_on() {
-        return "none (--gateway-listen none)".to_owned();
+        return Started::none("none (--gateway-listen none)");
     }
+    let mut http = None;
     let mut listeners = Listeners::default();
     let mut words = Vec::new();
     let places = [
@@ -87,10 +117,15 @@ pub(crate) async fn start(tasks: &mut Tasks, start: Start<'_>, invoke: Arc<dyn I
             true => ("--gateway-tls-listen", "https"),
         };
         match open(&mut listeners, address, tls, &start).await {
-            Ok(port) => words.push(format!(
-                "{scheme}://NAME.NAMESPACE.{}:{port}",
-                flags.gateway_domain
-            )),
+            Ok(port) => {
+                if !tls {
+                    http = Some(SocketAddr::new(here(address.ip()), port));
+                }
+                words.push(format!(
+                    "{scheme}://NAME.NAMESPACE.{}:{port}",
+                    flags.gateway_domain
+                ));
+            }
             Err(error) => {
                 tracing::warn!("cannot serve functions and Ingresses on {address}: {error}");
                 words.push(format!(
@@ -104,7 +139,7 @@ pub(crate) async fn start(tasks: &mut Tasks, start: Start<'_>, invoke: Arc<dyn I
         addresses: vec![Ipv4Addr::LOCALHOST.into(), start.node_ip],
     };
     let config = Config::new(start.node_name, &flags.gateway_domain);
-    let (_, gateway) = Gateway::new(
+    let (handle, gateway) = Gateway::new(
         config,
         start.client,
         start.network,
@@ -114,7 +149,19 @@ pub(crate) async fn start(tasks: &mut Tasks, start: Start<'_>, invoke: Arc<dyn I
     );
     let stop = tasks.stop();
     tasks.start("gateway", gateway.run(stop));
-    words.join(", ")
+    Started {
+        words: words.join(", "),
+        handle: Some(handle),
+        http,
+    }
+}
+
+/// Where this host reaches a socket that listens on an address.
+fn here(address: IpAddr) -> IpAddr {
+    match address.is_unspecified() {
+        true => Ipv4Addr::LOCALHOST.into(),
+        false => address,
+    }
 }
 
 /// Opens an address; the port. Rootless, pods have loopback addresses, whose ports a socket on every address would take.

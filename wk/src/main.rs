@@ -18,6 +18,7 @@ mod node_proxy;
 mod pki;
 mod progress;
 mod ranges;
+mod registry;
 mod tasks;
 mod tokens;
 mod up;

@@ -12,7 +12,7 @@ use crate::{
     autoscaling,
     components::{self, Components},
     data_dir::{self, DataDir},
-    gateway, manifests,
+    gateway, manifests, registry,
     tasks::Tasks,
 };
 
@@ -57,6 +57,8 @@ pub(crate) struct Up {
     pub(crate) token_auth_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) gateway: gateway::Flags,
+    #[command(flatten)]
+    pub(crate) registry: registry::Flags,
     #[command(flatten)]
     pub(crate) autoscaling: autoscaling::Flags,
 }
@@ -127,6 +129,7 @@ fn greet(components: &Components, data: &DataDir, took: Duration) {
          \x20 network     {}\n\
          \x20 containers  {}\n\
          \x20 gateway     {}\n\
+         \x20 registry    {}\n\
          \n\
          Next:\n\
          \x20 export KUBECONFIG={}\n\
@@ -140,6 +143,7 @@ fn greet(components: &Components, data: &DataDir, took: Duration) {
         components.addresses,
         components.containers,
         components.gateway,
+        components.registry,
         kubeconfig.display(),
     );
 }

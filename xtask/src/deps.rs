@@ -24,7 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("wk-shim", &["runtimes-log"]),
     // Go templates and what surrounds them: pure.
     ("charts", &[]),
-    ("registry", &["metrics"]),
+    ("registry", &[]),
     // The kinds of functions as values: below everything that reads or writes them.
     ("function-kinds", &[]),
     (
@@ -66,6 +66,7 @@ const TECHNOLOGIES: &[(&str, &[&str])] = &[
     ("wasmtime", &["runtime-wasm"]),
     ("axum", &["api", "http-bench", "nodelet", "registry", "wk"]),
     ("oci-client", &["runtimes"]),
+    ("object_store", &["registry"]),
     ("rtnetlink", &["network"]),
     ("clap", &["cli", "wk", "xtask"]),
 ];

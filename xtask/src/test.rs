@@ -56,6 +56,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let kubectls = tools::kubectls()?;
     let python = tools::python()?;
+    let moto = tools::moto()?;
+    let helm = tools::helm()?;
     println!("$ cargo {}", runner.join(" "));
     run_checked(
         Command::new(env!("CARGO"))
@@ -63,7 +65,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             .args(filter)
             .env("PATH", path_with_kubectl(&kubectls)?)
             .env("WK_KUBECTL", kubectls)
-            .env("WK_PYTHON", python),
+            .env("WK_PYTHON", python)
+            .env("WK_MOTO", moto)
+            .env("WK_HELM", helm),
     )
 }
 

@@ -35,8 +35,13 @@ os.chmod(part, 0o755)
 os.rename(part, target)
 "#;
 
+/// Helm 4 as a library, to take turns with `wkctl chart`.
+const HELM: &[&str] = &["helm-python-sdk==0.2.2"];
 /// What the tests in Python need.
 const PYTHON: &[&str] = &["kubernetes==36.0.3", "pyyaml"];
+
+/// An S3 server, and a client to make a bucket.
+const MOTO: &[&str] = &["moto[server]==5.2.5", "boto3==1.44.5"];
 
 /// What `cargo xtask schemathesis` needs.
 const SCHEMATHESIS: &[&str] = &["schemathesis==4.32.5"];
@@ -109,6 +114,16 @@ fn installed(name: &str) -> Option<PathBuf> {
 /// The Python interpreter of an environment with the Kubernetes client.
 pub(crate) fn python() -> Result<PathBuf> {
     environment("python", PYTHON)
+}
+
+/// The Python interpreter of an environment with moto's S3 server.
+pub(crate) fn moto() -> Result<PathBuf> {
+    environment("moto", MOTO)
+}
+
+/// The Python interpreter of an environment with real Helm.
+pub(crate) fn helm() -> Result<PathBuf> {
+    environment("helm", HELM)
 }
 
 /// The `schemathesis` program.

@@ -6,7 +6,7 @@
 use super::{Chart, ImportValues, Metadata};
 use crate::{
     Map, Value,
-    semver::Constraint,
+    semver::is_compatible,
     values::{self, coalesce, deep_copy_map},
 };
 
@@ -168,7 +168,8 @@ impl<'a> Node<'a> {
                 let name = &dependency.name;
                 match values::table(&merged, &format!("{name}.{child}")) {
                     Some(table) => {
-                        let table = at_path(parent, deep_copy_map(&table));
+                        // Not a copy: what is imported into it later shows in the subchart too, as in Helm.
+                        let table = at_path(parent, table);
                         coalesce::tables(&imported, &table, "", true, warnings);
                     }
                     None => warnings.push(format!(
@@ -184,14 +185,22 @@ impl<'a> Node<'a> {
     }
 }
 
+/// The names of dependencies that are declared and not there.
+pub fn missing(chart: &Chart) -> Vec<&str> {
+    let there = |name: &str| {
+        chart
+            .subcharts
+            .iter()
+            .any(|subchart| subchart.name() == name)
+    };
+    let names = chart.metadata.dependencies.iter();
+    let names = names.map(|dependency| dependency.name.as_str());
+    names.filter(|name| !there(name)).collect()
+}
+
 /// Whether a chart is the one that a dependency means.
 fn is_of(name: &str, version: &str, chart: &Chart) -> bool {
     chart.name() == name && is_compatible(version, &chart.metadata.version)
-}
-
-/// Whether a version is within a range; what is no range contains nothing.
-pub fn is_compatible(range: &str, version: &str) -> bool {
-    Constraint::parse(range).is_some_and(|constraint| constraint.allows_text(version))
 }
 
 /// A map under a path of keys; `.` is the root.

@@ -184,7 +184,7 @@ impl Metadata {
         )?;
         require(!version.is_empty(), "chart.metadata.version is required")?;
         require(
-            Version::parse(version).is_some(),
+            Version::parse(version).is_ok(),
             &format!("chart.metadata.version {version:?} is invalid"),
         )?;
         require(

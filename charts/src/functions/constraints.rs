@@ -13,7 +13,7 @@ const MOST_BYTES: usize = 512;
 const MOST_GROUPS: usize = 32;
 
 /// Groups of which one must hold; all of a group must.
-pub(super) struct Constraints(Vec<Group>);
+pub struct Constraints(Vec<Group>);
 
 struct Group {
     constraints: Vec<Constraint>,
@@ -63,7 +63,8 @@ const OPERATORS: [(&str, Operator); 11] = [
 ];
 
 impl Constraints {
-    pub(super) fn parse(text: &str) -> Result<Constraints, Failure> {
+    /// Reads a range: `>=1.2, <2 || ^3.1`.
+    pub fn parse(text: &str) -> Result<Constraints, Failure> {
         if text.len() > MOST_BYTES {
             let message = format!("constraint string is too long (max {MOST_BYTES} bytes)");
             return Err(Failure::new(message));
@@ -78,7 +79,8 @@ impl Constraints {
         Ok(Constraints(groups.collect::<Result<_, _>>()?))
     }
 
-    pub(super) fn allow(&self, version: &Version) -> bool {
+    /// Whether a version is within the range.
+    pub fn allow(&self, version: &Version) -> bool {
         self.0.iter().any(|group| {
             (version.prerelease.is_empty() || group.prereleases)
                 && group

@@ -21,11 +21,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
 
 /// `semver.Version`; equal in order are also those that differ in metadata.
 #[derive(Clone, Debug)]
-pub(super) struct Version {
-    pub(super) major: u64,
-    pub(super) minor: u64,
-    pub(super) patch: u64,
-    pub(super) prerelease: String,
+pub struct Version {
+    pub major: u64,
+    pub minor: u64,
+    pub patch: u64,
+    pub prerelease: String,
     metadata: String,
     original: String,
     /// Whether Go holds it by reference: only what was parsed.
@@ -45,7 +45,8 @@ impl Version {
         }
     }
 
-    pub(super) fn parse(text: &str) -> Result<Version, Failure> {
+    /// Reads a version, short ones and those with a `v` too.
+    pub fn parse(text: &str) -> Result<Version, Failure> {
         if text.len() > LENGTH {
             let message = format!("version string is too long (max {LENGTH} bytes)");
             return Err(Failure::new(message));
@@ -118,7 +119,8 @@ impl Version {
         self
     }
 
-    pub(super) fn compare(&self, other: &Version) -> Ordering {
+    /// By precedence.
+    pub fn compare(&self, other: &Version) -> Ordering {
         let numbers = |version: &Version| (version.major, version.minor, version.patch);
         numbers(self)
             .cmp(&numbers(other))

@@ -174,4 +174,7 @@ pub trait Cluster: Send + Sync {
     async fn pause(&self, length: Duration);
 
     async fn report(&self, report: Report);
+
+    /// Runs work on a thread that may wait.
+    async fn blocking(&self, work: Box<dyn FnOnce() + Send>);
 }

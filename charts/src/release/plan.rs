@@ -127,10 +127,10 @@ fn interrupted_install(history: &[Release]) -> bool {
 ///
 /// # Errors
 /// When there is none.
-pub fn rollback_target<'a>(
-    history: &'a [Release],
+pub fn rollback_target(
+    history: &[Release],
     revision: Option<u32>,
-) -> Result<(&'a Release, &'a Release), Error> {
+) -> Result<(&Release, &Release), Error> {
     let last = history.last().ok_or(Error::NotFound)?;
     let wanted = revision
         .filter(|revision| *revision > 0)

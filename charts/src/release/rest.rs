@@ -40,6 +40,9 @@ pub trait Transport: Send + Sync {
     async fn pause(&self, length: Duration);
 
     async fn report(&self, report: Report);
+
+    /// Runs work on a thread that may wait.
+    async fn blocking(&self, work: Box<dyn FnOnce() + Send>);
 }
 
 /// One version of a group: its kinds, where each is served and whether in namespaces.
@@ -388,5 +391,9 @@ impl<T: Transport> Cluster for Remote<T> {
 
     async fn report(&self, report: Report) {
         self.transport.report(report).await;
+    }
+
+    async fn blocking(&self, work: Box<dyn FnOnce() + Send>) {
+        self.transport.blocking(work).await;
     }
 }

@@ -26,7 +26,7 @@ impl KubeVersion {
     /// Reads what `--kube-version` was given.
     pub fn parse(text: &str) -> Result<KubeVersion, String> {
         let version = Version::parse(text)
-            .ok_or_else(|| format!("invalid kube version '{text}': Invalid Semantic Version"))?;
+            .map_err(|error| format!("invalid kube version '{text}': {error}"))?;
         Ok(KubeVersion {
             version: format!("v{version}"),
             major: version.major.to_string(),

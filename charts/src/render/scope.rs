@@ -63,7 +63,7 @@ fn collect(
     scopes: &mut Vec<Scope>,
 ) -> Map {
     let subcharts = Map::new();
-    let data = Map::of_type("common.Values");
+    let data = Map::new();
     data.insert("Chart", chart(&node.metadata, is_root));
     let files = Files::new(&node.chart.files);
     data.insert("Files", Value::Object(Rc::new(files)));

@@ -76,12 +76,12 @@ fn an_error_shows_the_line_and_the_key_that_was_meant() {
     check_error(
         "kind: Service\nport: {{ .Values.servce.port }}\n",
         expect![[r#"
-            x.yaml:2:15
+            x.yaml:2:16
               executing "x.yaml" at <.Values.servce.port>:
                 nil pointer evaluating interface {}.port
 
               2 | port: {{ .Values.servce.port }}
-                |                 ^^^^^^^^^^^^
+                |          ^^^^^^^^^^^^^^^^^^^
               .Values.servce is not set; did you mean "service"?"#]],
     );
 }
@@ -96,7 +96,7 @@ fn an_error_says_what_a_value_is() {
                 can't evaluate field first in type interface {}
 
               1 | {{ .Values.name.first }}
-                |           ^^^^^^^^^^^
+                |    ^^^^^^^^^^^^^^^^^^
               .Values.name is a string, "web""#]],
     );
     check_error(
@@ -107,7 +107,7 @@ fn an_error_says_what_a_value_is() {
                 nil pointer evaluating interface {}.x
 
               1 | {{ with .Values.service }}{{ .annotations.x }}{{ end }}
-                |                                          ^^
+                |                              ^^^^^^^^^^^^^^
               .Values.service.annotations is null"#]],
     );
 }
@@ -125,9 +125,9 @@ fn an_error_says_what_included_it() {
                 nil pointer evaluating interface {}.x
 
               2 | 	{{ .Values.nope.x }}{{ end }}{{ define "b" }}{{ template "a" . }}{{ end }}
-                | 	          ^^^^^^^
-              .Values.nope is not set; did you mean "name"?
-              from x.yaml:2:57 <{{template "a" .}}>
+                | 	   ^^^^^^^^^^^^^^
+              .Values.nope is not set
+              from x.yaml:2:58 <{{template "a" .}}>
               from x.yaml:3:3 <include "b" .>"#]],
     );
 }
@@ -177,7 +177,7 @@ fn a_number_that_prints_in_exponent_form_is_warned_of() {
     assert_eq!(executed.text, "1e+06 1e+06\n2e+06 1000000");
     let warnings: Vec<String> = executed.warnings.iter().map(ToString::to_string).collect();
     expect![[r#"
-        x.yaml:1:18: <.Values.service.port> prints 1000000 as 1e+06 (.Values.service.port): use `int64` or quote the value
+        x.yaml:1:10: <.Values.service.port> prints 1000000 as 1e+06 (.Values.service.port): use `int64` or quote the value
         x.yaml:1:62: <.port> prints 1000000 as 1e+06 (.Values.service.port): use `int64` or quote the value
         x.yaml:2:27: <.port> prints 2000000 as 2e+06 (.Values.list.0.port): use `int64` or quote the value"#]]
     .assert_eq(&warnings.join("\n"));

@@ -7,16 +7,27 @@ use crate::session::Session;
 
 mod action_flags;
 mod cluster;
+mod diff;
 mod difference;
 mod drift;
 mod get;
 mod history;
+mod install;
+mod lint;
 mod list;
+mod package;
+mod post_render;
+mod render;
+mod rendering;
 mod rollback;
+mod show;
 mod show_release;
+mod source;
 mod status;
+mod template;
 mod test;
 mod uninstall;
+mod upgrade;
 mod values;
 
 /// Install, upgrade and inspect Helm charts
@@ -28,6 +39,13 @@ pub(crate) struct Chart {
 
 #[derive(Subcommand)]
 enum Command {
+    Install(Box<install::Install>),
+    Upgrade(Box<upgrade::Upgrade>),
+    Template(template::Template),
+    Lint(lint::Lint),
+    #[command(visible_alias = "inspect")]
+    Show(show::Show),
+    Package(package::Package),
     #[command(visible_alias = "ls")]
     List(list::List),
     Status(status::Status),
@@ -38,12 +56,20 @@ enum Command {
     #[command(visible_alias = "delete", alias = "del", alias = "un")]
     Uninstall(uninstall::Uninstall),
     Test(test::Test),
+    Diff(Box<diff::Diff>),
     Drift(drift::Drift),
 }
 
 impl Chart {
     pub(super) async fn run(self, session: &Session) -> Result<()> {
         match self.command {
+            Command::Install(command) => command.run(session).await,
+            Command::Upgrade(command) => command.run(session).await,
+            Command::Diff(command) => command.run(session).await,
+            Command::Template(command) => command.run(session).await,
+            Command::Lint(command) => command.run(session).await,
+            Command::Show(command) => command.run(session).await,
+            Command::Package(command) => command.run(session).await,
             Command::List(command) => command.run(session).await,
             Command::Status(command) => command.run(session).await,
             Command::History(command) => command.run(session).await,

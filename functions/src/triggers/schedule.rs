@@ -188,7 +188,9 @@ mod tests {
             None,
             "2026-01-01T00:00:00Z",
             "2026-01-01T00:00:00Z",
-            expect![[r#"unparseable schedule: "often": expected exactly 5 fields, found 1: [often]"#]],
+            expect![[
+                r#"unparseable schedule: "often": expected exactly 5 fields, found 1: [often]"#
+            ]],
         );
     }
 }

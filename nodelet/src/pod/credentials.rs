@@ -1,4 +1,4 @@
-//! Registry accounts from a pod's `imagePullSecrets`.
+//! Registry accounts of a pod: from its `imagePullSecrets`, and its ServiceAccount for the cluster's own registry.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -7,6 +7,18 @@ use runtimes::Credentials;
 use serde_json::Value;
 
 use crate::deadline::call;
+
+/// What the pod runs as: the cluster's own registry goes by it, whether or not the image is here already.
+pub(crate) fn identity(pod: &Pod) -> Credentials {
+    let name = pod.spec.as_ref().and_then(|spec| {
+        let name = spec.service_account_name.as_deref();
+        name.filter(|name| !name.is_empty())
+    });
+    Credentials::ServiceAccount {
+        namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+        name: name.unwrap_or("default").to_owned(),
+    }
+}
 
 /// The accounts for `image`'s registry; a Secret that is missing or malformed gives none, as in Kubernetes.
 pub(crate) async fn credentials(client: &Client, pod: &Pod, image: &str) -> Vec<Credentials> {
@@ -132,7 +144,9 @@ mod tests {
             .into_iter()
             .map(|(_, account)| match account {
                 Credentials::Basic { username, password } => format!("{username}:{password}"),
-                Credentials::Anonymous => "anonymous".to_owned(),
+                Credentials::Anonymous | Credentials::ServiceAccount { .. } => {
+                    "anonymous".to_owned()
+                }
             })
             .collect();
         assert_eq!(found, expected);

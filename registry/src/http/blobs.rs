@@ -27,6 +27,7 @@ impl Asked {
             Method::GET | Method::HEAD => self.pull_blob(repository, digest).await,
             Method::DELETE => {
                 self.allow(Action::Delete, repository)?;
+                self.inner.check_owner(repository).await?;
                 self.inner.unlink_blob(repository, digest).await?;
                 Ok(StatusCode::ACCEPTED.into_response())
             }
@@ -36,6 +37,7 @@ impl Asked {
 
     async fn pull_blob(&self, repository: &Repository, digest: &Digest) -> Result<Response, Error> {
         self.allow(Action::Pull, repository)?;
+        self.inner.check_owner(repository).await?;
         let size = self.inner.blob_size(repository, digest).await?;
         let mut answer = headers([
             (header::CONTENT_TYPE, "application/octet-stream".to_owned()),

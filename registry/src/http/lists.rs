@@ -18,6 +18,7 @@ impl Asked {
     pub(super) async fn tags(self, repository: &Repository) -> Result<Response, Error> {
         self.reads()?;
         self.allow(Action::Pull, repository)?;
+        self.inner.check_owner(repository).await?;
         let (last, count) = (self.parameter("last"), self.count()?);
         let (tags, more) = self.inner.tags(repository, last.as_deref(), count).await?;
         let next = tags.last().filter(|_| more).map(|last| {
@@ -35,6 +36,7 @@ impl Asked {
     ) -> Result<Response, Error> {
         self.reads()?;
         self.allow(Action::Pull, repository)?;
+        self.inner.check_owner(repository).await?;
         let (kind, last) = (self.parameter("artifactType"), self.parameter("last"));
         let page = self
             .inner

@@ -28,6 +28,7 @@ impl Asked {
         match self.head.method {
             Method::GET | Method::HEAD => {
                 self.allow(Action::Pull, &repository)?;
+                self.inner.check_owner(&repository).await?;
                 let manifest = self.inner.manifest(&repository, &reference).await?;
                 let headers = headers([
                     (header::CONTENT_TYPE, manifest.media_type),
@@ -40,6 +41,7 @@ impl Asked {
             Method::PUT => self.put_manifest(repository, reference, body).await,
             Method::DELETE => {
                 self.allow(Action::Delete, &repository)?;
+                self.inner.check_owner(&repository).await?;
                 self.inner.delete_manifest(&repository, &reference).await?;
                 Ok(StatusCode::ACCEPTED.into_response())
             }
@@ -54,7 +56,7 @@ impl Asked {
         body: Body,
     ) -> Result<Response, Error> {
         self.allow(Action::Push, &repository)?;
-        let namespace = self.inner.namespace(&repository).await?;
+        self.inner.own(&repository).await?;
         let content_type = self.header(&header::CONTENT_TYPE).map(str::to_owned);
         let said = self.content_length();
         let too_large = || {
@@ -85,14 +87,7 @@ impl Asked {
         let own = inner.clone();
         let work = async move {
             let content_type = content_type.as_deref();
-            let put = own.put_manifest(
-                &repository,
-                &namespace,
-                &reference,
-                content_type,
-                bytes,
-                &*caller,
-            );
+            let put = own.put_manifest(&repository, &reference, content_type, bytes, &*caller);
             let (digest, subject) = put.await?;
             let mut answer = headers([
                 (

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Asked, CONTENT_DIGEST, headers, parse, repository, stream, to_the_end};
 use crate::{
-    access::{Action, Namespace},
+    access::Action,
     digest::Digest,
     error::{Code, Error},
     name::Repository,
@@ -26,17 +26,16 @@ impl Asked {
             return Err(self.unsupported());
         }
         self.allow(Action::Push, &to)?;
-        let namespace = self.inner.namespace(&to).await?;
+        self.inner.own(&to).await?;
         if let Some(mount) = self.parameter("mount") {
             let digest = parse(&mount)?;
-            let from = self
-                .parameter("from")
-                .map(|from| repository(&from))
-                .transpose()?;
+            let from = self.parameter("from");
+            // What cannot be mounted is sent.
+            let from = from.and_then(|from| repository(&from).ok());
             let caller = &*self.caller;
             if self
                 .inner
-                .mount(&to, &namespace, &digest, from.as_ref(), caller)
+                .mount(&to, &digest, from.as_ref(), caller)
                 .await?
             {
                 return Ok(created(&to, &digest));
@@ -51,7 +50,7 @@ impl Asked {
             return Ok((StatusCode::ACCEPTED, told(&to, &id, 0)).into_response());
         };
         let upload = self.inner.upload(&to, &id).await?;
-        self.take_whole(to, namespace, upload, digest, body).await
+        self.take_whole(to, upload, digest, body).await
     }
 
     /// Goes on with an upload.
@@ -84,9 +83,9 @@ impl Asked {
                     )
                 })?;
                 let digest = parse(&digest)?;
-                let namespace = self.inner.namespace(&to).await?;
+                self.inner.own(&to).await?;
                 let upload = self.inner.upload(&to, id).await?;
-                self.take_whole(to, namespace, upload, digest, body).await
+                self.take_whole(to, upload, digest, body).await
             }
             Method::DELETE => {
                 let upload = self.inner.upload(&to, id).await?;
@@ -127,7 +126,6 @@ impl Asked {
     async fn take_whole(
         self,
         to: Repository,
-        namespace: Namespace,
         mut upload: Turn,
         digest: Digest,
         body: Body,
@@ -146,7 +144,7 @@ impl Asked {
                     }
                     Err(error) => return Err(error),
                 }
-                commit(&inner, upload, &to, &namespace, &digest).await
+                commit(&inner, upload, &to, &digest).await
             }
         };
         to_the_end(&inner, work).await
@@ -175,10 +173,9 @@ async fn commit(
     inner: &Inner,
     upload: Turn,
     to: &Repository,
-    namespace: &Namespace,
     digest: &Digest,
 ) -> Result<Response, Error> {
-    inner.commit(upload, to, namespace, digest).await?;
+    inner.commit(upload, to, digest).await?;
     Ok(created(to, digest))
 }
 

@@ -149,7 +149,7 @@ async fn transfer(
         return Ok((partial, Ok(())));
     }
     let digest = blob.digest().to_string();
-    let (mut response, goes_on) = match client.blob_from(&digest, partial.size()).await {
+    let (mut body, goes_on) = match client.blob_from(&digest, partial.size()).await {
         Ok(answer) => answer,
         Err(refusal) => return Ok((partial, Err(Broken::Network(refusal)))),
     };
@@ -166,7 +166,7 @@ async fn transfer(
     let writer = tokio::task::spawn_blocking(move || write(partial, written));
     let mut outcome = Ok(());
     loop {
-        match response.chunk().await {
+        match body.chunk().await {
             Ok(Some(chunk)) => {
                 size += chunk.len() as u64;
                 meter.receive(chunk.len() as u64);
@@ -184,8 +184,8 @@ async fn transfer(
                 }
             }
             Ok(None) => break,
-            Err(error) => {
-                outcome = Err(client.broke(&error));
+            Err(refusal) => {
+                outcome = Err(refusal);
                 break;
             }
         }

@@ -66,8 +66,13 @@ impl Puller<'_> {
         credentials: &[Credentials],
         deadline: Instant,
     ) -> Result<Pulled, String> {
-        let hosts_dir = self.config.hosts_dir.as_deref();
-        let source = registry::find(reference, credentials, hosts_dir, deadline).await?;
+        let source = match self.config.source_of(reference.registry()) {
+            Some(here) => registry::find_here(here, reference).await?,
+            None => {
+                let hosts_dir = self.config.hosts_dir.as_deref();
+                registry::find(reference, credentials, hosts_dir, deadline).await?
+            }
+        };
         let mut pulled = match &source.content {
             Content::Module(module) => self.pull_module(&source, module).await?,
             Content::Container { config, layers } => {

@@ -1,6 +1,6 @@
 //! Finds an image in a registry or its mirrors.
 //!
-//! - [`client`]: requests to one host, as one account.
+//! - [`client`]: whoever has the image; [`remote`]: requests to one host, as one account.
 //! - [`refusal`]: what went wrong, in words.
 //!
 //! Registries on the loopback are spoken to in plain HTTP, all others in TLS, unless `hosts` says otherwise.
@@ -8,19 +8,22 @@
 
 mod client;
 mod refusal;
+mod remote;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use oci_client::Reference;
 use tokio::time::Instant;
 
 pub(super) use client::Client;
 pub(super) use refusal::{Kind, Refusal};
+use remote::Remote;
 
 use super::{
     Credentials, hosts,
     manifest::{self, Content, Document},
     platform::{self, Platform},
+    source,
 };
 
 /// Lists within lists that are looked into.
@@ -73,8 +76,8 @@ pub(super) async fn find(
         };
         let mut refused = None;
         for account in accounts {
-            let client = Client::new(at.clone(), &host, account, deadline)?;
-            match resolve(client, reference).await {
+            let remote = Remote::new(at.clone(), &host, account, deadline)?;
+            match resolve(Client::Remote(Box::new(remote)), reference).await {
                 Ok(source) => return Ok(source),
                 Err(Miss::Image(message)) => return Err(message),
                 Err(Miss::Host(refusal)) => {
@@ -99,6 +102,19 @@ fn is_same(authority: &str, reference: &Reference) -> bool {
     let registry = reference.registry();
     let docker = ["docker.io", "index.docker.io", "registry-1.docker.io"];
     authority == registry || (docker.contains(&authority) && docker.contains(&registry))
+}
+
+/// Asks the registry in this process. Whether the accounts may was asked before.
+pub(super) async fn find_here(
+    here: Arc<dyn source::Source>,
+    reference: &Reference,
+) -> Result<Source, String> {
+    let client = Client::here(here, reference.clone());
+    match resolve(client, reference).await {
+        Ok(source) => Ok(source),
+        Err(Miss::Image(message)) => Err(message),
+        Err(Miss::Host(refusal)) => Err(refusal.message),
+    }
 }
 
 /// Follows a reference to the manifest for this host.

@@ -29,6 +29,7 @@ use super::{
     index::{Entry, Index},
     name::{self, normal_name},
     pull::Puller,
+    source::Source,
 };
 
 /// What an unfinished pull left is kept that long at a start.
@@ -47,6 +48,15 @@ pub struct Config {
     pub concurrent_pulls: usize,
     /// Holds `<registry>/hosts.toml`: mirrors, certificates; see `hosts`.
     pub hosts_dir: Option<PathBuf>,
+    /// The registry in this process, if there is one.
+    pub source: Option<Arc<dyn Source>>,
+}
+
+impl Config {
+    /// The registry in this process, if it goes by that name.
+    pub(super) fn source_of(&self, registry: &str) -> Option<Arc<dyn Source>> {
+        self.source.clone().filter(|source| source.is(registry))
+    }
 }
 
 impl Default for Config {
@@ -58,6 +68,7 @@ impl Default for Config {
             pull_deadline: Duration::from_secs(900),
             concurrent_pulls: 4,
             hosts_dir: None,
+            source: None,
         }
     }
 }
@@ -140,6 +151,7 @@ impl Images for ImageStore {
         policy: PullPolicy,
         credentials: &[Credentials],
     ) -> Result<Image, ImageError> {
+        self.inner.allow(reference, credentials).await?;
         let present = self.inner.find(reference);
         let named = |image| Image {
             reference: reference.to_owned(),
@@ -160,8 +172,12 @@ impl Images for ImageStore {
                 });
             }
         }
+        // Other registries know nothing of ServiceAccounts, and the own one was asked: so pods share pulls.
+        let is_known =
+            |account: &&Credentials| !matches!(account, Credentials::ServiceAccount { .. });
+        let credentials: Vec<Credentials> = credentials.iter().filter(is_known).cloned().collect();
         // A pull may be shared with who wrote another name of it.
-        self.pull(reference, credentials).await.map(named)
+        self.pull(reference, &credentials).await.map(named)
     }
 
     async fn find(&self, reference: &str) -> Option<Image> {
@@ -272,6 +288,24 @@ impl Images for ImageStore {
 }
 
 impl Inner {
+    /// Asks the registry in this process, of one of its images, whether these accounts may have it.
+    async fn allow(&self, reference: &str, accounts: &[Credentials]) -> Result<(), ImageError> {
+        if file::find_path(reference).is_some() {
+            return Ok(());
+        }
+        let Ok(parsed) = name::parse(reference) else {
+            return Ok(());
+        };
+        let Some(source) = self.config.source_of(parsed.registry()) else {
+            return Ok(());
+        };
+        let allowed = source.allow(parsed.repository(), accounts).await;
+        allowed.map_err(|error| ImageError::Pull {
+            reference: reference.to_owned(),
+            message: format!("{}: {error}", parsed.registry()),
+        })
+    }
+
     fn find(&self, reference: &str) -> Option<Image> {
         let index = lock(&self.index);
         let image = self.image(reference, index.find(reference)?);

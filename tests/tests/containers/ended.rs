@@ -84,7 +84,7 @@ kind: Pod
 metadata: {name: no-image}
 spec:
   containers:
-  - {name: main, image: "127.0.0.1:5000/nothing:1"}
+  - {name: main, image: "127.0.0.1:5001/nothing:1"}
 ---
 apiVersion: v1
 kind: Pod
@@ -332,11 +332,11 @@ fn what_does_not_begin_says_why(bench: &Bench) {
             reasons.iter().any(|reason| found.starts_with(reason)) && found.contains(words)
         });
     };
-    check("no-image", &["ErrImagePull"], "127.0.0.1:5000/nothing:1");
+    check("no-image", &["ErrImagePull"], "127.0.0.1:5001/nothing:1");
     check(
         "no-image",
         &["ImagePullBackOff"],
-        "Back-off pulling image \"127.0.0.1:5000/nothing:1\"",
+        "Back-off pulling image \"127.0.0.1:5001/nothing:1\"",
     );
     check("no-program", &["RunContainerError", "CrashLoopBackOff"], "");
     check(

@@ -18,8 +18,8 @@ use e2e::{Cluster, Image, Options, Registry, eventually};
 
 const SOON: Duration = Duration::from_secs(90);
 /// What the registry of each test calls its images.
-const BUSYBOX: &str = "127.0.0.1:5000/busybox:1";
-const NGINX: &str = "127.0.0.1:5000/nginx:1";
+const BUSYBOX: &str = "127.0.0.1:5001/busybox:1";
+const NGINX: &str = "127.0.0.1:5001/nginx:1";
 /// A component of small tools: `cat`, `list`, `write` and so on; `pipe` waits for its input's end.
 const TOOLBOX: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),

@@ -197,6 +197,7 @@ mod tests {
             "system:aggregated-metrics-reader",
             "wk:aggregate-charts-to-view",
             "wk:aggregate-functions-to-view",
+            "wk:registry-view",
         ];
         assert_eq!(*view, joining.map(find).map(Vec::as_slice).concat());
     }

@@ -254,6 +254,10 @@ impl Cluster for Fake {
         futures::pending!();
     }
 
+    async fn blocking(&self, work: Box<dyn FnOnce() + Send>) {
+        work();
+    }
+
     async fn report(&self, report: Report) {
         let line = match report {
             Report::Note(note) => note,

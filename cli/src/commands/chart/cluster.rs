@@ -72,6 +72,7 @@ impl Live {
         };
         let result = {
             let mut work = std::pin::pin!(act(action));
+            let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
             loop {
                 tokio::select! {
                     biased;
@@ -81,7 +82,7 @@ impl Live {
                         }
                     }
                     result = &mut work => break Some(result),
-                    _ = tokio::signal::ctrl_c() => break None,
+                    _ = &mut interrupted => break None,
                 }
             }
         };
@@ -184,6 +185,11 @@ impl Transport for Connection {
 
     async fn pause(&self, length: Duration) {
         tokio::time::sleep(length).await;
+    }
+
+    async fn blocking(&self, work: Box<dyn FnOnce() + Send>) {
+        // It panicked, then: whoever waits for its result hears nothing.
+        let _ = tokio::task::spawn_blocking(work).await;
     }
 
     async fn report(&self, report: Report) {

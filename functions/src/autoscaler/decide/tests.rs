@@ -49,12 +49,20 @@ fn as_many_pods_as_keep_each_at_its_target() {
 
 #[test]
 fn a_burst_is_met_at_once_and_forgotten_slowly() {
-    check(&bounds(0, 100, 10.0), "120*5 10*500 300*5", expect!["120s:13! 122s:26! 124s:38! 126s:50! 180s:25 182s:12 184s:6 186s:4 188s:3 190s:1"]);
+    check(
+        &bounds(0, 100, 10.0),
+        "120*5 10*500 300*5",
+        expect!["120s:13! 122s:26! 124s:38! 126s:50! 180s:25 182s:12 184s:6 186s:4 188s:3 190s:1"],
+    );
 }
 
 #[test]
 fn what_nobody_asks_for_goes() {
-    check(&bounds(0, 100, 10.0), "80*0 20*1 120*0", expect!["60s:0 80s:1 158s:0"]);
+    check(
+        &bounds(0, 100, 10.0),
+        "80*0 20*1 120*0",
+        expect!["60s:0 80s:1 158s:0"],
+    );
     check(&bounds(2, 100, 10.0), "200*0", expect!["0s:2"]);
 }
 

@@ -118,10 +118,10 @@ fn shown(plan: &Plan) -> String {
             .map(|(name, replicas)| format!("{name}: {replicas} pods")),
     );
     for (name, patch) in &plan.revisions {
-        let ready = &patch["status"]["conditions"][0];
+        let [ready, active] = [0, 1].map(|index| &patch["status"]["conditions"][index]);
         lines.push(format!(
-            "{name} ready={} {}",
-            ready["status"], ready["reason"]
+            "{name} ready={} {} active={}",
+            ready["status"], ready["reason"], active["status"]
         ));
     }
     if let Some(patch) = &plan.status {
@@ -163,35 +163,94 @@ fn serving(name: &str) -> Value {
 
 #[test]
 fn a_new_function_gets_a_revision() {
-    check("a", none(), none(), "", expect![[""]]);
+    check(
+        "a",
+        none(),
+        none(),
+        "",
+        expect![[r#"
+        create 1
+        Ready=Unknown Deploying: a new revision is made
+        RevisionReady=Unknown Deploying: a new revision is made
+        RoutesReady=Unknown NoRevision: no revision is ready yet
+        latest "f-00001" ready null traffic "#]],
+    );
 }
 
 #[test]
 fn a_component_serves_once_a_node_has_it() {
-    check("a", none(), none(), "1:an", expect![[""]]);
+    check(
+        "a",
+        none(),
+        none(),
+        "1:an",
+        expect![[r#"
+        f-00001 ready="True" "Ready" active="True"
+        Ready=True Ready: requests have a revision to go to
+        RevisionReady=True Ready: revision f-00001 can serve
+        RoutesReady=True Routed: requests have a revision to go to
+        latest "f-00001" ready "f-00001" traffic f-00001=100%"#]],
+    );
 }
 
 #[test]
 fn a_change_makes_the_next_revision_and_one_back_does_too() {
-    check("b", none(), serving("f-00001"), "1:a+n", expect![[""]]);
+    check(
+        "b",
+        none(),
+        serving("f-00001"),
+        "1:a+n",
+        expect![[r#"
+        create 2
+        f-00001 ready="True" "Ready" active="True"
+        Ready=Unknown Deploying: a new revision is made; requests still go to f-00001
+        RevisionReady=Unknown Deploying: a new revision is made
+        RoutesReady=True Routed: requests have a revision to go to
+        latest "f-00002" ready "f-00001" traffic f-00001=100%"#]],
+    );
     check(
         "a",
         none(),
         serving("f-00002"),
         "1:a+n 2:b+n",
-        expect![[""]],
+        expect![[r#"
+            create 3
+            f-00001 ready="True" "Ready" active="False"
+            f-00002 ready="True" "Ready" active="True"
+            Ready=Unknown Deploying: a new revision is made; requests still go to f-00002
+            RevisionReady=Unknown Deploying: a new revision is made
+            RoutesReady=True Routed: requests have a revision to go to
+            latest "f-00003" ready "f-00002" traffic f-00002=100%"#]],
     );
 }
 
 #[test]
 fn a_revision_that_does_not_get_ready_leaves_the_traffic_where_it_is() {
-    check("b", none(), serving("f-00001"), "1:a+n 2:bx", expect![[""]]);
+    check(
+        "b",
+        none(),
+        serving("f-00001"),
+        "1:a+n 2:bx",
+        expect![[r#"
+        f-00001 ready="True" "Ready" active="True"
+        f-00002 ready="Unknown" "ErrImagePull" active="True"
+        Ready=Unknown ErrImagePull: node a: gone; requests still go to f-00001
+        RevisionReady=Unknown ErrImagePull: node a: gone
+        RoutesReady=True Routed: requests have a revision to go to
+        latest "f-00002" ready "f-00001" traffic f-00001=100%"#]],
+    );
     check(
         "b",
         none(),
         serving("f-00001"),
         "1:a+n 2:bx!",
-        expect![[""]],
+        expect![[r#"
+            f-00001 ready="True" "Ready" active="True"
+            f-00002 ready="False" "ErrImagePull" active="True"
+            Ready=False ErrImagePull: node a: gone; requests still go to f-00001
+            RevisionReady=False ErrImagePull: node a: gone
+            RoutesReady=True Routed: requests have a revision to go to
+            latest "f-00002" ready "f-00001" traffic f-00001=100%"#]],
     );
 }
 
@@ -203,26 +262,82 @@ fn traffic_that_names_a_revision_is_a_rollback() {
         pinned,
         serving("f-00002"),
         "1:a+n 2:b+n",
-        expect![[""]],
+        expect![[r#"
+            f-00001 ready="True" "Ready" active="True"
+            f-00002 ready="True" "Ready" active="False"
+            Ready=True Ready: requests have a revision to go to
+            RevisionReady=True Ready: revision f-00002 can serve
+            RoutesReady=True Routed: requests have a revision to go to
+            latest "f-00002" ready "f-00002" traffic f-00001=100%"#]],
     );
 }
 
 #[test]
 fn a_container_needs_one_pod_to_show_that_it_serves() {
-    check("a", none(), none(), "1:ao", expect![[""]]);
-    check("a", none(), none(), "1:aoqr1", expect![[""]]);
-    check("a", none(), none(), "1:aopr1", expect![[""]]);
+    check(
+        "a",
+        none(),
+        none(),
+        "1:ao",
+        expect![[r#"
+        f-00001: 1 pods
+        f-00001 ready="Unknown" "Deploying" active="True"
+        Ready=Unknown Deploying: waiting for its first pod to be ready
+        RevisionReady=Unknown Deploying: waiting for its first pod to be ready
+        RoutesReady=Unknown NoRevision: no revision is ready yet
+        latest "f-00001" ready null traffic "#]],
+    );
+    check(
+        "a",
+        none(),
+        none(),
+        "1:aoqr1",
+        expect![[r#"
+        f-00001 ready="Unknown" "Deploying" active="True"
+        Ready=Unknown Deploying: waiting for its first pod to be ready
+        RevisionReady=Unknown Deploying: waiting for its first pod to be ready
+        RoutesReady=Unknown NoRevision: no revision is ready yet
+        latest "f-00001" ready null traffic "#]],
+    );
+    check(
+        "a",
+        none(),
+        none(),
+        "1:aopr1",
+        expect![[r#"
+        f-00001 ready="True" "Ready" active="True"
+        Ready=True Ready: requests have a revision to go to
+        RevisionReady=True Ready: revision f-00001 can serve
+        RoutesReady=True Routed: requests have a revision to go to
+        latest "f-00001" ready "f-00001" traffic f-00001=100%"#]],
+    );
 }
 
 #[test]
 fn a_container_that_serves_has_what_its_scale_says_and_what_nobody_reaches_has_none() {
     let mut case = Case::new("b", none(), serving("f-00002"), "1:ao+r2 2:bo+pr1");
     case.revisions[1].read.spec.replicas = Some(0);
-    expect![[""]].assert_eq(&shown(&case.plan()));
+    expect![[r#"
+        f-00001: 0 pods
+        f-00002: 0 pods
+        f-00001 ready="True" "Ready" active="False"
+        f-00002 ready="True" "Ready" active="True"
+        Ready=True Ready: requests have a revision to go to
+        RevisionReady=True Ready: revision f-00002 can serve
+        RoutesReady=True Routed: requests have a revision to go to
+        latest "f-00002" ready "f-00002" traffic f-00002=100%"#]]
+    .assert_eq(&shown(&case.plan()));
     let spec = json!({"scale": {"min": 2, "max": 4}});
     let mut case = Case::new("b", spec, serving("f-00002"), "2:bo+pr2");
     case.revisions[0].read.spec.replicas = Some(9);
-    expect![[""]].assert_eq(&shown(&case.plan()));
+    expect![[r#"
+        f-00002: 4 pods
+        f-00002 ready="True" "Ready" active="True"
+        Ready=True Ready: requests have a revision to go to
+        RevisionReady=True Ready: revision f-00002 can serve
+        RoutesReady=True Routed: requests have a revision to go to
+        latest "f-00002" ready "f-00002" traffic f-00002=100%"#]]
+    .assert_eq(&shown(&case.plan()));
 }
 
 #[test]
@@ -236,7 +351,16 @@ fn old_revisions_go_but_for_those_that_are_named() {
         spec,
         serving("f-00005"),
         "1:a+n 2:b+n 3:c+n 4:d+n 5:e+n",
-        expect![[""]],
+        expect![[r#"
+            remove f-00003
+            remove f-00002
+            f-00001 ready="True" "Ready" active="True"
+            f-00004 ready="True" "Ready" active="False"
+            f-00005 ready="True" "Ready" active="True"
+            Ready=True Ready: requests have a revision to go to
+            RevisionReady=True Ready: revision f-00005 can serve
+            RoutesReady=True Routed: requests have a revision to go to
+            latest "f-00005" ready "f-00005" traffic f-00005=100%,f-00001=0%"#]],
     );
 }
 
@@ -275,10 +399,22 @@ fn a_route_or_a_name_that_is_anothers_is_said() {
         address: &address,
         now: NOW.parse().unwrap(),
     };
-    expect![[""]].assert_eq(&shown(&plan(&seen(Service::Another, None))));
+    expect![[r#"
+        f-00001 ready="True" "Ready" active="True"
+        Ready=False ServiceConflict: Service ns/f is there already and is not this Function's
+        RevisionReady=True Ready: revision f-00001 can serve
+        RoutesReady=False ServiceConflict: Service ns/f is there already and is not this Function's
+        latest "f-00001" ready "f-00001" traffic f-00001=100%"#]]
+    .assert_eq(&shown(&plan(&seen(Service::Another, None))));
     let rival = Why::new(
         "RouteConflict",
         "route a.org/ is already one of Function ns/g",
     );
-    expect![[""]].assert_eq(&shown(&plan(&seen(Service::Own, Some(rival)))));
+    expect![[r#"
+        f-00001 ready="True" "Ready" active="True"
+        Ready=False RouteConflict: route a.org/ is already one of Function ns/g
+        RevisionReady=True Ready: revision f-00001 can serve
+        RoutesReady=False RouteConflict: route a.org/ is already one of Function ns/g
+        latest "f-00001" ready "f-00001" traffic f-00001=100%"#]]
+    .assert_eq(&shown(&plan(&seen(Service::Own, Some(rival)))));
 }

@@ -7,7 +7,7 @@ use runtimes::{Image, ImageError, ImageKind, PullPolicy, Runtime, images::is_nam
 use super::{Start, within};
 use crate::pod::{
     container::{Reason, StartFailure},
-    credentials::credentials,
+    credentials::{credentials, identity},
     environment::took,
     place::{class, runtime_of, unavailable},
     pulling,
@@ -35,7 +35,7 @@ impl Start {
             _ => context.images.find(reference).await.is_some(),
         };
         let pulls = !present && policy != PullPolicy::Never;
-        let accounts = if pulls && is_name(reference) {
+        let mut accounts = if pulls && is_name(reference) {
             self.note(
                 context,
                 false,
@@ -46,6 +46,7 @@ impl Start {
         } else {
             Vec::new()
         };
+        accounts.push(identity(&self.pod));
         let began = context.clock.now();
         let ensure = context.images.ensure(reference, policy, &accounts);
         let note = |message| self.note(context, false, "Pulling", message);
