@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use e2e::{Cluster, eventually, example};
+use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -43,17 +44,21 @@ fn a_function_answers_from_zero_fails_alone_and_leaves_nothing() {
         "examples/hello.wat",
         "runtimes/wasm/tests/fixtures/http-trap.wat",
     );
-    let manifest = cluster.manifest(
-        "functions.yaml",
-        &format!(
-            "{{apiVersion: functions.wk.dev/v1, kind: Function, metadata: {{name: hello}}, \
-               spec: {{image: 'file://{hello}', scale: {{min: 0, max: 4, idleSeconds: 1}}}}}}\n---\n\
-             {{apiVersion: functions.wk.dev/v1, kind: Function, metadata: {{name: absent}}, \
-               spec: {{image: 'file://{hello}.absent'}}}}\n---\n\
-             {{apiVersion: functions.wk.dev/v1, kind: Function, metadata: {{name: trap}}, \
-               spec: {{image: 'file://{trap}'}}}}\n"
-        ),
-    );
+    let function = |name: &str, image: &str| {
+        json!({
+            "apiVersion": "functions.wk.dev/v1",
+            "kind": "Function",
+            "metadata": {"name": name},
+            "spec": {"image": format!("file://{image}"), "scale": {"min": 0, "max": 4, "idleSeconds": 1}},
+        })
+    };
+    let functions = [
+        function("hello", &hello),
+        function("absent", &format!("{hello}.absent")),
+        function("trap", &trap),
+    ];
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": functions});
+    let manifest = cluster.manifest("functions.json", &list.to_string());
     cluster.kubectl(&["apply", "-f", &manifest]).ok();
     until(&cluster, "hello", "200", "Hello from hello-00001");
     assert_eq!(node(&cluster, "hello-00001", ".ready"), "true");

@@ -130,7 +130,7 @@ mod tests {
 
     #[tokio::test]
     async fn pieces_end_where_lines_do() {
-        let parts = ["a\nb", "c", "\nd\n", "e"].map(|part| Ok::<_, std::io::Error>(part));
+        let parts = ["a\nb", "c", "\nd\n", "e"].map(Ok::<_, std::io::Error>);
         let body = Body::from_stream(stream::iter(parts));
         let pieces: Vec<_> = lines(body).map(Result::unwrap).collect().await;
         assert_eq!(pieces, ["a\n", "bc\nd\n", "e"]);
