@@ -67,6 +67,19 @@ async fn a_function_is_deployed_fails_to_be_changed_and_is_changed() {
         })
         .await;
     assert_eq!(cluster.list("FunctionRevision").await.len(), 2);
+    let events = cluster.list("Event").await.into_iter();
+    let mut told: Vec<String> = events
+        .filter(|event| event["reason"] == "RevisionCreated")
+        .map(|event| event["message"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "Created revision hello-00001",
+            "Created revision hello-00002"
+        ]
+    );
     cluster.end().await;
 }
 
