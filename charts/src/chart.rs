@@ -5,7 +5,7 @@
 //! - [`archive`], [`directory`]: where named files come from; both bounded. [`ignore`]: `.helmignore`.
 //! - [`package`]: a chart's archive.
 //! - [`dependencies`]: which subcharts take part, under which name, with which imported values.
-//! - [`schema`]: `values.schema.json`.
+//! - [`schema`]: what values must be, by `values.schema.json`.
 //! - [`glob`]: patterns of file names.
 
 use bytes::Bytes;

@@ -351,7 +351,6 @@ fn set_rune<'a>(text: &'a str, set: &str) -> Result<(char, &'a str), String> {
 }
 
 /// `{2}`, `{2,}`, `{2,3}`: the counts (none: too large) and the bytes; the second is none where there is no bound.
-#[expect(clippy::type_complexity, reason = "read in one place")]
 fn bounds(text: &str) -> Option<(Option<u64>, Option<Option<u64>>, usize)> {
     fn number(text: &str) -> Option<(Option<u64>, &str)> {
         let end = text
@@ -433,7 +432,6 @@ fn escaped(text: &str) -> Result<(char, usize), String> {
             .map_or(text.len(), |(index, _): &(usize, char)| *index)
     };
     let wrong = |end: usize| trouble("invalid escape sequence", &text[..end]);
-    let mut runes = runes;
     let simple = match first {
         'a' => '\x07',
         'f' => '\x0C',

@@ -42,10 +42,6 @@ impl CapabilityFlags {
 
 /// What templates may ask for without a cluster.
 pub(super) fn offline(dns: bool) -> Environment {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the moment of a rendering is the user's own"
-    )]
     let now = Timestamp::now();
     Environment {
         now,
