@@ -1,5 +1,7 @@
 //! Archives that mean harm, or are broken, are refused with Helm's words and within bounds.
 
+#![expect(clippy::unwrap_used, reason = "a test: what is missing fails it")]
+
 use charts::chart::{Chart, archive::read, package::package};
 use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;

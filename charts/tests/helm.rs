@@ -4,6 +4,12 @@
 //! `WK_HELM_PYTHON` is a Python interpreter with `helm-python-sdk`; with `UPDATE_EXPECT=1` it answers anew.
 //! `WK_CHART_CORPUS` is a directory of unpacked charts.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test: what is missing fails it"
+)]
+
 use std::{
     cell::RefCell,
     collections::BTreeMap,
