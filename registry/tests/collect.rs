@@ -154,7 +154,7 @@ async fn pushes_and_collections_at_once_lose_nothing() {
         dir.path(),
         Config {
             grace: Duration::from_secs(300),
-            ..at_once()
+            ..Config::default()
         },
     );
     let pushes = async {

@@ -417,7 +417,7 @@ async fn a_manifest_that_names_what_is_not_there_is_refused() {
         &ann.send(put, &[("Content-Type", OCI)], manifest).await,
         expect![[r#"
             404
-            {"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","detail":{"digests":["sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"],"name":"a/x"},"message":"the manifest names what is not in repository a/x: push it before: sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a, sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}]}"#]],
+            {"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","detail":{"digests":["sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"],"name":"a/x"},"message":"the manifest names what is not in repository a/x: push it before: sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}]}"#]],
     );
     check(
         &ann.send(put, &[("Content-Type", OCI)], "{").await,
