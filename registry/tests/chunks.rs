@@ -1,5 +1,7 @@
 //! However a blob is cut into chunks, and whatever goes wrong between them, it arrives as it was.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
+
 mod fake_cluster;
 
 use fake_cluster::Client;

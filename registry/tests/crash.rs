@@ -1,5 +1,7 @@
 //! The process is killed at any moment: what was acknowledged is there, and nothing by half.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
+
 mod fake_cluster;
 mod served;
 
@@ -59,7 +61,8 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_there_by_half() {
         served.kill();
     }
     let served = Served::start(storage, &[]);
-    for (tag, digest) in acknowledged.lock().unwrap().iter() {
+    let acknowledged = acknowledged.lock().unwrap().clone();
+    for (tag, digest) in &acknowledged {
         assert_eq!(
             served.check_image(tag).await.as_ref(),
             Some(digest),

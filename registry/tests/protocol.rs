@@ -1,5 +1,7 @@
 //! The OCI distribution specification 1.1, request by request.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
+
 mod fake_cluster;
 
 use expect_test::{Expect, expect};

@@ -1,5 +1,7 @@
 //! Images of a registry in the same process: pulled without a socket, and asked for at each use.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
+
 use std::{
     collections::HashMap,
     io,
