@@ -150,7 +150,7 @@ fn shown(name: &GeneralName<'_>) -> String {
 
 /// The identifier of its own key, or of the authority's.
 fn key_id(certificate: &X509Certificate<'_>, of_authority: bool) -> Vec<u8> {
-    let ids = certificate.extensions().iter().filter_map(|extension| {
+    let mut ids = certificate.extensions().iter().filter_map(|extension| {
         match (extension.parsed_extension(), of_authority) {
             (ParsedExtension::SubjectKeyIdentifier(id), false) => Some(id.0.to_vec()),
             (ParsedExtension::AuthorityKeyIdentifier(id), true) => {
