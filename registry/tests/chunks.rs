@@ -1,6 +1,5 @@
 //! However a blob is cut into chunks, and whatever goes wrong between them, it arrives as it was.
 #![expect(clippy::unwrap_used, reason = "a test fails where its scenery does")]
-#![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
 
 mod fake_cluster;
 

@@ -1,6 +1,5 @@
 //! What nothing names is removed, and nothing else; also while others push.
 #![expect(clippy::unwrap_used, reason = "a test fails where its scenery does")]
-#![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
 
 mod fake_cluster;
 

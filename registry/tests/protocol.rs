@@ -1,6 +1,5 @@
 //! The OCI distribution specification 1.1, request by request.
 #![expect(clippy::unwrap_used, reason = "a test fails where its scenery does")]
-#![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
 
 mod fake_cluster;
 

@@ -1,6 +1,5 @@
 //! The same registry over S3: moto's server, which `cargo xtask test` installs from PyPI.
 #![expect(clippy::unwrap_used, reason = "a test fails where its scenery does")]
-#![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
 
 mod fake_cluster;
 mod served;
