@@ -83,6 +83,14 @@ impl Index {
         Ok(Index(index))
     }
 
+    /// The names of the charts.
+    pub fn charts(&self) -> impl Iterator<Item = &str> {
+        let entries = self.0["entries"].as_object();
+        entries
+            .into_iter()
+            .flat_map(|entries| entries.keys().map(String::as_str))
+    }
+
     /// The version named, or the newest of those within a range; the newest release if `version` is `None`.
     pub fn find(&self, name: &str, version: Option<&str>) -> Result<Entry, Error> {
         let versions = self.0["entries"][name]

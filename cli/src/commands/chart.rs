@@ -17,8 +17,11 @@ mod lint;
 mod list;
 mod package;
 mod post_render;
+mod pull;
+mod push;
 mod render;
 mod rendering;
+mod repo;
 mod rollback;
 mod show;
 mod show_release;
@@ -46,6 +49,10 @@ enum Command {
     #[command(visible_alias = "inspect")]
     Show(show::Show),
     Package(package::Package),
+    #[command(visible_alias = "fetch")]
+    Pull(pull::Pull),
+    Push(push::Push),
+    Repo(repo::Repo),
     #[command(visible_alias = "ls")]
     List(list::List),
     Status(status::Status),
@@ -70,6 +77,9 @@ impl Chart {
             Command::Lint(command) => command.run(session).await,
             Command::Show(command) => command.run(session).await,
             Command::Package(command) => command.run(session).await,
+            Command::Pull(command) => command.run(session).await,
+            Command::Push(command) => command.run(session).await,
+            Command::Repo(command) => command.run(session).await,
             Command::List(command) => command.run(session).await,
             Command::Status(command) => command.run(session).await,
             Command::History(command) => command.run(session).await,
