@@ -7,6 +7,8 @@ use crate::session::Session;
 
 mod action_flags;
 mod cluster;
+mod create;
+mod dependency;
 mod diff;
 mod difference;
 mod drift;
@@ -52,6 +54,9 @@ enum Command {
     #[command(visible_alias = "fetch")]
     Pull(pull::Pull),
     Push(push::Push),
+    Create(create::Create),
+    #[command(visible_alias = "dep", alias = "dependencies")]
+    Dependency(dependency::Dependency),
     Repo(repo::Repo),
     #[command(visible_alias = "ls")]
     List(list::List),
@@ -79,6 +84,8 @@ impl Chart {
             Command::Package(command) => command.run(session).await,
             Command::Pull(command) => command.run(session).await,
             Command::Push(command) => command.run(session).await,
+            Command::Create(command) => command.run(session).await,
+            Command::Dependency(command) => command.run(session).await,
             Command::Repo(command) => command.run(session).await,
             Command::List(command) => command.run(session).await,
             Command::Status(command) => command.run(session).await,
