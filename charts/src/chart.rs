@@ -5,6 +5,7 @@
 //! - [`archive`], [`directory`]: where named files come from; both bounded. [`ignore`]: `.helmignore`.
 //! - [`package`]: a chart's archive.
 //! - [`dependencies`]: which subcharts take part, under which name, with which imported values.
+//! - [`lock`]: the versions that dependencies were resolved to. [`starter`]: the files of a new chart.
 //! - [`schema`]: what values must be, by `values.schema.json`.
 //! - [`glob`]: patterns of file names.
 
@@ -16,9 +17,11 @@ pub mod directory;
 pub mod glob;
 pub mod ignore;
 mod load;
+pub mod lock;
 pub mod metadata;
 pub mod package;
 pub mod schema;
+pub mod starter;
 
 pub use metadata::{Dependency, ImportValues, Lock, Maintainer, Metadata};
 

@@ -8,10 +8,12 @@
 //! - [`values`]: what users give a chart, over its defaults.
 //! - [`chart`]: a chart as it is stored, its subcharts, its schema.
 //! - [`render`]: from a chart and values to manifests, hooks and notes.
+//! - [`fetch`]: charts from registries and repositories.
 //! - [`lint`]: what is wrong or odd with a chart.
 //! - [`release`]: what is kept of a chart that was installed, and what is done with it.
 
 pub mod chart;
+pub mod fetch;
 mod float;
 pub mod format;
 pub mod function;

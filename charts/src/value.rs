@@ -78,11 +78,9 @@ pub struct List {
 
 /// A map with string keys, shared and mutable: in bytewise order of keys.
 #[derive(Clone)]
-pub struct Map(Rc<Inner>);
-
-struct Inner {
+pub struct Map {
+    entries: Rc<RefCell<BTreeMap<Bytes, Slot>>>,
     type_name: &'static str,
-    entries: RefCell<BTreeMap<Bytes, Slot>>,
 }
 
 struct Slot {
@@ -129,19 +127,27 @@ impl Map {
 
     /// An empty map of another Go type, as `typeOf` will say it.
     pub fn of_type(type_name: &'static str) -> Map {
-        Map(Rc::new(Inner {
+        Map {
+            entries: Rc::default(),
             type_name,
-            entries: RefCell::default(),
-        }))
+        }
     }
 
     pub fn type_name(&self) -> &'static str {
-        self.0.type_name
+        self.type_name
+    }
+
+    /// The same map as a value of another Go type: entries are shared.
+    pub fn as_type(&self, type_name: &'static str) -> Map {
+        Map {
+            entries: self.entries.clone(),
+            type_name,
+        }
     }
 
     /// What a template asked for: counts as read.
     pub fn get(&self, key: &[u8]) -> Option<Value> {
-        let entries = self.0.entries.borrow();
+        let entries = self.entries.borrow();
         let slot = entries.get(key)?;
         slot.read.set(true);
         Some(slot.value.clone())
@@ -149,11 +155,11 @@ impl Map {
 
     /// As [`get`](Self::get), without a trace: for whoever is no template.
     pub fn peek(&self, key: &[u8]) -> Option<Value> {
-        Some(self.0.entries.borrow().get(key)?.value.clone())
+        Some(self.entries.borrow().get(key)?.value.clone())
     }
 
     pub fn contains(&self, key: &[u8]) -> bool {
-        let entries = self.0.entries.borrow();
+        let entries = self.entries.borrow();
         let Some(slot) = entries.get(key) else {
             return false;
         };
@@ -168,15 +174,15 @@ impl Map {
             value,
             read: Cell::new(false),
         };
-        self.0.entries.borrow_mut().insert(key.into(), slot);
+        self.entries.borrow_mut().insert(key.into(), slot);
     }
 
     pub fn remove(&self, key: &[u8]) -> Option<Value> {
-        Some(self.0.entries.borrow_mut().remove(key)?.value)
+        Some(self.entries.borrow_mut().remove(key)?.value)
     }
 
     pub fn len(&self) -> usize {
-        self.0.entries.borrow().len()
+        self.entries.borrow().len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -185,7 +191,7 @@ impl Map {
 
     /// The entries as they are now, in bytewise order of keys; all count as read.
     pub fn entries(&self) -> Vec<(Bytes, Value)> {
-        let entries = self.0.entries.borrow();
+        let entries = self.entries.borrow();
         let entry = |(key, slot): (&Bytes, &Slot)| {
             slot.read.set(true);
             (key.clone(), slot.value.clone())
@@ -195,7 +201,7 @@ impl Map {
 
     /// The entries, each with whether a template asked for it; leaves no trace.
     pub fn reads(&self) -> Vec<(Bytes, Value, bool)> {
-        let entries = self.0.entries.borrow();
+        let entries = self.entries.borrow();
         entries
             .iter()
             .map(|(key, slot)| (key.clone(), slot.value.clone(), slot.read.get()))
@@ -204,7 +210,7 @@ impl Map {
 
     /// Whether both are the same map, not only equal.
     pub fn same(&self, other: &Map) -> bool {
-        Rc::ptr_eq(&self.0, &other.0)
+        Rc::ptr_eq(&self.entries, &other.entries)
     }
 }
 
@@ -227,7 +233,7 @@ impl Default for Map {
 
 impl fmt::Debug for Map {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entries = self.0.entries.borrow();
+        let entries = self.entries.borrow();
         f.debug_map()
             .entries(entries.iter().map(|(key, slot)| (key, &slot.value)))
             .finish()

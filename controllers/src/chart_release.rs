@@ -8,7 +8,6 @@
 //! - [`connection`]: requests as a ServiceAccount. [`source`]: fetches the chart; [`oci`]: from a registry.
 
 mod connection;
-mod oci;
 mod plan;
 mod source;
 mod spec;

@@ -78,7 +78,7 @@ pub fn manifest(chart: &Chart) -> String {
     text(&json)
 }
 
-fn text(json: &serde_json::Value) -> String {
+pub(super) fn text(json: &serde_json::Value) -> String {
     let value: Value = values::from_json(json);
     let mut text = yaml::emit(&value);
     text.push('\n');

@@ -30,15 +30,18 @@ fn equal(one: &Value, other: &Value, depth: usize) -> bool {
                         .all(|(a, b)| equal(a, b, depth - 1)))
         }
         (Value::Map(a), Value::Map(b)) => {
-            a.same(b)
-                || a.type_name() == b.type_name() && a.len() == b.len() && {
-                    let (a, b) = (a.entries(), b.entries());
-                    let same = |((key, value), (other_key, other)): (&(_, Value), &(_, Value))| {
-                        let (key, other_key): (&bytes::Bytes, &bytes::Bytes) = (key, other_key);
-                        key == other_key && equal(value, other, depth - 1)
-                    };
-                    a.iter().zip(b.iter()).all(same)
-                }
+            a.type_name() == b.type_name()
+                && (a.same(b)
+                    || a.len() == b.len() && {
+                        let (a, b) = (a.entries(), b.entries());
+                        let same =
+                            |((key, value), (other_key, other)): (&(_, Value), &(_, Value))| {
+                                let (key, other_key): (&bytes::Bytes, &bytes::Bytes) =
+                                    (key, other_key);
+                                key == other_key && equal(value, other, depth - 1)
+                            };
+                        a.iter().zip(b.iter()).all(same)
+                    })
         }
         (Value::Object(a), Value::Object(b)) => {
             std::rc::Rc::ptr_eq(a, b)

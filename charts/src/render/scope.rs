@@ -10,6 +10,9 @@ use crate::{
     chart::{Dependency, ImportValues, Maintainer, Metadata, dependencies::Node},
 };
 
+/// What Helm calls the type of `.Values`.
+const VALUES: &str = "common.Values";
+
 /// The templates of one chart, and their data.
 pub(super) struct Scope {
     /// By their paths from the root chart on.
@@ -70,7 +73,8 @@ fn collect(
     for (name, value) in shared {
         data.insert(*name, value.clone());
     }
-    data.insert("Values", Value::Map(values.clone()));
+    // The map of a parent's values that a subchart sees as its own is of a plain type there.
+    data.insert("Values", Value::Map(values.as_type(VALUES)));
     data.insert("Subcharts", Value::Map(subcharts.clone()));
     for child in &node.subcharts {
         let name = child.metadata.name.as_str();

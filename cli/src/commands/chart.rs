@@ -7,6 +7,8 @@ use crate::session::Session;
 
 mod action_flags;
 mod cluster;
+mod create;
+mod dependency;
 mod diff;
 mod difference;
 mod drift;
@@ -17,8 +19,11 @@ mod lint;
 mod list;
 mod package;
 mod post_render;
+mod pull;
+mod push;
 mod render;
 mod rendering;
+mod repo;
 mod rollback;
 mod show;
 mod show_release;
@@ -46,6 +51,13 @@ enum Command {
     #[command(visible_alias = "inspect")]
     Show(show::Show),
     Package(package::Package),
+    #[command(visible_alias = "fetch")]
+    Pull(pull::Pull),
+    Push(push::Push),
+    Create(create::Create),
+    #[command(visible_alias = "dep", alias = "dependencies")]
+    Dependency(dependency::Dependency),
+    Repo(repo::Repo),
     #[command(visible_alias = "ls")]
     List(list::List),
     Status(status::Status),
@@ -70,6 +82,11 @@ impl Chart {
             Command::Lint(command) => command.run(session).await,
             Command::Show(command) => command.run(session).await,
             Command::Package(command) => command.run(session).await,
+            Command::Pull(command) => command.run(session).await,
+            Command::Push(command) => command.run(session).await,
+            Command::Create(command) => command.run(session).await,
+            Command::Dependency(command) => command.run(session).await,
+            Command::Repo(command) => command.run(session).await,
             Command::List(command) => command.run(session).await,
             Command::Status(command) => command.run(session).await,
             Command::History(command) => command.run(session).await,

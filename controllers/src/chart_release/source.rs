@@ -5,8 +5,14 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use charts::{
+    fetch::{
+        Answer, Login, Request, Transport,
+        index::Repository,
+        oci::{Reference, Registry},
+    },
     release::{Cluster as _, Error, ObjectId, rest::Remote},
     values,
 };
@@ -14,14 +20,9 @@ use serde_json::{Map, Value};
 
 use super::{
     connection::Connection,
-    oci::{self, Reference},
     spec::{Chart, Entry, Spec},
 };
 
-/// Largest archive of a chart, in bytes.
-const ARCHIVE: usize = 32 << 20;
-/// Largest index of a repository, in bytes: the public ones have grown to tens of megabytes.
-const INDEX: usize = 64 << 20;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The chart's archive.
@@ -37,15 +38,27 @@ pub(super) async fn fetch(
         };
     }
     let login = login(cluster, namespace, chart).await?;
+    let way = Way::new(cluster)?;
     if let Some(text) = &chart.r#ref {
         let reference = Reference::parse(text, chart.version.as_deref())
             .ok_or_else(|| refused(format!("spec.chart.ref: {text:?} is not oci://HOST/PATH")))?;
-        return pull(cluster, &reference, login.as_ref())
-            .await
-            .map_err(|why| refused(format!("spec.chart.ref: {text}: {why}")));
+        let mut registry = Registry::new(&way, &reference, login.as_ref(), false);
+        let pulled = registry.pull(&reference).await;
+        let pulled = pulled.map_err(|why| refused(format!("spec.chart.ref: {text}: {why}")))?;
+        return Ok(pulled.archive);
     }
     if let (Some(url), Some(name)) = (&chart.repository, &chart.name) {
-        return download(url, name, chart.version.as_deref(), login.as_ref())
+        let repository = Repository {
+            url: url.clone(),
+            login,
+            pass_everywhere: false,
+        };
+        let archive = async {
+            let (_, index) = repository.index(&way).await?;
+            let entry = index.find(name, chart.version.as_deref())?;
+            repository.archive(&way, &entry).await
+        };
+        return archive
             .await
             .map_err(|why| refused(format!("spec.chart.repository: {url}: {why}")));
     }
@@ -118,12 +131,6 @@ fn refused(why: String) -> Error {
     Error::Refused(why)
 }
 
-/// A name and password.
-struct Login {
-    name: String,
-    password: String,
-}
-
 async fn login(
     cluster: &Remote<Connection>,
     namespace: &str,
@@ -149,250 +156,66 @@ async fn login(
     Ok(Some(Login { name, password }))
 }
 
-/// Answers the body of a path of a registry.
-enum Registry<'a> {
-    /// The cluster's own.
-    Own(&'a Remote<Connection>),
-    Other {
-        client: reqwest::Client,
-        base: String,
-        login: Option<&'a Login>,
-        /// What its token service gave.
-        token: Option<String>,
-    },
+/// The way out: the cluster's own registry with the account's rights, and the rest of the world.
+struct Way<'a> {
+    cluster: &'a Remote<Connection>,
+    client: reqwest::Client,
 }
 
-async fn pull(
-    cluster: &Remote<Connection>,
-    reference: &Reference,
-    login: Option<&Login>,
-) -> Result<Vec<u8>, String> {
-    let mut registry = if reference.own() {
-        Registry::Own(cluster)
-    } else {
-        Registry::Other {
-            client: client()?,
-            base: format!("https://{}", reference.host),
-            login,
-            token: None,
-        }
-    };
-    let path = &reference.path;
-    let version = match &reference.version {
-        Some(version) => version.clone(),
-        None => {
-            let list = registry
-                .get(&format!("/v2/{path}/tags/list"), "application/json", INDEX)
-                .await?;
-            let list: Value = serde_json::from_slice(&list).map_err(|why| why.to_string())?;
-            let tags = list["tags"].as_array().into_iter().flatten();
-            oci::newest(tags.filter_map(Value::as_str))
-                .ok_or("no tag is a version")?
-                .to_owned()
-        }
-    };
-    let manifest = registry
-        .get(
-            &format!("/v2/{path}/manifests/{version}"),
-            oci::MANIFEST,
-            INDEX,
-        )
-        .await?;
-    if version.starts_with("sha256:") && !oci::verify(&manifest, &version) {
-        return Err("the manifest is not what its digest says".to_owned());
+impl Way<'_> {
+    fn new(cluster: &Remote<Connection>) -> Result<Way<'_>, Error> {
+        let client = reqwest::Client::builder().timeout(DEADLINE).build();
+        let client = client.map_err(|error| refused(chain(error)))?;
+        Ok(Way { cluster, client })
     }
-    let manifest: Value = serde_json::from_slice(&manifest).map_err(|why| why.to_string())?;
-    let digest = oci::layer(&manifest).ok_or("it is no chart: no layer is a chart's archive")?;
-    let blob = registry
-        .get(&format!("/v2/{path}/blobs/{digest}"), "*/*", ARCHIVE)
-        .await?;
-    if !oci::verify(&blob, digest) {
-        return Err("the archive is not what its digest says".to_owned());
-    }
-    Ok(blob)
 }
 
-impl Registry<'_> {
-    async fn get(&mut self, path: &str, accept: &str, limit: usize) -> Result<Vec<u8>, String> {
-        match self {
-            Registry::Own(cluster) => {
-                let answer = cluster.transport().fetch("GET", path, accept, None).await;
-                let (code, body) = answer.map_err(|error| error.to_string())?;
-                match code {
-                    200 if body.len() <= limit => Ok(body),
-                    200 => Err(format!("{path} is larger than {limit} bytes")),
-                    404 => Err(format!("{path} not found")),
-                    code => Err(format!("{path}: {code} {}", String::from_utf8_lossy(&body))),
-                }
+#[async_trait]
+impl Transport for Way<'_> {
+    async fn send(&self, request: Request) -> Result<Answer, String> {
+        if request.url.starts_with('/') {
+            let connection = self.cluster.transport();
+            let answer = connection.fetch(request.method, &request.url, request.accept, None);
+            let (status, body) = answer.await.map_err(|error| error.to_string())?;
+            return match body.len() <= request.limit {
+                true => Ok(Answer {
+                    status,
+                    body,
+                    ..Answer::default()
+                }),
+                false => Err(format!(
+                    "{} is larger than {} bytes",
+                    request.url, request.limit
+                )),
+            };
+        }
+        let mut sent = self.client.get(&request.url);
+        sent = sent.header("accept", request.accept);
+        if let Some(authorization) = &request.authorization {
+            sent = sent.header("authorization", authorization);
+        }
+        let mut answer = sent.send().await.map_err(chain)?;
+        let challenge = answer.headers().get("www-authenticate");
+        let challenge = challenge.and_then(|value| value.to_str().ok());
+        let mut fetched = Answer {
+            status: answer.status().as_u16(),
+            challenge: challenge.map(str::to_owned),
+            ..Answer::default()
+        };
+        while let Some(chunk) = answer.chunk().await.map_err(chain)? {
+            if fetched.body.len() + chunk.len() > request.limit {
+                return Err(format!(
+                    "{} is larger than {} bytes",
+                    request.url, request.limit
+                ));
             }
-            Registry::Other {
-                client,
-                base,
-                login,
-                token,
-            } => {
-                let send = |token: &Option<String>| {
-                    let request = client.get(format!("{base}{path}")).header("accept", accept);
-                    match (token, &*login) {
-                        (Some(token), _) => request.bearer_auth(token),
-                        (None, Some(login)) => {
-                            request.basic_auth(&login.name, Some(&login.password))
-                        }
-                        (None, None) => request,
-                    }
-                };
-                let mut answer = send(token).send().await.map_err(chain)?;
-                if answer.status().as_u16() == 401 && token.is_none() {
-                    let challenge = answer.headers().get("www-authenticate");
-                    let challenge = challenge.and_then(|value| value.to_str().ok());
-                    let challenge = challenge.unwrap_or_default().to_owned();
-                    *token = Some(fetch_token(client, &challenge, *login).await?);
-                    answer = send(token).send().await.map_err(chain)?;
-                }
-                body(answer, limit).await
-            }
+            fetched.body.extend_from_slice(&chunk);
         }
+        Ok(fetched)
     }
-}
-
-/// Asks a registry's token service, as its challenge says: `Bearer realm="…",service="…",scope="…"`.
-async fn fetch_token(
-    client: &reqwest::Client,
-    challenge: &str,
-    login: Option<&Login>,
-) -> Result<String, String> {
-    let parameter = |name: &str| {
-        let (_, rest) = challenge.split_once(&format!("{name}=\""))?;
-        rest.split_once('"').map(|(value, _)| value)
-    };
-    let realm = parameter("realm").ok_or("the registry wants a login (spec.chart.secretRef)")?;
-    let mut url = reqwest::Url::parse(realm).map_err(|why| format!("{realm}: {why}"))?;
-    for name in ["service", "scope"] {
-        if let Some(value) = parameter(name) {
-            url.query_pairs_mut().append_pair(name, value);
-        }
-    }
-    let mut request = client.get(url);
-    if let Some(login) = login {
-        request = request.basic_auth(&login.name, Some(&login.password));
-    }
-    let answer = request.send().await.map_err(chain)?;
-    let answer = body(answer, 1 << 20).await?;
-    let answer: Value = serde_json::from_slice(&answer).map_err(|why| why.to_string())?;
-    let token = answer["token"].as_str().or(answer["access_token"].as_str());
-    token
-        .map(str::to_owned)
-        .ok_or_else(|| format!("{realm} gave no token"))
-}
-
-/// Fetches a chart by a repository's index.
-async fn download(
-    repository: &str,
-    name: &str,
-    version: Option<&str>,
-    login: Option<&Login>,
-) -> Result<Vec<u8>, String> {
-    let client = client()?;
-    let base = reqwest::Url::parse(&format!("{}/", repository.trim_end_matches('/')))
-        .map_err(|why| why.to_string())?;
-    let get = async |url: reqwest::Url, limit| {
-        let mut request = client.get(url.clone());
-        // A name and password are for the repository alone.
-        if let Some(login) = login
-            && url.origin() == base.origin()
-        {
-            request = request.basic_auth(&login.name, Some(&login.password));
-        }
-        body(request.send().await.map_err(chain)?, limit).await
-    };
-    let index = base.join("index.yaml").map_err(|why| why.to_string())?;
-    let index = get(index, INDEX).await?;
-    let (urls, digest) = entry(&index, name, version)?;
-    let url = base
-        .join(&urls)
-        .map_err(|why| format!("index.yaml: {urls}: {why}"))?;
-    let archive = get(url, ARCHIVE).await?;
-    if let Some(digest) = digest {
-        let digest = format!("sha256:{}", digest.trim_start_matches("sha256:"));
-        if !oci::verify(&archive, &digest) {
-            return Err(format!(
-                "{urls} is not what index.yaml says: its digest differs"
-            ));
-        }
-    }
-    Ok(archive)
-}
-
-/// Where an index says that a version of a chart is, and the digest of it.
-fn entry(
-    index: &[u8],
-    name: &str,
-    version: Option<&str>,
-) -> Result<(String, Option<String>), String> {
-    let index = charts::yaml::parse(index).map_err(|why| format!("index.yaml: {why}"))?;
-    let index = values::to_json(&index);
-    let versions = index["entries"][name]
-        .as_array()
-        .ok_or_else(|| format!("index.yaml has no chart {name:?}"))?;
-    let of = |entry: &Value| entry["version"].as_str().unwrap_or_default().to_owned();
-    let fits = |entry: &&Value| match version {
-        None => oci::version(&of(entry)).is_some(),
-        Some(wanted) => of(entry) == wanted || charts::semver::is_compatible(wanted, &of(entry)),
-    };
-    let found = versions
-        .iter()
-        .filter(fits)
-        .max_by_key(|entry| oci::version(&of(entry)))
-        .ok_or_else(|| match version {
-            Some(version) => format!("chart {name:?} has no version {version}"),
-            None => format!("chart {name:?} has no version that is no pre-release"),
-        })?;
-    let url = found["urls"][0].as_str();
-    let url = url.ok_or_else(|| format!("index.yaml: chart {name:?} has no URL"))?;
-    let digest = found["digest"].as_str().filter(|d| !d.is_empty());
-    Ok((url.to_owned(), digest.map(str::to_owned)))
-}
-
-fn client() -> Result<reqwest::Client, String> {
-    reqwest::Client::builder()
-        .timeout(DEADLINE)
-        .build()
-        .map_err(chain)
-}
-
-/// A body that is a success, whole and bounded.
-async fn body(mut answer: reqwest::Response, limit: usize) -> Result<Vec<u8>, String> {
-    let (status, url) = (answer.status(), answer.url().clone());
-    if !status.is_success() {
-        return Err(format!("{url}: {status}"));
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(chain)? {
-        if body.len() + chunk.len() > limit {
-            return Err(format!("{url} is larger than {limit} bytes"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }
 
 /// An error with its causes.
 fn chain(error: reqwest::Error) -> String {
     format!("{:#}", anyhow::Error::from(error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_index_names_the_newest_version_that_fits() {
-        let index = b"entries:\n  a:\n  - {version: 1.2.0, urls: [a-1.2.0.tgz], digest: ab}\n  - {version: 1.10.0, urls: ['https://x/a.tgz']}\n  - {version: 2.0.0-rc1, urls: [rc]}\n";
-        let url = |version| entry(index, "a", version).map(|(url, _)| url);
-        assert_eq!(url(None).unwrap(), "https://x/a.tgz");
-        assert_eq!(url(Some("1.2.x")).unwrap(), "a-1.2.0.tgz");
-        assert_eq!(url(Some("2.0.0-rc1")).unwrap(), "rc");
-        assert_eq!(url(Some("3")).unwrap_err(), "chart \"a\" has no version 3");
-        assert!(entry(index, "b", None).is_err());
-    }
 }

@@ -453,7 +453,14 @@ fn accept(frame: &Frame<'_>, datum: Datum, param: Param) -> Result<Datum, Templa
         (param, value) => value.type_name() == type_of(param),
     };
     if fits {
-        return Ok(datum);
+        return Ok(match (param, &datum.value) {
+            // Passed on, it is of the parameter's type.
+            (Param::Map, Value::Map(map)) => Datum {
+                value: Value::Map(map.as_type(type_of(param))),
+                ..datum
+            },
+            _ => datum,
+        });
     }
     let got = match datum.value {
         Value::Nil => "interface {}",

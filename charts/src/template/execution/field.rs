@@ -77,6 +77,11 @@ impl Execution<'_> {
                 frame.fail(format!("nil data; no entry for key {name}"))
             }
             Value::Nil => Ok(Datum::bare(Value::Nil)),
+            // Helm's type for values has methods; charts use the one that takes the type away.
+            Value::Map(map) if map.type_name() == "common.Values" && name == "AsMap" && !called => {
+                let plain = map.as_type("map[string]interface {}");
+                Ok(Datum::bare(Value::Map(plain)))
+            }
             Value::Map(_) if called => {
                 frame.fail(format!("{name} is not a method but has arguments"))
             }

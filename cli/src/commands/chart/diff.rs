@@ -86,7 +86,7 @@ impl Diff {
 
     /// The revision that an upgrade would make.
     async fn rendered(&self, session: &Session, live: &mut Live, chart: &str) -> Result<Release> {
-        let given = Given::new(chart, &self.given).await?;
+        let given = Given::new(session, chart, &self.given).await?;
         let renderer = given.renderer(live.cluster.clone());
         let options = Options {
             dry_run: DryRun::Client,

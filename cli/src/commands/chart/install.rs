@@ -79,7 +79,7 @@ impl Install {
             options.roll_back();
         }
         let replace = self.replace;
-        let given = Given::new(&chart, &self.chart).await?;
+        let given = Given::new(session, &chart, &self.chart).await?;
         let mode = Mode::Install { replace };
         deploy(session, &name, mode, given, options, &self.shown).await
     }

@@ -33,7 +33,7 @@ impl Package {
     #[expect(clippy::unused_async, reason = "commands are run alike")]
     pub(super) async fn run(self, session: &Session) -> Result<()> {
         for path in &self.charts {
-            let mut chart = source::load(path)?;
+            let mut chart = source::local(path)?;
             if let Some(version) = &self.version {
                 if let Err(error) = Version::parse(version) {
                     bail!("{error}: {version}");

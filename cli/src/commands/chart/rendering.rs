@@ -19,10 +19,13 @@ use super::{
     post_render, source,
     values::{ValueFlags, merged},
 };
+use crate::session::Session;
 
 /// A chart's values and how it is rendered.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ChartFlags {
+    #[command(flatten)]
+    source: source::SourceFlags,
     #[command(flatten)]
     values: ValueFlags,
     /// Program that is given the objects and answers those to apply
@@ -56,8 +59,8 @@ pub(super) struct Given {
 
 impl Given {
     /// Reads the chart and the values.
-    pub(super) async fn new(chart: &str, flags: &ChartFlags) -> Result<Given> {
-        let loaded = source::load(chart)?;
+    pub(super) async fn new(session: &Session, chart: &str, flags: &ChartFlags) -> Result<Given> {
+        let loaded = source::load(session, chart, &flags.source).await?;
         source::check_installable(&loaded)?;
         let inputs = flags.values.inputs().await?;
         let values = values::to_json_map(&merged(&inputs)?);

@@ -4,7 +4,7 @@ use anyhow::Result;
 use charts::chart::{Chart, package};
 use clap::{Args, Subcommand};
 
-use super::source;
+use super::source::{self, SourceFlags};
 use crate::session::Session;
 
 /// Show a chart's description, values, README or CRDs
@@ -30,19 +30,26 @@ enum Command {
 
 #[derive(Args)]
 struct Named {
-    /// The chart's directory or archive
+    /// The chart: a directory, an archive, or a reference
     chart: String,
+    #[command(flatten)]
+    source: SourceFlags,
+}
+
+impl Named {
+    async fn load(&self, session: &Session) -> Result<Chart> {
+        source::load(session, &self.chart, &self.source).await
+    }
 }
 
 impl Show {
-    #[expect(clippy::unused_async, reason = "commands are run alike")]
     pub(super) async fn run(self, session: &Session) -> Result<()> {
         let text = match self.command {
-            Command::All(named) => all(&source::load(&named.chart)?),
-            Command::Chart(named) => definition(&source::load(&named.chart)?),
-            Command::Values(named) => values(&source::load(&named.chart)?),
-            Command::Readme(named) => readme(&source::load(&named.chart)?).unwrap_or_default(),
-            Command::Crds(named) => crds(&source::load(&named.chart)?),
+            Command::All(named) => all(&named.load(session).await?),
+            Command::Chart(named) => definition(&named.load(session).await?),
+            Command::Values(named) => values(&named.load(session).await?),
+            Command::Readme(named) => readme(&named.load(session).await?).unwrap_or_default(),
+            Command::Crds(named) => crds(&named.load(session).await?),
         };
         session.text(&text)
     }

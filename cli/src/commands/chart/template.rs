@@ -21,9 +21,11 @@ use crate::session::Session;
 /// Render a chart's templates locally
 #[derive(Args)]
 pub(crate) struct Template {
-    /// Release name, and the chart's directory or archive
+    /// Release name, and the chart: a directory, an archive, or a reference
     #[arg(required = true, num_args = 1..=2, value_names = ["NAME", "CHART"])]
     arguments: Vec<String>,
+    #[command(flatten)]
+    source: source::SourceFlags,
     #[command(flatten)]
     values: values::ValueFlags,
     #[command(flatten)]
@@ -80,7 +82,7 @@ impl Template {
         let template = self.name_template.as_deref();
         let (name, chart) = render::name_and_chart(&self.arguments, self.generate_name, template)?;
         charts::release::plan::check_name(&name)?;
-        let chart = source::load(&chart)?;
+        let chart = source::load(session, &chart, &self.source).await?;
         source::check_installable(&chart)?;
         let inputs = self.values.inputs().await?;
         let given = values::merged(&inputs)?;

@@ -78,7 +78,7 @@ impl Upgrade {
         if self.rollback_on_failure {
             options.roll_back();
         }
-        let given = Given::new(&self.chart, &self.given).await?;
+        let given = Given::new(session, &self.chart, &self.given).await?;
         let mode = if self.install {
             Mode::UpgradeOrInstall
         } else {
