@@ -33,7 +33,7 @@ use tracing::warn;
 use self::deploy::Deploys;
 pub(crate) use self::{
     pod::{CONTAINER, revision_of},
-    table::Table,
+    table::{PINS, Table},
     usage::{Metrics, summary},
 };
 use crate::{logs, pod::worker::Context};
@@ -75,6 +75,7 @@ impl Functions {
             .default_backoff();
         let mut events = pin!(events);
         let mut listed = Vec::new();
+        let mut has_listed = false;
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut save = tokio::time::interval(usage::PERIOD);
@@ -84,7 +85,7 @@ impl Functions {
                 () = deploys.next() => self.open_wanted(),
                 () = self.table().next_opened() => {}
                 _ = look.tick(), if self.table().any_open() => self.close_idle(),
-                _ = save.tick() => usage::save(&self.context).await,
+                _ = save.tick() => usage::save(&self.context, has_listed).await,
                 Some(event) = events.next() => match event {
                     Ok(watcher::Event::Init) => listed.clear(),
                     Ok(watcher::Event::InitApply(revision)) => {
@@ -96,6 +97,7 @@ impl Functions {
                         for gone in self.table().others(&all) {
                             self.gone(&gone, &mut deploys);
                         }
+                        has_listed = true;
                         self.remove_old_logs().await;
                     }
                     Ok(watcher::Event::Apply(revision)) => {
@@ -120,7 +122,7 @@ impl Functions {
         {
             warn!("functions did not close in time");
         }
-        usage::save(&self.context).await;
+        usage::save(&self.context, has_listed).await;
         Ok(())
     }
 

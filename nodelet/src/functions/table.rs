@@ -274,10 +274,10 @@ impl Table {
     }
 }
 
+/// What the names begin with under which images stay here for revisions. No pod and no Function may say one.
+pub(crate) const PINS: &str = "functions.wk.internal/";
+
 /// The name under which an image stays here for revisions, whatever its tag comes to mean.
 pub(super) fn pinned(digest: &str) -> String {
-    format!(
-        "functions.wk.internal/revisions:{}",
-        digest.replace(':', "-")
-    )
+    format!("{PINS}revisions:{}", digest.replace(':', "-"))
 }

@@ -4,7 +4,8 @@
 //! they changed: a process that is killed loses no more than that. A deleted revision's stay for a month.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
+    io::Write as _,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -96,6 +97,16 @@ impl Usage {
             sum.deleted = Some(Timestamp::now());
         }
     }
+
+    /// Those of other revisions than these are deleted ones'.
+    fn end_others(&self, live: &HashSet<Arc<str>>) {
+        let now = Timestamp::now();
+        for (uid, sum) in &mut self.lock().all {
+            if !live.contains(uid.as_str()) {
+                sum.deleted.get_or_insert(now);
+            }
+        }
+    }
 }
 
 fn sum_of<'a>(all: &'a mut BTreeMap<String, Sum>, opening: &Opening) -> &'a mut Sum {
@@ -144,7 +155,11 @@ pub(super) async fn load(context: &Context) {
 }
 
 /// Writes the sums down, if they changed.
-pub(super) async fn save(context: &Context) {
+pub(super) async fn save(context: &Context, listed: bool) {
+    if listed {
+        let live = context.functions.uids();
+        context.functions.usage().end_others(&live);
+    }
     let mut all = summary(&context.functions);
     let now = Timestamp::now();
     let old = |sum: &Sum| sum.deleted.is_some_and(|at| now.duration_since(at) > KEPT);
@@ -172,7 +187,9 @@ pub(super) async fn save(context: &Context) {
     let path = path(context);
     let written = tokio::task::spawn_blocking(move || {
         let new = path.with_extension("json.new");
-        std::fs::write(&new, serde_json::to_vec(&all)?)?;
+        let mut file = std::fs::File::create(&new)?;
+        file.write_all(&serde_json::to_vec(&all)?)?;
+        file.sync_all()?;
         std::fs::rename(&new, &path)
     });
     let written = written

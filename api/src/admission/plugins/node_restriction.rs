@@ -384,9 +384,8 @@ fn revision(write: &Write<'_>) -> Result<(), String> {
                 format!("node {node:?} can only update status.nodes of a FunctionRevision"),
             )
         }
-        ("scale", Operation::Update) => Ok(()),
         _ => Err(format!(
-            "node {node:?} can only update status and scale of a FunctionRevision"
+            "node {node:?} can only update status of a FunctionRevision"
         )),
     }
 }

@@ -2,16 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use runtimes::{Image, ImageError, ImageKind, PullPolicy, Runtime, images::is_name};
+use runtimes::{
+    Image, ImageError, ImageKind, PullPolicy, Runtime,
+    images::{is_name, normal_name},
+};
 
 use super::{Start, within};
-use crate::pod::{
-    container::{Reason, StartFailure},
-    credentials::{credentials, identity},
-    environment::took,
-    place::{class, runtime_of, unavailable},
-    pulling,
-    worker::Context,
+use crate::{
+    functions::PINS,
+    pod::{
+        container::{Reason, StartFailure},
+        credentials::{credentials, identity},
+        environment::took,
+        place::{class, runtime_of, unavailable},
+        pulling,
+        worker::Context,
+    },
 };
 
 /// How long a pull may take, others' turns included.
@@ -25,6 +31,14 @@ impl Start {
     /// The image, pulled if it must be.
     pub(crate) async fn image(&self, context: &Context) -> Result<Image, StartFailure> {
         let reference = self.container.image.as_deref().unwrap_or_default();
+        if normal_name(reference).starts_with(PINS) {
+            // Whose they are is not told by their names.
+            let error = ImageError::InvalidName {
+                reference: reference.to_owned(),
+                message: format!("names below {PINS} are the node's own"),
+            };
+            return Err(self.image_failed(context, reference, &error));
+        }
         let policy = match self.container.image_pull_policy.as_deref() {
             Some("Always") => PullPolicy::Always,
             Some("Never") => PullPolicy::Never,

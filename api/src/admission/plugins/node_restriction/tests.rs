@@ -494,6 +494,6 @@ fn a_node_says_of_a_revision_what_it_has_made_of_it_itself() {
     check(
         "DELETE functions.wk.dev/ns/functionrevisions/f-00001/",
         ["null", old, "null"],
-        expect![[r#"node "n1" can only update status and scale of a FunctionRevision"#]],
+        expect![[r#"node "n1" can only update status of a FunctionRevision"#]],
     );
 }
