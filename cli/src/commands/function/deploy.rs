@@ -276,10 +276,13 @@ pub(super) async fn wait(session: &Session, written: &Value, timeout: Duration) 
     let outcome = tokio::time::timeout(timeout, done).await;
     match outcome {
         Ok(outcome) => outcome?.map_err(|why| failed(&name, &why)),
-        Err(_) => Err(failed(
-            &name,
-            "it does not serve yet; wkctl fn list shows how it is",
-        )),
+        Err(_) => {
+            let seconds = timeout.as_secs();
+            Err(failed(
+                &name,
+                &format!("it does not serve after {seconds} s: {told}"),
+            ))
+        }
     }
 }
 
