@@ -21,6 +21,7 @@ mod debug;
 mod delete;
 mod describe;
 mod exec;
+mod function;
 mod get;
 mod image;
 mod logs;
@@ -79,6 +80,8 @@ pub(crate) enum Command {
     Simulate(simulate::Simulate),
     Image(image::Image),
     Chart(chart::Chart),
+    #[command(name = "fn", visible_alias = "function")]
+    Function(function::Function),
     ApiResources(api_resources::ApiResources),
     Version(version::Version),
     Completion(completion::Completion),
@@ -116,6 +119,7 @@ pub(crate) async fn run_in(session: &Session, command: Command) -> u8 {
         Command::Simulate(command) => command.run(session).await,
         Command::Image(command) => command.run(session).await,
         Command::Chart(command) => command.run(session).await,
+        Command::Function(command) => command.run(session).await,
         Command::ApiResources(command) => command.run(session).await,
         Command::Version(command) => command.run(session).await,
         Command::Completion(command) => command.run(session),

@@ -1,4 +1,5 @@
 //! However a blob is cut into chunks, and whatever goes wrong between them, it arrives as it was.
+#![expect(clippy::unwrap_used, reason = "a test fails where its scenery does")]
 
 mod fake_cluster;
 

@@ -1,4 +1,5 @@
 //! The OCI distribution specification 1.1, request by request.
+#![expect(clippy::unwrap_used, reason = "a test fails where its scenery does")]
 
 mod fake_cluster;
 

@@ -1,4 +1,5 @@
 //! The same registry over S3: moto's server, which `cargo xtask test` installs from PyPI.
+#![expect(clippy::unwrap_used, reason = "a test fails where its scenery does")]
 
 mod fake_cluster;
 mod served;

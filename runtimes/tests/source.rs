@@ -1,4 +1,5 @@
 //! Images of a registry in the same process: pulled without a socket, and asked for at each use.
+#![expect(clippy::unwrap_used, reason = "a test fails where its scenery does")]
 
 use std::{
     collections::HashMap,

@@ -150,7 +150,7 @@ fn shown(name: &GeneralName<'_>) -> String {
 
 /// The identifier of its own key, or of the authority's.
 fn key_id(certificate: &X509Certificate<'_>, of_authority: bool) -> Vec<u8> {
-    let ids = certificate.extensions().iter().filter_map(|extension| {
+    let mut ids = certificate.extensions().iter().filter_map(|extension| {
         match (extension.parsed_extension(), of_authority) {
             (ParsedExtension::SubjectKeyIdentifier(id), false) => Some(id.0.to_vec()),
             (ParsedExtension::AuthorityKeyIdentifier(id), true) => {
@@ -159,7 +159,7 @@ fn key_id(certificate: &X509Certificate<'_>, of_authority: bool) -> Vec<u8> {
             _ => None,
         }
     });
-    ids.last().expect("an identifier")
+    ids.next_back().expect("an identifier")
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn keys_that_are_given_are_used() {
         let ca = call("genCAWithKey", &[s("ca"), Value::int(1), s(&key)]);
         assert_eq!(field(&ca, "Key"), key);
         certificate(&ca, |ca| {
-            ca.verify_signature(None).expect("signed by itself")
+            ca.verify_signature(None).expect("signed by itself");
         });
         let args = [s("é"), none(), none(), Value::int(1), s(&key)];
         let own = call("genSelfSignedCertWithKey", &args);
