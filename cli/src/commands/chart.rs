@@ -46,7 +46,7 @@ pub(crate) struct Chart {
 enum Command {
     Install(Box<install::Install>),
     Upgrade(Box<upgrade::Upgrade>),
-    Template(template::Template),
+    Template(Box<template::Template>),
     Lint(lint::Lint),
     #[command(visible_alias = "inspect")]
     Show(show::Show),
