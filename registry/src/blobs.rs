@@ -149,7 +149,9 @@ impl Inner {
             None => self.repositories(repository.namespace()).await?,
         };
         for candidate in candidates {
-            if caller.may(Action::Pull, &candidate).is_err() {
+            let is_open = caller.may(Action::Pull, &candidate).is_ok();
+            // What an earlier namespace of that name had is nobody's; what cannot be mounted is sent.
+            if !is_open || self.check_owner(&candidate).await.is_err() {
                 continue;
             }
             let Some(size) = self.find_blob(&candidate, digest).await? else {

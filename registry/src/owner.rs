@@ -69,6 +69,10 @@ impl Inner {
             // It may be new.
             if !is_kept && !self.is_current(&name).await? {
                 let _gate = self.gate.write().await;
+                // Made anew, and pushed to, while there was no gate.
+                if self.is_current(&name).await? {
+                    continue;
+                }
                 let removed = self.storage.remove_all(&storage::namespace(&name)).await?;
                 tracing::info!(
                     namespace = name,
@@ -80,7 +84,8 @@ impl Inner {
         Ok(())
     }
 
-    async fn is_current(&self, name: &str) -> Result<bool, Error> {
+    /// True if what is kept under this name is a namespace's that is there.
+    pub(crate) async fn is_current(&self, name: &str) -> Result<bool, Error> {
         let owner = self.storage.find(&storage::owner(name)).await?;
         let uid = self.access.namespace(name).await?;
         Ok(uid.is_some_and(|uid| owner.is_none_or(|owner| owner == uid)))

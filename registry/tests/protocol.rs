@@ -346,6 +346,25 @@ async fn a_blob_is_mounted_from_a_repository_that_may_be_pulled_from() {
 }
 
 #[tokio::test]
+async fn what_an_earlier_namespace_had_is_neither_mounted_nor_listed() {
+    let (_dir, ann) = client();
+    let ben = ann.with("ben");
+    let digest = ben.push("b/secret", "the former tenant's").await;
+    let new = |uid: &str| {
+        let mut namespaces = ann.cluster.namespaces.lock().unwrap();
+        namespaces.insert("b".to_owned(), uid.to_owned());
+    };
+    let listed = async || ann.send("GET /v2/_catalog", &[], "").await.text();
+    assert_eq!(listed().await, r#"{"repositories":["b/secret"]}"#);
+    new("2");
+    assert_eq!(listed().await, r#"{"repositories":[]}"#);
+    let mount = format!("POST /v2/a/x/blobs/uploads/?mount={digest}&from=b/secret");
+    assert_eq!(ann.status(&mount).await, 202);
+    new("1");
+    assert_eq!(ann.status(&mount).await, 201);
+}
+
+#[tokio::test]
 async fn a_manifest_is_kept_byte_for_byte() {
     let (_dir, ann) = client();
     let (config, layer) = (ann.push("a/x", "{}").await, ann.push("a/x", "layer").await);

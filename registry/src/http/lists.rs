@@ -1,5 +1,7 @@
 //! `/v2/NAME/tags/list`, `/v2/NAME/referrers/DIGEST`, `/v2/_catalog`
 
+use std::time::Duration;
+
 use axum::{
     Json,
     response::{IntoResponse as _, Response},
@@ -8,11 +10,19 @@ use http::{HeaderName, HeaderValue, Method, header};
 use serde_json::json;
 
 use super::Asked;
-use crate::{access::Action, digest::Digest, error::Error, manifest::OCI_INDEX, name::Repository};
+use crate::{
+    access::Action,
+    digest::Digest,
+    error::{Code, Error},
+    manifest::OCI_INDEX,
+    name::Repository,
+};
 
 const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
 /// Repositories in one answer, if the client does not say.
 const CATALOG: usize = 1000;
+/// How long it may take to find them.
+const CATALOG_DEADLINE: Duration = Duration::from_secs(20);
 
 impl Asked {
     pub(super) async fn tags(self, repository: &Repository) -> Result<Response, Error> {
@@ -63,6 +73,27 @@ impl Asked {
         self.reads()?;
         let last = self.parameter("last").unwrap_or_default();
         let count = self.count()?.unwrap_or(CATALOG);
+        let found = tokio::time::timeout(CATALOG_DEADLINE, self.pullable(&last, count)).await;
+        let mut found = found.map_err(|_| {
+            Error::new(
+                Code::TooManyRequests,
+                "to list the repositories takes too long: ask for fewer with n, or for a repository's tags",
+                json!({"n": count}),
+            )
+        })??;
+        let more = found.len() > count;
+        found.truncate(count);
+        let next = found.last().filter(|_| more);
+        let next = next.map(|last| format!("/v2/_catalog?n={count}&last={last}"));
+        Ok(linked(
+            Json(json!({"repositories": found})).into_response(),
+            next,
+        ))
+    }
+
+    /// The repositories after `last` that the caller may pull from: `count` and perhaps more. None of an earlier
+    /// namespace.
+    async fn pullable(&self, last: &str, count: usize) -> Result<Vec<String>, Error> {
         let mut found = Vec::new();
         for namespace in self.inner.namespaces().await? {
             // One more tells whether there are more.
@@ -77,21 +108,17 @@ impl Asked {
             {
                 continue;
             }
+            if !self.inner.is_current(&namespace).await? {
+                continue;
+            }
             for repository in self.inner.repositories(&namespace).await? {
                 let may = || self.caller.may(Action::Pull, &repository).is_ok();
-                if repository.as_str() > last.as_str() && may() {
+                if repository.as_str() > last && may() {
                     found.push(repository.to_string());
                 }
             }
         }
-        let more = found.len() > count;
-        found.truncate(count);
-        let next = found.last().filter(|_| more);
-        let next = next.map(|last| format!("/v2/_catalog?n={count}&last={last}"));
-        Ok(linked(
-            Json(json!({"repositories": found})).into_response(),
-            next,
-        ))
+        Ok(found)
     }
 
     fn reads(&self) -> Result<(), Error> {
