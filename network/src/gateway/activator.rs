@@ -1,7 +1,7 @@
 //! The pods of a container revision, as its requests see them: who takes the next one, and who waits.
 //!
 //! A request gets the ready pod that serves the fewest, as far as its concurrency allows; otherwise it waits in turn, for
-//! so long as its deadline allows. While there is no pod at all, the revision is asked for its first. The bound of a
+//! so long as its deadline allows. While there is no pod and should be none, the revision is asked for its first. The bound of a
 //! pod's concurrency is this gateway's: where several nodes have a gateway, each keeps it for itself.
 
 use std::{
@@ -60,6 +60,10 @@ struct State {
     pods: Vec<Slot>,
     /// Requests at once in one pod; 0 is no bound.
     concurrency: u32,
+    /// Whether there should be no pod: only then one is asked for.
+    at_zero: bool,
+    /// When one was asked for last, by whichever request.
+    asked: Option<Instant>,
     waiting: VecDeque<oneshot::Sender<Permit>>,
     meter: Meter,
 }
@@ -99,6 +103,8 @@ impl Capacity {
             state: Mutex::new(State {
                 pods: Vec::new(),
                 concurrency: 0,
+                at_zero: true,
+                asked: None,
                 waiting: VecDeque::new(),
                 meter: Meter {
                     active: 0,
@@ -121,6 +127,15 @@ impl Capacity {
         let mut state = self.state();
         state.concurrency = concurrency;
         self.serve_waiting(state);
+    }
+
+    /// Sets whether there should be no pod.
+    pub(crate) fn scaled(&self, at_zero: bool) {
+        let mut state = self.state();
+        state.at_zero = at_zero;
+        if !at_zero {
+            state.asked = None;
+        }
     }
 
     /// Sets the ready pods.
@@ -182,7 +197,8 @@ impl Capacity {
                 tokio::select! {
                     granted = &mut place => return granted.ok(),
                     _ = again.tick() => {
-                        if !self.state().pods.iter().any(|slot| slot.ready) {
+                        let wanted = self.state().wants_first();
+                        if wanted {
                             wake.wake(&self.revision);
                         }
                     }
@@ -248,6 +264,20 @@ impl Capacity {
 }
 
 impl State {
+    /// Whether the first pod is to be asked for now: once for all that wait.
+    fn wants_first(&mut self) -> bool {
+        let now = Instant::now();
+        let lately = |asked| now.saturating_duration_since(asked) < ASK_AGAIN;
+        if !self.at_zero
+            || self.asked.is_some_and(lately)
+            || self.pods.iter().any(|slot| slot.ready)
+        {
+            return false;
+        }
+        self.asked = Some(now);
+        true
+    }
+
     /// A place in the ready pod that serves the fewest.
     fn take(&mut self, tried: &[SocketAddr]) -> Option<SocketAddr> {
         let bound = self.concurrency;

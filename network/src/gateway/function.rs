@@ -70,7 +70,7 @@ pub(super) async fn call(
     let deadline = job.begun + revision.timeout;
     let mut again = match revision.attempts {
         0 => None,
-        _ => Again::keep(&mut job.request, deadline).await,
+        _ => Again::keep(&mut job.request, deadline).await?,
     };
     let mut left = revision.attempts;
     let mut backoff = revision.backoff;
@@ -250,13 +250,17 @@ pub(super) struct Again {
 }
 
 impl Again {
-    /// Keeps a request that is safe to repeat (RFC 9110, 9.2.2; or it says so by Idempotency-Key) and small.
-    async fn keep(request: &mut Request<Upload>, deadline: Instant) -> Option<Self> {
+    /// Keeps a request that is safe to repeat (RFC 9110, 9.2.2; or it says so by Idempotency-Key) and small. One whose
+    /// body breaks off or is late is refused: there is nothing to send.
+    async fn keep(
+        request: &mut Request<Upload>,
+        deadline: Instant,
+    ) -> Result<Option<Self>, Refusal> {
         use http_body::Body as _;
         let safe =
             is_idempotent(request.method()) || request.headers().contains_key("idempotency-key");
         if !safe {
-            return None;
+            return Ok(None);
         }
         let body = match request.body().size_hint().exact() {
             Some(0) => Bytes::new(),
@@ -264,15 +268,22 @@ impl Again {
                 let limit = usize::try_from(KEPT).expect("it is small");
                 let body = std::mem::replace(request.body_mut(), nothing());
                 let body = Limited::new(body, limit).collect();
-                // A body that broke off fails the attempt: there is none to send.
-                let body = timeout_at(deadline, body).await.ok()?.ok()?;
-                body.to_bytes()
+                let late = |_| {
+                    let message = "the request's body did not come in time";
+                    Refusal::new(StatusCode::REQUEST_TIMEOUT, message)
+                };
+                let broken = |cause| {
+                    let message = "the request's body broke off";
+                    Refusal::new(StatusCode::BAD_REQUEST, message).because(cause)
+                };
+                let body = timeout_at(deadline, body).await.map_err(late)?;
+                body.map_err(broken)?.to_bytes()
             }
-            _ => return None,
+            _ => return Ok(None),
         };
         let again = Self::new(request, body);
         *request = again.request();
-        Some(again)
+        Ok(Some(again))
     }
 
     /// Keeps a request without a body that is safe to repeat.
@@ -296,10 +307,10 @@ impl Again {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
-        if !self.body.is_empty() {
-            request
-                .headers_mut()
-                .insert(CONTENT_LENGTH, self.body.len().into());
+        // Of the body that is sent, whatever the client said.
+        let headers = request.headers_mut();
+        if !self.body.is_empty() || headers.contains_key(CONTENT_LENGTH) {
+            headers.insert(CONTENT_LENGTH, self.body.len().into());
         }
         request
     }

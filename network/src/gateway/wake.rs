@@ -1,14 +1,12 @@
-//! Asks for the first pod of a container revision: a patch of its scale.
+//! Asks for the first pod of a container revision: a patch of its scale, which holds only while that is zero.
 
 use std::{collections::HashSet, sync::Arc, sync::Mutex, sync::PoisonError, time::Duration};
 
 use function_kinds::FunctionRevision;
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-};
+use http::{Request, header::CONTENT_TYPE};
+use kube::{Client, Resource};
 use runtimes::RevisionRef;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use super::activator::Wake;
@@ -81,21 +79,33 @@ impl Wakes {
     }
 }
 
+/// Makes it one pod where there is none. What somebody else has scaled since is left as it is.
 async fn ask(client: Client, revision: &RevisionRef) {
-    let api: Api<FunctionRevision> = Api::namespaced(client, &revision.namespace);
-    let patch = Patch::Merge(json!({"spec": {"replicas": 1}}));
-    let parameters = PatchParams::default();
-    let patched = timeout(
-        DEADLINE,
-        api.patch_scale(&revision.name, &parameters, &patch),
-    )
-    .await;
+    let patched = match scale_from_zero(revision) {
+        Ok(request) => timeout(DEADLINE, client.request::<Value>(request)).await,
+        Err(error) => Ok(Err(error)),
+    };
     match patched {
         Ok(Ok(_)) => tracing::debug!(%revision, "asked for the first pod"),
+        Ok(Err(kube::Error::Api(status))) if [409, 422].contains(&status.code) => {
+            tracing::debug!(%revision, "the revision is scaled already");
+        }
         Ok(Err(error)) => {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(%revision, error, "could not ask for a revision's first pod");
         }
         Err(_) => tracing::warn!(%revision, "asking for a revision's first pod took too long"),
     }
+}
+
+fn scale_from_zero(revision: &RevisionRef) -> Result<Request<Vec<u8>>, kube::Error> {
+    let all = FunctionRevision::url_path(&(), Some(&revision.namespace));
+    let patch = json!([
+        {"op": "test", "path": "/spec/replicas", "value": 0},
+        {"op": "replace", "path": "/spec/replicas", "value": 1},
+    ]);
+    Request::patch(format!("{all}/{}/scale", revision.name))
+        .header(CONTENT_TYPE, "application/json-patch+json")
+        .body(patch.to_string().into_bytes())
+        .map_err(|error| kube::Error::BuildRequest(kube::core::request::Error::BuildRequest(error)))
 }

@@ -49,6 +49,20 @@ async fn a_request_gives_up_at_its_deadline_and_asks_until_then() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn requests_that_wait_ask_once_and_only_for_the_first_pod() {
+    let (capacity, asked) = (capacity(), Asked::default());
+    let wait = || capacity.acquire(Instant::now() + Duration::from_secs(3), &[], &asked);
+    let _ = tokio::join!(wait(), wait(), wait());
+    assert_eq!(asked.0.load(Ordering::Relaxed), 2);
+    capacity.scaled(false);
+    assert!(wait().await.is_err());
+    assert_eq!(asked.0.load(Ordering::Relaxed), 2, "pods are on their way");
+    capacity.scaled(true);
+    assert!(wait().await.is_err());
+    assert_eq!(asked.0.load(Ordering::Relaxed), 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_serves_as_many_at_once_as_it_may() {
     let (capacity, asked) = (capacity(), Asked::default());
     capacity.bound(1);

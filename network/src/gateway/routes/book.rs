@@ -381,6 +381,7 @@ impl Book {
             let before = before.and_then(|(before, _)| before.pods.clone());
             let pods = before.unwrap_or_else(|| Capacity::new(id.clone()));
             pods.bound(container.concurrency);
+            pods.scaled(container.at_zero);
             pods
         });
         self.revisions

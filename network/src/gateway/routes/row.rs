@@ -50,6 +50,8 @@ pub(crate) struct Container {
     pub(crate) port: u16,
     /// Requests at once in one pod; 0 is no bound.
     pub(crate) concurrency: u32,
+    /// Whether there should be no pod now.
+    pub(crate) at_zero: bool,
 }
 
 impl Function {
@@ -157,6 +159,7 @@ impl Container {
                 .concurrency
                 .and_then(|number| u32::try_from(number).ok())
                 .unwrap_or(0),
+            at_zero: spec.replicas.unwrap_or(0) == 0,
         })
     }
 }

@@ -86,7 +86,11 @@ async fn a_request_waits_while_the_first_pod_starts() {
     let pods = async {
         let scale = "/functionrevisions/web-00001/scale";
         let asked = running.node.cluster.written(scale).await;
-        assert_eq!(asked, json!({"spec": {"replicas": 1}}));
+        let from_zero = json!([
+            {"op": "test", "path": "/spec/replicas", "value": 0},
+            {"op": "replace", "path": "/spec/replicas", "value": 1},
+        ]);
+        assert_eq!(asked, from_zero);
         put_pod(&running, "web-1", "web-00001", ip(&running, 200), false);
         put_pod(&running, "web-1", "web-00001", ip(&running, 200), true);
     };

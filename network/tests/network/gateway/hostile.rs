@@ -178,3 +178,28 @@ async fn a_client_that_waits_to_be_told_to_go_on_is_told() {
         .unwrap();
     assert!(seen.ends_with("body"), "{seen}");
 }
+
+#[tokio::test]
+async fn a_body_that_breaks_off_while_it_is_kept_is_never_an_empty_one() {
+    let running = start(|_, request| async move {
+        match request.into_body().collect().await {
+            Ok(body) => ok(format!("ran with {} bytes", body.to_bytes().len())),
+            Err(error) => Err(runtimes::ServeError::Failed(error.to_string())),
+        }
+    })
+    .await;
+    let retries = json!({"retries": {"attempts": 2}, "timeoutSeconds": 1});
+    running
+        .function("kept", retries, &[("kept-00001", 100)])
+        .await;
+    let head = "PUT / HTTP/1.1\r\nHost: kept.default.localhost\r\nContent-Length: 10\r\n\r\nhalf";
+    let mut stream = TcpStream::connect(running.plain).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut seen = String::new();
+    let read = timeout(SOON, stream.read_to_string(&mut seen)).await;
+    read.unwrap().unwrap();
+    assert!(!seen.contains("ran"), "{seen}");
+    let seen = raw(running.plain, head.as_bytes()).await;
+    assert!(seen.starts_with("HTTP/1.1 408 "), "{seen}");
+}
