@@ -162,3 +162,24 @@ proptest! {
         let _ = Chart::load_archive(&packed.finish().unwrap());
     }
 }
+
+#[test]
+fn archives_within_a_chart_share_its_bounds() {
+    let file = EntryType::Regular;
+    let zeros = vec![0; 4 << 20];
+    let names: Vec<String> = (0..9).map(|n| format!("c/f{n}")).collect();
+    let mut entries = vec![("c/Chart.yaml", file, CHART)];
+    entries.extend(names.iter().map(|name| (name.as_str(), file, &zeros[..])));
+    let inner = archive(&entries);
+    let outer = archive(&[
+        ("c/Chart.yaml", file, CHART),
+        ("c/charts/a.tgz", file, &inner),
+        ("c/charts/b.tgz", file, &inner),
+        ("c/charts/d.tgz", file, &inner),
+    ]);
+    let error = Chart::load_archive(&outer).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "error unpacking subchart d.tgz in c: decompressed chart is larger than the maximum size 104857600"
+    );
+}

@@ -17,21 +17,41 @@ pub const MAX_FILE: u64 = 5 << 20;
 /// Entries of an archive; Helm has no bound here.
 const MAX_ENTRIES: usize = 20_000;
 
+/// What a chart may still unpack to: one for it and all the archives within it.
+pub(super) struct Budget {
+    /// Bytes of files.
+    bytes: u64,
+    /// Bytes of tarballs: padding and headers come on top of what the files hold.
+    unpacked: u64,
+    entries: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget {
+            bytes: MAX_CHART,
+            unpacked: MAX_CHART * 2,
+            entries: MAX_ENTRIES,
+        }
+    }
+}
+
 /// The files of an archive, their names without the root directory.
 pub fn read(bytes: &[u8]) -> Result<Vec<File>, Error> {
-    // Padding and headers come on top of what the files hold.
-    let unpacked = MultiGzDecoder::new(bytes).take(MAX_CHART * 2);
+    read_within(bytes, &mut Budget::default())
+}
+
+/// As [`read`], of what is left of a budget.
+pub(super) fn read_within(bytes: &[u8], budget: &mut Budget) -> Result<Vec<File>, Error> {
+    let unpacked = MultiGzDecoder::new(bytes).take(budget.unpacked);
     let mut archive = tar::Archive::new(unpacked);
     let broken = |error: std::io::Error| Error::Invalid(shown(&error));
     let mut files: Vec<File> = Vec::new();
-    let mut left = MAX_CHART;
-    for (index, entry) in archive.entries().map_err(broken)?.enumerate() {
+    for entry in archive.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
-        if index >= MAX_ENTRIES {
-            return Err(Error::Invalid(format!(
-                "chart archive has more than {MAX_ENTRIES} entries"
-            )));
-        }
+        budget.entries = budget.entries.checked_sub(1).ok_or_else(|| {
+            Error::Invalid(format!("chart archive has more than {MAX_ENTRIES} entries"))
+        })?;
         let kind = entry.header().entry_type();
         let is_directory = kind.is_dir() || entry.path_bytes().ends_with(b"/");
         if is_directory || kind.is_pax_global_extensions() || kind.is_pax_local_extensions() {
@@ -39,7 +59,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<File>, Error> {
         }
         let name = name(&String::from_utf8_lossy(&entry.path_bytes()))?;
         let size = entry.size();
-        if size > left {
+        if size > budget.bytes {
             return Err(Error::Invalid(format!(
                 "decompressed chart is larger than the maximum size {MAX_CHART}"
             )));
@@ -57,10 +77,11 @@ pub fn read(bytes: &[u8]) -> Result<Vec<File>, Error> {
                 .read_to_end(&mut data)
                 .map_err(broken)?;
         }
-        left = left.saturating_sub(data.len() as u64);
+        budget.bytes = budget.bytes.saturating_sub(data.len() as u64);
         let data = without_mark(data);
         files.push(File { name, data });
     }
+    budget.unpacked = archive.into_inner().limit();
     match files.is_empty() {
         true => Err(Error::invalid("no files in chart archive")),
         false => Ok(files),

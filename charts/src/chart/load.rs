@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, path::Path};
 
 use bytes::Bytes;
 
-use super::{Chart, Error, File, Lock, Metadata, archive, directory};
+use super::{
+    Chart, Error, File, Lock, Metadata,
+    archive::{self, Budget},
+    directory,
+};
 use crate::values;
 
 /// Charts within charts.
@@ -38,16 +42,18 @@ impl Chart {
 
     /// Reads a chart's archive.
     pub fn load_archive(bytes: &[u8]) -> Result<Chart, Error> {
-        Chart::from_files(archive::read(bytes)?)
+        let mut budget = Budget::default();
+        let files = archive::read_within(bytes, &mut budget)?;
+        from_files(files, 0, &mut budget)
     }
 
     /// Makes a chart of its files.
     pub fn from_files(files: Vec<File>) -> Result<Chart, Error> {
-        from_files(files, 0)
+        from_files(files, 0, &mut Budget::default())
     }
 }
 
-fn from_files(files: Vec<File>, depth: usize) -> Result<Chart, Error> {
+fn from_files(files: Vec<File>, depth: usize, budget: &mut Budget) -> Result<Chart, Error> {
     if depth > MAX_DEPTH {
         return Err(Error::invalid("charts are nested too deeply"));
     }
@@ -129,13 +135,19 @@ fn from_files(files: Vec<File>, depth: usize) -> Result<Chart, Error> {
         if name.starts_with(['_', '.']) {
             continue;
         }
-        let subchart = subchart(chart.name(), &name, files, depth + 1)?;
+        let subchart = subchart(chart.name(), &name, files, depth + 1, budget)?;
         chart.subcharts.push(subchart);
     }
     Ok(chart)
 }
 
-fn subchart(parent: &str, name: &str, files: Vec<File>, depth: usize) -> Result<Chart, Error> {
+fn subchart(
+    parent: &str,
+    name: &str,
+    files: Vec<File>,
+    depth: usize,
+    budget: &mut Budget,
+) -> Result<Chart, Error> {
     let within = |error: Error| {
         Error::Invalid(format!(
             "error unpacking subchart {name} in {parent}: {error}"
@@ -149,12 +161,12 @@ fn subchart(parent: &str, name: &str, files: Vec<File>, depth: usize) -> Result<
                 data: file.data,
             })
         });
-        return from_files(files.collect(), depth).map_err(within);
+        return from_files(files.collect(), depth, budget).map_err(within);
     }
     match files.first() {
         Some(file) if file.name == name => {
-            let files = archive::read(&file.data).map_err(within)?;
-            from_files(files, depth).map_err(within)
+            let files = archive::read_within(&file.data, budget).map_err(within)?;
+            from_files(files, depth, budget).map_err(within)
         }
         file => {
             let found = file.map_or("nothing", |file| &file.name);

@@ -132,8 +132,7 @@ pub fn objects(text: &str) -> Result<Vec<Object>, Error> {
         let items = match value {
             Value::Null => continue,
             Value::Object(mut fields)
-                if fields["kind"].as_str().is_some_and(|k| k.ends_with("List"))
-                    && fields.get("items").is_some_and(Value::is_array) =>
+                if is_list(&fields) && fields.get("items").is_some_and(Value::is_array) =>
             {
                 match fields.remove("items") {
                     Some(Value::Array(items)) => items,
@@ -151,6 +150,11 @@ pub fn objects(text: &str) -> Result<Vec<Object>, Error> {
         }
     }
     Ok(objects)
+}
+
+fn is_list(fields: &Map<String, Value>) -> bool {
+    let kind = fields.get("kind").and_then(Value::as_str);
+    kind.is_some_and(|kind| kind.ends_with("List"))
 }
 
 /// What an object lacks to be one.
@@ -371,6 +375,28 @@ mod tests {
             expect![[r#"
             document 1: A: metadata.name is not set
         "#]],
+        );
+    }
+
+    #[test]
+    fn a_document_without_a_kind_is_refused_by_its_template() {
+        check(
+            "# Source: a/templates/x.yaml\nfoo: bar",
+            expect![[r#"
+                a/templates/x.yaml: apiVersion is not set
+            "#]],
+        );
+        check(
+            "# Source: a/templates/x.yaml\napiVersion: v1\nitems: []",
+            expect![[r#"
+                a/templates/x.yaml: kind is not set
+            "#]],
+        );
+        check(
+            "kind: 3",
+            expect![[r#"
+                document 1: apiVersion is not set
+            "#]],
         );
     }
 

@@ -28,8 +28,10 @@ const HOLDER: &str = "charts.wk.dev/holder";
 const DIGEST: &str = "charts.wk.dev/digest";
 /// Most bytes of data in one Secret: Kubernetes' limit is 1 MiB, and etcd's for the whole object little more.
 pub const LIMIT: usize = 1_000_000;
-/// Most bytes that a record may unpack to.
-const UNPACKED: u64 = 256 << 20;
+/// Most bytes of a record as JSON: in memory it takes several times that.
+const UNPACKED: usize = 32 << 20;
+/// Most parts that may follow a first one.
+const MAX_PARTS: usize = 256;
 /// Labels that are Helm's own, not the user's.
 const SYSTEM: [&str; 6] = [
     "name",
@@ -55,7 +57,7 @@ pub enum DecodeError {
     Text(#[from] std::str::Utf8Error),
     #[error("it cannot be unpacked")]
     Gzip(#[from] std::io::Error),
-    #[error("it unpacks to more than 256 MiB")]
+    #[error("it is larger than a record may be: 32 MiB of JSON in 256 Secrets")]
     Large,
     #[error("it is no release")]
     Json(#[from] serde_json::Error),
@@ -74,16 +76,23 @@ pub fn reserved(label: &str) -> bool {
 /// The Secrets of a release, parts first and the one that names them last; `now` in seconds.
 ///
 /// # Errors
-/// When the release cannot be written as JSON.
+/// When the release cannot be written as JSON, or is too large to be read again.
 pub fn encode(
     release: &Release,
     now: i64,
     limit: usize,
 ) -> Result<(Vec<Value>, Value), DecodeError> {
     let mut packed = GzEncoder::new(Vec::new(), Compression::best());
-    packed.write_all(&serde_json::to_vec(release)?)?;
+    let json = serde_json::to_vec(release)?;
+    if json.len() > UNPACKED {
+        return Err(DecodeError::Large);
+    }
+    packed.write_all(&json)?;
     let text = BASE64_STANDARD.encode(packed.finish()?);
     let chunks: Vec<&[u8]> = text.as_bytes().chunks(limit).collect();
+    if chunks.len() > MAX_PARTS + 1 {
+        return Err(DecodeError::Large);
+    }
     let first = chunks.first().copied().unwrap_or_default();
     let mut annotations = BTreeMap::new();
     let mut parts = Vec::new();
@@ -154,14 +163,20 @@ pub fn parts(secret: &Value) -> usize {
 }
 
 /// The names of a Secret's parts.
-pub fn part_names(secret: &Value) -> Vec<String> {
+///
+/// # Errors
+/// When it says that there are more than any record has.
+pub fn part_names(secret: &Value) -> Result<Vec<String>, DecodeError> {
+    if parts(secret) > MAX_PARTS {
+        return Err(DecodeError::Large);
+    }
     let metadata = &secret["metadata"];
     let whole = metadata["name"].as_str().unwrap_or_default();
     let digest = metadata["annotations"][DIGEST].as_str().unwrap_or_default();
     let short = digest.get(..16).unwrap_or_default();
-    (1..=parts(secret))
+    Ok((1..=parts(secret))
         .map(|index| format!("{whole}.{short}.{index}"))
-        .collect()
+        .collect())
 }
 
 /// Reads a release from its Secret and its parts in order.
@@ -169,7 +184,18 @@ pub fn part_names(secret: &Value) -> Vec<String> {
 /// # Errors
 /// When it holds none, or not all of it.
 pub fn decode(secret: &Value, parts_found: &[Value]) -> Result<Release, DecodeError> {
+    decode_measured(secret, parts_found).map(|(release, _)| release)
+}
+
+/// As [`decode`], with the bytes that its JSON has.
+pub(super) fn decode_measured(
+    secret: &Value,
+    parts_found: &[Value],
+) -> Result<(Release, usize), DecodeError> {
     let expected = parts(secret);
+    if expected > MAX_PARTS {
+        return Err(DecodeError::Large);
+    }
     if parts_found.len() != expected {
         return Err(DecodeError::Incomplete(parts_found.len(), expected));
     }
@@ -188,15 +214,15 @@ pub fn decode(secret: &Value, parts_found: &[Value]) -> Result<Release, DecodeEr
     let json = if packed.starts_with(&[0x1f, 0x8b, 0x08]) {
         let mut json = Vec::new();
         GzDecoder::new(packed.as_slice())
-            .take(UNPACKED)
+            .take(UNPACKED as u64 + 1)
             .read_to_end(&mut json)?;
-        if json.len() as u64 == UNPACKED {
-            return Err(DecodeError::Large);
-        }
         json
     } else {
         packed
     };
+    if json.len() > UNPACKED {
+        return Err(DecodeError::Large);
+    }
     let mut release: Release = serde_json::from_slice(&json)?;
     let metadata = &secret["metadata"];
     if release.namespace.is_empty() {
@@ -219,7 +245,7 @@ pub fn decode(secret: &Value, parts_found: &[Value]) -> Result<Release, DecodeEr
     }
     // An update keeps a time of creation, whoever wrote the record.
     release.created_at.get_or_insert_default();
-    Ok(release)
+    Ok((release, json.len()))
 }
 
 fn data(secret: &Value) -> Result<Vec<u8>, DecodeError> {
@@ -303,7 +329,7 @@ mod tests {
             .iter()
             .map(|p| p["metadata"]["name"].as_str().unwrap().to_owned())
             .collect();
-        assert_eq!(part_names(&secret), names);
+        assert_eq!(part_names(&secret).unwrap(), names);
         assert_eq!(
             decode(&secret, &parts).unwrap().manifest,
             release().manifest
@@ -316,6 +342,24 @@ mod tests {
         let mut mixed = parts.clone();
         mixed.swap(0, 1);
         assert!(matches!(decode(&secret, &mixed), Err(DecodeError::Mixed)));
+    }
+
+    #[test]
+    fn a_record_of_too_many_parts_or_bytes_is_refused() {
+        let boast = json!({"metadata": {"annotations": {PARTS: "99999999999"}}});
+        assert!(matches!(part_names(&boast), Err(DecodeError::Large)));
+        assert!(matches!(decode(&boast, &[]), Err(DecodeError::Large)));
+        let mut bomb = GzEncoder::new(Vec::new(), Compression::best());
+        bomb.write_all(&vec![b' '; UNPACKED + 1]).unwrap();
+        let text = BASE64_STANDARD.encode(bomb.finish().unwrap());
+        let bomb = json!({"data": {"release": BASE64_STANDARD.encode(text)}});
+        assert!(matches!(decode(&bomb, &[]), Err(DecodeError::Large)));
+        let vast = Release {
+            manifest: " ".repeat(UNPACKED),
+            ..Release::default()
+        };
+        assert!(matches!(encode(&vast, 7, LIMIT), Err(DecodeError::Large)));
+        assert!(matches!(encode(&release(), 7, 10), Err(DecodeError::Large)));
     }
 
     #[test]

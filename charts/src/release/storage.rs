@@ -9,10 +9,13 @@ use super::{
     secret,
 };
 
+/// Most bytes of JSON that the revisions of a release have together: they are all in memory at once.
+const HISTORY: usize = 256 << 20;
+
 /// The revisions of a release in order. One that cannot be read is an error: to work without it could lose objects.
 ///
 /// # Errors
-/// When the cluster does not answer, or a record cannot be read.
+/// When the cluster does not answer, a record cannot be read, or all of them are too large.
 pub async fn history(
     cluster: &dyn Cluster,
     namespace: &str,
@@ -24,8 +27,18 @@ pub async fn history(
         .await
         .map_err(Error::call(format!("read the history of release {name:?}")))?;
     let mut releases = Vec::new();
+    let mut size = 0;
     for found in &secrets {
-        releases.push(read(cluster, namespace, found).await?);
+        let (release, bytes) = read_measured(cluster, namespace, found).await?;
+        size += bytes;
+        if size > HISTORY {
+            return Err(Error::Refused(format!(
+                "the {} revisions of release {name:?} are larger than {} MiB: delete Secrets of old ones",
+                secrets.len(),
+                HISTORY >> 20
+            )));
+        }
+        releases.push(release);
     }
     releases.sort_by_key(|release| release.version);
     Ok(releases)
@@ -36,9 +49,19 @@ pub async fn history(
 /// # Errors
 /// When it holds none, or a part is missing.
 pub async fn read(cluster: &dyn Cluster, namespace: &str, found: &Value) -> Result<Release, Error> {
+    let (release, _) = read_measured(cluster, namespace, found).await?;
+    Ok(release)
+}
+
+async fn read_measured(
+    cluster: &dyn Cluster,
+    namespace: &str,
+    found: &Value,
+) -> Result<(Release, usize), Error> {
     let name = found["metadata"]["name"].as_str().unwrap_or_default();
+    let refused = |why| Error::Refused(format!("{}: {why}", id(namespace, name)));
     let mut parts = Vec::new();
-    for part in secret::part_names(found) {
+    for part in secret::part_names(found).map_err(refused)? {
         let id = id(namespace, &part);
         let part = cluster
             .find(&id)
@@ -46,8 +69,7 @@ pub async fn read(cluster: &dyn Cluster, namespace: &str, found: &Value) -> Resu
             .map_err(Error::call(format!("read {id}")))?;
         parts.extend(part);
     }
-    secret::decode(found, &parts)
-        .map_err(|why| Error::Refused(format!("{}: {why}", id(namespace, name))))
+    secret::decode_measured(found, &parts).map_err(refused)
 }
 
 /// Writes a revision that is new.
@@ -98,10 +120,7 @@ pub async fn update(cluster: &dyn Cluster, release: &Release) -> Result<(), Erro
         .replace(&id, &whole)
         .await
         .map_err(Error::call(doing()))?;
-    let (old, new) = (
-        before.map(|before| secret::part_names(&before)),
-        secret::part_names(&whole),
-    );
+    let (old, new) = (before.map(|before| part_names(&before)), part_names(&whole));
     let stale = old.unwrap_or_default();
     let stale = stale.into_iter().filter(|part| !new.contains(part));
     remove_parts(cluster, &release.namespace, stale).await
@@ -125,8 +144,13 @@ pub async fn remove(cluster: &dyn Cluster, release: &Release) -> Result<(), Erro
         .delete(&id, Propagation::Background)
         .await
         .map_err(Error::call(doing))?;
-    let parts = found.map(|found| secret::part_names(&found));
+    let parts = found.map(|found| part_names(&found));
     remove_parts(cluster, &release.namespace, parts.into_iter().flatten()).await
+}
+
+/// The parts to remove with a Secret: none if it says what cannot be.
+fn part_names(found: &Value) -> Vec<String> {
+    secret::part_names(found).unwrap_or_default()
 }
 
 fn encoded(release: &Release, now: i64) -> Result<(Vec<Value>, Value), Error> {
