@@ -17,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 use charts::release::{
     Release,
     action::{Action as ReleaseAction, Mode, Options, Wait},
-    manifest,
+    manifest, plan as plan_of_release,
     rendering::{ChartRenderer, Rights},
     rest::Remote,
     storage,
@@ -46,6 +46,8 @@ use spec::Spec;
 
 /// Holds the object until its release is gone.
 const FINALIZER: &str = "charts.wk.dev/release";
+/// The annotation that lets an object go without uninstalling its release, if it is `true`.
+const ORPHAN: &str = "charts.wk.dev/orphan";
 const COMPONENT: &str = "chart-release-controller";
 /// How many releases are worked on at a time: each may wait for long.
 const WORKERS: usize = 16;
@@ -137,7 +139,7 @@ async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
 
 impl Work {
     fn options(&self) -> Options {
-        Options {
+        let mut options = Options {
             wait: if self.spec.wait {
                 Wait::ObjectsAndJobs
             } else {
@@ -145,13 +147,32 @@ impl Work {
             },
             timeout: self.spec.timeout(),
             create_namespace: self.spec.create_namespace,
-            rollback_on_failure: self.spec.rollback_on_failure,
             history_max: self.spec.history_max,
             // What the object says is what is wanted.
             force_conflicts: true,
             reuse: charts::release::plan::Reuse::Reset,
+            owners: self.owners(),
             ..Options::default()
+        };
+        if self.spec.rollback_on_failure {
+            options.roll_back();
         }
+        options
+    }
+
+    /// The object's UID, by which the release is its own.
+    fn owners(&self) -> Vec<String> {
+        self.object.uid().into_iter().collect()
+    }
+
+    /// Whoever keeps the release by its records but is gone: then it may be taken over.
+    fn gone(&self, history: &[Release]) -> Option<String> {
+        let owner = plan_of_release::owner(history)?;
+        let all = self.context.chart_releases.all();
+        let there = all
+            .iter()
+            .any(|other| other.uid().as_deref() == Some(owner));
+        (!there).then(|| owner.to_owned())
     }
 
     fn holder(&self) -> String {
@@ -201,7 +222,8 @@ impl Work {
         if step == Step::Nothing && !drifted {
             return Ok(None);
         }
-        self.deploy(&renderer, values, digest, chart_version)
+        let former = self.gone(&history);
+        self.deploy(&renderer, values, digest, chart_version, former)
             .await
             .map(Some)
     }
@@ -212,9 +234,11 @@ impl Work {
         values: Map<String, Value>,
         digest: String,
         chart_version: String,
+        former: Option<String>,
     ) -> Result<Outcome, charts::release::Error> {
         let (name, namespace) = (self.release_name(), self.target_namespace());
-        let (holder, options) = (self.holder(), self.options());
+        let (holder, mut options) = (self.holder(), self.options());
+        options.owners.extend(former);
         let action = ReleaseAction {
             cluster: &*self.cluster,
             namespace: &namespace,
@@ -289,6 +313,9 @@ impl Work {
         if !self.object.finalizers().iter().any(|f| f == FINALIZER) {
             return Ok(Action::AwaitChange);
         }
+        if self.object.annotations().get(ORPHAN).map(String::as_str) == Some("true") {
+            return self.let_go().await;
+        }
         let (name, namespace) = (self.release_name(), self.target_namespace());
         let (holder, options) = (self.holder(), self.options());
         let action = ReleaseAction {
@@ -303,6 +330,8 @@ impl Work {
             Err(charts::release::Error::Busy(_)) => {
                 return Ok(Action::After(Duration::from_secs(15)));
             }
+            // The namespace takes with it what is in it, the account's rights perhaps before the release.
+            Err(_) if self.ends_with_namespace() => {}
             Err(error) => {
                 let message = error.line();
                 self.tell(Severity::Warning, "UninstallFailed", &message);
@@ -317,6 +346,20 @@ impl Work {
                 return Ok(Action::After(self.spec.interval()));
             }
         }
+        self.let_go().await
+    }
+
+    /// Whether the release is in the object's own namespace, and that is being deleted.
+    fn ends_with_namespace(&self) -> bool {
+        let own = self.object.namespace().unwrap_or_default();
+        let key = Key::new("", &own);
+        let namespace = self.context.namespaces.get(&key);
+        own == self.target_namespace()
+            && namespace.is_some_and(|own| own.metadata.deletion_timestamp.is_some())
+    }
+
+    /// Takes the finalizer away.
+    async fn let_go(&self) -> Result<Action, Error> {
         let others: Vec<&str> = self
             .object
             .finalizers()

@@ -120,6 +120,8 @@ pub struct Options {
     pub dry_run: DryRun,
     pub description: Option<String>,
     pub labels: BTreeMap<String, String>,
+    /// For whom a release is kept, then those that it may be taken over from; empty for users.
+    pub owners: Vec<String>,
     pub reuse: Reuse,
     pub keep_history: bool,
     pub cascade: Propagation,
@@ -145,6 +147,7 @@ impl Default for Options {
             dry_run: DryRun::No,
             description: None,
             labels: BTreeMap::new(),
+            owners: Vec::new(),
             reuse: Reuse::UnlessGiven,
             keep_history: false,
             cascade: Propagation::Background,
@@ -183,6 +186,14 @@ impl Action<'_> {
         let held = lease::acquire(self.cluster, self.namespace, self.name, self.holder).await?;
         let holder = held.holder().map(str::to_owned);
         held.during(self.cluster, action(holder)).await
+    }
+
+    /// Says in a revision's labels for whom it is kept.
+    fn own(&self, release: &mut Release) {
+        if let Some(owner) = self.options.owners.first() {
+            let label = super::plan::OWNER.to_owned();
+            release.labels.insert(label, owner.clone());
+        }
     }
 
     /// The release as a new revision of the same name.

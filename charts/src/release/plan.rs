@@ -62,6 +62,31 @@ pub fn merge_labels(
     labels
 }
 
+/// The label of a record that says whose the release is, if it keeps itself: the UID of its ChartRelease.
+pub const OWNER: &str = "charts.wk.dev/owner";
+
+/// Whose a release is: what its newest revision says that says so.
+pub fn owner(history: &[Release]) -> Option<&str> {
+    let said = history.iter().rev().find_map(|old| old.labels.get(OWNER));
+    said.map(String::as_str)
+}
+
+/// Refuses a release that is another's; `owners` are whoever acts, then those that it may take over from. With none,
+/// whoever acts may do all.
+///
+/// # Errors
+/// When it is another ChartRelease's.
+pub fn check_owner(name: &str, history: &[Release], owners: &[String]) -> Result<(), Error> {
+    match owner(history) {
+        Some(owner) if !owners.is_empty() && !owners.iter().any(|own| own == owner) => {
+            Err(Error::Refused(format!(
+                "release {name:?} is kept by another ChartRelease (uid {owner})"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What an upgrade starts from.
 #[derive(Clone, Copy, Debug)]
 pub struct Base<'a> {
@@ -359,6 +384,22 @@ mod tests {
         assert_eq!(surplus(&history("1d 2f 3f"), 2), [2, 3]);
         assert_eq!(surplus(&history("1s 2s 3d"), 0), [0; 0]);
         assert_eq!(surplus(&history("1d"), 10), [0; 0]);
+    }
+
+    #[test]
+    fn a_release_is_its_owners_whoever_upgraded_it_since() {
+        let mut history = history("1s 2s 3d");
+        assert!(check_owner("a", &history, &["x".to_owned()]).is_ok());
+        history[1].labels.insert(OWNER.to_owned(), "x".to_owned());
+        assert_eq!(owner(&history), Some("x"));
+        let allowed = |owners: &[&str]| {
+            let owners: Vec<String> = owners.iter().map(|&owner| owner.to_owned()).collect();
+            check_owner("a", &history, &owners).is_ok()
+        };
+        assert!(allowed(&["x"]));
+        assert!(!allowed(&["y"]));
+        assert!(allowed(&["y", "x"]));
+        assert!(allowed(&[]));
     }
 
     #[test]

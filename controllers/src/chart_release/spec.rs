@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 
 use crate::error::Error;
 
+/// Longest interval and timeout.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
 /// What is wanted.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -78,25 +81,33 @@ impl Spec {
         // Never so often that it is a load.
         duration(&self.interval)
             .unwrap_or(Duration::from_secs(600))
-            .max(Duration::from_secs(5))
+            .clamp(Duration::from_secs(5), LONGEST)
     }
 
     pub(super) fn timeout(&self) -> Duration {
-        duration(&self.timeout).unwrap_or(Duration::from_secs(300))
+        duration(&self.timeout)
+            .unwrap_or(Duration::from_secs(300))
+            .min(LONGEST)
     }
 }
 
 /// `1h30m`, as the apiserver lets it through.
 fn duration(text: &str) -> Option<Duration> {
-    let mut seconds = 0;
-    let mut number = 0;
+    let mut seconds: u64 = 0;
+    let mut number: u64 = 0;
     for c in text.chars() {
-        match c {
-            'h' => seconds += std::mem::take(&mut number) * 3600,
-            'm' => seconds += std::mem::take(&mut number) * 60,
-            's' => seconds += std::mem::take(&mut number),
-            digit => number = number * 10 + u64::from(digit.to_digit(10)?),
-        }
+        let unit = match c {
+            'h' => 3600,
+            'm' => 60,
+            's' => 1,
+            digit => {
+                let digit = u64::from(digit.to_digit(10)?);
+                number = number.saturating_mul(10).saturating_add(digit);
+                continue;
+            }
+        };
+        let given = std::mem::take(&mut number).saturating_mul(unit);
+        seconds = seconds.saturating_add(given);
     }
     (!text.is_empty()).then(|| Duration::from_secs(seconds))
 }
@@ -110,5 +121,15 @@ mod tests {
         assert_eq!(duration("1h30m"), Some(Duration::from_secs(5400)));
         assert_eq!(duration("45s"), Some(Duration::from_secs(45)));
         assert_eq!(duration(""), None);
+    }
+
+    #[test]
+    fn no_time_is_longer_than_a_day() {
+        let spec = Spec {
+            interval: "99999999999999999999999h".to_owned(),
+            timeout: "999999h".to_owned(),
+            ..Spec::default()
+        };
+        assert_eq!((spec.interval(), spec.timeout()), (LONGEST, LONGEST));
     }
 }

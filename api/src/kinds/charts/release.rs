@@ -32,6 +32,9 @@ static NAMES: Names = Names {
 /// Longest name of a release.
 const LONGEST_NAME: usize = 53;
 
+/// Longest interval and timeout, in seconds.
+const LONGEST_TIME: u64 = 24 * 3600;
+
 const COLUMNS: &[Column] = &[
     column::NAME,
     column::shown("Ready", "Whether the release is as the spec says"),
@@ -103,6 +106,23 @@ impl Kind for ChartRelease {
         check::counts(object, "spec", &["historyMax"], errors);
     }
 
+    fn validate_update(&self, object: &Value, old: &Value, errors: &mut FieldErrors) {
+        // Another name or namespace would be another release, and leave the one that is there to nobody.
+        for (field, default) in [
+            ("releaseName", "/metadata/name"),
+            ("targetNamespace", "/metadata/namespace"),
+        ] {
+            let of = |object| match text(object, &format!("/spec/{field}")) {
+                "" => text(object, default).to_owned(),
+                given => given.to_owned(),
+            };
+            if of(object) != of(old) {
+                let path = Path::root("spec").field(field);
+                errors.invalid(&path, of(object), "field is immutable");
+            }
+        }
+    }
+
     fn columns(&self) -> &[Column] {
         COLUMNS
     }
@@ -165,14 +185,24 @@ fn chart(path: &Path, chart: &Value, errors: &mut FieldErrors) {
 fn duration(path: &Path, given: &str, errors: &mut FieldErrors) {
     let mut rest = given;
     let mut whole = !rest.is_empty();
+    let mut seconds: u64 = 0;
     while whole && !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let unit = rest.get(digits..digits + 1).unwrap_or_default();
         whole = (1..=6).contains(&digits) && matches!(unit, "s" | "m" | "h");
+        let number: u64 = rest.get(..digits).and_then(|n| n.parse().ok()).unwrap_or(0);
+        let length = match unit {
+            "h" => 3600,
+            "m" => 60,
+            _ => 1,
+        };
+        seconds = seconds.saturating_add(number.saturating_mul(length));
         rest = rest.get(digits + 1..).unwrap_or_default();
     }
     if !whole {
         errors.invalid(path, given, "must be a duration such as 30s, 5m or 1h30m");
+    } else if seconds > LONGEST_TIME {
+        errors.invalid(path, given, "must be no more than 24h");
     }
 }
 
@@ -181,7 +211,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::kinds::tests::{defaulted, errors, row};
+    use crate::kinds::tests::{defaulted, errors, row, update_errors};
 
     #[track_caller]
     fn check(spec: &str, expected: Expect) {
@@ -232,6 +262,35 @@ mod tests {
                 spec.historyMax: Invalid value: -1: must be greater than or equal to 0
             "#]],
         );
+    }
+
+    #[test]
+    fn no_time_is_longer_than_a_day() {
+        check(
+            "chart: {archive: {kind: Secret, name: a}}, interval: 24h, timeout: 999999h999999h",
+            expect![[r#"
+                spec.timeout: Invalid value: "999999h999999h": must be no more than 24h
+            "#]],
+        );
+    }
+
+    #[test]
+    fn which_release_it_is_never_changes() {
+        let of = |spec: &str| {
+            format!(
+                "{{metadata: {{name: web, namespace: shop}}, spec: {{chart: {{archive: {{kind: Secret, name: a}}}}, {spec}}}}}"
+            )
+        };
+        let change = |old: &str, new: &str| update_errors(&ChartRelease, &of(old), &of(new));
+        expect![[""]].assert_eq(&change("", "releaseName: web, targetNamespace: shop"));
+        expect![[r#"
+            spec.releaseName: Invalid value: "b": field is immutable
+            spec.targetNamespace: Invalid value: "c": field is immutable
+        "#]]
+        .assert_eq(&change(
+            "releaseName: a",
+            "releaseName: b, targetNamespace: c",
+        ));
     }
 
     #[test]

@@ -257,6 +257,7 @@ impl Action<'_> {
         (release.chart, release.manifest, release.hooks) = (chart, manifest, hooks);
         release.config = config;
         release.labels = start.labels.clone();
+        self.own(&mut release);
         release.info.notes = notes;
         release.info.last_deployed = Some(now);
         let first = start.current.as_ref().and_then(|c| c.info.first_deployed);

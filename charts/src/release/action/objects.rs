@@ -3,6 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use futures::future::try_join_all;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::release::{
@@ -80,7 +81,8 @@ impl Action<'_> {
     /// As [`resolve`](Self::resolve) for what was applied before: kinds that are served no longer have no objects.
     async fn resolve_past(&self, releases: &[Release]) -> Result<Vec<Resolved>, Error> {
         let mut resolved: Vec<Resolved> = Vec::new();
-        for release in releases {
+        // What an object is was said last by the newest that has it.
+        for release in releases.iter().rev() {
             for object in manifest::objects(&release.manifest)? {
                 let Some(scope) = self.scope(&object).await? else {
                     continue;
@@ -359,7 +361,7 @@ impl Action<'_> {
     ) -> Result<(), Error> {
         let mut left: Vec<(&ObjectId, Option<Progress>)> =
             ids.iter().map(|id| (*id, None)).collect();
-        let end = self.cluster.now() + self.options.timeout;
+        let end = self.deadline();
         loop {
             let mut waiting = Vec::new();
             for some in left.chunks(AT_ONCE) {
@@ -407,9 +409,15 @@ impl Action<'_> {
         }
     }
 
+    /// When waiting that begins now ends; there is no time beyond the year 9999.
+    fn deadline(&self) -> Timestamp {
+        let end = self.cluster.now().checked_add(self.options.timeout);
+        end.unwrap_or(Timestamp::MAX)
+    }
+
     /// Waits until objects are gone.
     pub(super) async fn until_gone(&self, ids: &[ObjectId]) -> Result<(), Error> {
-        let end = self.cluster.now() + self.options.timeout;
+        let end = self.deadline();
         for id in ids {
             while self.find(id).await?.is_some() {
                 if self.cluster.now() >= end {

@@ -2,7 +2,7 @@
 
 use crate::release::{
     Error, Report,
-    plan::INTERRUPTED,
+    plan::{self, INTERRUPTED},
     record::{Release, Status},
     storage,
 };
@@ -13,6 +13,7 @@ impl Action<'_> {
     /// Reads the history; what is pending in it becomes failed, if nobody works on it any more.
     pub(super) async fn take_up(&self) -> Result<Vec<Release>, Error> {
         let mut history = storage::history(self.cluster, self.namespace, self.name).await?;
+        plan::check_owner(self.name, &history, &self.options.owners)?;
         for release in &mut history {
             if release.info.status.pending() {
                 self.interrupted(release).await?;

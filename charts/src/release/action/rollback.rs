@@ -59,6 +59,7 @@ impl Action<'_> {
         release.manifest.clone_from(&target.manifest);
         release.hooks = target.hooks.clone();
         release.labels = target.labels.clone();
+        self.own(&mut release);
         release.holder = holder;
         release.info.notes.clone_from(&target.info.notes);
         release.info.first_deployed = last.info.first_deployed;

@@ -540,3 +540,34 @@ fn an_uninstall_killed_anywhere_is_finished() {
         run(world.action("me").uninstall()).is_some()
     });
 }
+
+#[test]
+fn a_release_of_another_owner_is_neither_changed_nor_removed() {
+    let mut world = World::new();
+    world.options.owners = vec!["x".to_owned()];
+    let mode = Mode::UpgradeOrInstall;
+    world.deploy(mode, "a").unwrap().unwrap();
+    world.options.owners = vec!["y".to_owned()];
+    let refused = world.deploy(mode, "b").unwrap().unwrap_err();
+    expect![[r#"release "web" is kept by another ChartRelease (uid x)"#]]
+        .assert_eq(&refused.line());
+    let left = run(world.action("me").uninstall()).unwrap();
+    assert!(matches!(left, Err(Error::NotFound)), "{left:?}");
+    world.options.owners = vec!["y".to_owned(), "x".to_owned()];
+    world.deploy(mode, "b").unwrap().unwrap();
+    world.options.owners.truncate(1);
+    run(world.action("me").uninstall()).unwrap().unwrap();
+    assert!(world.cluster.names().is_empty());
+}
+
+#[test]
+fn what_is_to_be_kept_by_now_stays() {
+    let world = World::new();
+    world.install("a b");
+    let mut a = world.cluster.get("ConfigMap", "a").unwrap();
+    a["metadata"]["annotations"]["helm.sh/resource-policy"] = "keep".into();
+    let id = ObjectId::new("v1", "ConfigMap", "shop", "a");
+    world.cluster.put(id, a);
+    run(world.action("me").uninstall()).unwrap().unwrap();
+    assert_eq!(world.cluster.names(), ["ConfigMap/a"]);
+}

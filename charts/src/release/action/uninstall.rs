@@ -30,7 +30,9 @@ impl Action<'_> {
             return Ok(Uninstalled { release, kept });
         }
         let found = storage::history(self.cluster, self.namespace, self.name).await?;
-        if found.is_empty() {
+        let owner = self.options.owners.first();
+        if found.is_empty() || owner.is_some() && plan::owner(&found) != owner.map(String::as_str) {
+            // What it keeps is not there; what is there is not its own.
             return Err(Error::NotFound);
         }
         self.alone(|_| self.remove_all()).await
@@ -93,11 +95,11 @@ impl Action<'_> {
             .rev()
         {
             for old in group {
-                if old.object.kept() {
+                let live = self.find(&old.id).await?;
+                if old.object.kept() || live.as_ref().is_some_and(manifest::kept) {
                     kept.push(format!("[{}] {}", old.object.kind(), old.object.name()));
                     continue;
                 }
-                let live = self.find(&old.id).await?;
                 // Another's by now: not ours to delete.
                 if live
                     .is_none_or(|live| plan::ownership(&live, self.name, self.namespace).is_err())
