@@ -1,6 +1,6 @@
 //! Blobs that are there: found, read, mounted from elsewhere, let go.
 
-use std::{io, ops::Range, time::SystemTime};
+use std::{io, ops::Range};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::{
     access::{Action, Caller},
+    collect::age,
     digest::Digest,
     error::{Code, Error},
     name::Repository,
@@ -98,6 +99,7 @@ impl Inner {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<(), Error> {
+        self.touch(digest).await?;
         let link = storage::blob_link(repository, digest);
         self.storage.put(&link, Bytes::new()).await?;
         // Another process may have taken it for old a moment before it was new.
@@ -128,8 +130,10 @@ impl Inner {
         let Some(meta) = self.storage.find_meta(&link).await? else {
             return Ok(());
         };
-        let age = SystemTime::now().duration_since(meta.last_modified.into());
-        if age.unwrap_or_default() > self.config.grace / 2 {
+        self.keep_here(digest);
+        // A younger one outlives the collections that are under way anywhere.
+        if age(&meta) > self.config.grace / 2 {
+            self.touch(digest).await?;
             self.storage.put(&link, Bytes::new()).await?;
         }
         Ok(())
@@ -157,14 +161,18 @@ impl Inner {
             let Some(size) = self.find_blob(&candidate, digest).await? else {
                 continue;
             };
-            if candidate != *repository {
-                let _turn = self.charge(repository, &[(*digest, size)]).await?;
-                let _gate = self.gate.read().await;
-                // It may have gone while there was no gate.
-                if self.find_blob(&candidate, digest).await?.is_none() {
-                    continue;
-                }
-                self.link_blob(repository, digest).await?;
+            let _turn = match candidate == *repository {
+                true => None,
+                false => self.charge(repository, &[(*digest, size)]).await?,
+            };
+            let _gate = self.gate.read().await;
+            // It may have gone while there was no gate.
+            if self.find_blob(&candidate, digest).await?.is_none() {
+                continue;
+            }
+            match candidate == *repository {
+                true => self.renew_link(repository, digest).await?,
+                false => self.link_blob(repository, digest).await?,
             }
             return Ok(true);
         }

@@ -42,6 +42,9 @@ pub struct Collected {
     pub kept_bytes: u64,
 }
 
+/// What manifests say, and how old their links are.
+type Manifests = HashMap<Digest, (Option<Parsed>, Duration)>;
+
 impl Registry {
     /// Removes what nothing names, once.
     ///
@@ -58,6 +61,8 @@ impl Registry {
 impl Inner {
     async fn collect(&self) -> Result<Collected, Error> {
         let mut collected = Collected::default();
+        let _turn = self.collecting.lock().await;
+        let _watch = self.touched.watch();
         self.expire_uploads(&mut collected).await?;
         self.remove_orphans().await?;
         let mut kept = HashSet::new();
@@ -67,6 +72,7 @@ impl Inner {
             }
         }
         self.sweep(&kept, &mut collected).await?;
+        self.forget_touched().await?;
         if let Some(root) = self.storage.root() {
             let grace = self.config.grace;
             let swept = tokio::task::spawn_blocking(move || storage::local::sweep(&root, grace));
@@ -90,8 +96,8 @@ impl Inner {
             if ages
                 .min()
                 .is_some_and(|age| age >= self.config.upload_expiry)
+                && self.sessions.expire(&id)
             {
-                self.sessions.forget(&id);
                 self.storage.remove_all(&storage::upload(&id)).await?;
                 collected.uploads += 1;
             }
@@ -106,16 +112,10 @@ impl Inner {
         kept: &mut HashSet<Digest>,
         collected: &mut Collected,
     ) -> Result<(), Error> {
+        // Pushes wait while the gate is closed: what a digest names does not change, and is read before.
+        let before = self.read_manifests(repository, HashMap::new()).await?;
         let _gate = self.gate.write().await;
-        let mut manifests: HashMap<Digest, (Option<Parsed>, Duration)> = HashMap::new();
-        let links = storage::links(repository, "_manifests");
-        let links: Vec<ObjectMeta> = self.storage.list(&links).try_collect().await?;
-        for link in links {
-            if let Some(digest) = storage::digest_at(&link.location) {
-                let parsed = self.read_manifest(repository, &digest).await?;
-                manifests.insert(digest, (parsed, age(&link)));
-            }
-        }
+        let mut manifests = self.read_manifests(repository, before).await?;
         self.drop_untagged(repository, &mut manifests, collected)
             .await?;
         let mut named = HashSet::new();
@@ -156,11 +156,32 @@ impl Inner {
         Ok(())
     }
 
+    /// A repository's manifests and the ages of their links; those that were `read` before are not read again.
+    async fn read_manifests(
+        &self,
+        repository: &Repository,
+        mut read: Manifests,
+    ) -> Result<Manifests, Error> {
+        let mut manifests = Manifests::new();
+        let links = storage::links(repository, "_manifests");
+        let links: Vec<ObjectMeta> = self.storage.list(&links).try_collect().await?;
+        for link in links {
+            if let Some(digest) = storage::digest_at(&link.location) {
+                let parsed = match read.remove(&digest) {
+                    Some((Some(parsed), _)) => Some(parsed),
+                    _ => self.read_manifest(repository, &digest).await?,
+                };
+                manifests.insert(digest, (parsed, age(&link)));
+            }
+        }
+        Ok(manifests)
+    }
+
     /// Removes the manifests that nothing names, if the operator wants that. The gate is closed.
     async fn drop_untagged(
         &self,
         repository: &Repository,
-        manifests: &mut HashMap<Digest, (Option<Parsed>, Duration)>,
+        manifests: &mut Manifests,
         collected: &mut Collected,
     ) -> Result<(), Error> {
         let Some(min_age) = self.config.untagged else {
@@ -199,7 +220,11 @@ impl Inner {
     }
 
     /// Removes content that no repository has.
-    async fn sweep(&self, kept: &HashSet<Digest>, collected: &mut Collected) -> Result<(), Error> {
+    pub(crate) async fn sweep(
+        &self,
+        kept: &HashSet<Digest>,
+        collected: &mut Collected,
+    ) -> Result<(), Error> {
         let mut objects = self.storage.list(&storage::blobs());
         while let Some(object) = objects.try_next().await? {
             let Some(digest) = storage::digest_at(&object.location) else {
@@ -207,10 +232,7 @@ impl Inner {
             };
             if !kept.contains(&digest) && age(&object) >= self.config.grace {
                 let _gate = self.gate.write().await;
-                // Who pushed it meanwhile has made it new.
-                let now = self.storage.find_meta(&object.location).await?;
-                if now.is_some_and(|now| age(&now) >= self.config.grace) {
-                    self.storage.remove(&object.location).await?;
+                if self.remove_content(&digest).await? {
                     collected.blobs += 1;
                     collected.freed_bytes += object.size;
                     continue;
@@ -224,7 +246,7 @@ impl Inner {
 }
 
 /// How long ago an object was written. One from the future is new.
-fn age(object: &ObjectMeta) -> Duration {
+pub(crate) fn age(object: &ObjectMeta) -> Duration {
     let written: SystemTime = object.last_modified.into();
     SystemTime::now()
         .duration_since(written)

@@ -10,7 +10,7 @@
 //! - [`registry`]: the registry itself; `owner`: whose its repositories are; `uploads`: blobs on their way; `blobs`: those that are there; `manifests`,
 //!   `tags`, `referrers`: what names them; `quota`: how much a namespace may keep.
 //! - [`manifest`]: what a manifest says. Pure.
-//! - [`collect`]: removes what nothing names any more.
+//! - [`collect`]: removes what nothing names any more; `touched`: and not what is linked to meanwhile.
 //! - [`error`]: refusals as the specification words them. [`http`]: the protocol.
 //!
 //! Never decides who a caller is, and never holds a blob in memory.
@@ -23,6 +23,8 @@ mod collect;
 pub mod digest;
 pub mod error;
 mod http;
+#[cfg(test)]
+mod in_memory;
 mod manifest;
 mod manifests;
 pub mod metrics;
@@ -33,6 +35,7 @@ mod referrers;
 mod registry;
 pub mod storage;
 mod tags;
+mod touched;
 mod uploads;
 
 pub use access::{Access, Action, Caller, Unavailable};

@@ -10,7 +10,8 @@ use tokio::sync::{RwLock, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    access::Access, metrics::RegistryMetrics, quota::Sizes, storage::Storage, uploads::Sessions,
+    access::Access, metrics::RegistryMetrics, quota::Sizes, storage::Storage, touched::Touched,
+    uploads::Sessions,
 };
 
 /// Requests answered at once; more are asked to come later.
@@ -57,6 +58,10 @@ pub(crate) struct Inner {
     pub(crate) sizes: Sizes,
     /// Read by whoever links to content, written by whoever removes content that nothing links to.
     pub(crate) gate: RwLock<()>,
+    /// What was linked to since the collection under way began.
+    pub(crate) touched: Touched,
+    /// Held by the collection under way.
+    pub(crate) collecting: tokio::sync::Mutex<()>,
     /// Who commits to a namespace with a quota.
     pub(crate) committing: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Writes that go on although their client has gone, so that it can take up what came.
@@ -80,6 +85,8 @@ impl Registry {
             sessions: Sessions::default(),
             sizes: Sizes::default(),
             gate: RwLock::default(),
+            touched: Touched::default(),
+            collecting: tokio::sync::Mutex::default(),
             committing: Mutex::default(),
             writes: TaskTracker::new(),
             requests: Semaphore::new(REQUESTS),

@@ -7,7 +7,8 @@
 //! repositories/NAMESPACE/NAME/_tags/latest       the digest that the tag names
 //! repositories/NAMESPACE/NAME/_referrers/sha256/SUBJECT/sha256-…  a descriptor that names that subject
 //! repositories/NAMESPACE/_owner                  the uid of the namespace that has them
-//! uploads/ID/begun, uploads/ID/00000000000000000000  an upload, and what came of it from that offset on
+//! touched/sha256/…, condemned/sha256/…           of shared storage: content that is being linked to, or removed
+//! uploads/ID/begun, uploads/ID/00000000000000000000-NONCE  an upload, and what came of it from that offset on
 //! ```
 //!
 //! An object appears whole or not at all, and is on the disk before it is acknowledged; content appears before what
@@ -292,6 +293,24 @@ pub(crate) fn digest_at(path: &Path) -> Option<Digest> {
     format!("{algorithm}:{hex}").parse().ok()
 }
 
+/// Of shared storage: content that was just linked to.
+pub(crate) fn touches() -> Path {
+    Path::from("touched")
+}
+
+pub(crate) fn touched(digest: &Digest) -> Path {
+    touches().join(digest.algorithm()).join(digest.hex())
+}
+
+/// Of shared storage: content that is being removed.
+pub(crate) fn condemnations() -> Path {
+    Path::from("condemned")
+}
+
+pub(crate) fn condemned(digest: &Digest) -> Path {
+    condemnations().join(digest.algorithm()).join(digest.hex())
+}
+
 /// All namespaces' repositories.
 pub(crate) fn repositories() -> Path {
     Path::from("repositories")
@@ -354,7 +373,7 @@ pub(crate) fn upload_begun(id: &str) -> Path {
     upload(id).join("begun")
 }
 
-/// What came from an offset on; in order of their names.
-pub(crate) fn upload_part(id: &str, offset: u64) -> Path {
-    upload(id).join(format!("{offset:020}"))
+/// What came from an offset on, of one request.
+pub(crate) fn upload_part(id: &str, offset: u64, nonce: &str) -> Path {
+    upload(id).join(format!("{offset:020}-{nonce}"))
 }

@@ -1,5 +1,7 @@
 //! `/v2/NAME/manifests/REFERENCE`
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     response::{IntoResponse as _, Response},
@@ -16,6 +18,8 @@ use crate::{
     name::{Reference, Repository},
 };
 
+/// How long a manifest's body may take.
+const BODY_DEADLINE: Duration = Duration::from_secs(60);
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 impl Asked {
@@ -70,7 +74,12 @@ impl Asked {
             return Err(too_large());
         }
         let (inner, caller) = (self.inner.clone(), self.caller.clone());
-        let whole = Limited::new(body, MAX_BYTES).collect().await;
+        let whole = Limited::new(body, MAX_BYTES).collect();
+        let whole = tokio::time::timeout(BODY_DEADLINE, whole).await;
+        let whole = whole.map_err(|_| {
+            let message = format!("the manifest did not come within {BODY_DEADLINE:?}");
+            Error::new(Code::SizeInvalid, message, json!(null))
+        })?;
         let bytes = match whole {
             Ok(whole) => whole.to_bytes(),
             Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),

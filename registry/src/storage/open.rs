@@ -59,6 +59,18 @@ impl Storage {
 }
 
 #[cfg(test)]
+impl Storage {
+    /// Shared by its clones, as a bucket is by processes.
+    pub(crate) fn in_memory() -> Storage {
+        Storage {
+            store: Arc::new(object_store::memory::InMemory::new()),
+            root: None,
+            shown: "memory".into(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
