@@ -130,7 +130,7 @@ impl Gateway {
             book: Mutex::new(book),
             changes: watch::Sender::new(0),
             listed: watch::Sender::new(false),
-            certificates: tls::Certificates::new(sign),
+            certificates: tls::Certificates::new(sign, &config.domain),
             pool: Pool::default(),
             waker,
             config,
