@@ -12,6 +12,7 @@
 //! Ingresses, their class, Events and the scale of revisions. Never runs code: [`runtimes::Invoke`] does.
 
 mod activator;
+mod activity;
 mod answer;
 mod body;
 mod follow;
