@@ -12,6 +12,7 @@
 //! Ingresses, their class, Events and the scale of revisions. Never runs code: [`runtimes::Invoke`] does.
 
 mod activator;
+mod activity;
 mod answer;
 mod body;
 mod follow;
@@ -130,7 +131,7 @@ impl Gateway {
             book: Mutex::new(book),
             changes: watch::Sender::new(0),
             listed: watch::Sender::new(false),
-            certificates: tls::Certificates::new(sign),
+            certificates: tls::Certificates::new(sign, &config.domain),
             pool: Pool::default(),
             waker,
             config,

@@ -3,22 +3,28 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::{activator, metrics, upstream::Lease};
+use super::{activator, activity::Activity, metrics, upstream::Lease};
 
 pub(super) type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// A request's body.
 pub(super) enum Upload {
     /// As it comes, with the bytes that may yet do.
-    Streamed { body: Incoming, left: u64 },
+    Streamed {
+        body: Incoming,
+        left: u64,
+        /// Notes each part that is taken.
+        activity: Activity,
+    },
     /// Kept, to be sent again.
     Kept(Full<Bytes>),
 }
@@ -36,8 +42,13 @@ impl Body for Upload {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match self.get_mut() {
-            Self::Streamed { body, left } => {
+            Self::Streamed {
+                body,
+                left,
+                activity,
+            } => {
                 let frame = ready!(Pin::new(body).poll_frame(context));
+                activity.note();
                 Poll::Ready(match frame {
                     Some(Ok(frame)) => {
                         let length = frame.data_ref().map_or(0, Bytes::len) as u64;
@@ -79,6 +90,8 @@ pub(super) struct Outgoing {
     from: From,
     /// When it must have ended.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// How long it may rest; whether it rests, and till when it may.
+    idle: Option<(Duration, bool, Pin<Box<Sleep>>)>,
     /// Counts the request until its answer has ended.
     counted: Option<metrics::InFlight>,
 }
@@ -104,6 +117,7 @@ impl Outgoing {
         Self {
             from,
             deadline: None,
+            idle: None,
             counted: None,
         }
     }
@@ -130,6 +144,14 @@ impl Outgoing {
             && !self.is_end_stream()
         {
             self.deadline = Some(Box::pin(sleep_until(deadline)));
+        }
+        self
+    }
+
+    /// Fails it once it has rested for so long.
+    pub(super) fn resting_at_most(mut self, limit: Duration) -> Self {
+        if !self.is_end_stream() {
+            self.idle = Some((limit, false, Box::pin(sleep(limit))));
         }
         self
     }
@@ -162,6 +184,15 @@ impl Body for Outgoing {
             }
             From::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
         };
+        if let Some((limit, rests, end)) = &mut this.idle {
+            if polled.is_pending() && !*rests {
+                end.as_mut().reset(Instant::now() + *limit);
+            }
+            *rests = polled.is_pending();
+            if *rests && end.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Some(Err(Late.into())));
+            }
+        }
         if polled.is_pending()
             && let Some(deadline) = &mut this.deadline
         {

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared,
     link::{Client, Link, State},
-    metrics,
+    metrics, upgrade,
 };
 
 /// A client that has not finished its handshake by then is cut off.
@@ -200,6 +200,7 @@ impl Doors {
     ) {
         // Small answers leave at once; a socket that refuses the option still works.
         let _ = stream.set_nodelay(true);
+        upgrade::keep_alive(&stream);
         let Ok(local) = stream.local_addr() else {
             return;
         };

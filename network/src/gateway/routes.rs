@@ -6,7 +6,8 @@
 //! - [`book`]: takes changes in and makes the next [`Table`].
 //!
 //! Hosts: an exact one before what is under a wildcard, before every host, before the default backend; a Function's own
-//! name (`NAME.NAMESPACE.<domain>`) is an exact one whose routes come last. Never a clock, a lock or I/O.
+//! name (`NAME.NAMESPACE.<domain>`) is an exact one whose routes come last. Whatever ends in `.NAMESPACE.<domain>` is that
+//! namespace's alone, served or not: no other namespace's claim to it counts. Never a clock, a lock or I/O.
 
 pub(super) mod book;
 pub(super) mod claim;
@@ -43,7 +44,8 @@ pub(super) struct Table {
     /// What no rule matches.
     default: Option<To>,
     /// The Secrets with the certificates of hosts, as Ingresses name them; a wildcard is `*.` and its suffix.
-    secrets: Shards<Name>,
+    /// The eldest first; which of them is used depends on who holds the host.
+    secrets: Shards<Arc<[Name]>>,
 }
 
 /// What a request leads to.
@@ -93,13 +95,16 @@ impl Table {
                 Err(methods) => others |= methods,
             }
         }
+        let reserved = self.reserved(host);
+        let may = |to: &&To| reserved.is_none_or(|namespace| to.namespace() == Some(namespace));
         if !known {
             match self.any.find(path, method) {
-                Ok(to) => return Found::To(to),
+                Ok(to) if may(&to) => return Found::To(to),
+                Ok(_) => {}
                 Err(methods) => others |= methods,
             }
         }
-        match &self.default {
+        match self.default.as_ref().filter(may) {
             Some(to) => Found::To(to),
             None if !others.is_empty() => Found::OtherMethods(others),
             None if known || !self.any.is_empty() => Found::NoPath,
@@ -112,10 +117,32 @@ impl Table {
         self.functions.get(key)
     }
 
-    /// The Secret with the certificate of a host.
+    /// The Secret with the certificate of a host: of a namespace that serves it.
     pub(super) fn secret(&self, host: &str) -> Option<&Name> {
         let wildcard = || self.secrets.get(&format!("*.{}", host.split_once('.')?.1));
-        self.secrets.get(host).or_else(wildcard)
+        let named = [self.secrets.get(host), wildcard()];
+        let mut named = named.into_iter().flatten().flat_map(|names| names.iter());
+        named.find(|secret| self.holds(&secret.namespace, host))
+    }
+
+    /// Whether a namespace has routes of a host, or alone may have.
+    fn holds(&self, namespace: &str, host: &str) -> bool {
+        if let Some(owner) = self.reserved(host) {
+            return owner == namespace;
+        }
+        match self.hosts.get(host).or_else(|| self.under_wildcard(host)) {
+            Some(paths) => paths.is_of(namespace),
+            None => {
+                let default = self.default.as_ref().and_then(To::namespace);
+                self.any.is_of(namespace) || default == Some(namespace)
+            }
+        }
+    }
+
+    /// The namespace that alone has a host, which may be a wildcard.
+    pub(super) fn reserved<'a>(&self, host: &'a str) -> Option<&'a str> {
+        let below = host.strip_suffix(&*self.domain)?.strip_suffix('.')?;
+        Some(below.rsplit_once('.')?.1)
     }
 
     /// Whether anybody serves the host: a certificate may be made for it.

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
+    activity::Activity,
     answer::Refusal,
     body::{Outgoing, Upload},
     function::{self, Called},
@@ -27,6 +28,8 @@ pub(super) struct Job<'a> {
     pub(super) link: &'a Link,
     pub(super) begun: Instant,
     pub(super) request: Request<Upload>,
+    /// When the last part of its body was taken.
+    pub(super) sent: Activity,
     pub(super) upgrade: Option<Wanted>,
 }
 
@@ -155,11 +158,17 @@ async fn route(
         &link.client,
         authority.as_deref(),
     );
-    let request = request.map(|body| Upload::Streamed { body, left: limit });
+    let sent = Activity::new();
+    let request = request.map(|body| Upload::Streamed {
+        body,
+        left: limit,
+        activity: sent.clone(),
+    });
     let job = Job {
         link,
         begun,
         request,
+        sent,
         upgrade,
     };
     let answered = match found {

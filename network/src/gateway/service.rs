@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, time::Duration};
 
 use http::{Response, StatusCode};
-use tokio::time::{Instant, timeout_at};
 
 use super::{
     answer::Refusal,
@@ -17,7 +16,7 @@ use super::{
 };
 use crate::directory::{Endpoint, Name, PortName};
 
-/// How long an endpoint may take to answer.
+/// How long an endpoint may take to answer, from the last of the request's body that was taken.
 const ANSWER: Duration = Duration::from_secs(60);
 /// Endpoints that a request may try, as long as none has been sent anything.
 const TRIES: usize = 3;
@@ -30,7 +29,7 @@ pub(super) async fn forward(
 ) -> Result<Response<Outgoing>, Refusal> {
     let shared = &job.link.shared;
     let mut tried: Vec<SocketAddr> = Vec::new();
-    let deadline = Instant::now() + ANSWER;
+    let sent = job.sent.clone();
     let wanted = match port {
         Port::Number(number) => PortName::Number(*number),
         Port::Named(name) => PortName::Named(name),
@@ -65,8 +64,11 @@ pub(super) async fn forward(
             }
         }
         let request = std::mem::replace(&mut job.request, http::Request::new(function::nothing()));
-        match timeout_at(deadline, shared.pool.send(address, request)).await {
-            Ok(Ok((response, lease))) => {
+        match sent
+            .within(ANSWER, shared.pool.send(address, request))
+            .await
+        {
+            Some(Ok((response, lease))) => {
                 let held = Held {
                     lease,
                     permit: None,
@@ -78,16 +80,16 @@ pub(super) async fn forward(
                 }
                 let mut response = response.map(|body| Outgoing::endpoint(body, held));
                 headers::remove_hop_by_hop(response.headers_mut());
-                return Ok(response);
+                return Ok(response.map(|body| body.resting_at_most(upgrade::IDLE)));
             }
-            Ok(Err(Broken::Unsent(unsent, cause))) => {
+            Some(Err(Broken::Unsent(unsent, cause))) => {
                 tried.push(address);
                 if tried.len() >= TRIES {
                     return Err(broken(name, cause));
                 }
                 job.request = *unsent;
             }
-            Ok(Err(Broken::Sent { kept: true, cause })) if tried.len() < TRIES => {
+            Some(Err(Broken::Sent { kept: true, cause })) if tried.len() < TRIES => {
                 // The endpoint most likely closed it as the request left.
                 let Some(again) = &again else {
                     return Err(broken(name, cause));
@@ -95,8 +97,8 @@ pub(super) async fn forward(
                 tried.push(address);
                 job.request = again.request();
             }
-            Ok(Err(Broken::Sent { cause, .. })) => return Err(broken(name, cause)),
-            Err(_) => {
+            Some(Err(Broken::Sent { cause, .. })) => return Err(broken(name, cause)),
+            None => {
                 let who = format!("Service {}/{}", name.namespace, name.name);
                 return Err(Refusal::late(who, ANSWER));
             }

@@ -47,6 +47,7 @@ pub trait Sign: Send + Sync + 'static {
 /// The certificates of a gateway.
 pub(super) struct Certificates {
     signer: Arc<dyn Sign>,
+    domain: Box<str>,
     made: RwLock<HashMap<Box<str>, Arc<CertifiedKey>>>,
     secrets: RwLock<HashMap<Name, Arc<CertifiedKey>>>,
 }
@@ -90,9 +91,10 @@ fn certified(certificate: &[u8], key: &[u8]) -> anyhow::Result<CertifiedKey> {
 }
 
 impl Certificates {
-    pub(super) fn new(signer: Arc<dyn Sign>) -> Self {
+    pub(super) fn new(signer: Arc<dyn Sign>, domain: &str) -> Self {
         Self {
             signer,
+            domain: domain.into(),
             made: RwLock::default(),
             secrets: RwLock::default(),
         }
@@ -137,7 +139,11 @@ impl Certificates {
             .cloned()
     }
 
+    /// A certificate of the cluster's CA; `None` for names that are not the gateway's to have.
     fn make(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        if !may_be_made(name, &self.domain) {
+            return None;
+        }
         let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(key) = made.get(name) {
             return Some(key.clone());
@@ -166,6 +172,17 @@ impl Certificates {
     }
 }
 
+/// Names inside the cluster are not a gateway's: the apiserver and Services prove themselves by them. Nor are bare ones.
+fn may_be_made(name: &str, domain: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    let inside = ["kubernetes.default", "cluster.local"].contains(&name)
+        || [".svc", ".cluster.local", ".wk.internal"]
+            .iter()
+            .any(|end| name.ends_with(end));
+    let bare = !name.contains('.') && name != domain && name != FALLBACK;
+    !inside && !bare
+}
+
 /// Chooses by the name that a client asks for.
 #[derive(Debug)]
 struct Resolver(Weak<Shared>);
@@ -183,15 +200,46 @@ impl ResolvesServerCert for Resolver {
         if let Some(key) = secret.and_then(|secret| certificates.of_secret(secret)) {
             return Some(key);
         }
-        match table.serves(&name) {
-            true => certificates.make(&name),
-            false => certificates.make(FALLBACK),
-        }
+        let served = table.serves(&name).then(|| certificates.make(&name));
+        served.flatten().or_else(|| certificates.make(FALLBACK))
     }
 }
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Gateway")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_be_made;
+
+    #[test]
+    fn names_inside_the_cluster_are_never_signed() {
+        let made = |name: &&&str| may_be_made(name, "apps");
+        let names = [
+            "localhost",
+            "apps",
+            "a.example.org",
+            "web.prod.apps",
+            "svc.example.org",
+            "intranet",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "x.cluster.local",
+            "kubernetes.default.svc.cluster.local.",
+            "registry.wk.internal",
+        ];
+        let signed: Vec<_> = names.iter().filter(made).collect();
+        let expected = [
+            "localhost",
+            "apps",
+            "a.example.org",
+            "web.prod.apps",
+            "svc.example.org",
+        ];
+        assert_eq!(signed, expected.iter().collect::<Vec<_>>());
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::body::Upload;
+use super::{body::Upload, upgrade};
 use crate::task;
 
 /// How long an endpoint may take to accept.
@@ -128,6 +128,7 @@ async fn connect(address: SocketAddr) -> Result<Connection, String> {
     };
     // Small requests leave at once; a socket that refuses the option still works.
     let _ = stream.set_nodelay(true);
+    upgrade::keep_alive(&stream);
     let (sender, connection) = http1::Builder::new()
         .handshake(TokioIo::new(stream))
         .await

@@ -494,8 +494,11 @@ impl Book {
             claims.insert((owner.clone(), secret.clone()));
         }
         for (host, ..) in before.iter().chain(&secrets) {
-            match self.secrets.get(host).and_then(BTreeSet::first) {
-                Some((_, secret)) => self.table.secrets.insert(host, secret.clone()),
+            match self.secrets.get(host).filter(|claims| !claims.is_empty()) {
+                Some(claims) => {
+                    let names = claims.iter().map(|(_, secret)| secret.clone());
+                    self.table.secrets.insert(host, names.collect());
+                }
                 None => {
                     self.table.secrets.remove(host);
                     self.secrets.remove(host);
@@ -531,8 +534,17 @@ impl Book {
         let claims = self.claims.entry(host.clone()).or_default();
         // Stable: an object's own order stays.
         claims.sort_by(Claim::order);
-        let empty = claims.is_empty();
-        let (paths, conflicts) = Paths::new(claims.iter());
+        let name = host.name();
+        let reserved = name.as_deref().and_then(|name| self.table.reserved(name));
+        let (may, may_not): (Vec<&Claim>, Vec<&Claim>) = claims
+            .iter()
+            .partition(|claim| reserved.is_none_or(|owner| claim.owner.name.namespace == owner));
+        let (paths, mut conflicts) = Paths::new(may.into_iter());
+        if let (Some(name), Some(owner)) = (&name, reserved) {
+            let others = may_not.into_iter();
+            conflicts.extend(others.map(|claim| Conflict::reserved(claim, name, owner)));
+        }
+        let empty = paths.is_empty();
         match &host {
             Host::Exact(name) if empty => self.table.hosts.remove(name),
             Host::Exact(name) => self.table.hosts.insert(name, Arc::new(paths)),
@@ -545,7 +557,7 @@ impl Book {
             true => drop(self.conflicts.remove(&host)),
             false => drop(self.conflicts.insert(host.clone(), conflicts)),
         }
-        if empty {
+        if self.claims.get(&host).is_some_and(Vec::is_empty) {
             self.claims.remove(&host);
         }
     }

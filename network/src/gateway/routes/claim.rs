@@ -18,6 +18,17 @@ pub(crate) enum To {
     Nothing,
 }
 
+impl To {
+    /// Whose it is.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::Function(key) => key.split_once('.').map(|(_, namespace)| namespace),
+            Self::Service(name, _) => Some(&name.namespace),
+            Self::Nothing => None,
+        }
+    }
+}
+
 /// A Service's port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Port {
@@ -79,6 +90,17 @@ pub(crate) struct Claim {
     pub(crate) to: To,
 }
 
+impl Host {
+    /// As an object names it; `None` for every host.
+    pub(crate) fn name(&self) -> Option<String> {
+        match self {
+            Self::Exact(host) => Some(host.to_string()),
+            Self::Wildcard(suffix) => Some(format!("*.{suffix}")),
+            Self::Any | Self::Default => None,
+        }
+    }
+}
+
 impl Claim {
     /// The order in which claims are granted.
     pub(crate) fn order(&self, other: &Self) -> Ordering {
@@ -96,11 +118,8 @@ pub(crate) struct Conflict {
 
 impl Conflict {
     pub(crate) fn new(claim: &Claim, holder: &Claim) -> Self {
-        let host = match &claim.host {
-            Host::Exact(host) => host.to_string(),
-            Host::Wildcard(suffix) => format!("*.{suffix}"),
-            Host::Any | Host::Default => "every host".to_owned(),
-        };
+        let host = claim.host.name();
+        let host = host.as_deref().unwrap_or("every host");
         let path = match &*claim.route.path {
             "" => "/",
             path => path,
@@ -109,6 +128,15 @@ impl Conflict {
         Self {
             loser: claim.owner.clone(),
             message: format!("host {host} path {path} is served by the older {holder}"),
+        }
+    }
+
+    /// A claim to a host that is a namespace's alone.
+    pub(crate) fn reserved(claim: &Claim, host: &str, namespace: &str) -> Self {
+        let message = format!("host {host} is only for objects of namespace {namespace}");
+        Self {
+            loser: claim.owner.clone(),
+            message,
         }
     }
 }

@@ -1,6 +1,10 @@
 //! The paths of one host: exact ones first, then the longest prefix, element by element.
 
-use std::{collections::HashMap, fmt, ops::BitOrAssign};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    ops::BitOrAssign,
+};
 
 use http::Method;
 
@@ -78,7 +82,11 @@ struct Rules {
 
 /// What is known of one host.
 #[derive(Clone, Default)]
-pub(crate) struct Paths(HashMap<Box<str>, Rules>);
+pub(crate) struct Paths {
+    rules: HashMap<Box<str>, Rules>,
+    /// Whose they are.
+    namespaces: BTreeSet<Box<str>>,
+}
 
 impl Paths {
     /// Makes them of what is claimed, the eldest claim first; a claim to what is another's goes without.
@@ -101,7 +109,11 @@ impl Paths {
                 continue;
             }
             held.push((*methods, claim));
-            let rules = paths.0.entry(path.clone()).or_default();
+            let namespace = claim.owner.name.namespace.as_str();
+            if !paths.namespaces.contains(namespace) {
+                paths.namespaces.insert(namespace.into());
+            }
+            let rules = paths.rules.entry(path.clone()).or_default();
             match exact {
                 true => rules.exact.push((*methods, claim.to.clone())),
                 false => rules.prefix.push((*methods, claim.to.clone())),
@@ -111,23 +123,28 @@ impl Paths {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.rules.is_empty()
+    }
+
+    /// Whether a namespace has any of them.
+    pub(crate) fn is_of(&self, namespace: &str) -> bool {
+        self.namespaces.contains(namespace)
     }
 
     /// The route of a path, or the methods that it has routes for.
     pub(crate) fn find(&self, path: &str, method: &Method) -> Result<&To, Methods> {
         let mut others = Methods::default();
-        if self.0.is_empty() {
+        if self.rules.is_empty() {
             return Err(others);
         }
-        if let Some(rules) = self.0.get(path)
+        if let Some(rules) = self.rules.get(path)
             && let Some(to) = pick(&rules.exact, method, &mut others)
         {
             return Ok(to);
         }
         let mut rest = path;
         loop {
-            if let Some(rules) = self.0.get(rest)
+            if let Some(rules) = self.rules.get(rest)
                 && let Some(to) = pick(&rules.prefix, method, &mut others)
             {
                 return Ok(to);

@@ -226,7 +226,7 @@ fn the_elder_of_two_that_want_the_same_has_it() {
         ["host a.b path /x is served by the older Ingress default/old"]
     );
     assert_eq!(book.table().secret("a.b").unwrap().name, "old-tls");
-    assert_eq!(book.table().secret("y.w.x").unwrap().name, "old-tls");
+    assert!(book.table().secret("y.w.x").is_none(), "nobody serves it");
     book.apply(Update::Ingresses(Change::Gone(ingress(
         "old",
         2,
@@ -242,6 +242,102 @@ fn the_elder_of_two_that_want_the_same_has_it() {
     );
     assert!(book.conflicts().is_empty());
     assert_eq!(book.table().secret("a.b").unwrap().name, "young-tls");
+}
+
+/// The same object in another namespace.
+fn of(namespace: &str, mut object: Value) -> Value {
+    object["metadata"]["namespace"] = namespace.into();
+    object
+}
+
+#[test]
+fn a_host_below_a_namespace_is_that_namespaces_alone() {
+    let mut book = book();
+    put_function(&mut book, "pay", 0, &[]);
+    let hosts = [
+        "pay.default.localhost",
+        "next---pay.default.localhost",
+        "gone.default.localhost",
+        "*.default.localhost",
+        "free.localhost",
+        "a.b",
+    ];
+    let backend = json!({"service": {"name": "steal", "port": {"number": 80}}});
+    let rule = |host: &str| {
+        let path = json!({"path": "/", "pathType": "Prefix", "backend": backend});
+        json!({"host": host, "http": {"paths": [path]}})
+    };
+    let rules: Vec<Value> = hosts.iter().map(|host| rule(host)).collect();
+    let evil = of(
+        "evil",
+        json!({
+            "metadata": metadata("steal", 9),
+            "spec": {
+                "ingressClassName": "wk", "rules": rules, "defaultBackend": backend,
+                "tls": [{"hosts": ["pay.default.localhost", "c.d", "a.b"], "secretName": "evil"}],
+            },
+        }),
+    );
+    let evil = IngressSeen::read(serde_json::from_value(evil).unwrap());
+    book.apply(Update::Ingresses(Change::Put(evil)));
+    let route = of(
+        "evil",
+        json!({
+            "metadata": metadata("f", 9),
+            "spec": {"image": "x", "routes": [{"host": "pay.default.localhost"}, {}]},
+        }),
+    );
+    let route = FunctionSeen::read(serde_json::from_value(route).unwrap());
+    book.apply(Update::Functions(Change::Put(route)));
+    let requests = [
+        "GET pay.default.localhost/",
+        "GET next---pay.default.localhost/",
+        "GET gone.default.localhost/",
+        "GET steal.evil.localhost/",
+        "GET free.localhost/",
+        "GET a.b/",
+    ];
+    check(
+        &book,
+        &requests,
+        expect![[r#"
+            GET pay.default.localhost/: own pay None
+            GET next---pay.default.localhost/: own pay Some("next")
+            GET gone.default.localhost/: no path
+            GET steal.evil.localhost/: f.evil
+            GET free.localhost/: service steal
+            GET a.b/: service steal
+        "#]],
+    );
+    let messages: Vec<String> = book
+        .conflicts()
+        .into_iter()
+        .map(|each| each.message)
+        .collect();
+    assert_eq!(
+        messages[0],
+        "host *.default.localhost is only for objects of namespace default"
+    );
+    assert_eq!(messages.len(), 4);
+    // The namespace itself may route its hosts otherwise.
+    put_function(
+        &mut book,
+        "other",
+        1,
+        &["pay.default.localhost /x", "c.d /"],
+    );
+    check(
+        &book,
+        &["GET pay.default.localhost/x", "GET pay.default.localhost/"],
+        expect![[r#"
+            GET pay.default.localhost/x: other.default
+            GET pay.default.localhost/: own pay None
+        "#]],
+    );
+    let table = book.table();
+    assert!(table.secret("pay.default.localhost").is_none());
+    assert!(table.secret("c.d").is_none(), "it is another's");
+    assert_eq!(table.secret("a.b").unwrap().name, "evil");
 }
 
 #[test]
