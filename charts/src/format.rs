@@ -14,7 +14,7 @@ mod quoting;
 
 use bytes::Bytes;
 
-use crate::Value;
+use crate::{Value, value::meter};
 
 use printer::Printer;
 use quoting::quote_into;
@@ -42,6 +42,9 @@ pub fn sprint(value: &Value) -> Bytes {
 /// As [`sprint`], at the end of a buffer.
 pub fn sprint_into(out: &mut Vec<u8>, value: &Value) {
     if let Value::String(text) = value {
+        if !meter::fits(out.len() + text.len()) {
+            return;
+        }
         out.extend_from_slice(text);
         return;
     }

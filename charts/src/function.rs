@@ -3,7 +3,7 @@
 //! The executor checks the number and the types of arguments by [`Function::params`], as Go's reflection does, before it
 //! calls; a function's own failures carry no place: the executor adds template, line and the value's path.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, time::Instant};
 
 use jiff::Timestamp;
 use rand::rngs::StdRng;
@@ -91,6 +91,8 @@ pub struct Limits {
     pub output: usize,
     /// Templates within templates.
     pub depth: usize,
+    /// When it is to have ended.
+    pub deadline: Option<Instant>,
 }
 
 impl Default for Limits {
@@ -99,6 +101,7 @@ impl Default for Limits {
             steps: 200_000_000,
             output: 256 << 20,
             depth: 1000,
+            deadline: None,
         }
     }
 }

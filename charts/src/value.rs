@@ -3,6 +3,8 @@
 //! Maps and lists are references, as in Go: a clone is the same map. Strings are bytes. Numbers keep their Go kind, which
 //! decides what `eq`, `printf` and `typeOf` say. Not [`Send`]: a rendering lives on one thread.
 
+pub(crate) mod meter;
+
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
@@ -214,6 +216,46 @@ impl Map {
     }
 }
 
+/// Ends values without recursion, however deep they nest.
+fn bury(mut left: Vec<Value>) {
+    while let Some(value) = left.pop() {
+        match value {
+            Value::List(mut list) => {
+                if let Some(items) = Rc::get_mut(&mut list.items) {
+                    left.append(items);
+                }
+            }
+            Value::Map(mut map) => {
+                if let Some(inner) = Rc::get_mut(&mut map.0) {
+                    let entries = std::mem::take(inner.entries.get_mut());
+                    left.extend(entries.into_values().map(|slot| slot.value));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for List {
+    fn drop(&mut self) {
+        if let Some(items) = Rc::get_mut(&mut self.items)
+            && items.iter().any(Value::nests)
+        {
+            bury(std::mem::take(items));
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let entries = self.entries.get_mut();
+        if entries.values().any(|slot| slot.value.nests()) {
+            let entries = std::mem::take(entries);
+            bury(entries.into_values().map(|slot| slot.value).collect());
+        }
+    }
+}
+
 impl List {
     /// As `%T` prints it.
     pub fn type_name(&self) -> &'static str {
@@ -241,6 +283,11 @@ impl fmt::Debug for Map {
 }
 
 impl Value {
+    /// Whether there may be values within it.
+    fn nests(&self) -> bool {
+        matches!(self, Value::List(_) | Value::Map(_))
+    }
+
     pub fn string(text: impl Into<Bytes>) -> Value {
         Value::String(text.into())
     }
@@ -288,5 +335,21 @@ impl Value {
             items: Rc::new(items),
             element: Element::String,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nests_deeply_ends_without_recursion() {
+        let mut value = Value::Nil;
+        for _ in 0..500_000 {
+            let map = Map::new();
+            map.insert("x", Value::list(vec![value]));
+            value = Value::Map(map);
+        }
+        drop(value);
     }
 }

@@ -2,7 +2,16 @@
 
 use bytes::Bytes;
 
-use crate::{List, Map, Object, Value};
+use crate::{
+    List, Map, Object, Value,
+    value::meter::{self, Refusal},
+};
+
+/// Values within values; deeper is only a map that holds itself, or harm.
+const DEPTH: usize = 1000;
+
+/// What a value costs to print, in steps.
+const COST: u64 = 4;
 
 use super::{
     number,
@@ -57,7 +66,9 @@ impl Printer {
     }
 
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
+        if meter::fits(self.out.len() + bytes.len()) {
+            self.out.extend_from_slice(bytes);
+        }
     }
 
     pub(super) fn char(&mut self, char: char) {
@@ -99,6 +110,15 @@ impl Printer {
     }
 
     fn value(&mut self, value: &Value, verb: char, depth: usize) {
+        if depth > DEPTH {
+            return meter::refuse(Refusal::Depth);
+        }
+        if meter::charge(COST) {
+            stacker::maybe_grow(64 << 10, 1 << 20, || self.write(value, verb, depth));
+        }
+    }
+
+    fn write(&mut self, value: &Value, verb: char, depth: usize) {
         match value {
             Value::Nil if self.flags.sharp_v => self.bytes(b"interface {}(nil)"),
             Value::Nil => self.bytes(b"<nil>"),
@@ -291,6 +311,9 @@ impl Printer {
             true => b'0',
             false => b' ',
         };
+        if !meter::fits(self.out.len().saturating_add(count)) {
+            return;
+        }
         self.out.resize(self.out.len() + count, byte);
     }
 }

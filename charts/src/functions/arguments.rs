@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use crate::{Environment, Failure, Map, Value};
+use crate::{Environment, Failure, Map, Value, value::meter};
 
 const NIL_POINTER: &str = "runtime error: invalid memory address or nil pointer dereference";
 
@@ -68,6 +68,16 @@ pub(super) fn bounded(environment: &Environment, name: &str, bytes: u128) -> Res
     Err(Failure::new(format!(
         "{name} would build {bytes} bytes: more than the {limit} that a chart may"
     )))
+}
+
+/// Counts what a function that is slow by design costs, in steps.
+pub(super) fn costly(name: &str, steps: u64) -> Result<(), Failure> {
+    match meter::charge(steps) {
+        true => Ok(()),
+        false => Err(Failure::new(format!(
+            "{name}: the templates take too long: more steps than the limit"
+        ))),
+    }
 }
 
 /// A list may have as many items as fit a rendering's output.

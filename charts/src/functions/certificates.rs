@@ -8,7 +8,7 @@ use rcgen::{
 };
 
 use super::{
-    arguments::{int, items, lossy, text},
+    arguments::{costly, int, items, lossy, text},
     encoding::decode_base64,
     fixed,
     keys::Key,
@@ -100,7 +100,8 @@ fn key(environment: &Environment, args: &[Value], given: Option<usize>) -> Resul
     match given {
         Some(index) => Key::from_pem(&lossy(args, index))
             .map_err(|failure| Failure::new(format!("parsing private key: {failure}"))),
-        None => Key::generate_rsa(environment, BITS)
+        None => costly("a certificate's key", 2_000_000)
+            .and_then(|()| Key::generate_rsa(environment, BITS))
             .map_err(|failure| Failure::new(format!("error generating rsa key: {failure}"))),
     }
 }

@@ -1,18 +1,28 @@
 //! Deep equality, as Go's `reflect.DeepEqual`: types count, `nan` differs from itself.
 
-use crate::Value;
+use crate::{Value, value::meter};
 
 /// Nested deeper than this, values count as different: only a map that holds itself is.
 const DEPTH: usize = 1000;
+
+/// What two values cost to compare, in steps.
+const COST: u64 = 2;
 
 pub(super) fn deep_equal(one: &Value, other: &Value) -> bool {
     equal(one, other, DEPTH)
 }
 
 fn equal(one: &Value, other: &Value, depth: usize) -> bool {
-    if depth == 0 {
+    if depth == 0 || !meter::charge(COST) {
         return false;
     }
+    if !matches!(one, Value::List(_) | Value::Map(_) | Value::Object(_)) {
+        return same(one, other, depth);
+    }
+    stacker::maybe_grow(64 << 10, 1 << 20, || same(one, other, depth))
+}
+
+fn same(one: &Value, other: &Value, depth: usize) -> bool {
     match (one, other) {
         (Value::Nil, Value::Nil) => true,
         (Value::Bool(a), Value::Bool(b)) => a == b,

@@ -12,11 +12,15 @@ use rsa::{
     pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _},
 };
 
-use super::{arguments::lossy, der, fixed, pem, random};
+use super::{
+    arguments::{costly, lossy},
+    der, fixed, pem, random,
+};
 use crate::{Environment, Failure, Function, Param::String as Text, Value};
 
 pub(super) const FUNCTIONS: &[Function] =
     &[fixed("genPrivateKey", &[Text], |environment, args| {
+        costly("genPrivateKey", 8_000_000)?;
         let key = match lossy(args, 0).as_ref() {
             "" | "rsa" => Key::generate_rsa(environment, 4096),
             "dsa" => Key::generate_dsa(environment),

@@ -3,7 +3,7 @@
 use ring::hmac;
 
 use super::{
-    arguments::{lossy, text},
+    arguments::{costly, lossy, text},
     fixed, random,
 };
 use crate::{
@@ -19,9 +19,11 @@ const BCRYPT_BYTES: usize = 72;
 
 pub(super) const FUNCTIONS: &[Function] = &[
     fixed("bcrypt", &[Text], |environment, args| {
+        costly("bcrypt", 1_000_000)?;
         Ok(Value::string(bcrypt(environment, text(args, 0))))
     }),
     fixed("htpasswd", &[Text, Text], |environment, args| {
+        costly("htpasswd", 1_000_000)?;
         let user = lossy(args, 0);
         if user.contains(':') {
             return Ok(Value::string(format!("invalid username: {user}")));
@@ -110,6 +112,7 @@ fn derive(_: &Environment, args: &[Value]) -> Result<Value, Failure> {
             "cannot find password template {kind}"
         )));
     };
+    costly("derivePassword", 2_000_000)?;
     let counter = match args[0] {
         Value::Uint(number, _) => number as u32,
         _ => 0,

@@ -4,10 +4,12 @@ use ::toml::{Value as Read, value::Datetime};
 use bytes::Bytes;
 
 use super::time::Time;
-use crate::{Map, Value, format};
+use crate::{Map, Value, format, value::meter};
 
 /// Tables within tables: what walks them recurses.
 const DEPTH: usize = 500;
+/// What a value costs to write, in steps.
+const COST: u64 = 4;
 const NIL_ITEM: &str = "toml: cannot encode array with nil element";
 
 /// A map as a document, anything else as a value alone. The error is in the library's words.
@@ -46,6 +48,7 @@ impl Writer {
         if key.len() > DEPTH {
             return Err("toml: the tables are nested too deeply".to_owned());
         }
+        self.charged()?;
         let mut tables = Vec::new();
         for (name, value) in map.entries() {
             let value = plain(&value);
@@ -101,6 +104,19 @@ impl Writer {
         if depth > DEPTH {
             return Err("toml: the value is nested too deeply".to_owned());
         }
+        self.charged()?;
+        stacker::maybe_grow(64 << 10, 1 << 20, || self.write(value, depth))
+    }
+
+    /// Counts a value; the rendering ends with its own reason.
+    fn charged(&self) -> Result<(), String> {
+        match meter::charge(COST) && meter::fits(self.out.len()) {
+            true => Ok(()),
+            false => Err("toml: the value is too large".to_owned()),
+        }
+    }
+
+    fn write(&mut self, value: &Value, depth: usize) -> Result<(), String> {
         match value {
             Value::Nil => return Err(NIL_ITEM.to_owned()),
             Value::String(text) => self.out.push_str(&quoted(text)),

@@ -1,7 +1,10 @@
 //! Writes JSON as Go does.
 
 use super::{Error, text};
-use crate::{Value, float, yaml::MAX_DEPTH};
+use crate::{Value, float, value::meter, yaml::MAX_DEPTH};
+
+/// What a value costs to write, in steps.
+const COST: u64 = 4;
 
 pub(super) fn write(value: &Value, html: bool, indent: Option<&str>) -> Result<String, Error> {
     let mut writer = Writer {
@@ -25,6 +28,14 @@ impl Writer<'_> {
         if depth > MAX_DEPTH {
             return Err(Error::TooDeep);
         }
+        if !meter::charge(COST) || !meter::fits(self.text.len()) {
+            // The rendering ends with its own reason.
+            return Err(Error::TooDeep);
+        }
+        stacker::maybe_grow(64 << 10, 1 << 20, || self.write(value, depth))
+    }
+
+    fn write(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         match value {
             Value::Nil => self.text.push_str("null"),
             Value::Bool(truth) => self.text.push_str(if *truth { "true" } else { "false" }),

@@ -14,7 +14,10 @@ use bytes::Bytes;
 use crate::{
     Environment, Value,
     format::{sprint, sprint_into},
-    value,
+    value::{
+        self,
+        meter::{self, Metering, Refusal},
+    },
 };
 
 use super::{
@@ -45,6 +48,7 @@ pub(super) fn run(
     definition: &Arc<Definition>,
     data: Value,
 ) -> (Result<Bytes, TemplateError>, Spent) {
+    let metering = Metering::start(environment.limits, spent.steps);
     let mut execution = Execution {
         templates,
         environment,
@@ -60,6 +64,7 @@ pub(super) fn run(
     };
     let result = execution.template(definition, Datum::bare(data));
     let result = result.map(|()| without_no_value(std::mem::take(&mut execution.out)));
+    execution.spent.steps = metering.spent();
     (result, execution.spent)
 }
 
@@ -199,10 +204,23 @@ impl Execution<'_> {
 
     /// Counts work; an error once it is too much.
     fn spend(&mut self, frame: &Frame<'_>, steps: u64) -> Result<(), TemplateError> {
-        self.spent.steps += steps;
-        match self.spent.steps > self.environment.limits.steps {
-            true => frame.fail("the templates take too long: more steps than the limit"),
-            false => Ok(()),
+        if meter::charge(steps) {
+            return Ok(());
+        }
+        match meter::refusal() {
+            Some(Refusal::Output) => {
+                let limit = self.environment.limits.output;
+                frame.fail(format!(
+                    "the output is larger than the limit of {limit} bytes"
+                ))
+            }
+            Some(Refusal::Depth) => frame.fail("a value is nested too deeply to be printed"),
+            Some(Refusal::Deadline) => {
+                frame.fail("the templates take too long: their deadline is past")
+            }
+            Some(Refusal::Steps) | None => {
+                frame.fail("the templates take too long: more steps than the limit")
+            }
         }
     }
 
@@ -282,6 +300,7 @@ impl Execution<'_> {
             }
         }
         let length = self.out.len() - before;
+        self.spend(frame, 0)?;
         self.written(frame, length)
     }
 

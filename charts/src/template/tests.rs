@@ -252,6 +252,52 @@ fn a_template_that_builds_gigabytes_is_ended() {
 }
 
 #[test]
+fn a_value_that_stands_for_billions_is_not_walked() {
+    let grown = "{{ $x := list \"a\" }}{{ range until 40 }}{{ $x = list $x $x }}{{ end }}";
+    for end in [
+        "{{ $x }}",
+        "{{ print $x }}",
+        "{{ printf \"%#v\" $x }}",
+        "{{ toYaml $x }}",
+        "{{ toYamlPretty $x }}",
+        "{{ toJson $x }}",
+        "{{ dict \"x\" $x | toToml }}",
+        "{{ deepEqual $x (list (first $x) (last $x)) }}",
+        "{{ until 10000 | uniq }}",
+        "{{ range until 3 }}{{ bcrypt \"x\" }}{{ end }}",
+        "{{ derivePassword 1 \"long\" \"p\" \"u\" \"s\" }}",
+        "{{ genPrivateKey \"rsa\" }}",
+    ] {
+        let text = format!("{grown}{end}");
+        let error = render(&text, Options::default()).expect_err(end);
+        let message = error.message();
+        let expected = ["take too long", "larger than the limit"];
+        assert!(
+            expected.iter().any(|part| message.contains(part)),
+            "{end}: {message}"
+        );
+    }
+}
+
+#[test]
+fn a_map_that_holds_itself_is_an_error_to_print() {
+    check_limit(
+        "{{ $d := dict }}{{ $_ := set $d \"x\" $d }}{{ print $d }}",
+        "nested too deeply",
+    );
+}
+
+#[test]
+fn a_rendering_ends_at_its_deadline() {
+    let mut environment = environment();
+    environment.limits.deadline = Some(std::time::Instant::now());
+    let templates = templates("{{ range 10 }}x{{ end }}", Options::default()).expect("it parses");
+    let error = templates.execute("x.yaml", data(), &environment);
+    let error = error.expect_err("it is late");
+    assert!(error.message().contains("deadline"), "{}", error.message());
+}
+
+#[test]
 fn what_nests_too_deeply_is_refused() {
     let nested = |open: &str, close: &str, depth| {
         let text = format!("{{{{ {}1{} }}}}", open.repeat(depth), close.repeat(depth));

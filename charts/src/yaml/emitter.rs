@@ -2,11 +2,15 @@
 
 use crate::{
     Value, float, json,
+    value::meter,
     yaml::{
         MAX_DEPTH, order, scalar,
         style::{self, Style},
     },
 };
+
+/// What a value costs to copy and to write, in steps: a copy takes memory.
+const COST: u64 = 16;
 
 /// Whose layout: go-yaml v2 (`toYaml`) or v3 with two spaces (`toYamlPretty`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +35,14 @@ pub(super) fn through_json(value: &Value, depth: usize) -> Result<Value, json::E
     if depth > MAX_DEPTH {
         return Err(json::Error::TooDeep);
     }
+    if !meter::charge(COST) {
+        // The rendering ends with its own reason.
+        return Err(json::Error::TooDeep);
+    }
+    stacker::maybe_grow(64 << 10, 1 << 20, || copy(value, depth))
+}
+
+fn copy(value: &Value, depth: usize) -> Result<Value, json::Error> {
     Ok(match value {
         Value::Float(number) if !number.is_finite() => {
             return Err(json::Error::Unsupported(float::shortest(*number)));
@@ -145,6 +157,12 @@ impl Emitter {
             // Cannot be written, and nobody could read it: what is deeper is left out.
             return self.plain("null");
         }
+        if meter::charge(COST) && meter::fits(self.text.len()) {
+            stacker::maybe_grow(64 << 10, 1 << 20, || self.write(value, place, depth));
+        }
+    }
+
+    fn write(&mut self, value: &Value, place: Place, depth: usize) {
         match value {
             Value::Nil => self.plain("null"),
             Value::Bool(true) => self.plain("true"),

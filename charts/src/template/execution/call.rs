@@ -22,6 +22,9 @@ use super::{
 /// Bytes of a new text that count as one step.
 const BYTES_A_STEP: usize = 8;
 
+/// Bytes of a function's arguments that count as one step.
+const BYTES_READ_A_STEP: usize = 64;
+
 /// What an item of a new list counts as, by its size.
 const STEPS_AN_ITEM: u64 = 5;
 
@@ -75,6 +78,12 @@ impl Execution<'_> {
             let value = accept(frame, last, param(given - 1))?;
             self.args.push(value.value);
         }
+        let texts = self.args[base..].iter().map(|arg| match arg {
+            Value::String(text) => text.len(),
+            _ => 0,
+        });
+        let read = texts.sum::<usize>() / BYTES_READ_A_STEP;
+        self.spend(frame, read as u64)?;
         let result = match callee.target {
             CallTarget::Builtin(Builtin::Len) if boxed && matches!(self.args[base], Value::Nil) => {
                 Err(Failure::new("len of nil pointer"))
