@@ -155,7 +155,11 @@ impl Cluster {
             .await
             .expect("it is in memory");
         let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
-        let mut answer = body.clone();
+        // A JSON patch is a list, and no object to answer with.
+        let mut answer = match body.is_array() {
+            true => json!({}),
+            false => body.clone(),
+        };
         answer["metadata"]["name"] = json!("written");
         self.1.send_modify(|writes| writes.push((what, body)));
         Response::new(Full::from(answer.to_string()).boxed_unsync())
