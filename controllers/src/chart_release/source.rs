@@ -3,7 +3,10 @@
 //! The cluster's own registry is asked through the apiserver, which checks the account's right to it. Other registries and
 //! repositories are asked from where the controllers run. Every answer is bounded in size and time.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use charts::{
@@ -22,6 +25,8 @@ use super::{
 const ARCHIVE: usize = 32 << 20;
 /// Largest index of a repository, in bytes: the public ones have grown to tens of megabytes.
 const INDEX: usize = 64 << 20;
+/// Most redirects that are followed.
+const REDIRECTS: usize = 10;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The chart's archive.
@@ -246,7 +251,8 @@ impl Registry<'_> {
                     let challenge = answer.headers().get("www-authenticate");
                     let challenge = challenge.and_then(|value| value.to_str().ok());
                     let challenge = challenge.unwrap_or_default().to_owned();
-                    *token = Some(fetch_token(client, &challenge, *login).await?);
+                    let registry = reqwest::Url::parse(base).map_err(|why| why.to_string())?;
+                    *token = Some(fetch_token(client, &registry, &challenge, *login).await?);
                     answer = send(token).send().await.map_err(chain)?;
                 }
                 body(answer, limit).await
@@ -258,6 +264,7 @@ impl Registry<'_> {
 /// Asks a registry's token service, as its challenge says: `Bearer realm="…",service="…",scope="…"`.
 async fn fetch_token(
     client: &reqwest::Client,
+    registry: &reqwest::Url,
     challenge: &str,
     login: Option<&Login>,
 ) -> Result<String, String> {
@@ -267,6 +274,8 @@ async fn fetch_token(
     };
     let realm = parameter("realm").ok_or("the registry wants a login (spec.chart.secretRef)")?;
     let mut url = reqwest::Url::parse(realm).map_err(|why| format!("{realm}: {why}"))?;
+    let realm = shown(&url);
+    check_hop(registry, &url)?;
     for name in ["service", "scope"] {
         if let Some(value) = parameter(name) {
             url.query_pairs_mut().append_pair(name, value);
@@ -311,6 +320,7 @@ async fn download(
     let url = base
         .join(&urls)
         .map_err(|why| format!("index.yaml: {urls}: {why}"))?;
+    check_hop(&base, &url)?;
     let archive = get(url, ARCHIVE).await?;
     if let Some(digest) = digest {
         let digest = format!("sha256:{}", digest.trim_start_matches("sha256:"));
@@ -356,13 +366,65 @@ fn entry(
 fn client() -> Result<reqwest::Client, String> {
     reqwest::Client::builder()
         .timeout(DEADLINE)
+        .redirect(reqwest::redirect::Policy::custom(|attempt| {
+            if attempt.previous().len() > REDIRECTS {
+                return attempt.error("too many redirects");
+            }
+            let checked = attempt
+                .previous()
+                .last()
+                .map_or(Ok(()), |from| check_hop(from, attempt.url()));
+            match checked {
+                Ok(()) => attempt.follow(),
+                Err(why) => attempt.error(why),
+            }
+        }))
         .build()
         .map_err(chain)
 }
 
+/// Refuses what an answer may not lead to: this machine and its link from elsewhere, and http from https.
+fn check_hop(from: &reqwest::Url, to: &reqwest::Url) -> Result<(), String> {
+    let refuse = |why: &str| Err(format!("{} leads to {}: {why}", shown(from), shown(to)));
+    if from.scheme() == "https" && to.scheme() != "https" {
+        return refuse("from https only https is followed");
+    }
+    if from.host_str() != to.host_str() && to.host_str().is_none_or(local) {
+        return refuse("an address of the machine or its link is not followed");
+    }
+    Ok(())
+}
+
+/// Whether a host is the machine itself or on its link.
+fn local(host: &str) -> bool {
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    if name == "localhost" || name.ends_with(".localhost") {
+        return true;
+    }
+    let of_four = |ip: Ipv4Addr| ip.is_loopback() || ip.is_link_local() || ip.is_unspecified();
+    match name.trim_matches(['[', ']']).parse() {
+        Ok(IpAddr::V4(ip)) => of_four(ip),
+        Ok(IpAddr::V6(ip)) => {
+            ip.is_loopback()
+                || ip.is_unspecified()
+                || ip.is_unicast_link_local()
+                || ip.to_ipv4_mapped().is_some_and(of_four)
+        }
+        Err(_) => false,
+    }
+}
+
+/// A URL as messages show it: without what may be secret.
+fn shown(url: &reqwest::Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}"));
+    let port = port.unwrap_or_default();
+    format!("{}://{host}{port}{}", url.scheme(), url.path())
+}
+
 /// A body that is a success, whole and bounded.
 async fn body(mut answer: reqwest::Response, limit: usize) -> Result<Vec<u8>, String> {
-    let (status, url) = (answer.status(), answer.url().clone());
+    let (status, url) = (answer.status(), shown(answer.url()));
     if !status.is_success() {
         return Err(format!("{url}: {status}"));
     }
@@ -378,12 +440,45 @@ async fn body(mut answer: reqwest::Response, limit: usize) -> Result<Vec<u8>, St
 
 /// An error with its causes.
 fn chain(error: reqwest::Error) -> String {
-    format!("{:#}", anyhow::Error::from(error))
+    let url = error.url().map(shown);
+    let why = format!("{:#}", anyhow::Error::from(error.without_url()));
+    match url {
+        Some(url) => format!("{url}: {why}"),
+        None => why,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_leads_neither_to_the_machine_nor_out_of_https() {
+        let follows = |from: &str, to: &str| {
+            let url = |text: &str| reqwest::Url::parse(text).unwrap();
+            check_hop(&url(from), &url(to)).is_ok()
+        };
+        assert!(follows("https://a.org/x", "https://b.org/y"));
+        assert!(follows("http://127.0.0.1:1/x", "http://127.0.0.1:2/y"));
+        assert!(!follows("https://a.org", "http://a.org"));
+        for host in [
+            "127.0.0.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "[::1]",
+            "[fe80::1]",
+            "[::ffff:127.0.0.1]",
+            "2130706433",
+            "localhost",
+        ] {
+            assert!(
+                !follows("http://a.org", &format!("http://{host}/")),
+                "{host}"
+            );
+        }
+        let url = reqwest::Url::parse("https://me:pw@a.org:1/x?token=t").unwrap();
+        assert_eq!(shown(&url), "https://a.org:1/x");
+    }
 
     #[test]
     fn an_index_names_the_newest_version_that_fits() {
