@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Environment, Failure, Limits, Lookup,
-    chart::{Chart, File},
+    chart::{Chart, File, dependencies},
     render::{self, Capabilities, KubeVersion, RenderOptions, Unread},
     values,
 };
@@ -66,6 +66,13 @@ impl ChartRenderer {
         if chart.is_library() {
             let why = "library charts are not installable";
             return Err(Error::Refused(why.to_owned()));
+        }
+        let missing = dependencies::missing(&chart);
+        if !missing.is_empty() {
+            return Err(Error::Refused(format!(
+                "found in Chart.yaml, but missing in charts/ directory: {}",
+                missing.join(", ")
+            )));
         }
         Ok(ChartRenderer::new(chart, cluster, rights))
     }
