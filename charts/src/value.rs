@@ -226,8 +226,8 @@ fn bury(mut left: Vec<Value>) {
                 }
             }
             Value::Map(mut map) => {
-                if let Some(inner) = Rc::get_mut(&mut map.0) {
-                    let entries = std::mem::take(inner.entries.get_mut());
+                if let Some(entries) = Rc::get_mut(&mut map.entries) {
+                    let entries = std::mem::take(entries.get_mut());
                     left.extend(entries.into_values().map(|slot| slot.value));
                 }
             }
@@ -246,9 +246,12 @@ impl Drop for List {
     }
 }
 
-impl Drop for Inner {
+impl Drop for Map {
     fn drop(&mut self) {
-        let entries = self.entries.get_mut();
+        let Some(entries) = Rc::get_mut(&mut self.entries) else {
+            return;
+        };
+        let entries = entries.get_mut();
         if entries.values().any(|slot| slot.value.nests()) {
             let entries = std::mem::take(entries);
             bury(entries.into_values().map(|slot| slot.value).collect());

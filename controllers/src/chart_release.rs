@@ -83,6 +83,8 @@ struct Outcome {
     /// What was applied, or tried.
     digest: Option<String>,
     chart_version: Option<String>,
+    /// The revision that it was applied as, if that went well.
+    deployed: Option<u32>,
 }
 
 async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
@@ -115,12 +117,19 @@ async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
         work.set_finalizers(&finalizers).await?;
     }
     if work.spec.suspend {
+        work.observe().await?;
         return Ok(Action::AwaitChange);
+    }
+    if let Some(wait) = work.early() {
+        return Ok(Action::After(wait));
     }
     let outcome = work.keep().await;
     let outcome = match outcome {
         Ok(Some(outcome)) => outcome,
-        Ok(None) => return Ok(Action::After(work.spec.interval())),
+        Ok(None) => {
+            work.observe().await?;
+            return Ok(Action::After(work.spec.interval()));
+        }
         Err(charts::release::Error::Busy(why)) => {
             tracing::debug!(release = %key, why, "another works on the release");
             return Ok(Action::After(Duration::from_secs(15)));
@@ -131,6 +140,7 @@ async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
             message: error.line(),
             digest: None,
             chart_version: None,
+            deployed: None,
         },
     };
     work.write(&outcome).await?;
@@ -216,11 +226,22 @@ impl Work {
             interval: self.spec.interval(),
         };
         let step = plan::step(&wanted, &history);
-        let drifted = step == Step::Nothing
+        let drifted = step != Step::Deploy
             && self.spec.correct_drift
             && self.drifted(&name, &namespace, history.last()).await?;
-        if step == Step::Nothing && !drifted {
-            return Ok(None);
+        match (step, history.last()) {
+            (Step::Nothing, _) if !drifted => return Ok(None),
+            (Step::Confirm, Some(last)) if !drifted => {
+                return Ok(Some(Outcome {
+                    ready: true,
+                    reason: "ReleaseConfirmed",
+                    message: format!("{name}: {}", last.info.description),
+                    digest: Some(digest),
+                    chart_version: Some(chart_version),
+                    deployed: Some(last.version),
+                }));
+            }
+            _ => {}
         }
         let former = self.gone(&history);
         self.deploy(&renderer, values, digest, chart_version, former)
@@ -261,6 +282,7 @@ impl Work {
                 message: format!("{name}: {}", deployed.release.info.description),
                 digest,
                 chart_version,
+                deployed: Some(deployed.release.version),
             },
             Err(error @ charts::release::Error::Failed(_)) => Outcome {
                 ready: false,
@@ -268,6 +290,7 @@ impl Work {
                 message: error.line(),
                 digest,
                 chart_version,
+                deployed: None,
             },
             Err(error) => return Err(error),
         };
@@ -316,6 +339,13 @@ impl Work {
         if self.object.annotations().get(ORPHAN).map(String::as_str) == Some("true") {
             return self.let_go().await;
         }
+        let status = &self.object.data["status"];
+        if plan::ready_reason(status) == Some("UninstallFailed")
+            && !self.ends_with_namespace()
+            && let Some(wait) = self.early()
+        {
+            return Ok(Action::After(wait));
+        }
         let (name, namespace) = (self.release_name(), self.target_namespace());
         let (holder, options) = (self.holder(), self.options());
         let action = ReleaseAction {
@@ -341,6 +371,7 @@ impl Work {
                     message,
                     digest: None,
                     chart_version: None,
+                    deployed: None,
                 };
                 self.write(&outcome).await?;
                 return Ok(Action::After(self.spec.interval()));
@@ -369,6 +400,19 @@ impl Work {
             .collect();
         self.set_finalizers(&others).await?;
         Ok(Action::AwaitChange)
+    }
+
+    /// How long until the next attempt, if this generation was tried less than an interval ago.
+    fn early(&self) -> Option<Duration> {
+        let status = &self.object.data["status"];
+        let generation = self.object.metadata.generation;
+        plan::early(status, generation, clock::now(), self.spec.interval())
+    }
+
+    /// Says that this generation was seen.
+    async fn observe(&self) -> Result<(), Error> {
+        let status = json!({"observedGeneration": self.object.metadata.generation});
+        self.patch_status(&status).await
     }
 
     /// Sets the finalizers, over the version that was read.
@@ -402,6 +446,7 @@ impl Work {
         let before = &self.object.data["status"];
         let mut status = json!({
             "observedGeneration": self.object.metadata.generation,
+            "lastAttemptTime": format!("{:.0}", clock::now()),
             "conditions": [condition(outcome, before, self.object.metadata.generation)],
         });
         if let Ok(history) = &history {
@@ -411,9 +456,18 @@ impl Work {
         if let Some(digest) = &outcome.digest {
             status["appliedDigest"] = json!(digest);
             status["chartVersion"] = json!(outcome.chart_version);
+            status["deployed"] = match outcome.deployed {
+                Some(revision) => json!({"digest": digest, "revision": revision}),
+                None => Value::Null,
+            };
         }
+        self.patch_status(&status).await
+    }
+
+    async fn patch_status(&self, status: &Value) -> Result<(), Error> {
+        let before = &self.object.data["status"];
         let mut next = before.clone();
-        json_merge(&mut next, &status);
+        json_merge(&mut next, status);
         if next == *before {
             return Ok(());
         }

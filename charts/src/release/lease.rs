@@ -8,9 +8,10 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use futures::future::{Either, select};
 use serde_json::{Value, json};
 
 use super::{
@@ -72,7 +73,12 @@ pub async fn acquire(
     let id = id(namespace, release);
     let doing = || Error::call(format!("take the lease of release {release:?}"));
     loop {
-        let found = cluster.find(&id).await.map_err(doing())?;
+        let found = match cluster.find(&id).await {
+            Err(error) if error.code == Some(403) => {
+                return Ok(unreal(cluster, id, release, holder, &error.message).await);
+            }
+            found => found.map_err(doing())?,
+        };
         let written = match &found {
             None => {
                 let lease = lease(&id, holder, cluster.now(), &Value::Null);
@@ -105,15 +111,25 @@ pub async fn acquire(
                 code: Some(403),
                 message,
             }) => {
-                let note =
-                    format!("release {release:?} is not kept from others meanwhile: {message}");
-                cluster.report(Report::Note(note)).await;
-                let (holder, real) = (holder.to_owned(), false);
-                return Ok(Held { id, holder, real });
+                return Ok(unreal(cluster, id, release, holder, &message).await);
             }
             Err(error) => return Err(doing()(error)),
         }
     }
+}
+
+/// What whoever may not hold leases has in place of one.
+async fn unreal(
+    cluster: &dyn Cluster,
+    id: ObjectId,
+    release: &str,
+    holder: &str,
+    why: &str,
+) -> Held {
+    let note = format!("release {release:?} is not kept from others meanwhile: {why}");
+    cluster.report(Report::Note(note)).await;
+    let (holder, real) = (holder.to_owned(), false);
+    Held { id, holder, real }
 }
 
 /// Waits until the holder of a lease has been silent for as long as it lasts; answers who that was.
@@ -202,14 +218,21 @@ impl Held {
 
     /// Renews until that fails for good; answers why.
     async fn renew(&self, cluster: &dyn Cluster) -> Error {
+        let late = || Error::Busy("the lease could not be renewed in time".to_owned());
         let mut silent = Duration::ZERO;
+        let mut renewed = Instant::now();
         loop {
             cluster.pause(RENEWAL).await;
             silent += RENEWAL;
-            let found = match cluster.find(&self.id).await {
-                Ok(found) => found.unwrap_or_default(),
-                Err(error) if error.passing() && silent < LASTS => continue,
-                Err(error) => return Error::call("renew the lease of the release")(error),
+            let left = || LASTS.saturating_sub(silent.max(renewed.elapsed()));
+            if left().is_zero() {
+                return late();
+            }
+            let found = match in_time(cluster, left(), cluster.find(&self.id)).await {
+                None => return late(),
+                Some(Ok(found)) => found.unwrap_or_default(),
+                Some(Err(error)) if error.passing() => continue,
+                Some(Err(error)) => return Error::call("renew the lease of the release")(error),
             };
             if found["spec"]["holderIdentity"] != self.holder.as_str() {
                 return Error::Busy(format!(
@@ -219,8 +242,11 @@ impl Held {
             }
             let version = &found["metadata"]["resourceVersion"];
             let lease = lease(&self.id, &self.holder, cluster.now(), version);
-            if cluster.replace(&self.id, &lease).await.is_ok() {
-                silent = Duration::ZERO;
+            let asked = Instant::now();
+            match in_time(cluster, left(), cluster.replace(&self.id, &lease)).await {
+                None => return late(),
+                Some(Ok(_)) => (silent, renewed) = (Duration::ZERO, asked),
+                Some(Err(_)) => {}
             }
         }
     }
@@ -231,6 +257,18 @@ impl Held {
         if held.is_some_and(|held| held["spec"]["holderIdentity"] == self.holder.as_str()) {
             let _ = cluster.delete(&self.id, Propagation::Background).await;
         }
+    }
+}
+
+/// The answer of a call, unless this much time passes before.
+async fn in_time<T>(
+    cluster: &dyn Cluster,
+    left: Duration,
+    call: impl Future<Output = T>,
+) -> Option<T> {
+    match select(pin!(call), cluster.pause(left)).await {
+        Either::Left((answer, _)) => Some(answer),
+        Either::Right(_) => None,
     }
 }
 

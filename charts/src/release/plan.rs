@@ -188,23 +188,33 @@ pub fn leftovers(history: &[Release]) -> &[Release] {
     &history[deployed.unwrap_or_default()..]
 }
 
-/// The oldest revisions beyond `keep`, the deployed one never among them; `keep` counts the one to be written.
+/// The oldest revisions beyond `keep`, which counts the one that follows. Before that one is deployed: never one whose
+/// objects may exist, unless a later one has the same.
 pub fn surplus(history: &[Release], keep: usize) -> Vec<u32> {
-    if keep == 0 {
-        return Vec::new();
-    }
-    let excess = (history.len() + 1).saturating_sub(keep);
-    let deployed = history
-        .iter()
-        .rev()
-        .find(|release| release.info.status == Status::Deployed)
-        .map(|release| release.version);
+    let left = leftovers(history);
+    let first = history.len() - left.len();
+    let needed = |index: usize, release: &Release| {
+        index >= first
+            && (index == first && release.info.status != Status::Failed
+                || history[index + 1..]
+                    .iter()
+                    .all(|later| later.manifest != release.manifest))
+    };
     history
         .iter()
-        .map(|release| release.version)
-        .filter(|version| Some(*version) != deployed)
-        .take(excess)
+        .enumerate()
+        .filter(|(index, release)| !needed(*index, release))
+        .map(|(_, release)| release.version)
+        .take(excess(history, keep))
         .collect()
+}
+
+/// How many revisions are beyond `keep`, which counts the one that follows; 0 keeps all.
+pub fn excess(history: &[Release], keep: usize) -> usize {
+    match keep {
+        0 => 0,
+        keep => (history.len() + 1).saturating_sub(keep),
+    }
 }
 
 /// Whether an object that exists is the release's; otherwise why not, in Helm's words.
@@ -381,7 +391,10 @@ mod tests {
     #[test]
     fn the_oldest_revisions_go_but_never_the_deployed_one() {
         assert_eq!(surplus(&history("1s 2s 3d"), 3), [1]);
-        assert_eq!(surplus(&history("1d 2f 3f"), 2), [2, 3]);
+        assert_eq!(surplus(&history("1d 2f 3f"), 2), [2]);
+        let mut different = history("1s 2d 3f 4f");
+        different[2].manifest = "kind: A".to_owned();
+        assert_eq!(surplus(&different, 1), [1]);
         assert_eq!(surplus(&history("1s 2s 3d"), 0), [0; 0]);
         assert_eq!(surplus(&history("1d"), 10), [0; 0]);
     }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Environment, Failure, Limits, Lookup,
-    chart::{Chart, File},
+    chart::{Chart, File, dependencies},
     render::{self, Capabilities, KubeVersion, RenderOptions, Unread},
     values,
 };
@@ -55,7 +55,7 @@ impl ChartRenderer {
     /// Reads a packed chart.
     ///
     /// # Errors
-    /// When it is none.
+    /// When it is none, or none that can be installed.
     pub fn from_archive(
         archive: &[u8],
         cluster: Arc<dyn Cluster>,
@@ -63,6 +63,17 @@ impl ChartRenderer {
     ) -> Result<ChartRenderer, Error> {
         let chart =
             Chart::load_archive(archive).map_err(|error| Error::Refused(error.to_string()))?;
+        if chart.is_library() {
+            let why = "library charts are not installable";
+            return Err(Error::Refused(why.to_owned()));
+        }
+        let missing = dependencies::missing(&chart);
+        if !missing.is_empty() {
+            return Err(Error::Refused(format!(
+                "found in Chart.yaml, but missing in charts/ directory: {}",
+                missing.join(", ")
+            )));
+        }
         Ok(ChartRenderer::new(chart, cluster, rights))
     }
 

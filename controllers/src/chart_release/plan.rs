@@ -21,6 +21,8 @@ pub(super) struct Wanted<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Step {
     Nothing,
+    /// Only to say that it is as it should be.
+    Confirm,
     Deploy,
 }
 
@@ -39,6 +41,14 @@ pub(super) fn step(wanted: &Wanted<'_>, history: &[Release]) -> Step {
     let failed = !ready(wanted.status);
     match last.info.status {
         Status::Deployed if same && known && !failed => Step::Nothing,
+        // What failed since was something else: to fetch the chart, say.
+        Status::Deployed
+            if same
+                && wanted.status["deployed"]["digest"] == wanted.digest
+                && wanted.status["deployed"]["revision"] == last.version =>
+        {
+            Step::Confirm
+        }
         Status::Deployed | Status::Failed if same && known => {
             if retry(wanted, last.info.last_deployed) {
                 Step::Deploy
@@ -56,7 +66,8 @@ fn retry(wanted: &Wanted<'_>, since: Option<Timestamp>) -> bool {
     if wanted.status["appliedDigest"] != wanted.digest {
         return true;
     }
-    let since = since.or_else(|| {
+    let tried = last_attempt(wanted.status);
+    let since = tried.or(since).or_else(|| {
         let conditions = wanted.status["conditions"].as_array()?;
         let ready = conditions.iter().find(|c| c["type"] == "Ready")?;
         ready["lastTransitionTime"].as_str()?.parse().ok()
@@ -64,6 +75,33 @@ fn retry(wanted: &Wanted<'_>, since: Option<Timestamp>) -> bool {
     let age = since.map(|since| wanted.now.duration_since(since).as_secs());
     let interval = i64::try_from(wanted.interval.as_secs()).unwrap_or(i64::MAX);
     age.is_none_or(|age| age >= interval)
+}
+
+fn last_attempt(status: &Value) -> Option<Timestamp> {
+    status["lastAttemptTime"].as_str()?.parse().ok()
+}
+
+/// How long until the next attempt; `None` if it is time, or the generation was not tried yet.
+pub(super) fn early(
+    status: &Value,
+    generation: Option<i64>,
+    now: Timestamp,
+    interval: Duration,
+) -> Option<Duration> {
+    if generation.is_none() || status["observedGeneration"].as_i64() != generation {
+        return None;
+    }
+    // A time to come is another clock's: nothing to go by.
+    let age = now.duration_since(last_attempt(status)?);
+    let age = Duration::try_from(age).ok()?;
+    interval.checked_sub(age).filter(|left| !left.is_zero())
+}
+
+/// The reason of the condition `Ready`.
+pub(super) fn ready_reason(status: &Value) -> Option<&str> {
+    let mut conditions = status["conditions"].as_array()?.iter();
+    let ready = conditions.find(|condition| condition["type"] == "Ready")?;
+    ready["reason"].as_str()
 }
 
 fn ready(status: &Value) -> bool {
@@ -137,6 +175,44 @@ mod tests {
     #[test]
     fn what_is_as_it_should_be_is_left() {
         check("new 2 True", "1f 2d", 600, expect!["Nothing"]);
+    }
+
+    #[test]
+    fn what_was_tried_waits_for_its_interval_or_a_change() {
+        let status = json!({"observedGeneration": 2, "lastAttemptTime": "2026-01-01T00:00:00Z"});
+        let left = |generation, now: &str| {
+            let interval = Duration::from_secs(60);
+            early(&status, Some(generation), now.parse().unwrap(), interval).map(|d| d.as_secs())
+        };
+        assert_eq!(left(2, "2026-01-01T00:00:20Z"), Some(40));
+        assert_eq!(left(2, "2026-01-01T00:01:00Z"), None);
+        assert_eq!(left(2, "2025-01-01T00:00:00Z"), None);
+        assert_eq!(left(3, "2026-01-01T00:00:20Z"), None);
+    }
+
+    #[test]
+    fn what_was_deployed_before_an_outage_is_confirmed() {
+        let deployed = |revision| {
+            let mut release = Release {
+                version: 2,
+                ..Release::default()
+            };
+            release.info.status = Status::Deployed;
+            let status = json!({
+                "appliedDigest": "new", "revision": 2,
+                "deployed": {"digest": "new", "revision": revision},
+                "conditions": [{"type": "Ready", "status": "False"}],
+            });
+            let wanted = Wanted {
+                digest: "new",
+                status: &status,
+                now: "2026-01-01T00:01:00Z".parse().unwrap(),
+                interval: Duration::from_secs(60),
+            };
+            step(&wanted, &[release])
+        };
+        assert_eq!(deployed(2), Step::Confirm);
+        assert_eq!(deployed(1), Step::Deploy);
     }
 
     #[test]

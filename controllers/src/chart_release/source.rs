@@ -3,7 +3,10 @@
 //! The cluster's own registry is asked through the apiserver, which checks the account's right to it. Other registries and
 //! repositories are asked from where the controllers run. Every answer is bounded in size and time.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -23,6 +26,8 @@ use super::{
     spec::{Chart, Entry, Spec},
 };
 
+/// Most redirects that are followed.
+const REDIRECTS: usize = 10;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The chart's archive.
@@ -164,10 +169,69 @@ struct Way<'a> {
 
 impl Way<'_> {
     fn new(cluster: &Remote<Connection>) -> Result<Way<'_>, Error> {
-        let client = reqwest::Client::builder().timeout(DEADLINE).build();
-        let client = client.map_err(|error| refused(chain(error)))?;
+        let client = client().map_err(refused)?;
         Ok(Way { cluster, client })
     }
+}
+
+/// Follows redirects to elsewhere, never to this machine.
+fn client() -> Result<reqwest::Client, String> {
+    reqwest::Client::builder()
+        .timeout(DEADLINE)
+        .redirect(reqwest::redirect::Policy::custom(|attempt| {
+            if attempt.previous().len() > REDIRECTS {
+                return attempt.error("too many redirects");
+            }
+            let checked = attempt
+                .previous()
+                .last()
+                .map_or(Ok(()), |from| check_hop(from, attempt.url()));
+            match checked {
+                Ok(()) => attempt.follow(),
+                Err(why) => attempt.error(why),
+            }
+        }))
+        .build()
+        .map_err(chain)
+}
+
+/// Refuses what an answer may not lead to: this machine and its link from elsewhere, and http from https.
+fn check_hop(from: &reqwest::Url, to: &reqwest::Url) -> Result<(), String> {
+    let refuse = |why: &str| Err(format!("{} leads to {}: {why}", shown(from), shown(to)));
+    if from.scheme() == "https" && to.scheme() != "https" {
+        return refuse("from https only https is followed");
+    }
+    if from.host_str() != to.host_str() && to.host_str().is_none_or(local) {
+        return refuse("an address of the machine or its link is not followed");
+    }
+    Ok(())
+}
+
+/// Whether a host is the machine itself or on its link.
+fn local(host: &str) -> bool {
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    if name == "localhost" || name.ends_with(".localhost") {
+        return true;
+    }
+    let of_four = |ip: Ipv4Addr| ip.is_loopback() || ip.is_link_local() || ip.is_unspecified();
+    match name.trim_matches(['[', ']']).parse() {
+        Ok(IpAddr::V4(ip)) => of_four(ip),
+        Ok(IpAddr::V6(ip)) => {
+            ip.is_loopback()
+                || ip.is_unspecified()
+                || ip.is_unicast_link_local()
+                || ip.to_ipv4_mapped().is_some_and(of_four)
+        }
+        Err(_) => false,
+    }
+}
+
+/// A URL as messages show it: without what may be secret.
+fn shown(url: &reqwest::Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}"));
+    let port = port.unwrap_or_default();
+    format!("{}://{host}{port}{}", url.scheme(), url.path())
 }
 
 #[async_trait]

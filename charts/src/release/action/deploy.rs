@@ -85,7 +85,8 @@ impl Action<'_> {
         let live = self.live(&objects).await?;
         let doing = if installed { "install" } else { "update" };
         self.check_ownership(doing, &objects, &live, &past)?;
-        for version in plan::surplus(&history, self.options.history_max) {
+        let surplus = plan::surplus(&history, self.options.history_max);
+        for &version in &surplus {
             if let Some(old) = history.iter().find(|old| old.version == version) {
                 storage::remove(self.cluster, old).await?;
             }
@@ -106,6 +107,8 @@ impl Action<'_> {
                 release.set_status(Status::Deployed, done);
                 storage::update(self.cluster, &release).await?;
                 self.supersede(&mut history).await?;
+                history.retain(|old| !surplus.contains(&old.version));
+                self.trim(&history).await?;
                 Ok(Deployed { release, installed })
             }
             Err(error @ Error::Busy(_)) => Err(error),

@@ -22,6 +22,8 @@ struct State {
     seconds: i64,
     /// Calls until the process that makes them is killed: it never hears of the answer.
     left: Option<u32>,
+    /// Whether that happened: time does not pass for it either.
+    killed: bool,
     /// Whether the last call still takes effect.
     effective: bool,
     said: Vec<String>,
@@ -40,13 +42,13 @@ impl Fake {
     /// Kills whoever calls after this many calls.
     pub(super) fn kill_after(&self, calls: u32, effective: bool) {
         let mut state = self.state();
-        (state.left, state.effective) = (Some(calls), effective);
+        (state.left, state.effective, state.killed) = (Some(calls), effective, false);
     }
 
     /// A new process calls; time has passed.
     pub(super) fn restart(&self) {
         let mut state = self.state();
-        state.left = None;
+        (state.left, state.killed) = (None, false);
         state.seconds += 60;
     }
 
@@ -106,6 +108,7 @@ impl Fake {
             }
             // Nothing more of this process has an effect.
             self.state().effective = false;
+            self.state().killed = true;
             return std::future::pending().await;
         }
         answer(&mut self.state())
@@ -249,6 +252,9 @@ impl Cluster for Fake {
     }
 
     async fn pause(&self, length: Duration) {
+        if self.state().killed {
+            return std::future::pending().await;
+        }
         self.state().seconds += length.as_secs().max(1) as i64;
         // Others get their turn.
         futures::pending!();

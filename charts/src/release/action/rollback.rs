@@ -125,14 +125,10 @@ impl Action<'_> {
     }
 
     /// Removes the oldest revisions, now that a new one is there.
-    async fn trim(&self, history: &[Release]) -> Result<(), Error> {
-        let mut past = history.to_vec();
-        // None of them is deployed any more.
-        past.retain(|release| release.info.status != Status::Deployed);
-        for version in plan::surplus(&past, self.options.history_max) {
-            if let Some(old) = past.iter().find(|old| old.version == version) {
-                storage::remove(self.cluster, old).await?;
-            }
+    pub(super) async fn trim(&self, history: &[Release]) -> Result<(), Error> {
+        // None of them is deployed any more, and what failed has been cleared away.
+        for old in &history[..plan::excess(history, self.options.history_max).min(history.len())] {
+            storage::remove(self.cluster, old).await?;
         }
         Ok(())
     }
