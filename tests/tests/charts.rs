@@ -112,7 +112,8 @@ fn wkctl_alone(cluster: &Cluster) {
     );
 
     let diff = wkctl(&["diff", "web", &chart, "--set", "text=two,extra=true"]).ok();
-    assert!(diff.contains("-  text: one\n+  text: two\n"), "{diff}");
+    assert!(diff.contains("\n-  text: one\n"), "{diff}");
+    assert!(diff.contains("\n+  text: two\n"), "{diff}");
     assert!(
         diff.contains("Service \"web-extra\" in namespace \"default\" (added)"),
         "{diff}"
