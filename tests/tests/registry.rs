@@ -254,7 +254,7 @@ fn what_skopeo_and_wkctl_push_runs_in_pods_that_may_have_it() {
     assert!(
         refused
             .stderr
-            .contains("exceeded quota: images, requested: registry.wk.dev/storage="),
+            .contains("exceeded quota: images: the uploads to namespace \"default\" that are under way are more than 1000 bytes"),
         "{refused:?}"
     );
 

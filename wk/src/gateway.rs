@@ -122,7 +122,7 @@ pub(crate) async fn start(tasks: &mut Tasks, start: Start<'_>, invoke: Arc<dyn I
                     http = Some(SocketAddr::new(here(address.ip()), port));
                 }
                 words.push(format!(
-                    "{scheme}://NAME.NAMESPACE.{}:{port}",
+                    "NAME.NAMESPACE.{}:{port} ({scheme})",
                     flags.gateway_domain
                 ));
             }
