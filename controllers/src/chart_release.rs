@@ -229,7 +229,13 @@ impl Work {
                 time: RENDERING,
                 ..Rights::default()
             },
-        )?;
+        )
+        .map_err(|error| match error {
+            charts::release::Error::Refused(why) => charts::release::Error::Refused(format!(
+                "spec.chart: it cannot be installed: {why}"
+            )),
+            other => other,
+        })?;
         let chart_version = renderer.version().to_owned();
         let (name, namespace) = (self.release_name(), self.target_namespace());
         let history = storage::history(&*self.cluster, &namespace, &name).await?;

@@ -76,7 +76,11 @@ fn lost(before: &Value, after: &Value, path: &mut String, into: &mut Vec<String>
         return;
     }
     if before[PRESERVE] == true {
-        into.push(format!("{path}: fields that are not described go"));
+        let place = match path.is_empty() || path.ends_with(' ') {
+            true => format!("{path}objects"),
+            false => path.clone(),
+        };
+        into.push(format!("{place}: fields that are not described go"));
     }
     let types = |schema: &Value| match schema["x-kubernetes-int-or-string"] == true {
         true => "integer or string".to_owned(),

@@ -11,13 +11,13 @@ use charts::{
     fetch::{
         self, ARCHIVE, Login,
         index::Repository,
-        oci::{Reference, Registry},
+        oci::{OWN, Reference, Registry},
     },
 };
 use clap::Args;
 
 use super::dependency;
-use crate::session::Session;
+use crate::{api::Api, session::Session};
 
 pub(super) mod network;
 pub(super) mod places;
@@ -146,6 +146,20 @@ fn is_local(reference: &str) -> bool {
     path.exists() || path.is_absolute() || reference.starts_with('.')
 }
 
+/// A reference as it is meant: the API's own address is the cluster's own registry, asked with the kubeconfig's account.
+pub(super) async fn at_home(session: &Session, mut reference: Reference) -> Reference {
+    if reference.own() {
+        return reference;
+    }
+    // Without a cluster it is somebody else's.
+    let config = session.api().await.ok().and_then(Api::config);
+    let address = config.and_then(|config| config.cluster_url.authority());
+    if address.is_some_and(|address| address.as_str() == reference.host) {
+        OWN.clone_into(&mut reference.host);
+    }
+    reference
+}
+
 /// Fetches the archive that a reference means.
 pub(super) async fn fetch(
     session: &Session,
@@ -162,6 +176,7 @@ pub(super) async fn fetch(
     if reference.starts_with("oci://") {
         let parsed = Reference::parse(reference, flags.wanted())
             .with_context(|| format!("{reference:?} is not oci://HOST/PATH"))?;
+        let parsed = at_home(session, parsed).await;
         let network = Network::connect(session, parsed.own()).await?;
         let login = flags.login.login(&places, &parsed.host)?;
         let mut registry = Registry::new(&network, &parsed, login.as_ref(), flags.login.plain_http);
