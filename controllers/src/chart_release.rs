@@ -90,11 +90,16 @@ struct Outcome {
 }
 
 async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
-    let Some(object) = context.chart_releases.get(&key) else {
+    if context.chart_releases.get(&key).is_none() {
+        return Ok(Action::AwaitChange);
+    }
+    let api = Api::namespaced_with(context.client.clone(), &key.namespace, &resource());
+    // The cache may not have what was written a moment ago, and a release would be upgraded once more.
+    let Some(object) = within(api.get_opt(&key.name)).await? else {
         return Ok(Action::AwaitChange);
     };
+    let object: Arc<DynamicObject> = Arc::new(object);
     let spec = Spec::of(&object)?;
-    let api = Api::namespaced_with(context.client.clone(), &key.namespace, &resource());
     let account = format!("system:serviceaccount:{}:{}", key.namespace, spec.account());
     let connection = Connection::new(context.client.clone(), &account)?;
     let cluster = Arc::new(Remote::new(connection, false));
