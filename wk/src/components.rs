@@ -110,6 +110,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
 
     // The API: cache, server, listener.
     let metrics = metrics::Metrics::new();
+    metrics.register(reconcile::metrics::register);
     metrics.register(controllers::metrics::register);
     metrics.register(scheduler::metrics::register);
     metrics.register(functions::metrics::register);

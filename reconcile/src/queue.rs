@@ -42,7 +42,7 @@ const REMEMBERED_PASTS: usize = 4096;
 
 /// What a reconcile asks for when it succeeds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Action {
+pub enum Action {
     /// Nothing until something changes.
     AwaitChange,
     /// To be called again after this long, changes or not.
@@ -50,7 +50,7 @@ pub(crate) enum Action {
 }
 
 /// The way into a queue: cheap to clone, callable from anywhere.
-pub(crate) struct Queue<K> {
+pub struct Queue<K> {
     inner: Arc<Inner<K>>,
 }
 
@@ -105,12 +105,12 @@ impl<K> Queue<K>
 where
     K: Clone + Eq + Ord + Hash + fmt::Display + Send + Sync + 'static,
 {
-    pub(crate) fn new(name: &'static str) -> Self {
+    pub fn new(name: &'static str) -> Self {
         Self::with_cost(name, false)
     }
 
     /// A queue whose work is the larger the more there is: its keys rest in proportion to what they took.
-    pub(crate) fn costly(name: &'static str) -> Self {
+    pub fn costly(name: &'static str) -> Self {
         Self::with_cost(name, true)
     }
 
@@ -145,7 +145,7 @@ where
     }
 
     /// Wants a key reconciled now.
-    pub(crate) fn add(&self, key: K) {
+    pub fn add(&self, key: K) {
         self.inner.metrics.adds.inc();
         if self.state().add(key) {
             self.inner.wake.notify_one();
@@ -153,7 +153,7 @@ where
     }
 
     /// Works on keys, `workers` at a time, until `stop`; then waits for the work in hand.
-    pub(crate) async fn run<F, R>(&self, workers: usize, stop: CancellationToken, reconcile: F)
+    pub async fn run<F, R>(&self, workers: usize, stop: CancellationToken, reconcile: F)
     where
         F: Fn(K) -> R,
         R: Future<Output = Result<Action, Error>> + Send + 'static,

@@ -14,14 +14,14 @@ pub struct Key {
 }
 
 impl Key {
-    pub(crate) fn new(namespace: &str, name: &str) -> Self {
+    pub fn new(namespace: &str, name: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         }
     }
 
-    pub(crate) fn of<K: Resource>(object: &K) -> Self {
+    pub fn of<K: Resource>(object: &K) -> Self {
         Self {
             namespace: object.namespace().unwrap_or_default(),
             name: object.name_any(),

@@ -33,7 +33,7 @@ pub enum Error {
 
 impl Error {
     /// Whether what was asked for may have been done all the same: the time was up before an answer came.
-    pub(crate) fn is_timeout(&self) -> bool {
+    pub fn is_timeout(&self) -> bool {
         let Self::Unavailable(source) = self else {
             return false;
         };
@@ -72,7 +72,7 @@ impl From<serde_json::Error> for Error {
 }
 
 /// Waits for a request, no longer than the deadline of every request.
-pub(crate) async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+pub async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
     match tokio::time::timeout(REQUEST_DEADLINE, request).await {
         Ok(answer) => Ok(answer?),
         Err(elapsed) => Err(Error::Unavailable(Box::new(elapsed))),
@@ -80,7 +80,7 @@ pub(crate) async fn within<T>(request: impl Future<Output = kube::Result<T>>) ->
 }
 
 /// The same, where an object that is gone is an answer and not a failure.
-pub(crate) async fn within_opt<T>(
+pub async fn within_opt<T>(
     request: impl Future<Output = kube::Result<T>>,
 ) -> Result<Option<T>, Error> {
     match within(request).await {
