@@ -49,6 +49,12 @@ pub enum Action {
     After(Duration),
 }
 
+impl From<Option<Duration>> for Action {
+    fn from(again: Option<Duration>) -> Self {
+        again.map_or(Self::AwaitChange, Self::After)
+    }
+}
+
 /// The way into a queue: cheap to clone, callable from anywhere.
 pub struct Queue<K> {
     inner: Arc<Inner<K>>,
