@@ -9,6 +9,7 @@ mod autoscaling;
 mod cluster;
 mod components;
 mod data_dir;
+mod demand;
 mod gateway;
 mod kubeconfig;
 mod leader;
