@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 
 pub use address::Address;
-pub use autoscaler::{Demand, Sample};
+pub use autoscaler::{Demand, Gateway, Sample};
 pub use key::Key;
 pub use triggers::{Call, Deliver, HttpDelivery};
 
