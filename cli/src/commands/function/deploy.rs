@@ -141,10 +141,13 @@ pub(super) async fn push(session: &Session, name: &str, file: &Path) -> Result<S
     let pushed = push::push(session, name, content, &mut tell).await;
     let pushed = pushed.with_context(|| format!("push {shown} to the cluster's registry"))?;
     let took = begun.elapsed().as_millis();
-    session.note(match pushed.sent_bytes {
-        0 => format_args!("Pushed {shown}: the registry had it"),
-        bytes => format_args!("Pushed {shown} ({}) in {took} ms", size(bytes)),
-    });
+    match pushed.sent_bytes {
+        0 => session.note(format_args!("Pushed {shown}: the registry had it")),
+        bytes => session.note(format_args!(
+            "Pushed {shown} ({}) in {took} ms",
+            size(bytes)
+        )),
+    }
     Ok(pushed.reference)
 }
 
