@@ -37,7 +37,7 @@ use crate::{
         change::Part,
         create, delete, deletecollection, get, list, managed, patch,
         query::Query,
-        update, watch,
+        transaction, update, watch,
     },
 };
 
@@ -180,6 +180,7 @@ impl Parts {
             subresource,
             draining: self.draining,
             warnings: Warnings::default(),
+            together: None,
             resource,
             server,
         };
@@ -223,6 +224,9 @@ impl Parts {
         let answered = match subresource {
             None if call.resource.names().group == METRICS_GROUP => {
                 metrics_api::serve(&call, self.verb).await
+            }
+            None if call.resource.names().group == transaction::GROUP => {
+                transaction::serve(&call, &body).await
             }
             None if !call.resource.kind.is_stored() => reviews::serve(&call, &body).await,
             None => serve_object(call, self.verb, &body).await,

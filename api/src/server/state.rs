@@ -130,6 +130,15 @@ impl Server {
         found
     }
 
+    /// Finds the resource of a kind: `apps/v1` and `Deployment`.
+    pub(crate) fn find_kind(&self, api_version: &str, kind: &str) -> Option<Arc<Resource>> {
+        let found = self.catalog.served().find_kind(api_version, kind);
+        if found.is_none() && api_version.contains('.') && self.refresh() {
+            return self.catalog.served().find_kind(api_version, kind);
+        }
+        found
+    }
+
     /// Serves what the definitions of custom kinds say now; tells whether that is anything new.
     pub(crate) fn refresh(&self) -> bool {
         self.known.refresh(&self.cache, &self.catalog)

@@ -21,7 +21,7 @@ use crate::{
 };
 
 use super::{
-    NO_VALUE, Templates,
+    NO_VALUE, Parsed, Templates,
     ast::{Branches, Call, Command, Definition, Node, Pipe, Slot, Span, Word},
     builtin,
     error::{Link, Place, TemplateError},
@@ -96,7 +96,7 @@ impl Datum {
 
 /// Templates that exist only within a `tpl`.
 struct Layer {
-    definitions: Vec<Arc<Definition>>,
+    parsed: Arc<Parsed>,
     parent: Option<Rc<Layer>>,
 }
 
@@ -183,6 +183,7 @@ impl Execution<'_> {
     fn template(&mut self, definition: &Definition, dot: Datum) -> Result<(), TemplateError> {
         let base = self.variables.len();
         let nil = Datum::bare(Value::Nil);
+        meter::charge(definition.slots as u64);
         self.variables.resize(base + definition.slots, nil);
         self.depth += 1;
         let mut frame = Frame {
@@ -473,14 +474,17 @@ impl Execution<'_> {
     /// The template of a name, as the innermost `tpl` sees it.
     fn find(&self, name: &str) -> Option<Arc<Definition>> {
         let mut layer = self.layer.as_ref();
+        // What is empty counts only where there is nothing else of that name.
+        let mut empty = None;
         while let Some(here) = layer {
-            let mut definitions = here.definitions.iter();
-            if let Some(found) = definitions.find(|known| &*known.name == name) {
-                return Some(found.clone());
+            match here.parsed.definitions.get(name) {
+                Some(found) if !found.is_empty() => return Some(found.clone()),
+                Some(found) => empty = Some(found),
+                None => {}
             }
             layer = here.parent.as_ref();
         }
-        self.templates.definitions.get(name).cloned()
+        self.templates.definitions.get(name).or(empty).cloned()
     }
 }
 

@@ -76,6 +76,12 @@ impl State {
             began: now,
         }
     }
+
+    /// Too little is known yet: what may be taken away is counted from now on.
+    pub(crate) fn begin(&mut self, now: Duration) {
+        self.busy = now;
+        self.began = now;
+    }
 }
 
 /// What was decided.

@@ -167,7 +167,13 @@ impl Action<'_> {
                 applied.created.push(object.id.clone());
             }
         }
-        let pairs: Vec<_> = objects.iter().zip(live).collect();
+        let mut pairs: Vec<_> = objects.iter().zip(live).collect();
+        let together = match self.options.atomic_apply {
+            true => pairs
+                .extract_if(.., |(object, _)| !stood_on(object))
+                .collect(),
+            false => Vec::new(),
+        };
         for group in manifest::by_kind(pairs, |(object, _)| object.object.kind()) {
             for some in group.chunks(AT_ONCE) {
                 let made = some
@@ -183,7 +189,27 @@ impl Action<'_> {
                 .collect();
             self.until_ready(&definitions, |_| true).await?;
         }
-        Ok(())
+        self.apply_together(&together).await
+    }
+
+    /// Makes objects as they should be: all of them, or none.
+    async fn apply_together(&self, pairs: &[(&Resolved, Option<Value>)]) -> Result<(), Error> {
+        if pairs.is_empty() {
+            return Ok(());
+        }
+        for some in pairs.chunks(AT_ONCE) {
+            let taken = some
+                .iter()
+                .map(|(object, live)| self.take_over(&object.id, live.as_ref()));
+            try_join_all(taken).await?;
+        }
+        let values: Vec<&Value> = pairs.iter().map(|(object, _)| &object.value).collect();
+        let doing = format!(
+            "apply {} objects as one write (none was changed)",
+            values.len()
+        );
+        let applied = self.cluster.apply_together(&values, self.how(false)).await;
+        applied.map_err(|error| Error::call(doing)(hinted(error)))
     }
 
     fn how(&self, dry_run: bool) -> Apply {
@@ -456,6 +482,14 @@ fn defined(objects: &[Object]) -> HashMap<(String, String), Scope> {
             ((text(&spec["group"]), text(&spec["names"]["kind"])), scope)
         })
         .collect()
+}
+
+/// Whether other objects of the same manifest cannot be without it: it is there before them.
+fn stood_on(object: &Resolved) -> bool {
+    matches!(
+        object.object.kind(),
+        "CustomResourceDefinition" | "Namespace"
+    )
 }
 
 fn group(api_version: &str) -> String {

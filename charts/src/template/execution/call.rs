@@ -30,6 +30,10 @@ const STEPS_AN_ITEM: u64 = 5;
 
 /// What a new entry of a map counts as, by its size.
 const STEPS_AN_ENTRY: u64 = 10;
+
+/// What a word of a text that `tpl` parses counts as.
+const STEPS_A_WORD: u64 = 10;
+
 /// A type that constants have only as a parameter.
 const UINT32: &str = "uint32";
 
@@ -365,23 +369,25 @@ impl Execution<'_> {
             return Ok(Value::String(super::without_no_value(text.to_vec())));
         }
         let link = || Link::Tpl(text.clone());
-        let parsed = self.templates.expand(text);
-        let definitions = parsed.map_err(|error| {
-            frame.at = at;
-            error.at(frame.place(link()))
-        })?;
-        let own = definitions.iter().find(|known| &*known.name == TPL_NAME);
-        let Some(own) = own.cloned() else {
+        let parsed = match self.templates.expanded(text) {
+            Some(parsed) => parsed,
+            None => {
+                self.spend(frame, (text.len() / BYTES_A_STEP) as u64)?;
+                let parsed = self.templates.expand(text).map_err(|error| {
+                    frame.at = at;
+                    error.at(frame.place(link()))
+                })?;
+                self.spend(frame, parsed.words as u64 * STEPS_A_WORD)?;
+                parsed
+            }
+        };
+        let Some(own) = parsed.definitions.get(TPL_NAME).cloned() else {
             return Ok(Value::string(""));
         };
         self.enter(frame, "tpl", &own.name, at)?;
         let outer = self.layer.clone();
-        let seen = |known: &&Arc<_>| {
-            let known: &super::Definition = known;
-            !known.is_empty() || self.find(&known.name).is_none()
-        };
         let layer = Layer {
-            definitions: definitions.iter().filter(seen).cloned().collect(),
+            parsed,
             parent: outer.clone(),
         };
         self.layer = Some(Rc::new(layer));
