@@ -233,14 +233,14 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         api: SocketAddr::new(up.listen.ip(), port),
         gateway: up.gateway.is_on(),
     };
-    let node_client = || apiserver.client(User::node(&node_name));
     let (network, containers, gateway) = match up.no_node {
         true => {
             let none = "this host runs no pods";
             (None, none.to_owned(), gateway::Started::none(none))
         }
         false => {
-            let network = start_network(tasks, data, &node, node_client()).await?;
+            let client = apiserver.client(User::network());
+            let network = start_network(tasks, data, &node, client).await?;
             let started = gateway::Start {
                 flags: &up.gateway,
                 mode: ranges.mode,
@@ -260,7 +260,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
                     beside: demand.router(),
                 },
                 network.clone(),
-                node_client(),
+                apiserver.client(User::node(&node_name)),
                 source,
             )
             .await?;
