@@ -297,14 +297,16 @@ fn start_functions(
         // The port that was opened, where the flag leaves the choice.
         port: gateway.http.map(|http| http.port()).or(flags.http_port()),
     };
-    let deliver = gateway.http.map(|http| -> Arc<dyn functions::Deliver> {
-        Arc::new(functions::HttpDelivery::new(http, address.clone()))
+    // The leader calls Functions wherever it is: without a gateway of its own, through that of another node.
+    let deliver: Arc<dyn functions::Deliver> = Arc::new(match gateway.inside {
+        Some(inside) => functions::HttpDelivery::new(inside, address.clone()),
+        None => functions::HttpDelivery::through_nodes(client.clone(), address.clone()),
     });
     // Where there are several processes, one gateway's demand is not all of it: nothing is taken away by it.
     let own = gateway.handle.clone().filter(|_| election.is_none());
     let gateways = functions::Gateways {
         demand: own.map(|handle| -> Arc<dyn functions::Demand> { Arc::new(OwnDemand(handle)) }),
-        deliver,
+        deliver: Some(deliver),
     };
     let config = functions::Config {
         address,

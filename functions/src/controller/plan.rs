@@ -246,6 +246,10 @@ impl<'a> View<'a> {
             _ => 0,
         };
         let is = self.seen.sets.get(&revision.name).copied();
+        if is.is_none() && !revision.is_on_a_node() {
+            // Its pods are of what a node found its image to be.
+            return;
+        }
         if is != Some(wanted) && (is.is_some() || wanted > 0) {
             plan.sets.push((revision.name.clone(), wanted));
         }
@@ -279,6 +283,11 @@ impl<'a> View<'a> {
         let mut patch = json!({});
         if before.conditions != conditions {
             patch["conditions"] = json!(conditions);
+        }
+        if before.digest.is_none()
+            && let Some(digest) = revision.digest()
+        {
+            patch["digest"] = digest.into();
         }
         let runtime = runtime.map(|runtime| runtime.name().to_owned());
         if runtime.is_some() && before.runtime != runtime {
@@ -375,8 +384,11 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Events for what changed.
+    /// Events for what changed; as few as say it, for there may be ten thousand Functions.
     fn tell(&self, status: &FunctionStatus, plan: &mut Plan) {
+        let has_moved = status.traffic != self.before.traffic && !status.traffic.is_empty();
+        let mut moved =
+            has_moved.then(|| format!("Traffic goes to {}", traffic::shown(&status.traffic)));
         for now in &status.conditions {
             let was = find(&self.before.conditions, &now.type_);
             let same = was.is_some_and(|was| was.status == now.status && was.reason == now.reason);
@@ -387,14 +399,15 @@ impl<'a> View<'a> {
                 let why = Why::new(&now.reason, now.message.as_str());
                 plan.notices.push(Notice::warning(&why));
             } else if now.status == "True" && now.type_ == REVISION_READY {
-                plan.notices
-                    .push(Notice::normal("RevisionReady", now.message.clone()));
+                let message = match moved.take() {
+                    None => now.message.clone(),
+                    Some(moved) => format!("{}; {moved}", now.message),
+                };
+                plan.notices.push(Notice::normal("RevisionReady", message));
             }
         }
-        if status.traffic != self.before.traffic && !status.traffic.is_empty() {
-            let message = format!("Traffic goes to {}", traffic::shown(&status.traffic));
-            plan.notices.push(Notice::normal("TrafficMoved", message));
-        }
+        let moved = moved.map(|message| Notice::normal("TrafficMoved", message));
+        plan.notices.extend(moved);
     }
 
     /// When the next deadline of a revision is over.
