@@ -24,6 +24,8 @@ const DEADLINE_SECONDS: i32 = 60;
 const HISTORY: i32 = 10;
 /// When a revision that was refused is tried again.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
+/// The longest that the pods of a revision stay when requests go to another: gateways have some that wait for them.
+const LINGER_SECONDS: i32 = 30;
 /// The condition of a revision that requests reach: what it may use counts for quotas.
 const ACTIVE: &str = "Active";
 /// The conditions of a Function beside `Ready`.
@@ -122,7 +124,7 @@ pub(crate) fn plan(seen: &Seen<'_>) -> Plan {
     }
     plan.own_service = seen.service == Service::Missing;
     view.plan_status(traffic, problem, &mut plan);
-    plan.again = view.again();
+    plan.again = plan.again.into_iter().chain(view.again()).min();
     plan
 }
 
@@ -243,6 +245,14 @@ impl<'a> View<'a> {
             Readiness::Waiting(_) | Readiness::Failed(_) if newest || reached => {
                 least(revision.typed()).max(1)
             }
+            Readiness::Ready => match self.lingers(revision) {
+                Some(left) => {
+                    let left = Duration::try_from(left).unwrap_or_default();
+                    plan.again = plan.again.into_iter().chain([left]).min();
+                    return;
+                }
+                None => 0,
+            },
             _ => 0,
         };
         let is = self.seen.sets.get(&revision.name).copied();
@@ -253,6 +263,27 @@ impl<'a> View<'a> {
         if is != Some(wanted) && (is.is_some() || wanted > 0) {
             plan.sets.push((revision.name.clone(), wanted));
         }
+    }
+
+    /// How long the pods of a revision that no request is sent to any more stay, if they do.
+    fn lingers(&self, revision: &Revision) -> Option<SignedDuration> {
+        if !self
+            .seen
+            .sets
+            .get(&revision.name)
+            .is_some_and(|set| *set > 0)
+        {
+            return None;
+        }
+        let timeout = revision.typed().timeout_seconds.unwrap_or(LINGER_SECONDS);
+        let longest = SignedDuration::from_secs(timeout.clamp(0, LINGER_SECONDS).into());
+        let status = revision.read.status.as_ref()?;
+        let active = find(&status.conditions, ACTIVE)?;
+        if active.status == "True" {
+            return Some(longest);
+        }
+        let left = longest - self.seen.now.duration_since(active.last_transition_time.0);
+        left.is_positive().then_some(left)
     }
 
     fn plan_status_of(&self, revision: &Revision, traffic: &[TrafficStatus], plan: &mut Plan) {

@@ -12,7 +12,7 @@ const PYTHON: &str = "127.0.0.1:5001/python:1";
 const BUSYBOX: &str = "127.0.0.1:5001/busybox:1";
 const SERVER: &str = include_str!("server.py");
 const LOAD: &str = include_str!("load.py");
-const SOCKET: &str = include_str!("socket.py");
+const WEBSOCKET: &str = include_str!("websocket.py");
 const URL: &str = "http://web.default.svc.cluster.local";
 
 fn server(scale: &Value, version: &str) -> Value {
@@ -23,7 +23,7 @@ fn server(scale: &Value, version: &str) -> Value {
         "port": 8080,
         "concurrency": 2,
         "scale": scale,
-        "timeoutSeconds": 30,
+        "timeoutSeconds": 15,
     })
 }
 
@@ -93,7 +93,6 @@ fn a_container_follows_its_requests_and_loses_none() {
         cluster,
         &[
             function("web", &server(&scale, "one")),
-            idle_pod("shell", BUSYBOX),
             idle_pod("client", PYTHON),
         ],
     );
@@ -108,7 +107,6 @@ fn a_container_follows_its_requests_and_loses_none() {
     assert_eq!(image, format!("127.0.0.1:5001/python@{digest}"));
     let until = [
         "wait",
-        "pod/shell",
         "pod/client",
         "--for=condition=Ready",
         "--timeout=90s",
@@ -119,7 +117,7 @@ fn a_container_follows_its_requests_and_loses_none() {
     bench.has_pods("web-00001", |pods| pods == (0, 0));
     bench.registry.push("python", &Image::busybox());
     for url in [format!("{URL}/"), "http://web/".to_owned()] {
-        let said = bench.exec("shell", &["wget", "-T", "60", "-qO-", &url]);
+        let said = bench.exec("client", &["wget", "-T", "60", "-qO-", &url]);
         assert!(said.starts_with("one web-00001-"), "{said}");
     }
     let fetch = format!("{ROOT}/runtimes/wasm/tests/fixtures/fetch.wat");
@@ -141,7 +139,7 @@ fn a_container_follows_its_requests_and_loses_none() {
     assert!(said.starts_with("one web-00001-"), "{said}");
 
     // Both ways at once, and piece by piece.
-    let said = bench.exec("client", &["python3", "-c", SOCKET, "web", "ping"]);
+    let said = bench.exec("client", &["python3", "-c", WEBSOCKET, "web", "ping"]);
     assert_eq!(said.trim(), "101 ping");
     let said = bench.exec("client", &["python3", "-c", LOAD, "pieces", URL]);
     assert_eq!(said.trim(), "first, and later second");
