@@ -178,14 +178,15 @@ impl Work {
             self.ensure(services, &self.context.services, service)
                 .await?;
         }
-        for (name, replicas) in &plan.sets {
-            self.scale(sets, objects, name, *replicas).await?;
-        }
         for (name, patch) in &plan.revisions {
             let patched = self.patch_status(revisions, name, patch).await?;
             patched
                 .into_iter()
                 .for_each(|object| self.context.revisions.apply(object));
+        }
+        // Pods are of the digest that is written down by now.
+        for (name, replicas) in &plan.sets {
+            self.scale(sets, objects, name, *replicas).await?;
         }
         if let Some(patch) = &plan.status {
             let patched = self.patch_status(functions, &self.key.name, patch).await?;

@@ -24,7 +24,8 @@ static TRIGGERED: LazyLock<Family<Outcome, Counter>> = LazyLock::new(Family::def
 static UNANSWERED: LazyLock<Counter> = LazyLock::new(Counter::default);
 static DECISIONS: LazyLock<Family<Mode, Counter>> = LazyLock::new(Family::default);
 
-/// Counts a request of a trigger: `answered`, `repeated`, `given_up` or `missed`.
+/// Counts a request of a trigger: `answered`, `repeated`, `given_up` or `missed`; one given up also as
+/// `dead_lettered` or `lost`, if it has somewhere to go.
 pub(crate) fn triggered(outcome: &'static str) {
     TRIGGERED.get_or_create(&Outcome { outcome }).inc();
 }

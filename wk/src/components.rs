@@ -307,15 +307,17 @@ fn start_functions(
         // The port that was opened, where the flag leaves the choice.
         port: gateway.http.map(|http| http.port()).or(flags.http_port()),
     };
-    let deliver = gateway.http.map(|http| -> Arc<dyn functions::Deliver> {
-        Arc::new(functions::HttpDelivery::new(http, address.clone()))
+    // The leader calls Functions wherever it is: without a gateway of its own, through that of another node.
+    let deliver: Arc<dyn functions::Deliver> = Arc::new(match gateway.inside {
+        Some(inside) => functions::HttpDelivery::new(inside, address.clone()),
+        None => functions::HttpDelivery::through_nodes(client.clone(), address.clone()),
     });
     let gateways = functions::Gateways {
         demand: Some(Arc::new(AllGateways {
             client: client.clone(),
             nodelets,
         })),
-        deliver,
+        deliver: Some(deliver),
     };
     let config = functions::Config {
         address,

@@ -92,6 +92,8 @@ pub(crate) struct Started {
     pub(crate) handle: Option<Handle>,
     /// Where it answers plain HTTP on this host.
     pub(crate) http: Option<SocketAddr>,
+    /// Where it answers this process, whatever became of the other addresses.
+    pub(crate) inside: Option<SocketAddr>,
 }
 
 impl Started {
@@ -100,6 +102,7 @@ impl Started {
             words: words.to_owned(),
             handle: None,
             http: None,
+            inside: None,
         }
     }
 }
@@ -143,6 +146,15 @@ pub(crate) async fn start(tasks: &mut Tasks, start: Start<'_>, invoke: Arc<dyn I
             }
         }
     }
+    let inside = match http {
+        Some(http) => Some(http),
+        // For requests of triggers.
+        None => {
+            let own = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let port = open(&mut listeners, own, false, &start).await.ok();
+            port.map(|port| SocketAddr::new(own.ip(), port))
+        }
+    };
     let signer = Signer {
         ca: start.ca.clone(),
         addresses: vec![Ipv4Addr::LOCALHOST.into(), start.node_ip],
@@ -165,6 +177,7 @@ pub(crate) async fn start(tasks: &mut Tasks, start: Start<'_>, invoke: Arc<dyn I
         words: words.join(", "),
         handle: Some(handle),
         http,
+        inside,
     }
 }
 
