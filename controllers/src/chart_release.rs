@@ -264,6 +264,7 @@ impl Work {
             }
             _ => {}
         }
+        self.begin(&chart_version).await;
         let former = self.gone(&history);
         self.deploy(&renderer, values, digest, chart_version, former)
             .await
@@ -459,6 +460,24 @@ impl Work {
             reason,
             message.to_owned(),
         );
+    }
+
+    /// Says that work is under way. That it could not be said is no reason not to do it.
+    async fn begin(&self, chart_version: &str) {
+        let condition = json!({
+            "type": "Ready",
+            "status": "Unknown",
+            "reason": "Progressing",
+            "message": format!("installing or upgrading to version {chart_version} of the chart"),
+            "observedGeneration": self.object.metadata.generation,
+            "lastTransitionTime": format!("{:.0}", clock::now()),
+        });
+        if let Err(error) = self.patch_status(&json!({"conditions": [condition]})).await {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "status not written"
+            );
+        }
     }
 
     async fn write(&self, outcome: &Outcome) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! What is done with releases: each action reads the record, decides, and leaves a record of how far it came.
 //!
 //! - `deploy`: install and upgrade; `rollback`, `uninstall`, `test`.
-//! - What they share: `objects` (made, removed, waited for), `hook` (run around them), `recover` (what was interrupted),
+//! - What they share: `objects` (made, removed, waited for), `pods` (what those wait for), `hook` (run around them), `recover` (what was interrupted),
 //!   [`crd`] (definitions of custom kinds).
 //!
 //! An action may end anywhere. Whatever it leaves, the next one on the release goes on from there.
@@ -10,6 +10,7 @@ pub mod crd;
 mod deploy;
 mod hook;
 mod objects;
+mod pods;
 mod recover;
 mod rollback;
 mod test;

@@ -23,6 +23,9 @@ const AT_ONCE: usize = 16;
 /// Between two looks at objects that are waited for.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// Looks after which the pods of what is waited for are looked at too.
+const PATIENCE: u32 = 6;
+
 /// An object of a manifest and where it is.
 #[derive(Clone, Debug)]
 pub struct Resolved {
@@ -388,6 +391,7 @@ impl Action<'_> {
         let mut left: Vec<(&ObjectId, Option<Progress>)> =
             ids.iter().map(|id| (*id, None)).collect();
         let end = self.deadline();
+        let mut looks = 0;
         loop {
             let mut waiting = Vec::new();
             for some in left.chunks(AT_ONCE) {
@@ -395,7 +399,16 @@ impl Action<'_> {
                 let found = futures::future::join_all(found).await;
                 for ((id, last), found) in some.iter().zip(found) {
                     let progress = match found {
-                        Ok(Some(live)) => judge(&live),
+                        Ok(Some(live)) => match judge(&live) {
+                            // Most are ready soon: their pods are not asked for at once.
+                            Progress::Waiting(why) if looks >= PATIENCE => {
+                                Progress::Waiting(match self.trouble(&live).await {
+                                    Some(trouble) => format!("{why}; {trouble}"),
+                                    None => why,
+                                })
+                            }
+                            judged => judged,
+                        },
                         Ok(None) => Progress::Failed("it was deleted".to_owned()),
                         Err(error) if error.passing() => Progress::Waiting(error.to_string()),
                         Err(error) => return Err(Error::call(format!("look at {id}"))(error)),
@@ -431,6 +444,7 @@ impl Action<'_> {
                 )));
             }
             left = waiting;
+            looks += 1;
             self.cluster.pause(LOOK).await;
         }
     }

@@ -106,6 +106,7 @@ pub(super) struct Fetched {
 /// Reads the chart that a command names.
 pub(super) async fn load(session: &Session, reference: &str, flags: &SourceFlags) -> Result<Chart> {
     flags.provenance.check()?;
+    flags.login.check()?;
     if is_local(reference) {
         return local(reference);
     }
