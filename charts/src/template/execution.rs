@@ -193,9 +193,6 @@ impl Execution<'_> {
             at: At::Nothing,
         };
         let result = stacker::maybe_grow(256 << 10, 4 << 20, || {
-            if self.depth > self.environment.limits.depth.saturating_mul(10) {
-                return frame.fail("templates call each other too deeply");
-            }
             self.walk(&mut frame, &dot, &definition.body)
         });
         self.depth -= 1;
@@ -466,9 +463,20 @@ impl Execution<'_> {
             Some(pipe) => self.pipe(frame, dot, pipe)?,
             None => Datum::bare(Value::Nil),
         };
+        frame.at = At::Call(call);
+        self.descend(frame)?;
         let result = self.template(&definition, value);
         frame.at = At::Call(call);
         result.map_err(|error| error.at(frame.place(Link::Template)))
+    }
+
+    /// Whether one more template may be entered.
+    fn descend(&self, frame: &Frame<'_>) -> Result<(), TemplateError> {
+        let deepest = self.environment.limits.depth.saturating_mul(10);
+        match self.depth < deepest {
+            true => Ok(()),
+            false => frame.fail(format!("exceeded maximum template depth ({deepest})")),
+        }
     }
 
     /// The template of a name, as the innermost `tpl` sees it.

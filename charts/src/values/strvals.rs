@@ -2,7 +2,7 @@
 //!
 //! Changes a map in place, as Helm does, with Helm's messages.
 
-use crate::{Map, Value, json};
+use crate::{Map, Value, format::sprintf, json};
 
 /// A list may have no more items.
 const MAX_INDEX: i64 = 65536;
@@ -161,8 +161,9 @@ impl Parser<'_> {
     /// What stands between `[` and `]`.
     fn index(&mut self) -> Result<i64, Stop> {
         let (text, stop) = self.until(&[']']);
+        // Helm takes the line's end for the end of what is to be set, here too.
         if stop.is_none() {
-            return wrong("error parsing index: EOF");
+            return Err(Stop::End);
         }
         text.parse().map_err(|_| {
             let why = "invalid syntax";
@@ -179,7 +180,15 @@ impl Parser<'_> {
         }
         let (rest, stop) = self.until(&['[', '.', '=']);
         if !rest.is_empty() {
-            return wrong(format!("unexpected data at end of array index: {rest:?}"));
+            let letters = rest.chars().map(|letter| i64::from(u32::from(letter)));
+            let letters = letters.map(|letter| sprintf(b"%q", &[Value::int(letter)]));
+            let letters: Vec<_> = letters
+                .map(|letter| String::from_utf8_lossy(&letter).into_owned())
+                .collect();
+            let letters = letters.join(" ");
+            return wrong(format!(
+                "unexpected data at end of array index: [{letters}]"
+            ));
         }
         let present = usize::try_from(index)
             .ok()
@@ -416,7 +425,7 @@ mod tests {
         );
         check(
             "a[0]x=1",
-            expect![[r#"unexpected data at end of array index: "x""#]],
+            expect!["unexpected data at end of array index: ['x']"],
         );
         check(
             "l.x=1",

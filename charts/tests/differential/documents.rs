@@ -5,11 +5,11 @@ use proptest::{
     strategy::ValueTree as _,
     test_runner::{RngAlgorithm, TestRng, TestRunner},
 };
-use rand::RngExt as _;
 use serde_json::{Value, json};
 
 use crate::{
     hunt::{Subject, hunt},
+    readers::only_the_line_differs,
     templates::ours,
 };
 
@@ -25,15 +25,30 @@ toPrettyJson {{ toPrettyJson $v }}
 toToml {{ dict "v" $v | toToml }}
 fromYaml {{ dict "v" $v | toYaml | fromYaml | toJson }}
 fromYaml {{ dict "v" $v | toYamlPretty | fromYaml | toJson }}
-fromToml {{ dict "v" $v | toToml | fromToml | toJson }}
 print {{ $v }} {{ $v | quote }}
 "#;
 
 const VALUE: Subject = Subject {
     request: |json| json!({"template": FORMS, "values": {"json": json}}),
     ours: |json| ours(FORMS, &json!({"json": json})),
-    same: |_, helm, ours| helm == ours || crate::readers::only_the_line_differs(helm, ours),
+    same,
 };
+
+/// Line by line: what was written must be the same, what was read again too, but where both readers have opinions of their own.
+fn same(json: &str, helm: &Value, ours: &Value) -> bool {
+    let (Some(helm), Some(ours)) = (helm["out"].as_str(), ours["out"].as_str()) else {
+        return helm == ours;
+    };
+    let odd = json.contains(['\u{2028}', '\u{2029}']);
+    let equal = |(helm, ours): (&str, &str)| {
+        let read = helm.starts_with("fromYaml ") && ours.starts_with("fromYaml ");
+        let excused =
+            odd || helm.contains("found a tab character") || only_the_line_differs(helm, ours);
+        helm == ours || (read && excused)
+    };
+    helm.split('\n').count() == ours.split('\n').count()
+        && helm.split('\n').zip(ours.split('\n')).all(equal)
+}
 
 /// Strings that YAML, JSON or TOML have other plans for.
 const NASTY: &[&str] = &[

@@ -150,14 +150,6 @@ mustDateModify D t : t
 unixEpoch t : s
 duration n : s
 durationRound D : s
-mustToDuration D : a
-toSeconds D : f
-toMinutes D : f
-toHours D : f
-toMilliseconds D : i
-toDays D : f
-roundToDuration D D : a
-truncateToDuration D D : a
 semver V : a
 semverCompare C V : b
 regexMatch R s : b

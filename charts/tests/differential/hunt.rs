@@ -18,10 +18,10 @@ use crate::oracle::Helm;
 const BATCH: usize = 100;
 
 /// Questions asked to shrink one text.
-const SHRINKING: usize = 600;
+const SHRINKING: usize = 400;
 
 /// Differences that are shown.
-const SHOWN: usize = 12;
+const SHOWN: usize = 40;
 
 /// Something of which both have an opinion.
 pub(crate) struct Subject {

@@ -163,7 +163,7 @@ impl Execution<'_> {
     }
 
     /// An argument for a parameter.
-    fn argument<'t>(
+    pub(super) fn argument<'t>(
         &mut self,
         frame: &mut Frame<'t>,
         dot: &Datum,
@@ -341,7 +341,8 @@ impl Execution<'_> {
         let count = self.included.entry(name.clone()).or_insert(0);
         if *count <= self.environment.limits.depth {
             *count += 1;
-            return Ok(());
+            frame.at = at;
+            return self.descend(frame);
         }
         frame.at = at;
         let message = format!(
@@ -450,7 +451,11 @@ fn type_of(param: Param) -> &'static str {
 }
 
 /// A value for a parameter, or why it can't be one.
-fn accept(frame: &Frame<'_>, datum: Datum, param: Param) -> Result<Datum, TemplateError> {
+pub(super) fn accept(
+    frame: &Frame<'_>,
+    datum: Datum,
+    param: Param,
+) -> Result<Datum, TemplateError> {
     let fits = match (param, &datum.value) {
         (Param::Any, _) => true,
         (Param::Map, Value::Map(map)) => {
