@@ -44,7 +44,7 @@ const STRICTER: &[&str] = &[
 /// Of YAML errors we know the line better, and name the parser's own reason.
 pub(crate) fn only_the_line_differs(helm: &str, ours: &str) -> bool {
     let without = |text: &str| {
-        text.split_once("yaml: ")
+        text.split_once("error converting YAML to JSON: ")
             .map(|(before, _)| before.to_owned())
     };
     without(helm).is_some_and(|helm| Some(helm) == without(ours))
