@@ -267,14 +267,7 @@ impl<'a> View<'a> {
 
     /// How long the pods of a revision that no request is sent to any more stay, if they do.
     fn lingers(&self, revision: &Revision) -> Option<SignedDuration> {
-        if !self
-            .seen
-            .sets
-            .get(&revision.name)
-            .is_some_and(|set| *set > 0)
-        {
-            return None;
-        }
+        self.seen.sets.get(&revision.name).filter(|set| **set > 0)?;
         let timeout = revision.typed().timeout_seconds.unwrap_or(LINGER_SECONDS);
         let longest = SignedDuration::from_secs(timeout.clamp(0, LINGER_SECONDS).into());
         let status = revision.read.status.as_ref()?;

@@ -195,6 +195,6 @@ fn quotas_hold(bench: &Bench) {
             && message.contains("requests still go to poor-00001")
     });
     assert_eq!(ask(cluster, "poor").0, "200");
-    patch(cluster, "poor", &with(16));
+    patch(cluster, "poor", &with(7));
     is_ready(cluster, "poor");
 }
