@@ -83,9 +83,7 @@ pub(crate) async fn run(context: Arc<Context>, demand: Arc<dyn Demand>, stop: Ca
         for (key, revision) in &revisions {
             let sample = samples.get(key).copied().unwrap_or_default();
             let state = states.entry(key.clone()).or_insert_with(|| State::new(now));
-            if gaps {
-                state.begin(now);
-            }
+            state.learn(gaps, now);
             if let Err(error) = apply(&context, key, revision, state, sample, now).await {
                 tracing::warn!(%error, revision = %key, "scale a revision; trying again");
             }

@@ -90,7 +90,7 @@ async fn one_that_hangs_delays_the_others_by_its_deadline_and_counts_as_before()
     let begun = Instant::now();
     let second = gatherer.gather(all(&fakes), at(2)).await;
     assert_eq!(concurrency(&second), 7.0);
-    assert_eq!(begun.elapsed(), ANSWER);
+    assert!(begun.elapsed() < ROUND, "{:?}", begun.elapsed());
     // Not for ever.
     let last = gatherer.gather(all(&fakes), at(60)).await;
     assert_eq!((concurrency(&last), last.gaps), (4.0, false));
@@ -175,9 +175,7 @@ async fn neither_lost_answers_nor_another_leader_take_away_what_is_needed() {
                 });
             }
             let gathered = gatherer.gather(all(&fakes), at(now)).await;
-            if gathered.gaps {
-                state.begin(at(now));
-            }
+            state.learn(gathered.gaps, at(now));
             let demand = sample(concurrency(&gathered));
             pods = decide(&bounds, &mut state, demand, pods, pods, at(now)).replicas;
             enough |= f64::from(pods) >= needed;
@@ -195,6 +193,7 @@ async fn neither_lost_answers_nor_another_leader_take_away_what_is_needed() {
         let end = now + 60 + bounds.idle.as_secs() + 2;
         while now <= end {
             let gathered = gatherer.gather(all(&quiet), at(now)).await;
+            state.learn(gathered.gaps, at(now));
             let demand = sample(concurrency(&gathered));
             pods = decide(&bounds, &mut state, demand, pods, pods, at(now)).replicas;
             now += 2;
