@@ -109,7 +109,7 @@ fn children(directory: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Cases are `CHART.CASE.yaml`: values for a chart of `tests/charts`.
+/// Cases are `CHART.CASE.yaml`: values for a chart of `tests/charts` or of the library.
 #[test]
 fn our_own_charts_render_as_helm_renders_them() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
@@ -119,7 +119,11 @@ fn our_own_charts_render_as_helm_renders_them() {
     let mut seen = 0;
     for case in children(&tests.join("cases")) {
         let name = case.file_stem().unwrap().to_str().unwrap().to_owned();
-        let chart = tests.join("charts").join(name.split('.').next().unwrap());
+        let chart = name.split('.').next().unwrap();
+        let mut charts = ["charts", "../library"]
+            .map(|kept| tests.join(kept).join(chart))
+            .into_iter();
+        let chart = charts.find(|path| path.is_dir()).unwrap();
         let given = values::load(&fs::read(&case).unwrap()).unwrap();
         let expected = tests.join(format!("expected/{name}.json"));
         if let Some(helm) = &mut helm {
