@@ -28,6 +28,8 @@ use crate::{
 const MANAGER: &str = "wkctl-fn";
 /// The manifest of a project.
 pub(super) const MANIFEST: &str = "function.yaml";
+/// Why there is no revision of what was written: a quota, say, does not allow it.
+const NOT_MADE: &str = "FailedCreate";
 /// Between two lines on a push that lasts.
 const TELLING: Duration = Duration::from_secs(2);
 /// How often a write that lost to another is tried.
@@ -234,7 +236,7 @@ enum Progress {
 fn progress(function: &Value, generation: i64) -> Progress {
     let status = &function["status"];
     let latest = text(&status["latestCreatedRevision"]);
-    if status["observedGeneration"].as_i64().unwrap_or_default() < generation || latest.is_empty() {
+    if status["observedGeneration"].as_i64().unwrap_or_default() < generation {
         return Progress::Waiting("Waiting for a revision".to_owned());
     }
     let conditions = status["conditions"].as_array().into_iter().flatten();
@@ -250,6 +252,13 @@ fn progress(function: &Value, generation: i64) -> Progress {
             false => format!("{reason}: {message}"),
         }
     };
+    let refused = find("RevisionReady").filter(|condition| condition["reason"] == NOT_MADE);
+    if let Some(condition) = refused {
+        return Progress::Failed(told(condition));
+    }
+    if latest.is_empty() {
+        return Progress::Waiting("Waiting for a revision".to_owned());
+    }
     for kind in ["RevisionReady", "RoutesReady"] {
         if let Some(condition) = find(kind).filter(|condition| condition["status"] == "False") {
             let serving = text(&status["latestReadyRevision"]);

@@ -100,9 +100,11 @@ impl Init {
         begin(&self.name, self.lang, directory)?;
         let shown = shown(directory);
         session.line(format_args!("Created {shown}"))?;
+        let deploy = format!("wkctl fn deploy {} {shown}", self.name);
+        let dev = format!("wkctl fn dev {shown}");
+        let width = deploy.len();
         session.note(format_args!(
-            "Next:\n  wkctl fn deploy {} {shown}      # builds it, and prints its URL\n  wkctl fn dev {shown}         # the same at each change",
-            self.name,
+            "Next:\n  {deploy}    # builds it, and prints its URL\n  {dev:width$}    # the same at each change"
         ));
         Ok(())
     }

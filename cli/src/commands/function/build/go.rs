@@ -86,8 +86,6 @@ fn patch(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use expect_test::expect;
-
     use super::*;
 
     #[test]
@@ -100,14 +98,18 @@ mod tests {
     fn the_heap_begins_behind_the_adapter() {
         let text =
             "\tinitBloc()\n\tblocMax = uintptr(currentMemory()) * physPageSize // all\n\tnext()\n";
-        let expected = expect![[r"
-            	initBloc()
-            	nanotime() // The adapter takes its memory when it is first called: the heap begins behind it.
-            	blocMax = uintptr(currentMemory()) * physPageSize // all
-            	bloc = blocMax
-            	next()
-        "]];
-        expected.assert_eq(&patch(text).unwrap());
+        let patched = patch(text).unwrap();
+        let lines: Vec<_> = patched.lines().map(str::trim_start).collect();
+        assert_eq!(
+            lines,
+            [
+                "initBloc()",
+                "nanotime() // The adapter takes its memory when it is first called: the heap begins behind it.",
+                "blocMax = uintptr(currentMemory()) * physPageSize // all",
+                "bloc = blocMax",
+                "next()",
+            ]
+        );
         assert_eq!(patch("func osinit() {}"), None);
     }
 }
