@@ -21,6 +21,7 @@ struct Mode {
 }
 
 static TRIGGERED: LazyLock<Family<Outcome, Counter>> = LazyLock::new(Family::default);
+static UNANSWERED: LazyLock<Counter> = LazyLock::new(Counter::default);
 static DECISIONS: LazyLock<Family<Mode, Counter>> = LazyLock::new(Family::default);
 
 /// Counts a request of a trigger: `answered`, `repeated`, `given_up` or `missed`; one given up also as
@@ -35,6 +36,11 @@ pub(crate) fn decided(panics: bool) {
     DECISIONS.get_or_create(&Mode { mode }).inc();
 }
 
+/// Counts a gateway that did not tell its demand.
+pub(crate) fn unanswered() {
+    UNANSWERED.inc();
+}
+
 /// Puts the metrics of this crate into a registry.
 pub fn register(registry: &mut Registry) {
     registry.register(
@@ -46,5 +52,10 @@ pub fn register(registry: &mut Registry) {
         "wk_functions_autoscaler_decisions",
         "Decisions of the autoscaler by the window that they were made by",
         DECISIONS.clone(),
+    );
+    registry.register(
+        "wk_functions_autoscaler_unanswered",
+        "Times that a gateway did not tell its demand when the autoscaler asked",
+        UNANSWERED.clone(),
     );
 }

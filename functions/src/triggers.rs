@@ -34,7 +34,7 @@ use crate::{
     error::{Error, within_opt},
     key::Key,
     metrics,
-    queue::Again,
+    queue::Action,
 };
 use attempts::Verdict;
 
@@ -110,18 +110,18 @@ pub(crate) async fn reconcile(
     deliver: Arc<dyn Deliver>,
     stop: CancellationToken,
     key: TriggerKey,
-) -> Result<Again, Error> {
+) -> Result<Action, Error> {
     let Some(object) = context.functions.get(&key.function) else {
-        return Ok(None);
+        return Ok(Action::AwaitChange);
     };
     if object.metadata.deletion_timestamp.is_some() {
-        return Ok(None);
+        return Ok(Action::AwaitChange);
     }
     let function: Function = serde_json::from_value(serde_json::to_value(&object)?)?;
     let trigger = function.spec.triggers.iter();
     let trigger = trigger.into_iter().find(|trigger| trigger.name == key.name);
     let Some((trigger, cron)) = trigger.and_then(|own| Some((own, own.cron.as_ref()?))) else {
-        return Ok(None);
+        return Ok(Action::AwaitChange);
     };
     let work = Work {
         context,
@@ -152,18 +152,18 @@ impl Work<'_> {
         own.cloned().unwrap_or_default()
     }
 
-    async fn act(&self, cron: &CronTrigger) -> Result<Again, Error> {
+    async fn act(&self, cron: &CronTrigger) -> Result<Action, Error> {
         let (now, before) = (clock::now(), self.before());
         let Some(last) = before.last_schedule_time.as_ref().map(|time| time.0) else {
             // What was before the trigger was there is nothing that it missed.
             self.write(&json!({"lastScheduleTime": time(now)})).await?;
-            return Ok(Some(Duration::from_millis(1)));
+            return Ok(Action::After(Duration::from_millis(1)));
         };
         let due = match schedule::due(cron, last, now) {
             Ok(due) => due,
             Err(message) => {
                 self.tell("InvalidSchedule", message).await;
-                return Ok(None);
+                return Ok(Action::AwaitChange);
             }
         };
         let failed = before.failed.unwrap_or(0) + 1;
@@ -196,13 +196,13 @@ impl Work<'_> {
                     self.write(&status).await?;
                 }
                 // Nothing is written: the next process sends it again.
-                Sent::Stopped => return Ok(None),
+                Sent::Stopped => return Ok(Action::AwaitChange),
             }
-            return Ok(Some(Duration::from_millis(1)));
+            return Ok(Action::After(Duration::from_millis(1)));
         }
         let wait = due.next.map(|next| next.duration_since(clock::now()));
         let wait = wait.map(|wait| Duration::try_from(wait).unwrap_or_default());
-        Ok(wait.map(|wait| wait.min(LONGEST_SLEEP)))
+        Ok(wait.map(|wait| wait.min(LONGEST_SLEEP)).into())
     }
 
     /// Sends what was given up to where the trigger says; what came of it, in words. None: this process ends.

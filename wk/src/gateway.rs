@@ -28,6 +28,9 @@ pub(crate) struct Flags {
     /// What the names of functions end in: NAME.NAMESPACE.DOMAIN
     #[arg(long, value_name = "DOMAIN", default_value = "localhost")]
     gateway_domain: String,
+    /// Log a line for each request to functions and Ingresses
+    #[arg(long)]
+    gateway_access_log: bool,
 }
 
 /// An address to listen on, or none.
@@ -57,6 +60,12 @@ impl Flags {
     /// The port that URLs of Functions name: where plain HTTP is served.
     pub(crate) fn http_port(&self) -> Option<u16> {
         self.gateway_listen.0.map(|address| address.port())
+    }
+
+    /// What of a log's filter the flags ask for, beside `--log`.
+    pub(crate) fn log(&self) -> Option<String> {
+        let on = self.gateway_access_log && self.is_on();
+        on.then(|| format!("{}=info", network::gateway::ACCESS_LOG))
     }
 
     /// Whether there is a gateway at all.
@@ -150,7 +159,10 @@ pub(crate) async fn start(tasks: &mut Tasks, start: Start<'_>, invoke: Arc<dyn I
         ca: start.ca.clone(),
         addresses: vec![Ipv4Addr::LOCALHOST.into(), start.node_ip],
     };
-    let config = Config::new(start.node_name, &flags.gateway_domain);
+    let config = Config {
+        access_log: flags.gateway_access_log,
+        ..Config::new(start.node_name, &flags.gateway_domain)
+    };
     let (handle, gateway) = Gateway::new(
         config,
         start.client,

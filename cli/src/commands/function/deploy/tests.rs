@@ -102,12 +102,10 @@ fn a_variable_or_a_route_that_is_none_is_refused() {
 fn a_projects_manifest_is_a_function_without_an_image() {
     #[track_caller]
     fn check(manifest: Value, expected: Expect) {
-        expected.assert_eq(
-            &match manifest::of_project(manifest, Some("hello"), "default") {
-                Ok(function) => function["metadata"].to_string(),
-                Err(error) => format!("error: {error}"),
-            },
-        );
+        expected.assert_eq(&match manifest::of_project(manifest, "hello", "default") {
+            Ok(function) => function["metadata"].to_string(),
+            Err(error) => format!("error: {error}"),
+        });
     }
     let head = |spec: Value| json!({"apiVersion": "functions.wk.dev/v1", "kind": "Function", "metadata": {}, "spec": spec});
     check(
