@@ -130,13 +130,13 @@ fn a_function_answers_from_zero_fails_alone_and_leaves_nothing() {
             "takes",
             "502",
             "function default/takes needed more memory than it may have",
-            "memory",
+            "out of memory: the limit is 16777216 bytes",
         ),
         (
             "loops",
             "504",
             "function default/loops had no answer within 1 s",
-            "",
+            "a request failed: it was not done in 1s",
         ),
         ("silent", "502", "function default/silent failed", "without"),
     ] {
