@@ -131,7 +131,26 @@ fn secrets_and_config_maps_are_read_by_the_nodes_of_their_pods() {
             "delete -/secrets a/pull",
             "get -/secrets/status a/pull",
         ],
-        expect![[r#""#]],
+        expect![[r#"
+            get -/secrets a/pull: allowed
+            list -/secrets a/key metadata.name=key: allowed
+            watch -/secrets a/all: allowed
+            get -/secrets a/debug: allowed
+            get -/secrets a/files: allowed
+            get -/secrets a/projected: allowed
+            get -/secrets a/inline: allowed
+            get -/configmaps a/settings: allowed
+            watch -/configmaps a/root: allowed
+            get -/secrets kube-system/stage: allowed
+            get -/secrets kube-system/publish: denied no relationship found between node 'n1' and this object
+            get -/secrets b/pull: denied no relationship found between node 'n1' and this object
+            get -/secrets a/settings: denied no relationship found between node 'n1' and this object
+            get -/secrets a/stolen: denied no relationship found between node 'n1' and this object
+            list -/secrets a/-: denied No Object name found
+            list -/secrets -/pull: denied can only read namespaced object of this type
+            delete -/secrets a/pull: denied can only read resources of this type
+            get -/secrets/status a/pull: denied cannot read subresource
+        "#]],
     );
     check(
         "n2",
@@ -141,7 +160,12 @@ fn secrets_and_config_maps_are_read_by_the_nodes_of_their_pods() {
             "get -/configmaps a/root",
             "get -/secrets kube-system/stage",
         ],
-        expect![[r#""#]],
+        expect![[r#"
+            get -/secrets a/pull: denied no relationship found between node 'n2' and this object
+            get -/secrets a/stolen: denied no relationship found between node 'n2' and this object
+            get -/configmaps a/root: denied no relationship found between node 'n2' and this object
+            get -/secrets kube-system/stage: denied no relationship found between node 'n2' and this object
+        "#]],
     );
 }
 
@@ -154,16 +178,32 @@ fn what_a_function_names_is_read_by_every_node() {
                 "get -/secrets f/of-function",
                 "get -/secrets f/pulled",
                 "get -/secrets f/pulled-too",
-                "get -/secrets f/of-pods",
                 "get -/persistentvolumeclaims f/shared",
                 "create -/serviceaccounts/token f/default",
                 "list functions.wk.dev/functionrevisions -/-",
                 "patch functions.wk.dev/functionrevisions/status f/hello-1",
                 "patch functions.wk.dev/functionrevisions f/hello-1",
             ],
-            expect![[r#""#]],
+            expect![[r#"
+                get -/secrets f/of-function: allowed
+                get -/secrets f/pulled: allowed
+                get -/secrets f/pulled-too: allowed
+                get -/persistentvolumeclaims f/shared: allowed
+                create -/serviceaccounts/token f/default: allowed
+                list functions.wk.dev/functionrevisions -/-: allowed
+                patch functions.wk.dev/functionrevisions/status f/hello-1: allowed
+                patch functions.wk.dev/functionrevisions f/hello-1: denied
+            "#]],
         );
     }
+    // The pods of a container name what it has.
+    check(
+        "n1",
+        &["get -/secrets f/of-pods"],
+        expect![[r#"
+            get -/secrets f/of-pods: denied no relationship found between node 'n1' and this object
+        "#]],
+    );
 }
 
 #[test]
@@ -188,7 +228,24 @@ fn claims_and_volumes_follow_pods_and_those_whom_they_ask() {
             "get resource.k8s.io/resourceclaims a/gpu",
             "get resource.k8s.io/resourceclaims a/tpu",
         ],
-        expect![[r#""#]],
+        expect![[r#"
+            get -/persistentvolumeclaims a/data: allowed
+            get -/persistentvolumeclaims a/web-tmp: allowed
+            patch -/persistentvolumeclaims/status a/data: allowed
+            get -/persistentvolumeclaims/status a/data: denied can only get/update/patch this type
+            patch -/persistentvolumeclaims a/data: denied can only get individual resources of this type
+            get -/persistentvolumeclaims a/other: denied no relationship found between node 'n1' and this object
+            list -/persistentvolumeclaims a/data metadata.name=data: denied can only get individual resources of this type
+            list -/persistentvolumeclaims -/- wk.dev/node=n1: allowed
+            list -/persistentvolumeclaims -/- wk.dev/node!=n1: denied can only get individual resources of this type
+            watch -/persistentvolumes -/- wk.dev/node=n2: denied can only get individual resources of this type
+            get -/persistentvolumes -/pv1: allowed
+            get -/persistentvolumes -/pv2: denied no relationship found between node 'n1' and this object
+            delete -/persistentvolumes -/pv1: denied no relationship found between node 'n1' and this object
+            create -/persistentvolumes -/-: allowed
+            get resource.k8s.io/resourceclaims a/gpu: allowed
+            get resource.k8s.io/resourceclaims a/tpu: denied no relationship found between node 'n1' and this object
+        "#]],
     );
     check(
         "n2",
@@ -201,7 +258,15 @@ fn claims_and_volumes_follow_pods_and_those_whom_they_ask() {
             "watch -/persistentvolumes -/- wk.dev/node=n2",
             "update -/persistentvolumes/status -/pv2",
         ],
-        expect![[r#""#]],
+        expect![[r#"
+            get -/persistentvolumeclaims a/other: allowed
+            get -/persistentvolumeclaims a/data: denied no relationship found between node 'n2' and this object
+            get -/persistentvolumes -/pv2: allowed
+            patch -/persistentvolumes -/pv2: allowed
+            get -/persistentvolumes -/pv1: denied no relationship found between node 'n2' and this object
+            watch -/persistentvolumes -/- wk.dev/node=n2: allowed
+            update -/persistentvolumes/status -/pv2: denied can only get individual resources of this type
+        "#]],
     );
 }
 
@@ -238,7 +303,35 @@ fn a_node_has_its_own_objects() {
             "get storage.k8s.io/csinodes -/n2",
             "list storage.k8s.io/csinodes -/-",
         ],
-        expect![[r#""#]],
+        expect![[r#"
+            get -/pods a/web: allowed
+            get -/pods a/static: denied no relationship found between node 'n1' and this object
+            list -/pods -/- spec.nodeName=n1: allowed
+            watch -/pods -/- spec.nodeName=n2: denied can only list/watch pods with spec.nodeName field selector
+            list -/pods a/-: denied can only list/watch pods with spec.nodeName field selector
+            watch -/pods a/web metadata.name=web: allowed
+            create -/pods a/-: allowed
+            patch -/pods a/web: denied
+            patch -/pods/status a/web: allowed
+            create -/pods/exec a/web: denied
+            get -/pods/log a/web: denied
+            get -/nodes -/n1: allowed
+            list -/nodes -/-: denied node 'n1' cannot read all nodes, only its own Node object
+            watch -/nodes -/n1 metadata.name=n1: allowed
+            get -/nodes -/n2: denied node 'n1' cannot read 'n2', only its own Node object
+            create -/nodes -/-: allowed
+            patch -/nodes/status -/n1: allowed
+            delete -/nodes -/n1: denied
+            create -/nodes/proxy -/n1: denied
+            patch coordination.k8s.io/leases kube-node-lease/n1: allowed
+            get coordination.k8s.io/leases kube-node-lease/n2: denied can only access node lease with the same name as the requesting node
+            create coordination.k8s.io/leases kube-node-lease/-: allowed
+            list coordination.k8s.io/leases kube-node-lease/-: denied can only get, create, update, patch, or delete a node lease
+            get coordination.k8s.io/leases kube-system/n1: denied can only access leases in the "kube-node-lease" system namespace
+            update storage.k8s.io/csinodes -/n1: allowed
+            get storage.k8s.io/csinodes -/n2: denied can only access CSINode with the same name as the requesting node
+            list storage.k8s.io/csinodes -/-: denied can only get, create, update, patch, or delete a CSINode
+        "#]],
     );
 }
 
@@ -252,12 +345,19 @@ fn accounts_have_tokens_where_their_pods_run() {
             "get -/serviceaccounts a/robot",
             "create -/serviceaccounts a/robot",
         ],
-        expect![[r#""#]],
+        expect![[r#"
+            create -/serviceaccounts/token a/robot: allowed
+            create -/serviceaccounts/token a/default: denied no relationship found between node 'n1' and this object
+            get -/serviceaccounts a/robot: denied can only create tokens for individual service accounts
+            create -/serviceaccounts a/robot: denied can only create token subresource of serviceaccount
+        "#]],
     );
     check(
         "n2",
         &["create -/serviceaccounts/token a/robot"],
-        expect![[r#""#]],
+        expect![[r#"
+            create -/serviceaccounts/token a/robot: denied no relationship found between node 'n2' and this object
+        "#]],
     );
 }
 
@@ -276,11 +376,27 @@ fn the_rest_is_what_nodelets_do_and_no_more() {
             "create certificates.k8s.io/certificatesigningrequests -/-",
             "get functions.wk.dev/functions f/hello",
         ],
-        expect![[r#""#]],
+        expect![[r#"
+            create -/events a/-: allowed
+            watch -/services -/-: allowed
+            get node.k8s.io/runtimeclasses -/kata: allowed
+            get storage.k8s.io/storageclasses -/wk-local: allowed
+            list -/namespaces -/-: denied
+            list discovery.k8s.io/endpointslices -/-: denied
+            create authentication.k8s.io/tokenreviews -/-: denied
+            create certificates.k8s.io/certificatesigningrequests -/-: denied
+            get functions.wk.dev/functions f/hello: denied
+        "#]],
     );
 }
 
 #[test]
 fn a_node_without_a_name_is_nobody() {
-    check("", &["get -/nodes -/-"], expect![[r#""#]]);
+    check(
+        "",
+        &["get -/nodes -/-"],
+        expect![[r#"
+        get -/nodes -/-: denied unknown node for user "system:node:"
+    "#]],
+    );
 }
