@@ -73,6 +73,7 @@ pub(crate) struct Components {
 /// Starts everything and returns once the API is ready.
 pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<Components> {
     let today = jiff::Zoned::now().date();
+    let scheduling = scheduler_config(up.scheduler_config.as_deref())?;
     let node_name = node_name::choose(up.node_name.as_deref())?;
     let node_ip = node_address();
     let ranges = ranges::choose(up.network, data)?;
@@ -193,14 +194,13 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     );
     let client = apiserver.client(User::scheduler());
     let own = client.clone();
-    let config = scheduler_config(up.scheduler_config.as_deref())?;
     lead(
         tasks,
         "scheduler",
         "kube-scheduler",
         election.clone(),
         client,
-        move |stop| scheduler::Scheduler::new(own.clone(), config.clone()).run(stop),
+        move |stop| scheduler::Scheduler::new(own.clone(), scheduling.clone()).run(stop),
     );
     let own = images.registry.clone();
     // Of several processes with one storage, one tidies it.

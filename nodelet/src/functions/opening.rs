@@ -226,14 +226,10 @@ impl Functions {
         let labels = start.pod.metadata.labels.clone().unwrap_or_default();
         context.network.declare(&start.pod_ref, &labels);
         start.address = place::take(context, &start.pod, &start.pod_ref, None, false).await?;
-        let place = place::Place {
-            address: start.address,
-            namespace: None,
-        };
         let failed = |failure: crate::pod::container::StartFailure| {
             format!("{}: {}", failure.reason.as_str(), failure.message)
         };
-        let mut spec = start.spec(context, image, place).await.map_err(failed)?;
+        let mut spec = start.spec(context, image).await.map_err(failed)?;
         let directory = pod::log_directory(&context.config, &opening.name, &opening.uid);
         spec.log = directory.join(logs::FIRST);
         let made = tokio::fs::create_dir_all(&directory).await;
