@@ -419,6 +419,17 @@ impl Error {
         }
         match self {
             Self::Internal(_) => tracing::error!(error = %chain, "request failed"),
+            // Somebody's last request in a process that ends, which was asked to or says why.
+            Self::Unavailable {
+                source: Some(source),
+                ..
+            } if matches!(
+                source.downcast_ref::<StoreError>(),
+                Some(StoreError::Stopped)
+            ) =>
+            {
+                tracing::debug!(error = %chain, "request failed");
+            }
             _ => tracing::warn!(error = %chain, "request failed"),
         }
     }
@@ -451,7 +462,7 @@ Self::Expired {
             }
             }
             StoreError::Future { asked, current } => Self::FutureRevision { asked, current },
-            StoreError::Unavailable { .. } => Self::Unavailable {
+            StoreError::Unavailable { .. } | StoreError::Stopped => Self::Unavailable {
                 message: "the object store is unavailable, please try again later".to_owned(),
                 source: Some(error.into()),
             },

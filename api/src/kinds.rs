@@ -28,6 +28,7 @@ mod flowcontrol;
 pub(crate) mod functions;
 mod lease;
 mod limit_range;
+pub(crate) mod local_volume;
 mod metrics;
 mod namespace;
 mod networking;

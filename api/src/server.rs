@@ -25,7 +25,7 @@ pub(crate) mod written;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Extension, Router, middleware};
+use axum::{Extension, Router, extract::Request, middleware};
 use http::{Extensions, HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use metrics::{Metrics, rest_client::RestClient};
@@ -44,6 +44,7 @@ use crate::{
     kinds::Registry,
     openapi,
     proxy::NodeProxy,
+    verbs::watch,
 };
 use state::{Server, Stage};
 
@@ -172,10 +173,17 @@ impl Apiserver {
         self.server.authorizer.decide(user, asked)
     }
 
-    /// A client in this process with an identity of its own; no socket is involved.
+    /// A client in this process with an identity of its own; no socket is involved. Its watches tell objects without
+    /// `managedFields`.
     /// Must be called inside a Tokio runtime.
     pub fn client(&self, user: User) -> kube::Client {
-        let service = self.router().layer(Extension(user));
+        let bare = middleware::map_request(|mut request: Request| async move {
+            request
+                .headers_mut()
+                .insert(watch::BARE, HeaderValue::from_static("true"));
+            request
+        });
+        let service = self.router().layer(Extension(user)).layer(bare);
         kube::Client::new(self.rest_client.layer(service), "default")
     }
 
@@ -205,6 +213,7 @@ impl Apiserver {
             custom::follow::run(&self.server, stop.clone()),
             custom::controller::run(client.clone(), &self.server, stop.clone()),
             expiry::run(client, &self.server, stop.clone()),
+            self.server.authorizer.run(stop.clone()),
             ledger::run(&self.server, stop),
         );
     }

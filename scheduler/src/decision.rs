@@ -20,6 +20,9 @@ const FEWEST_NODES: usize = 100;
 /// At least so many in a hundred.
 const LOWEST_PERCENTAGE: usize = 5;
 
+/// What Kubernetes' plugin for devices, of which there are none to give back, says before preemption does.
+const NO_CLAIMS: &str = "no new claims to deallocate";
+
 /// What was decided for a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -79,7 +82,9 @@ impl fmt::Display for Unschedulable {
             }
         }
         match &self.remedy {
-            Some(remedy) if !remedy.message.is_empty() => write!(f, " {}", remedy.message),
+            Some(remedy) if !remedy.message.is_empty() => {
+                write!(f, " {NO_CLAIMS}, {}", remedy.message)
+            }
             _ => Ok(()),
         }
     }
@@ -122,9 +127,10 @@ impl Objection<'_> {
         }
     }
 
+    /// In the words for one node, which name what is on it.
     pub(crate) fn reasons(&self) -> Vec<String> {
         match &self.says {
-            Says::Now(reasons) => reasons.iter().map(|reason| reason.to_string()).collect(),
+            Says::Now(reasons) => reasons.iter().map(|reason| reason.named()).collect(),
             Says::Crowded(reasons, _) => reasons.clone(),
         }
     }
@@ -188,11 +194,9 @@ pub fn schedule(
         failed: nodes,
         ..
     } = search;
-    let reasons = objections.into_iter();
-    failed.reasons = reasons
-        .map(|(reason, count)| (reason.to_string(), count))
-        .collect();
-    for (reason, count) in crowded {
+    let now = objections.into_iter();
+    let now = now.map(|(reason, count)| (reason.to_string(), count));
+    for (reason, count) in now.chain(crowded) {
         *failed.reasons.entry(reason).or_default() += count;
     }
     failed.plugins = plugins;
@@ -540,21 +544,21 @@ mod tests {
             "a cpu=1\nb cpu=1",
             "cpu=2",
             expect![
-                "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+                "0/2 nodes are available: 2 Insufficient cpu. no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
             ],
         );
         check(
             "a cpu=1 memory=1Gi",
             "cpu=2 memory=2Gi",
             expect![
-                "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+                "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
             ],
         );
         check(
             "a cpu=2 -cpu=1500m",
             "cpu=600m",
             expect![
-                "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+                "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
             ],
         );
         check("a cpu=2 -cpu=1500m", "cpu=500m", expect!["a"]);
@@ -562,14 +566,14 @@ mod tests {
             "a pods=1 -cpu=1",
             "",
             expect![
-                "0/1 nodes are available: 1 Too many pods. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+                "0/1 nodes are available: 1 Too many pods. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
             ],
         );
         check(
             "a",
             "x.io/gpu=1",
             expect![
-                "0/1 nodes are available: 1 Insufficient x.io/gpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+                "0/1 nodes are available: 1 Insufficient x.io/gpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
             ],
         );
         check("a\nb x.io/gpu=1", "x.io/gpu=1", expect!["b"]);
@@ -577,7 +581,7 @@ mod tests {
             "a",
             "ephemeral-storage=1Gi",
             expect![
-                "0/1 nodes are available: 1 Insufficient ephemeral-storage. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+                "0/1 nodes are available: 1 Insufficient ephemeral-storage. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
             ],
         );
     }
@@ -588,7 +592,7 @@ mod tests {
             "a cpu=1\nb !key=value:NoSchedule\nc !key=value:NoSchedule",
             "cpu=2",
             expect![
-                "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {key: value}. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
+                "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s). no new claims to deallocate, preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
             ],
         );
         check(
@@ -601,7 +605,7 @@ mod tests {
             "a !key:NoExecute",
             "~key:NoSchedule",
             expect![
-                "0/1 nodes are available: 1 node(s) had untolerated taint {key: }. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+                "0/1 nodes are available: 1 node(s) had untolerated taint(s). no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
             ],
         );
         check("a !key=value:PreferNoSchedule\nb -cpu=4", "", expect!["b"]);
@@ -614,7 +618,7 @@ mod tests {
             "a cordoned",
             "",
             expect![
-                "0/1 nodes are available: 1 node(s) were unschedulable. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+                "0/1 nodes are available: 1 node(s) were unschedulable. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
             ],
         );
         check(
@@ -627,7 +631,7 @@ mod tests {
     #[test]
     fn selectors_and_required_affinity_must_hold() {
         let none = expect![
-            "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+            "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
         ];
         check("a zone:a\nb zone:b", "zone:b", expect!["b"]);
         check("a zone:a\nb zone:b", "zone>In>b,c", expect!["b"]);
@@ -646,7 +650,7 @@ mod tests {
             "a",
             "on:b",
             expect![
-                "0/1 nodes are available: 1 node(s) didn't match the requested node name. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+                "0/1 nodes are available: 1 node(s) didn't match the requested node name. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
             ],
         );
     }
@@ -658,7 +662,7 @@ mod tests {
             "a -port=80",
             "port=80",
             expect![
-                "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
+                "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
             ],
         );
     }

@@ -247,11 +247,21 @@ pub(crate) enum Reason<'n> {
     Insufficient(&'n str),
 }
 
+impl Reason<'_> {
+    /// What it is on this node: events count nodes and leave that out.
+    pub(crate) fn named(&self) -> String {
+        match self {
+            Self::Untolerated(taint) => format!("node(s) had untolerated taint {taint}"),
+            Self::Says(_) | Self::Insufficient(_) => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Says(text) => f.write_str(text),
-            Self::Untolerated(taint) => write!(f, "node(s) had untolerated taint {taint}"),
+            Self::Untolerated(_) => f.write_str("node(s) had untolerated taint(s)"),
             Self::Insufficient(resource) => write!(f, "Insufficient {resource}"),
         }
     }

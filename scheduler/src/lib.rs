@@ -38,6 +38,7 @@ mod simulation;
 mod snapshot;
 mod storage;
 mod told;
+mod zones;
 
 pub use config::Config;
 pub use decision::{Decision, Rotation, Unschedulable, schedule};

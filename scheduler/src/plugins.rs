@@ -109,11 +109,18 @@ pub(crate) fn make(name: &str, path: &str, args: Value) -> Option<Result<Arc<dyn
         "ImageLocality" => Arc::new(image_locality::ImageLocality),
         "NodeAffinity" => {
             let new = node_affinity::NodeAffinity::new;
-            return Some(with(path, args, arguments::NodeAffinityArgs::check, new));
+            return Some(with(
+                name,
+                path,
+                args,
+                arguments::NodeAffinityArgs::check,
+                new,
+            ));
         }
         "PodTopologySpread" => {
             let new = topology_spread::PodTopologySpread::new;
             return Some(with(
+                name,
                 path,
                 args,
                 arguments::PodTopologySpreadArgs::check,
@@ -123,6 +130,7 @@ pub(crate) fn make(name: &str, path: &str, args: Value) -> Option<Result<Arc<dyn
         "InterPodAffinity" => {
             let new = pod_affinity::InterPodAffinity::new;
             return Some(with(
+                name,
                 path,
                 args,
                 arguments::InterPodAffinityArgs::check,
@@ -132,6 +140,7 @@ pub(crate) fn make(name: &str, path: &str, args: Value) -> Option<Result<Arc<dyn
         "DefaultPreemption" => {
             let new = default_preemption::DefaultPreemption::new;
             return Some(with(
+                name,
                 path,
                 args,
                 arguments::DefaultPreemptionArgs::check,
@@ -139,15 +148,27 @@ pub(crate) fn make(name: &str, path: &str, args: Value) -> Option<Result<Arc<dyn
             ));
         }
         "NodeResourcesFit" => {
-            return Some(with(path, args, arguments::FitArgs::check, fit::Fit::new));
+            return Some(with(
+                name,
+                path,
+                args,
+                arguments::FitArgs::check,
+                fit::Fit::new,
+            ));
         }
         "NodeResourcesBalancedAllocation" => {
             let new = balanced_allocation::BalancedAllocation::new;
-            return Some(with(path, args, arguments::BalancedArgs::check, new));
+            return Some(with(name, path, args, arguments::BalancedArgs::check, new));
         }
         "VolumeBinding" => {
             let new = volumes::VolumeBinding::new;
-            return Some(with(path, args, arguments::VolumeBindingArgs::check, new));
+            return Some(with(
+                name,
+                path,
+                args,
+                arguments::VolumeBindingArgs::check,
+                new,
+            ));
         }
         _ => return None,
     };
@@ -160,6 +181,7 @@ pub(crate) fn make(name: &str, path: &str, args: Value) -> Option<Result<Arc<dyn
 
 /// Makes a plugin that takes arguments.
 fn with<A, P>(
+    name: &str,
     path: &str,
     args: Value,
     check: impl Fn(&A, &str) -> Result<(), String>,
@@ -169,7 +191,7 @@ where
     A: serde::de::DeserializeOwned + Default,
     P: Plugin + 'static,
 {
-    let args: A = arguments::read(path, args)?;
+    let args: A = arguments::read(name, path, args)?;
     check(&args, path)?;
     Ok(Arc::new(new(args)))
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Event, Pod as ApiPod};
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::core::Request;
+use kube::{Api, Client, Resource as _};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -310,8 +311,8 @@ async fn write_event(
     event: &Value,
     count: i32,
 ) -> kube::Result<()> {
-    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
     if count > 1 {
+        let events: Api<Event> = Api::namespaced(client.clone(), namespace);
         let name = event["metadata"]["name"].as_str().unwrap_or_default();
         let patch = Patch::Merge(json!({
             "count": event["count"],
@@ -322,11 +323,12 @@ async fn write_event(
             outcome => return outcome.map(drop),
         }
     }
-    let event: Event = serde_json::from_value(event.clone()).map_err(kube::Error::SerdeError)?;
-    events
-        .create(&PostParams::default(), &event)
-        .await
-        .map(drop)
+    // One for every pod that is placed: nobody reads it back.
+    let body = event.to_string().into_bytes();
+    let request = Request::new(Event::url_path(&(), Some(namespace)));
+    let request = request.create(&PostParams::default(), body);
+    let request = request.map_err(kube::Error::BuildRequest)?;
+    client.request_text(request).await.map(drop)
 }
 
 /// The patch that makes the pod's status say why it is not placed and where room is made.

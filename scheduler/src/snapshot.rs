@@ -3,8 +3,7 @@
 //! Pure. A pod is placed when the API says so, and *assumed* from a decision until the API confirms it
 //! or its binding fails, so that the next decision already counts it.
 //!
-//! Nodes have dense indexes that stay until one is removed; decisions go through them in [`Snapshot::order`], which takes
-//! the zones in turn, so that a few neighbours in it are of all zones.
+//! Nodes have dense indexes that stay until one is removed; decisions go through them in [`Snapshot::order`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -19,9 +18,7 @@ use crate::plugins::volumes;
 use crate::pod::{HostPort, Labels, Load, Pod};
 use crate::resources::Total;
 use crate::storage::{ClaimKey, Fate, Storage};
-
-const ZONE: &str = "topology.kubernetes.io/zone";
-const REGION: &str = "topology.kubernetes.io/region";
+use crate::zones::Zones;
 
 /// Nodes, their pods, and the sums over them.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +26,7 @@ pub struct Snapshot {
     nodes: Vec<Candidate>,
     indexes: HashMap<Arc<str>, usize>,
     order: OnceLock<Vec<usize>>,
+    zones: Zones,
     pods: HashMap<Arc<str>, Placement>,
     /// How many of them are assumed.
     assumed: usize,
@@ -59,6 +57,8 @@ pub(crate) struct Candidate {
     pub(crate) index: usize,
     /// Where it is in the census.
     pub(crate) slot: Slot,
+    /// The number of its zone.
+    zone: usize,
     pub(crate) node: Arc<Node>,
     pub(crate) usage: Usage,
     /// In no order.
@@ -100,7 +100,9 @@ impl Snapshot {
             if *known.node == node {
                 return NodeChange::Same;
             }
-            if zone(&known.node) != zone(&node) {
+            if !Zones::are_one(&known.node, &node) {
+                self.zones.leave(&known.node);
+                known.zone = self.zones.enter(&node);
                 self.order = OnceLock::new();
             }
             self.census.relabel_node(known.slot, &node.labels);
@@ -112,9 +114,11 @@ impl Snapshot {
         let (name, index) = (Arc::clone(&node.name), self.nodes.len());
         let slot = self.census.add_node(Arc::clone(&node.labels));
         self.images.add(slot, &node);
+        let zone = self.zones.enter(&node);
         self.nodes.push(Candidate {
             index,
             slot,
+            zone,
             node: Arc::new(node),
             usage: Usage::default(),
             pods: Vec::new(),
@@ -136,6 +140,7 @@ impl Snapshot {
         }
         let gone = self.nodes.swap_remove(index);
         self.images.remove(gone.slot, &gone.node);
+        self.zones.leave(&gone.node);
         self.census.remove_node(gone.slot);
         if let Some(moved) = self.nodes.get_mut(index) {
             moved.index = index;
@@ -312,17 +317,8 @@ impl Snapshot {
     /// Indexes of the nodes in the order of decisions: one of each zone after the other.
     pub(crate) fn order(&self) -> &[usize] {
         self.order.get_or_init(|| {
-            let mut zones: BTreeMap<_, Vec<usize>> = BTreeMap::new();
-            for candidate in &self.nodes {
-                let nodes = zones.entry(zone(&candidate.node)).or_default();
-                nodes.push(candidate.index);
-            }
-            let longest = zones.values().map(Vec::len).max().unwrap_or_default();
-            let turns = (0..longest).flat_map(|turn| {
-                let zones = zones.values();
-                zones.filter_map(move |nodes| nodes.get(turn).copied())
-            });
-            turns.collect()
+            let zones = self.nodes.iter().map(|candidate| candidate.zone);
+            self.zones.in_turn(zones)
         })
     }
 
@@ -393,10 +389,6 @@ impl Snapshot {
         self.census.remove(self.nodes[index].slot, pod);
         self.nodes[index].remove(pod);
     }
-}
-
-fn zone(node: &Node) -> (Option<&String>, Option<&String>) {
-    (node.labels.get(REGION), node.labels.get(ZONE))
 }
 
 impl Candidate {

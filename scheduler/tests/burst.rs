@@ -310,7 +310,7 @@ async fn a_pod_that_fits_nowhere_is_placed_when_a_node_comes() {
     let placed = fake.run_until(|fake| fake.bound() == 1 && fake.messages("Scheduled").len() == 1);
     tokio::join!(added, placed);
     let pod = fake.get("pods", "big");
-    let message = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
+    let message = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
     assert_eq!(pod["spec"]["nodeName"], "large");
     assert_eq!(pod["status"]["conditions"][0]["reason"], "Unschedulable");
     assert_eq!(pod["status"]["conditions"][0]["message"], message);

@@ -30,7 +30,6 @@ use tokio::{
 
 use crate::{
     Commit, Entry, Group, Key, ResourceKey, Revision, Store, StoreError, WriteHandle, Writer,
-    writer::stopped,
 };
 pub use lanes::Scope;
 use tables::Tables;
@@ -264,7 +263,7 @@ impl Cache {
                     current: self.revision(),
                 })
             }
-            _ = ended.wait_for(|ended| *ended) => Err(stopped()),
+            _ = ended.wait_for(|ended| *ended) => Err(StoreError::Stopped),
         }
     }
 
@@ -371,6 +370,7 @@ impl Cache {
         };
         if let Some(newest) = newest
             && let Err(error) = self.reach(newest).await
+            && !matches!(error, StoreError::Stopped)
         {
             // It is committed whatever the cache knows; a reader who must see it waits in `fresh`.
             tracing::warn!(

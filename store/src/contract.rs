@@ -142,6 +142,9 @@ pub enum StoreError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// The cache and its writer have ended: the process is about to.
+    #[error("the store is unavailable: it has stopped")]
+    Stopped,
     /// The outcome of a write is unknown: ask with [`Store::find_token`] before anything else.
     #[error("the answer to a commit was lost")]
     Ambiguous,

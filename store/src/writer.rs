@@ -53,7 +53,7 @@ impl WriteHandle {
         let (reply, answer) = oneshot::channel();
         let waiting = Waiting { group, reply };
         if self.queue.send(waiting).await.is_err() {
-            return Err(stopped());
+            return Err(StoreError::Stopped);
         }
         // The writer ended with this group in its hands: it may have been committed.
         answer.await.unwrap_or(Err(StoreError::Ambiguous))
@@ -321,19 +321,12 @@ fn same(error: &StoreError) -> StoreError {
             },
             source: None,
         },
+        StoreError::Stopped => StoreError::Stopped,
         StoreError::Ambiguous => StoreError::Ambiguous,
         StoreError::Corrupt { table, column, key } => StoreError::Corrupt {
             table,
             column,
             key: key.clone(),
         },
-    }
-}
-
-/// What callers hear when the component behind a handle has ended.
-pub(crate) fn stopped() -> StoreError {
-    StoreError::Unavailable {
-        message: "it has stopped".into(),
-        source: None,
     }
 }

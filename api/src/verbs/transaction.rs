@@ -49,7 +49,7 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response, Error> 
     let mut calls = calls(call, &transaction)?;
     for (call, _) in &calls {
         managed::check_options(call, "patch")?;
-        authorize(call)?;
+        authorize(call).await?;
     }
     let dry_run = call.query.dry_run()?;
     for attempt in 0..ATTEMPTS {
@@ -177,7 +177,7 @@ fn one(call: &Call, object: &Value, path: &Path, errors: &mut FieldErrors) -> Op
 }
 
 /// May the user apply this object? Whether it may be made is asked where it is.
-fn authorize(call: &Call) -> Result<(), Error> {
+async fn authorize(call: &Call) -> Result<(), Error> {
     let names = call.resource.names();
     // A Namespace is in itself.
     let itself = names.group.is_empty() && names.plural == "namespaces";
@@ -187,9 +187,10 @@ fn authorize(call: &Call) -> Result<(), Error> {
         subresource: "",
         namespace: if itself { &call.name } else { &call.namespace },
         name: &call.name,
+        fields: None,
     };
     let asked = Attributes::resource("patch", asked);
-    resources::allow(&call.server, &call.user, &asked)
+    resources::allow(&call.server, &call.user, &asked).await
 }
 
 /// What became of one object.

@@ -6,7 +6,9 @@
 //! and objects that leave a selector are made anew. Reading its parts:
 //! - [`frames`]: events as bytes.
 //! - [`fan`]: watches that are told the same share the frames.
+//! - [`bare`]: objects without what this process' own components do not read.
 
+mod bare;
 pub(crate) mod fan;
 mod frames;
 
@@ -34,6 +36,7 @@ use super::{
     view,
 };
 use crate::{error::Error, metrics::Watched, object};
+pub(crate) use bare::BARE;
 use fan::{Batch, Fan};
 use frames::Frames;
 
@@ -339,6 +342,10 @@ impl Watch {
         self.count += 1;
         let value = &self.call.resource.served(value.clone()).await?;
         match self.call.view {
+            View::Object if bare::is_wanted(&self.call.headers) => {
+                let bare = bare::bare(value);
+                self.frames.push(kind, bare.as_deref().unwrap_or(value));
+            }
             View::Object => self.frames.push(kind, value),
             View::Metadata(version) => self.frames.push(kind, &view::metadata(value, version)?),
             View::Table(version) => {

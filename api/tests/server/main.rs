@@ -37,6 +37,7 @@ mod hostile_parts;
 mod impersonation;
 mod lists;
 mod namespaces;
+mod nodes;
 mod objects;
 mod parts;
 mod pods;

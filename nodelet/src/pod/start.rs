@@ -3,6 +3,8 @@
 //! - [`image`]: the image, pulled and made ready, and the runtime for it.
 //! - [`spec`]: what the runtime is told. [`create`]: the files that the container needs, and the container.
 //!
+//! While the pod gets its network namespace, everything is made ready that does not need it.
+//!
 //! Reads ConfigMaps, Secrets and the images on the node; calls the runtime that the image's kind names; writes Events.
 
 mod create;
@@ -12,7 +14,10 @@ mod spec;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
-use runtimes::{ContainerId, Image, ImageKind, PodAddress, PodRef, PullPolicy, RuntimeError};
+use runtimes::{
+    ContainerId, ContainerSpec, Image, ImageKind, PodAddress, PodRef, PullPolicy, Runtime,
+    RuntimeError,
+};
 use tracing::debug;
 
 use super::{
@@ -63,15 +68,18 @@ impl Start {
             return Err(self.failed(context, Reason::CreateContainerConfigError, message));
         }
         let runtime = self.runtime(context, &image).await?;
-        let place = self.place(context, &image).await;
-        let place =
-            place.map_err(|message| self.failed(context, Reason::CreateContainerError, message))?;
-        let spec = self.spec(context, image, place).await?;
-        self.prepare(context, runtime.as_ref(), &spec.image).await?;
+        // A namespace takes the kernel longer than all the rest takes this process.
+        let place = async {
+            let place = self.place(context, &image).await;
+            place.map_err(|message| self.failed(context, Reason::CreateContainerError, message))
+        };
+        let ready = self.ready(context, &*runtime, image.clone());
+        let (place, mut spec) = tokio::try_join!(place, ready)?;
+        Self::settle(&mut spec, place);
         // A pull and a compilation may take minutes, so they are not counted among the starts.
         let _permit = context.starts.acquire().await;
         let started = self.started(runtime.name(), &spec.image);
-        self.create(context, &*runtime, spec)
+        self.create(&*runtime, spec)
             .await
             .map_err(|error| self.runtime_failed(context, Reason::CreateContainerError, error))?;
         self.note(
@@ -122,9 +130,11 @@ impl Start {
             return None;
         }
         let place = self.place(context, &image).await.ok()?;
-        let spec = self.spec(context, image, place).await.ok()?;
+        let mut spec = self.spec(context, image).await.ok()?;
+        Self::settle(&mut spec, place);
         let run = async {
-            self.create(context, &*runtime, spec).await?;
+            self.files(context, &*runtime, &mut spec).await?;
+            self.create(&*runtime, spec).await?;
             let start = runtime.start(&self.id);
             within("start the container", RUNTIME_DEADLINE, start).await
         };
@@ -135,6 +145,21 @@ impl Start {
                 None
             }
         }
+    }
+
+    /// What the runtime is to be told, with the image and the files that it tells of ready.
+    async fn ready(
+        &self,
+        context: &Context,
+        runtime: &dyn Runtime,
+        image: Image,
+    ) -> Result<ContainerSpec, StartFailure> {
+        let mut spec = self.spec(context, image).await?;
+        self.prepare(context, runtime, &spec.image).await?;
+        self.files(context, runtime, &mut spec)
+            .await
+            .map_err(|error| self.runtime_failed(context, Reason::CreateContainerError, error))?;
+        Ok(spec)
     }
 
     /// Where the container's sockets are.

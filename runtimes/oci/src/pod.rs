@@ -70,15 +70,23 @@ impl Pods {
             shm: PathBuf::from("/dev/shm"),
             processes: None,
         };
+        let mut missing = Vec::new();
+        let mut want = |name, kind| {
+            let kept = dir.join(name);
+            if !is_namespace(&kept) {
+                missing.push((name, kind));
+            }
+            kept
+        };
         if !wanted.host_ipc {
-            shared.ipc = Some(namespace(&dir, "ipc", CloneFlags::CLONE_NEWIPC, None)?);
+            shared.ipc = Some(want("ipc", CloneFlags::CLONE_NEWIPC));
             shared.shm = shm(&dir)?;
         }
         // With the host's network goes the host's name.
         if wanted.network.is_some() {
-            let hostname = Some(spec.hostname.as_str());
-            shared.uts = Some(namespace(&dir, "uts", CloneFlags::CLONE_NEWUTS, hostname)?);
+            shared.uts = Some(want("uts", CloneFlags::CLONE_NEWUTS));
         }
+        namespaces(&dir, missing, &spec.hostname)?;
         if wanted.shared_pid && !wanted.host_pid {
             let joins = [
                 wanted.network.as_deref(),
@@ -201,30 +209,27 @@ fn end_holder(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A namespace of its own kind, kept by a bind mount.
-fn namespace(
+/// Makes namespaces, each kept by a bind mount; one of names has the host's name.
+fn namespaces(
     dir: &Path,
-    name: &str,
-    kind: CloneFlags,
-    hostname: Option<&str>,
-) -> io::Result<PathBuf> {
-    let kept = dir.join(name);
-    if is_namespace(&kept) {
-        return Ok(kept);
+    missing: Vec<(&'static str, CloneFlags)>,
+    hostname: &str,
+) -> io::Result<()> {
+    if missing.is_empty() {
+        return Ok(());
     }
-    let (at, own) = (
-        kept.clone(),
-        PathBuf::from("/proc/thread-self/ns").join(name),
-    );
-    let hostname = hostname.map(str::to_owned);
+    let (dir, hostname) = (dir.to_owned(), hostname.to_owned());
     apart(move || {
-        unshare(kind)?;
-        if let Some(hostname) = hostname {
-            sethostname(hostname)?;
+        for (name, kind) in missing {
+            unshare(kind)?;
+            if kind == CloneFlags::CLONE_NEWUTS {
+                sethostname(&hostname)?;
+            }
+            let own = PathBuf::from("/proc/thread-self/ns").join(name);
+            bind(&own, &dir.join(name))?;
         }
-        bind(&own, &at)
-    })?;
-    Ok(kept)
+        Ok(())
+    })
 }
 
 fn is_namespace(path: &Path) -> bool {

@@ -187,11 +187,14 @@ impl Directory {
     }
 
     pub(crate) fn write_record(&self, record: &Record) -> io::Result<()> {
-        write(&self.path.join(RECORD), record)
+        write(&self.path.join(RECORD), record, false)
     }
 
+    /// That a start has begun outlives a loss of power, so that it is not begun again, and so does the end. That it came
+    /// to its end need not: then nothing runs any more.
     pub(crate) fn write_life(&self, life: &Life) -> io::Result<()> {
-        write(&self.path.join(LIFE), life)
+        let runs = life.started && life.end.is_none();
+        write(&self.path.join(LIFE), life, !runs)
     }
 
     pub(crate) fn config(&self) -> PathBuf {
@@ -212,6 +215,8 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
         io::Error::other(format!("{} cannot be read: {error}", path.display()))
     };
     match fs::read(path) {
+        // Its name outlived a loss of power, and what it names did not.
+        Ok(bytes) if bytes.is_empty() => Ok(None),
         Ok(bytes) => {
             let value = serde_json::from_slice(&bytes);
             value.map(Some).map_err(|error| named(&error))
@@ -221,13 +226,14 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     }
 }
 
-/// Wholly or not at all.
-fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
+/// Wholly or not at all. What is not `lasting` may be empty after a loss of power.
+fn write(path: &Path, value: &impl Serialize, lasting: bool) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = fs::File::create(&temporary)?;
     file.write_all(&serde_json::to_vec(value)?)?;
-    // Otherwise the name may outlive a loss of power, and what it names not.
-    file.sync_all()?;
+    if lasting {
+        file.sync_all()?;
+    }
     fs::rename(&temporary, path)
 }
 
@@ -263,6 +269,17 @@ mod tests {
         }
         assert!(directory.record().unwrap().is_none());
         assert!(directories.has_pod("u").unwrap());
+    }
+
+    #[test]
+    fn what_a_loss_of_power_left_empty_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Directory::new(dir.path().to_owned());
+        for name in [RECORD, LIFE] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert!(directory.record().unwrap().is_none());
+        assert!(!directory.life().unwrap().started);
     }
 
     #[test]

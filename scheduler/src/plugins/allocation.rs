@@ -37,7 +37,8 @@ impl Allocation {
         Self {
             resources: Weighed::defaulted(strategy.resources),
             rule: match strategy.kind {
-                StrategyType::LeastAllocated => Rule::Least,
+                // The other one was refused.
+                StrategyType::LeastAllocated | StrategyType::Unknown(_) => Rule::Least,
                 StrategyType::MostAllocated => Rule::Most,
                 StrategyType::RequestedToCapacityRatio => Rule::Shape(shape.shape),
             },

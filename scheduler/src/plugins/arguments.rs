@@ -2,6 +2,7 @@
 //!
 //! Pure. The shapes are those of `kubescheduler.config.k8s.io/v1`, the words those of Kubernetes.
 
+mod names;
 mod placement;
 
 use serde::Deserialize;
@@ -13,18 +14,34 @@ pub(super) use placement::{
     PodTopologySpreadArgs,
 };
 
+const GROUP: &str = "kubescheduler.config.k8s.io";
+
 /// Reads the arguments of a plugin. What is not set keeps its default; what is unknown is an error.
 ///
 /// # Errors
 /// What is wrong, below `path`.
-pub(crate) fn read<T: DeserializeOwned + Default>(path: &str, args: Value) -> Result<T, String> {
+pub(crate) fn read<T: DeserializeOwned + Default>(
+    plugin: &str,
+    path: &str,
+    args: Value,
+) -> Result<T, String> {
     let mut args = match args {
         Value::Null => return Ok(T::default()),
         Value::Object(args) => args,
         _ => return Err(format!("{path}: Invalid value: must be an object")),
     };
-    args.remove("apiVersion");
-    args.remove("kind");
+    let wanted = [
+        ("apiVersion", format!("{GROUP}/v1")),
+        ("kind", format!("{plugin}Args")),
+    ];
+    for (field, wanted) in &wanted {
+        let given = args.remove(*field).filter(|given| given != wanted);
+        if let Some(given) = given {
+            return Err(format!(
+                "{path}.{field}: Invalid value: {given}: args for plugin {plugin} are {wanted}"
+            ));
+        }
+    }
     serde_json::from_value(Value::Object(args)).map_err(|error| format!("{path}: {error}"))
 }
 
@@ -63,12 +80,15 @@ impl Weighed {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) enum StrategyType {
     #[default]
     LeastAllocated,
     MostAllocated,
     RequestedToCapacityRatio,
+    /// Not one that there is.
+    #[serde(untagged)]
+    Unknown(String),
 }
 
 /// A point of the function from a node's use, in percent, to a score of 0..=10.
@@ -110,14 +130,31 @@ impl FitArgs {
     /// # Errors
     /// The first value that can't be.
     pub(super) fn check(&self, path: &str) -> Result<(), String> {
+        for (index, resource) in self.ignored_resources.iter().enumerate() {
+            names::check(&format!("{path}.ignoredResources[{index}]"), resource)?;
+        }
         for (index, group) in self.ignored_resource_groups.iter().enumerate() {
+            let path = format!("{path}.ignoredResourceGroups[{index}]");
             if group.contains('/') {
                 return Err(format!(
-                    "{path}.ignoredResourceGroups[{index}]: Invalid value: {group:?}: resource group name can't contain '/'"
+                    "{path}: Invalid value: {group:?}: resource group name can't contain '/'"
                 ));
             }
+            names::check(&path, group)?;
         }
         let (strategy, path) = (&self.scoring_strategy, format!("{path}.scoringStrategy"));
+        if let StrategyType::Unknown(kind) = &strategy.kind {
+            let path = format!("{path}.type");
+            return Err(names::not_supported(
+                &path,
+                kind,
+                &[
+                    "LeastAllocated",
+                    "MostAllocated",
+                    "RequestedToCapacityRatio",
+                ],
+            ));
+        }
         for (index, resource) in strategy.resources.iter().enumerate() {
             if !(0..=100).contains(&resource.weight) {
                 let Weighed { name, weight } = resource;
@@ -130,15 +167,11 @@ impl FitArgs {
             &strategy.requested_to_capacity_ratio,
             format!("{path}.requestedToCapacityRatio"),
         );
-        match (strategy.kind, ratio) {
-            (StrategyType::RequestedToCapacityRatio, Some(ratio)) => {
-                check_shape(&ratio.shape, &format!("{path}.shape"))
-            }
+        match (&strategy.kind, ratio) {
+            // Of another strategy it is not used, but looked at all the same.
+            (_, Some(ratio)) => check_shape(&ratio.shape, &format!("{path}.shape")),
             (StrategyType::RequestedToCapacityRatio, None) => Err(format!(
                 "{path}: Required value: must be specified when type is RequestedToCapacityRatio"
-            )),
-            (_, Some(_)) => Err(format!(
-                "{path}: Forbidden: must be nil when type is not RequestedToCapacityRatio"
             )),
             (_, None) => Ok(()),
         }

@@ -49,7 +49,8 @@ impl Default for PodTopologySpread {
 impl PodTopologySpread {
     pub(super) fn new(args: PodTopologySpreadArgs) -> Self {
         match args.defaulting_type {
-            Defaulting::System => Self::default(),
+            // The other one was refused.
+            Defaulting::System | Defaulting::Unknown(_) => Self::default(),
             Defaulting::List => Self {
                 defaults: args.rules(),
                 system: false,

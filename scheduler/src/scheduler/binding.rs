@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 use kube::api::PostParams;
-use kube::{Api, Client};
-use serde_json::{Value, json};
+use kube::core::Request;
+use kube::{Client, Resource as _};
+use serde_json::json;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -247,15 +248,15 @@ impl State {
 
 /// Posts the binding; the uid makes sure that it is this pod that is bound.
 async fn bind(client: Client, pod: &Pod, node: &str) -> kube::Result<()> {
-    let pods: Api<core::Pod> = Api::namespaced(client, &pod.namespace);
     let binding = json!({
         "apiVersion": "v1",
         "kind": "Binding",
         "metadata": { "namespace": &*pod.namespace, "name": &*pod.name, "uid": &*pod.uid },
         "target": { "apiVersion": "v1", "kind": "Node", "name": node },
     });
-    let bound: kube::Result<Value> = pods
-        .create_subresource("binding", &pod.name, &PostParams::default(), &binding)
-        .await;
-    bound.map(drop)
+    let request = Request::new(core::Pod::url_path(&(), Some(&pod.namespace)));
+    let body = binding.to_string().into_bytes();
+    let request = request.create_subresource("binding", &pod.name, &PostParams::default(), body);
+    let request = request.map_err(kube::Error::BuildRequest)?;
+    client.request_text(request).await.map(drop)
 }

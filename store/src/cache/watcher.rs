@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use super::{Event, Scope, Shared, tables::Lost};
-use crate::{ResourceKey, Revision, StoreError, writer::stopped};
+use crate::{ResourceKey, Revision, StoreError};
 
 /// What telling one watcher costs, about.
 const TURN: Duration = Duration::from_micros(10);
@@ -88,7 +88,7 @@ impl Watcher {
         tokio::select! {
             // The sender lives as long as the cache does, and `self.shared` holds that.
             _ = self.newest.wait_for(|newest| *newest > seen) => Ok(()),
-            _ = self.stopped.wait_for(|stopped| *stopped) => Err(stopped()),
+            _ = self.stopped.wait_for(|stopped| *stopped) => Err(StoreError::Stopped),
         }
     }
 

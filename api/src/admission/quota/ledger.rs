@@ -73,7 +73,7 @@ impl Ledger {
         let (answer, answered) = oneshot::channel();
         let stopped = || Error::Unavailable {
             message: "the server is shutting down, please try again later".to_owned(),
-            source: None,
+            source: Some(StoreError::Stopped.into()),
         };
         let entry = Entry {
             charge,
@@ -339,6 +339,7 @@ fn fail_ambiguously(joined: Vec<(Entry, Vec<usize>)>, error: &StoreError) {
     for (entry, _) in joined {
         let same = match error {
             StoreError::Ambiguous => StoreError::Ambiguous,
+            StoreError::Stopped => StoreError::Stopped,
             other => StoreError::Unavailable {
                 message: other.to_string(),
                 source: None,

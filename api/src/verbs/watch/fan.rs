@@ -15,6 +15,7 @@ use bytes::Bytes;
 use store::Revision;
 use tokio::time::Instant;
 
+use super::bare;
 use crate::{
     server::state::Resource,
     verbs::{
@@ -36,6 +37,7 @@ struct Subject {
     labels: String,
     fields: String,
     metadata: Option<MetaVersion>,
+    bare: bool,
 }
 
 /// Every fan of an apiserver.
@@ -58,6 +60,7 @@ impl Fans {
             labels: text("labelSelector"),
             fields: text("fieldSelector"),
             metadata,
+            bare: bare::is_wanted(&call.headers),
         };
         let mut fans = lock(&self.0);
         if let Some(fan) = fans.get(&subject).and_then(Weak::upgrade) {

@@ -1,4 +1,4 @@
-//! Making a container: the files that it needs beside its volumes, then the container itself.
+//! The files that a container needs beside its volumes, and the container itself.
 
 use std::{io, path::Path};
 
@@ -11,12 +11,22 @@ use crate::{
 };
 
 impl Start {
-    /// Makes the files that the container needs, and the container; its image is ready.
+    /// Makes the container; its image and its files are ready.
     pub(super) async fn create(
+        &self,
+        runtime: &dyn Runtime,
+        spec: ContainerSpec,
+    ) -> Result<(), RuntimeError> {
+        let create = runtime.create(spec);
+        within("create the container", RUNTIME_DEADLINE, create).await
+    }
+
+    /// Makes the files that the container needs; its image is ready.
+    pub(super) async fn files(
         &self,
         context: &Context,
         runtime: &dyn Runtime,
-        mut spec: ContainerSpec,
+        spec: &mut ContainerSpec,
     ) -> Result<(), RuntimeError> {
         let unavailable = |what: &str, source: io::Error| RuntimeError::Unavailable {
             message: what.to_owned(),
@@ -54,8 +64,7 @@ impl Start {
                 .map_err(|error| unavailable("write the pod's files in /etc", error))?;
             spec.mounts.extend(own);
         }
-        let create = runtime.create(spec);
-        within("create the container", RUNTIME_DEADLINE, create).await
+        Ok(())
     }
 
     /// Makes the log's directory, and removes the log of the attempt before the previous one.

@@ -21,12 +21,12 @@ use crate::{
 };
 
 impl Start {
-    /// Everything that the runtime needs to know of the container.
+    /// Everything that the runtime needs to know of the container, but for its namespace: that it is in its pod's own is
+    /// said by [`Start::settle`].
     pub(crate) async fn spec(
         &self,
         context: &Context,
         image: Image,
-        place: Place,
     ) -> Result<ContainerSpec, StartFailure> {
         let refused = |message| self.failed(context, Reason::CreateContainerConfigError, message);
         let config = &context.config;
@@ -61,7 +61,7 @@ impl Start {
                 .first()
                 .map(IpAddr::to_string)
                 .unwrap_or_default(),
-            pod_ip: place.address.ip.to_string(),
+            pod_ip: self.address.ip.to_string(),
             hostname: hostname.clone(),
             allocatable: &allocatable,
             volume: &volume,
@@ -106,34 +106,36 @@ impl Start {
             ),
             hostname,
             security,
-            namespaces: self.namespaces(place.namespace),
+            namespaces: self.namespaces(),
             stop_signal: lifecycle.and_then(|lifecycle| lifecycle.stop_signal.clone()),
             mounts,
             stdin: self.container.stdin.unwrap_or(false),
             stdin_once: self.container.stdin_once.unwrap_or(false),
             tty: self.container.tty.unwrap_or(false),
             annotations: Arc::new(self.pod.metadata.annotations.clone().unwrap_or_default()),
-            resolver: Arc::new(resolver(
-                &self.pod,
-                place.address.ip,
-                &config.cluster_domain,
-            )),
+            resolver: Arc::new(resolver(&self.pod, self.address.ip, &config.cluster_domain)),
             ..ContainerSpec::new(
                 self.id.clone(),
                 self.pod_ref.clone(),
                 image,
-                place.address,
+                self.address,
                 self.log(context),
             )
         })
     }
 
-    /// Which of the pod's and the host's namespaces the container is in.
-    fn namespaces(&self, network: Option<PathBuf>) -> Namespaces {
+    /// Puts the container where its pod's sockets are.
+    pub(super) fn settle(spec: &mut ContainerSpec, place: Place) {
+        spec.address = place.address;
+        spec.namespaces.network = place.namespace;
+    }
+
+    /// Which of the host's namespaces, and of its pod's processes, the container is in.
+    fn namespaces(&self) -> Namespaces {
         let spec = self.pod.spec.as_ref();
         let is = |field: Option<bool>| field == Some(true);
         Namespaces {
-            network,
+            network: None,
             host_pid: spec.is_some_and(|spec| is(spec.host_pid)),
             host_ipc: spec.is_some_and(|spec| is(spec.host_ipc)),
             shared_pid: spec.is_some_and(|spec| is(spec.share_process_namespace)),

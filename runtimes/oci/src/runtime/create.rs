@@ -56,8 +56,13 @@ impl Node {
         // What a former attempt has left is made anew.
         self.layers.remove(directory.path()).await?;
         let shared = self.share(&spec, &directory).await?;
-        self.cgroups.ensure_pod(&spec).await?;
-        let root = self.layers.mount(&image, directory.path()).await?;
+        // Both come to their end, so that what they have made can be removed.
+        let (grouped, root) = tokio::join!(
+            self.cgroups.ensure_pod(&spec),
+            self.layers.mount(&image, directory.path())
+        );
+        grouped?;
+        let root = root?;
         let processes = self.processes(&spec, &shared)?;
         let cgroup = self.cgroups.path(&spec);
         let parts = Parts {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1 as core;
 use serde::Deserialize;
 
+use super::names;
 use crate::pod::{Labels, Spread};
 
 /// `NodeAffinityArgs`
@@ -23,38 +24,80 @@ impl NodeAffinityArgs {
         };
         let path = format!("{path}.addedAffinity");
         let required = &added.required_during_scheduling_ignored_during_execution;
-        let required = required.iter().flat_map(|all| &all.node_selector_terms);
-        for (index, term) in required.enumerate() {
+        if let Some(required) = required {
             const FIELD: &str = "requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
-            check_term(&format!("{path}.{FIELD}[{index}]"), term)?;
+            let terms = required.node_selector_terms.iter();
+            for (index, term) in terms.enumerate() {
+                check_term(&format!("{path}.{FIELD}[{index}]"), term)?;
+            }
         }
         let preferred = &added.preferred_during_scheduling_ignored_during_execution;
         for (index, preferred) in preferred.iter().flatten().enumerate() {
             const FIELD: &str = "preferredDuringSchedulingIgnoredDuringExecution";
-            let path = format!("{path}.{FIELD}[{index}].preference");
-            check_term(&path, &preferred.preference)?;
+            check_term(&format!("{path}.{FIELD}[{index}]"), &preferred.preference)?;
         }
         Ok(())
     }
 }
 
 fn check_term(path: &str, term: &core::NodeSelectorTerm) -> Result<(), String> {
-    const LABELS: &[&str] = &["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"];
-    let lists = [
-        ("matchExpressions", &term.match_expressions, LABELS),
-        ("matchFields", &term.match_fields, &["In", "NotIn"]),
-    ];
-    for (field, rules, operators) in lists {
-        for (index, rule) in rules.iter().flatten().enumerate() {
-            if !operators.contains(&rule.operator.as_str()) {
-                let operator = &rule.operator;
-                return Err(format!(
-                    "{path}.{field}[{index}].operator: Invalid value: {operator:?}: not a valid selector operator"
-                ));
-            }
+    for (index, rule) in term.match_expressions.iter().flatten().enumerate() {
+        check_expression(&format!("{path}.matchExpressions[{index}]"), rule)?;
+    }
+    for (index, rule) in term.match_fields.iter().flatten().enumerate() {
+        let path = format!("{path}.matchFields[{index}]");
+        let (operator, values) = (&rule.operator, rule.values.as_deref().unwrap_or_default());
+        if !["In", "NotIn"].contains(&operator.as_str()) {
+            let path = format!("{path}.operator");
+            return Err(names::not_supported(&path, operator, &["In", "NotIn"]));
+        }
+        if values.len() != 1 {
+            return Err(wrong_values(&path, values, "must have one element"));
         }
     }
     Ok(())
+}
+
+fn check_expression(path: &str, rule: &core::NodeSelectorRequirement) -> Result<(), String> {
+    const OPERATORS: &[&str] = &["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"];
+    let (operator, values) = (
+        rule.operator.as_str(),
+        rule.values.as_deref().unwrap_or_default(),
+    );
+    if !OPERATORS.contains(&operator) {
+        let path = format!("{path}.operator");
+        return Err(names::not_supported(&path, operator, OPERATORS));
+    }
+    names::check(&format!("{path}.key"), &rule.key)?;
+    match operator {
+        "In" | "NotIn" if values.is_empty() => Err(wrong_values(
+            path,
+            values,
+            "for 'in', 'notin' operators, values set can't be empty",
+        )),
+        "Exists" | "DoesNotExist" if !values.is_empty() => Err(wrong_values(
+            path,
+            values,
+            "values set must be empty for exists and does not exist",
+        )),
+        "Gt" | "Lt" if values.len() != 1 => Err(wrong_values(
+            path,
+            values,
+            "for 'Gt', 'Lt' operators, exactly one value is required",
+        )),
+        "Gt" | "Lt" if values.iter().any(|value| value.parse::<i64>().is_err()) => {
+            let value = &values[0];
+            Err(format!(
+                "{path}.values[0]: Invalid value: {value:?}: for 'Gt', 'Lt' operators, the value must be an integer"
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn wrong_values(path: &str, values: &[String], why: &str) -> String {
+    let values = serde_json::json!(values);
+    format!("{path}.values: Invalid value: {values}: {why}")
 }
 
 /// `InterPodAffinityArgs`
@@ -128,11 +171,14 @@ impl DefaultPreemptionArgs {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(crate) enum Defaulting {
     #[default]
     System,
     List,
+    /// Not one that there is.
+    #[serde(untagged)]
+    Unknown(String),
 }
 
 /// `PodTopologySpreadArgs`
@@ -155,39 +201,61 @@ impl PodTopologySpreadArgs {
     /// # Errors
     /// The first value that can't be.
     pub(crate) fn check(&self, path: &str) -> Result<(), String> {
-        if self.defaulting_type == Defaulting::System && !self.default_constraints.is_empty() {
-            return Err(format!(
-                "{path}.defaultingType: Invalid value: \"System\": when .defaultConstraints are not empty"
-            ));
+        let own = &self.default_constraints;
+        match &self.defaulting_type {
+            Defaulting::Unknown(other) => {
+                let path = format!("{path}.defaultingType");
+                return Err(names::not_supported(&path, other, &["System", "List"]));
+            }
+            Defaulting::System if !own.is_empty() => {
+                return Err(format!(
+                    "{path}.defaultingType: Invalid value: \"System\": when .defaultConstraints are not empty"
+                ));
+            }
+            Defaulting::System | Defaulting::List => {}
         }
         let mut seen = BTreeSet::new();
-        for (index, rule) in self.default_constraints.iter().enumerate() {
+        for (index, rule) in own.iter().enumerate() {
             let path = format!("{path}.defaultConstraints[{index}]");
-            let skew = i64::from(rule.max_skew);
-            within(&path, "maxSkew", skew, skew > 0, "(0, inf)")?;
-            let otherwise = &rule.when_unsatisfiable;
-            let complaint = if rule.topology_key.is_empty() {
-                "topologyKey: Required value: can not be empty".to_owned()
-            } else if otherwise.is_empty() {
-                "whenUnsatisfiable: Required value: can not be empty".to_owned()
-            } else if !["DoNotSchedule", "ScheduleAnyway"].contains(&otherwise.as_str()) {
-                format!(
-                    "whenUnsatisfiable: Unsupported value: {otherwise:?}: supported values: \"DoNotSchedule\", \"ScheduleAnyway\""
-                )
-            } else if rule.label_selector.is_some() {
-                "labelSelector: Forbidden: constraint must not define a selector, as they deduced for each pod".to_owned()
-            } else if !seen.insert((&rule.topology_key, otherwise)) {
-                let key = &rule.topology_key;
-                format!(
-                    "{{topologyKey, whenUnsatisfiable}}: Duplicate value: \"{{{key}, {otherwise}}}\""
-                )
-            } else {
-                continue;
-            };
-            return Err(format!("{path}.{complaint}"));
+            check_rule(&path, rule)?;
+            let (key, otherwise) = (&rule.topology_key, &rule.when_unsatisfiable);
+            if !seen.insert((key, otherwise)) {
+                return Err(format!(
+                    "{path}: Duplicate value: \"{{{key}, {otherwise}}}\""
+                ));
+            }
         }
         Ok(())
     }
+}
+
+fn check_rule(path: &str, rule: &core::TopologySpreadConstraint) -> Result<(), String> {
+    let skew = i64::from(rule.max_skew);
+    within(path, "maxSkew", skew, skew > 0, "(0, inf)")?;
+    let key = format!("{path}.topologyKey");
+    if rule.topology_key.is_empty() {
+        return Err(format!("{key}: Required value: can not be empty"));
+    }
+    names::check(&key, &rule.topology_key)?;
+    let (otherwise, path_otherwise) = (
+        &rule.when_unsatisfiable,
+        format!("{path}.whenUnsatisfiable"),
+    );
+    if otherwise.is_empty() {
+        return Err(format!(
+            "{path_otherwise}: Required value: can not be empty"
+        ));
+    }
+    let supported = ["DoNotSchedule", "ScheduleAnyway"];
+    if !supported.contains(&otherwise.as_str()) {
+        return Err(names::not_supported(&path_otherwise, otherwise, &supported));
+    }
+    if rule.label_selector.is_some() {
+        return Err(format!(
+            "{path}.labelSelector: Forbidden: constraint must not define a selector, as they deduced for each pod"
+        ));
+    }
+    Ok(())
 }
 
 fn within(path: &str, field: &str, value: i64, valid: bool, range: &str) -> Result<(), String> {

@@ -67,7 +67,7 @@ fn no_more_go_than_must_and_the_least_important() {
         full,
         "prio:2 cpu:2",
         expect![
-            "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Insufficient cpu."
+            "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Insufficient cpu."
         ],
     );
 }
@@ -78,14 +78,14 @@ fn where_nobody_matters_less_or_nothing_helps_it_is_said() {
         "node a cpu:1\nnode b !x\npod a name:x prio:5 cpu:1",
         "prio:5 cpu:1",
         expect![[
-            "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {x: }. preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling."
+            "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s). no new claims to deallocate, preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling."
         ]],
     );
     check(
         "node a cpu:1\npod a name:x prio:1 cpu:1",
         "prio:5 cpu:1 never",
         expect![
-            "kept: 0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never."
+            "kept: 0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: not eligible due to preemptionPolicy=Never."
         ],
     );
 }
@@ -96,7 +96,7 @@ fn a_pod_whose_victims_are_going_waits_for_them() {
         "node a cpu:1\npod a name:x prio:1 cpu:1 deleting preempted",
         "prio:5 cpu:1 at:a",
         expect![
-            "kept: 0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to a terminating pod on the nominated node."
+            "kept: 0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: not eligible due to a terminating pod on the nominated node."
         ],
     );
     check(
@@ -191,7 +191,7 @@ fn pods_that_do_not_want_it_near_go_and_those_that_it_needs_stay() {
         &format!("{zones}pod a name:db prio:1 cpu:2 app=db\npod a name:other prio:1 cpu:2"),
         "prio:9 cpu:2 near/zone/app=db",
         expect![
-            "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 node(s) didn't match pod affinity rules."
+            "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 node(s) didn't match pod affinity rules."
         ],
     );
     check(
