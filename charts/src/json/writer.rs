@@ -69,7 +69,7 @@ impl Writer<'_> {
                 self.line(depth);
                 self.text.push('}');
             }
-            Value::Object(object) => self.value(&object.plain(), depth + 1)?,
+            Value::Object(object) => self.value(&object.document(), depth + 1)?,
         }
         Ok(())
     }
