@@ -71,6 +71,8 @@ pub enum Element {
     Int,
     /// `[][]interface {}`.
     List,
+    /// `[]string` that is nil: `null` in JSON.
+    NoString,
 }
 
 /// A slice. Its elements don't change once it is made: functions make new ones.
@@ -270,7 +272,7 @@ impl List {
     pub fn type_name(&self) -> &'static str {
         match self.element {
             Element::Any => "[]interface {}",
-            Element::String => "[]string",
+            Element::String | Element::NoString => "[]string",
             Element::Int => "[]int",
             Element::List => "[][]interface {}",
         }

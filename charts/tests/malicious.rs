@@ -152,12 +152,12 @@ fn what_never_ends_is_ended() {
     check(
         "{{ define \"again\" }}{{ template \"again\" . }}{{ end }}{{ template \"again\" . }}",
         expect![[r#"
-            bad/templates/x.yaml:1:0
-              executing "again" at <>:
-                templates call each other too deeply
+            bad/templates/x.yaml:1:32
+              executing "again" at <{{template "again" .}}>:
+                exceeded maximum template depth (10000)
 
               1 | {{ define "again" }}{{ template "again" . }}{{ end }}{{ template "again" . }}
-                | ^
+                |                                 ^^^^^^^
               from bad/templates/x.yaml:1:32 <{{template "again" .}}>
               from bad/templates/x.yaml:1:32 <{{template "again" .}}>
               from bad/templates/x.yaml:1:32 <{{template "again" .}}>
@@ -166,7 +166,7 @@ fn what_never_ends_is_ended() {
               from bad/templates/x.yaml:1:32 <{{template "again" .}}>
               from bad/templates/x.yaml:1:32 <{{template "again" .}}>
               from bad/templates/x.yaml:1:32 <{{template "again" .}}>
-              and 9992 more
+              and 9991 more
         "#]],
     );
     check(
@@ -207,7 +207,44 @@ fn what_never_ends_is_ended() {
     );
     check(
         "{{ define \"two\" }}{{ if . }}{{ include \"two\" (rest .) }}{{ include \"two\" (rest .) }}{{ end }}{{ end }}{{ include \"two\" (until 60) }}",
-        expect![""],
+        expect![[r#"
+            bad/templates/x.yaml:1:105
+              executing "bad/templates/x.yaml" at <include "two" (until 60)>:
+                error calling include:
+            bad/templates/x.yaml:1:31
+              executing "two" at <include "two" (rest .)>:
+                error calling include:
+            bad/templates/x.yaml:1:31
+              executing "two" at <include "two" (rest .)>:
+                error calling include:
+            bad/templates/x.yaml:1:31
+              executing "two" at <include "two" (rest .)>:
+                error calling include:
+            bad/templates/x.yaml:1:31
+              executing "two" at <include "two" (rest .)>:
+                error calling include:
+            bad/templates/x.yaml:1:59
+              executing "two" at <include "two" (rest .)>:
+                error calling include:
+            bad/templates/x.yaml:1:59
+              executing "two" at <include "two" (rest .)>:
+                error calling include:
+            bad/templates/x.yaml:1:51
+              executing "two" at <.>:
+                the templates take too long: more steps than the limit
+
+              1 | {{ define "two" }}{{ if . }}{{ include "two" (rest .) }}{{ include "two" (rest .) }}{{ end }}{{ end }}{{ include "two" (until 60) }}
+                |                                                    ^
+              from bad/templates/x.yaml:1:59 <include "two" (rest .)>
+              from bad/templates/x.yaml:1:59 <include "two" (rest .)>
+              from bad/templates/x.yaml:1:31 <include "two" (rest .)>
+              from bad/templates/x.yaml:1:31 <include "two" (rest .)>
+              from bad/templates/x.yaml:1:31 <include "two" (rest .)>
+              from bad/templates/x.yaml:1:31 <include "two" (rest .)>
+              from bad/templates/x.yaml:1:31 <include "two" (rest .)>
+              from bad/templates/x.yaml:1:31 <include "two" (rest .)>
+              and 50 more
+        "#]],
     );
 }
 
@@ -801,7 +838,7 @@ fn values_and_schemas_that_are_none_are_refused() {
         expect![[r#"
             values don't meet the specifications of the schema(s) in the following chart(s):
             bad:
-            values.schema.json: at '': Resource 'https://example.com/x.json' is not present in a registry and retrieving it failed: `resolve-http` feature or a custom resolver is required to resolve external sche…
+            values.schema.json: $ref to 'https://example.com/x.json': schemas are read neither from the network nor from files; put it under "$defs"
         "#]],
     );
     chart(
@@ -815,7 +852,7 @@ fn values_and_schemas_that_are_none_are_refused() {
         expect![[r#"
             values don't meet the specifications of the schema(s) in the following chart(s):
             bad:
-            values.schema.json: at '': Resource 'file:///etc/passwd' is not present in a registry and retrieving it failed: `resolve-file` feature or a custom resolver is required to resolve external schemas via …
+            values.schema.json: $ref to 'file:///etc/passwd': schemas are read neither from the network nor from files; put it under "$defs"
         "#]],
     );
     chart(

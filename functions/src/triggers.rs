@@ -187,7 +187,7 @@ impl Work<'_> {
                     metrics::triggered("given_up");
                     let name = &self.trigger.name;
                     let Some(buried) = self.bury(call, &why).await else {
-                        return Ok(None);
+                        return Ok(Action::AwaitChange);
                     };
                     let message =
                         format!("Trigger {name} gave up its request for {at}: {why}{buried}");

@@ -13,6 +13,7 @@ use crate::{
     Element, Environment, Failure, Function, List,
     Param::{Any, Int},
     Value,
+    value::meter,
 };
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -126,6 +127,10 @@ fn unique(_: &Environment, args: &[Value]) -> Result<Value, Failure> {
         };
         if fresh {
             kept.push(item.clone());
+        }
+        // Refused, nothing equals anything: there is no end to it.
+        if !meter::charge(0) {
+            break;
         }
     }
     Ok(Value::list(kept))

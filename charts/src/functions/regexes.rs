@@ -10,7 +10,7 @@ use super::{
     fixed, re2,
 };
 use crate::{
-    Environment, Failure, Function,
+    Element, Environment, Failure, Function, List,
     Param::{Int, String as Text},
     Value, format,
     value::meter,
@@ -192,7 +192,14 @@ fn find_all(
     compiled.charge(whole)?;
     bounded_items(environment, "regexFindAll", whole.len() as u128)?;
     let found = metered(compiled.regex.find_iter(whole)).take(wanted(args));
-    Ok(strings(found.map(|found| part(found.as_bytes()))))
+    let found = strings(found.map(|found| part(found.as_bytes())));
+    Ok(match found {
+        Value::List(list) if list.items.is_empty() => Value::List(List {
+            items: list.items.clone(),
+            element: Element::NoString,
+        }),
+        found => found,
+    })
 }
 
 fn split(

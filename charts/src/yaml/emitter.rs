@@ -1,7 +1,7 @@
 //! Lays values out as go-yaml's emitter does: indentation, folding after column 80, quotes.
 
 use crate::{
-    Value, float, json,
+    Element, Value, float, json,
     value::meter,
     yaml::{
         MAX_DEPTH, order, scalar,
@@ -54,6 +54,7 @@ fn copy(value: &Value, depth: usize) -> Result<Value, json::Error> {
         },
         Value::String(bytes) if is_simple(bytes) => value.clone(),
         Value::String(bytes) => Value::string(text_through_json(&json::text(bytes))?),
+        Value::List(list) if list.element == Element::NoString => Value::Nil,
         Value::List(list) => {
             let items = list.items.iter().map(|item| through_json(item, depth + 1));
             Value::list(items.collect::<Result<_, _>>()?)

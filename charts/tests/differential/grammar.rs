@@ -225,7 +225,7 @@ b true false $.Values.t $.Values.no
 l $.Values.l $.Values.strings $.Values.none $.Values.items $l $.Values.nested.l (list) (list 1 2 3) (list "b" "a" "b") (list nil 0 "" false)
 m $.Values.a $.Values.m $.Values.emptymap $.Values.nested $m (dict) (dict "k" "v") (dict "a" 1 "b" (list 1)) $.Values.nested.m $.Values.a.b $.Release
 M (dict) (dict "k" "v" "x" 1) (deepCopy $.Values.m) (deepCopy $.Values.a) (deepCopy $m) (dict "a" (dict "b" 1))
-t 0 1700000000 -1 (toDate "2006-01-02" "2024-02-29") (toDate "2006-01-02T15:04:05Z07:00" "1999-12-31T23:59:59+02:00") 951827696 $a
+t 0 1700000000 -1 (toDate "2006-01-02" "2024-02-29") (toDate "2006-01-02T15:04:05Z07:00" "1999-12-31T23:59:59+02:00") 951827696
 a nil true 1 "x" 2.5 $.Values.null $.Values.missing $.Values.a $.Values.l $.Values.n $.Values.s $.Values.a.missing $a $s $m $l $.Values.a.null $.Values.items $.Values.nested $.Values.missing.x $.Chart.Version $.Release.IsInstall
 F "%v" "%d" "%s" "%q" "%x" "%5.2f" "%T" "%+v" "%#v" "%t" "%05d" "%-8s|" "%8.3s" "%c" "%U" "%e" "%g" "%G" "%b" "%o" "%O" "%X" "% x" "%%" "%" "%z" "%[2]v" "%[1]d %[1]v" "%*d" "%.*f" "%v %v" "%s-%d" "%!" "%6.2f%%" "%#x" "%#q" "%+q" "%+d" "% d" "%08.3f" "%-+5d|" "%x %X" "%.2s" "%[3]v" "%[x]v" "%.3v" "%10v|" "%w"
 R "a" "^a.*z$" "[a-z]+" "(a)(b)?" "\\d+" "\\s" "(?i)HELLO" "x*" "" "(" "[" "a{2,3}" "a{,5}" "(?P<n>l+)" "\\bW" "." "[^,]*" "é|世" "\\pL+" "(a|b)*c" "^$" "\\Qa.b\\E" "\\x41" "(?s).+" "[[:alpha:]]+" "(?m)^." "a++" "(?=a)" "\\1" "o, " "l{2}" "[a-" "*" "(?U)l+" "\\z" "\\C"
@@ -525,9 +525,9 @@ impl Grammar<'_> {
     }
 
     fn argument(&mut self, of: Type, depth: usize) -> String {
-        // Sizes stay small, maps that are changed their own.
+        // Sizes stay small, maps that are changed their own; what is no time is now.
         let of = match of {
-            "z" | "M" => of,
+            "z" | "M" | "t" => of,
             _ if of.starts_with('"') => return of.to_owned(),
             _ if self.chance(0.04) => self.pick(TYPES),
             of => of,

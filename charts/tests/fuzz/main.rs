@@ -21,7 +21,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _}
 use surfaces::SURFACES;
 
 /// Inputs of a surface, if nothing else is asked for.
-const INPUTS: usize = 1500;
+const INPUTS: usize = 1000;
 
 /// An input is read far faster; a machine may be slow.
 const SLOWEST: Duration = Duration::from_secs(60);

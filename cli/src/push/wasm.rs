@@ -35,8 +35,8 @@ pub(super) fn image(bytes: &[u8]) -> Result<Image> {
 
 /// What a binary is.
 pub(crate) enum Kind {
-    /// A core module, which exports functions and memories by their names.
-    Module { exports: Vec<String> },
+    /// A core module.
+    Module,
     /// A component, which imports and exports interfaces by theirs.
     Component {
         imports: Vec<String>,
@@ -61,11 +61,6 @@ impl Kind {
                     depth += 1;
                 }
                 Payload::End(_) => depth -= 1,
-                Payload::ExportSection(section) if depth == 1 => {
-                    for export in section {
-                        exports.push(export.context("read its exports")?.name.to_owned());
-                    }
-                }
                 Payload::ComponentImportSection(section) if depth == 1 => {
                     for import in section {
                         imports.push(import.context("read its imports")?.name.name.to_owned());
@@ -81,7 +76,7 @@ impl Kind {
         }
         match encoding {
             Some(Encoding::Component) => Ok(Kind::Component { imports, exports }),
-            Some(Encoding::Module) => Ok(Kind::Module { exports }),
+            Some(Encoding::Module) => Ok(Kind::Module),
             None => bail!("it is neither a component nor a module"),
         }
     }
@@ -96,7 +91,7 @@ fn config(module: &[u8], digest: &str) -> Result<Value> {
             "layerDigests": [digest],
             "component": {"exports": exports, "imports": imports},
         }),
-        Kind::Module { .. } => {
+        Kind::Module => {
             json!({"architecture": "wasm", "os": "wasip1", "layerDigests": [digest]})
         }
     })

@@ -15,7 +15,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<()> {
     let binary = wat::parse_bytes(bytes).context("assemble it")?;
     let exports = match Kind::of(&binary)? {
         Kind::Component { exports, .. } => exports,
-        Kind::Module { .. } => bail!(
+        Kind::Module => bail!(
             "it is a core module, and a function is a component: build it for WASI 0.2 (target wasm32-wasip2), or make one of it with wasm-tools component new"
         ),
     };
@@ -77,6 +77,7 @@ mod tests {
                 "it is a core module, and a function is a component: build it for WASI 0.2 (target wasm32-wasip2), or make one of it with wasm-tools component new"
             ],
         );
-        check("\0asm", expect![[]]);
+        let error = super::check(b"\0asm").unwrap_err();
+        assert_eq!(error.to_string(), "it is neither a component nor a module");
     }
 }

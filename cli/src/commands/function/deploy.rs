@@ -28,6 +28,8 @@ use crate::{
 const MANAGER: &str = "wkctl-fn";
 /// The manifest of a project.
 pub(super) const MANIFEST: &str = "function.yaml";
+/// Why there is no revision of what was written: a quota, say, does not allow it.
+const NOT_MADE: &str = "FailedCreate";
 /// Between two lines on a push that lasts.
 const TELLING: Duration = Duration::from_secs(2);
 /// How often a write that lost to another is tried.
@@ -50,7 +52,7 @@ pub(super) struct Deploy {
     #[arg(long)]
     no_wait: bool,
     /// How long to wait until it serves
-    #[arg(long, value_parser = duration::parse, default_value = "2m")]
+    #[arg(long, value_parser = duration::parse, default_value = "5m")]
     timeout: Duration,
 }
 
@@ -140,14 +142,11 @@ pub(super) async fn push(session: &Session, name: &str, file: &Path) -> Result<S
     };
     let pushed = push::push(session, name, content, &mut tell).await;
     let pushed = pushed.with_context(|| format!("push {shown} to the cluster's registry"))?;
-    let took = begun.elapsed().as_millis();
-    match pushed.sent_bytes {
-        0 => session.note(format_args!("Pushed {shown}: the registry had it")),
-        bytes => session.note(format_args!(
-            "Pushed {shown} ({}) in {took} ms",
-            size(bytes)
-        )),
-    }
+    let told = match pushed.sent_bytes {
+        0 => "the registry had it".to_owned(),
+        bytes => format!("{} in {} ms", size(bytes), begun.elapsed().as_millis()),
+    };
+    session.note(format_args!("Pushed {shown} ({told})"));
     Ok(pushed.reference)
 }
 
@@ -237,7 +236,7 @@ enum Progress {
 fn progress(function: &Value, generation: i64) -> Progress {
     let status = &function["status"];
     let latest = text(&status["latestCreatedRevision"]);
-    if status["observedGeneration"].as_i64().unwrap_or_default() < generation || latest.is_empty() {
+    if status["observedGeneration"].as_i64().unwrap_or_default() < generation {
         return Progress::Waiting("Waiting for a revision".to_owned());
     }
     let conditions = status["conditions"].as_array().into_iter().flatten();
@@ -253,6 +252,13 @@ fn progress(function: &Value, generation: i64) -> Progress {
             false => format!("{reason}: {message}"),
         }
     };
+    let refused = find("RevisionReady").filter(|condition| condition["reason"] == NOT_MADE);
+    if let Some(condition) = refused {
+        return Progress::Failed(told(condition));
+    }
+    if latest.is_empty() {
+        return Progress::Waiting("Waiting for a revision".to_owned());
+    }
     for kind in ["RevisionReady", "RoutesReady"] {
         if let Some(condition) = find(kind).filter(|condition| condition["status"] == "False") {
             let serving = text(&status["latestReadyRevision"]);

@@ -32,7 +32,7 @@ use crate::session::Session;
 use watch::{Files, Watched};
 
 /// How long a new revision may take to serve.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Deploy a project, and again at each change, until interrupted
 #[derive(Args)]

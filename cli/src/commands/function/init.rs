@@ -75,6 +75,13 @@ const C: &[File] = &[
     (".gitignore", "/build\n/function.wasm\n"),
 ];
 
+/// What the manifest says besides where the component holds a whole engine, of 12 MiB and more.
+const DEADLINE: &str = "  # A node compiles the language's engine when it first sees it.\n  progressDeadlineSeconds: 300\n";
+
+fn brings_an_engine(language: Language) -> bool {
+    matches!(language, Language::JavaScript | Language::Python)
+}
+
 fn files(language: Language) -> &'static [File] {
     match language {
         Language::Rust => RUST,
@@ -93,9 +100,11 @@ impl Init {
         begin(&self.name, self.lang, directory)?;
         let shown = shown(directory);
         session.line(format_args!("Created {shown}"))?;
+        let deploy = format!("wkctl fn deploy {} {shown}", self.name);
+        let dev = format!("wkctl fn dev {shown}");
+        let width = deploy.len();
         session.note(format_args!(
-            "Next:\n  wkctl fn deploy {} {shown}      # builds it, and prints its URL\n  wkctl fn dev {shown}         # the same at each change",
-            self.name,
+            "Next:\n  {deploy}    # builds it, and prints its URL\n  {dev:width$}    # the same at each change"
         ));
         Ok(())
     }
@@ -119,7 +128,11 @@ pub(super) fn begin(name: &str, language: Language, directory: &Path) -> Result<
         bail!("{} exists already", directory.join(name).display());
     }
     for (path, text) in files {
-        write(&directory.join(path), &text.replace("NAME", name))?;
+        let mut text = text.replace("NAME", name);
+        if *path == MANIFEST && brings_an_engine(language) {
+            text.push_str(DEADLINE);
+        }
+        write(&directory.join(path), &text)?;
     }
     Ok(())
 }

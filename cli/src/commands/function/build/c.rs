@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{BUILD, CORE, component, tool::Tool};
+use super::{CORE, component, tool::Tool};
 
 const INSTALL: &str = "run\n  apt-get install clang lld wasi-libc libclang-rt-dev-wasm32\nor set WASI_SDK_PATH to a WASI SDK from https://github.com/WebAssembly/wasi-sdk/releases";
 /// The name that every clang knows, old ones too.
@@ -30,19 +30,13 @@ pub(super) async fn build(directory: &Path) -> Result<PathBuf> {
             bail!("{part} is not installed: {INSTALL}");
         }
     }
-    make_directory(directory)?;
+    component::make_directory(directory)?;
     let sources = sources(directory)?;
     let mut arguments = vec![TARGET, "-mexec-model=reactor", "-Os", "-Wall", "-Wextra"];
     arguments.extend(["-o", CORE]);
     arguments.extend(sources.iter().map(String::as_str));
     clang.run(directory, &arguments, &[]).await?;
     component::make(directory)
-}
-
-/// Where the core module goes.
-pub(super) fn make_directory(directory: &Path) -> Result<()> {
-    let build = directory.join(BUILD);
-    std::fs::create_dir_all(&build).with_context(|| format!("create {}", build.display()))
 }
 
 /// The `.c` files of the directory itself, sorted.

@@ -11,10 +11,16 @@ use wasi_preview1_component_adapter_provider::{
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-use super::{CORE, MADE};
+use super::{BUILD, CORE, MADE};
 
 /// What the project is to the outside.
 const WORLD: &str = "function";
+
+/// Makes the directory where the core module goes.
+pub(super) fn make_directory(directory: &Path) -> Result<()> {
+    let build = directory.join(BUILD);
+    std::fs::create_dir_all(&build).with_context(|| format!("create {}", build.display()))
+}
 
 /// Makes the project's component of its core module; answers the file.
 pub(super) fn make(directory: &Path) -> Result<PathBuf> {

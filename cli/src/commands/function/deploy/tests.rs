@@ -49,6 +49,15 @@ fn a_function_serves_once_its_newest_revision_does() {
             "failed: revision hello-00002: ErrImagePull: not found (revision hello-00001 goes on serving)"
         ],
     );
+    let quota =
+        "functionrevisions.functions.wk.dev \"hello-00001\" is forbidden: exceeded quota: q";
+    let refused = condition("RevisionReady", "False", "FailedCreate", quota);
+    check(
+        status(2, "", "", json!([refused])),
+        expect![[
+            r#"failed: FailedCreate: functionrevisions.functions.wk.dev "hello-00001" is forbidden: exceeded quota: q"#
+        ]],
+    );
     check(
         status(2, "hello-00001", "", json!([failed])),
         expect!["failed: revision hello-00001: ErrImagePull: not found"],
