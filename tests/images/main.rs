@@ -10,7 +10,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let [name, reference, path] = words[..] else {
-        eprintln!("usage: images <busybox|nginx|redis|postgres|python> <reference> <archive>");
+        eprintln!(
+            "usage: images <busybox|ghost|nginx|redis|postgres|python> <reference> <archive>"
+        );
         return ExitCode::from(2);
     };
     let Some(image) = Image::named(name) else {

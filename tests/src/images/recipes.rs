@@ -44,11 +44,18 @@ const NOTHING: Recipe = Recipe {
     env: &["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
 };
 
-pub(super) const ALL: &[&Recipe] = &[&BUSYBOX, &NGINX, &REDIS, &POSTGRES, &PYTHON];
+pub(super) const ALL: &[&Recipe] = &[&BUSYBOX, &GHOST, &NGINX, &REDIS, &POSTGRES, &PYTHON];
 
 pub(super) const BUSYBOX: Recipe = Recipe {
     name: "busybox",
     command: &["sh"],
+    ..NOTHING
+};
+
+pub(super) const GHOST: Recipe = Recipe {
+    name: "ghost",
+    command: &["sleep", "100000"],
+    user: "ghost",
     ..NOTHING
 };
 
