@@ -51,6 +51,9 @@ impl Admitted {
     pub(crate) async fn commit(self, call: &Call, write: Vec<Op>) -> Result<Commit, Error> {
         let mut ops = self.ops;
         ops.extend(write);
+        if let Some(together) = &call.together {
+            return together.join(call, ops, self.charge, self.touched);
+        }
         let committed = match self.charge {
             Some(charge) => quota::commit(call, charge, ops).await?,
             None => call.server.cache.write(Group { ops }).await?,

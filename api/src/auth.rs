@@ -4,15 +4,20 @@
 //! - [`certificate`]: a client certificate's subject is a user.
 //! - [`tokens`]: the static bearer tokens. [`jwt`], [`service_account`]: those of ServiceAccounts.
 //! - [`authenticate`]: a request's user. [`impersonation`]: asking as somebody else.
-//! - [`authorizer`]: the question "may this user do this?". [`rbac`]: roles answer it.
+//! - [`authorizer`]: the question "may this user do this?". [`authorizers`]: who answers it, in order.
+//! - [`node`]: what runs on a node answers for the node's own user. [`rbac`]: roles answer for everybody.
+//! - [`follow`]: how both know of objects.
 //!
 //! Never answers HTTP: [`crate::server`] turns a refusal into a `Status`.
 
 pub(crate) mod authenticate;
 pub mod authorizer;
+pub(crate) mod authorizers;
 pub mod certificate;
+mod follow;
 pub(crate) mod impersonation;
 pub mod jwt;
+pub(crate) mod node;
 pub(crate) mod rbac;
 pub mod service_account;
 pub mod tokens;
@@ -35,6 +40,9 @@ const APISERVER: &str = "system:apiserver";
 const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 const SCHEDULER: &str = "system:kube-scheduler";
 const GATEWAY: &str = "system:gateway";
+const NETWORK: &str = "system:kube-proxy";
+/// What a nodelet's name begins with; the node's follows.
+const NODE: &str = "system:node:";
 const FUNCTIONS: &str = "system:controller:functions";
 
 /// An authenticated identity.
@@ -78,6 +86,11 @@ impl User {
         Self::new(GATEWAY, &[])
     }
 
+    /// The networks of all nodes.
+    pub fn network() -> Self {
+        Self::new(NETWORK, &[])
+    }
+
     /// The controller of Functions.
     pub fn functions() -> Self {
         Self::new(FUNCTIONS, &[])
@@ -85,14 +98,19 @@ impl User {
 
     /// The nodelet of a node.
     pub fn node(name: &str) -> Self {
-        Self::new(format!("system:node:{name}"), &[NODES])
+        Self::new(format!("{NODE}{name}"), &[NODES])
     }
 
-    /// True for the components of the control plane.
+    /// The node that a user is, whose name may be empty; `None` for everybody else.
+    pub(crate) fn node_name(&self) -> Option<&str> {
+        self.name.strip_prefix(NODE).filter(|_| self.is_in(NODES))
+    }
+
+    /// True for the components that everything waits for.
     pub(crate) fn is_component(&self) -> bool {
         matches!(
             self.name.as_str(),
-            APISERVER | CONTROLLER_MANAGER | SCHEDULER | GATEWAY | FUNCTIONS
+            APISERVER | CONTROLLER_MANAGER | SCHEDULER | GATEWAY | NETWORK | FUNCTIONS
         )
     }
 

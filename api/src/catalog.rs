@@ -133,6 +133,16 @@ impl Served {
         by_path.get(&[group, version, plural]).cloned()
     }
 
+    /// Finds the resource of a kind: `apps/v1` and `Deployment`.
+    pub(crate) fn find_kind(&self, api_version: &str, kind: &str) -> Option<Arc<Resource>> {
+        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        let is_it = |resource: &&Arc<Resource>| {
+            let names = resource.names();
+            [names.group, names.version, names.kind] == [group, version, kind]
+        };
+        self.resources.iter().find(is_it).cloned()
+    }
+
     /// Where objects of a resource are stored, whatever version of it is served.
     pub(crate) fn key(&self, group: &str, plural: &str) -> Option<ResourceKey> {
         let of_name = |resource: &&Arc<Resource>| {

@@ -28,6 +28,7 @@ mod flowcontrol;
 pub(crate) mod functions;
 mod lease;
 mod limit_range;
+pub(crate) mod local_volume;
 mod metrics;
 mod namespace;
 mod networking;
@@ -515,6 +516,7 @@ impl Registry {
                 Arc::new(resource::claim::ResourceClaimTemplate),
                 Arc::new(resource::slice::ResourceSlice),
                 Arc::new(runtime_class::RuntimeClass),
+                Arc::new(review::TRANSACTION),
                 Arc::new(charts::ChartRelease),
                 Arc::new(functions::Function),
                 Arc::new(functions::FunctionRevision),

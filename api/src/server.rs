@@ -213,6 +213,7 @@ impl Apiserver {
             custom::follow::run(&self.server, stop.clone()),
             custom::controller::run(client.clone(), &self.server, stop.clone()),
             expiry::run(client, &self.server, stop.clone()),
+            self.server.authorizer.run(stop.clone()),
             ledger::run(&self.server, stop),
         );
     }

@@ -6,7 +6,8 @@
 //! - [`get`], [`list`], [`watch`] over [`options`], [`filter`] and [`view`]; [`token`] leads from page
 //!   to page.
 //! - [`create`]; [`change`] and its callers [`update`], [`patch`], [`apply`]; [`delete`],
-//!   [`deletecollection`]. [`managed`]: who owns which field after a write.
+//!   [`deletecollection`]. [`managed`]: who owns which field after a write. [`transaction`]: applies that commit
+//!   together.
 //!
 //! Every write is a compare-and-swap: read, change, check, commit; again if somebody was faster.
 
@@ -29,6 +30,7 @@ pub(crate) mod patch;
 pub(crate) mod payload;
 pub(crate) mod query;
 pub(crate) mod token;
+pub(crate) mod transaction;
 pub(crate) mod update;
 pub(crate) mod view;
 pub(crate) mod watch;

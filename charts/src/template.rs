@@ -23,7 +23,7 @@ mod warning;
 use std::{
     cell::RefCell,
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use bytes::Bytes;
@@ -43,8 +43,12 @@ const NO_VALUE: &str = "<no value>";
 /// What a `tpl`'s text is called.
 const TPL_NAME: &str = "gotpl";
 
-/// How many texts given to `tpl` are kept parsed.
+/// How many texts given to `tpl` are kept parsed, and how many [`Templates::words`] they may have.
 const TPL_KEPT: usize = 2048;
+const TPL_WORDS: usize = 500_000;
+
+/// Actions and operands of all templates of a chart: the largest public ones have some ten thousands.
+const WORDS: usize = 2_000_000;
 
 /// How templates are executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -56,12 +60,28 @@ pub struct Options {
 }
 
 /// A set of parsed templates that may name each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Templates {
     definitions: HashMap<Arc<str>, Arc<Definition>>,
     options: Options,
+    /// How many actions and operands there may still be.
+    words: usize,
     /// Texts given to `tpl`, parsed.
-    expanded: Mutex<HashMap<Bytes, Arc<[Arc<Definition>]>>>,
+    expanded: Mutex<Expanded>,
+}
+
+/// Texts given to `tpl`, parsed.
+#[derive(Debug, Default)]
+struct Expanded {
+    texts: HashMap<Bytes, Arc<Parsed>>,
+    words: usize,
+}
+
+/// A text, parsed.
+#[derive(Debug)]
+struct Parsed {
+    definitions: HashMap<Arc<str>, Arc<Definition>>,
+    words: usize,
 }
 
 /// What an execution gave.
@@ -71,6 +91,12 @@ pub struct Executed {
     pub warnings: Vec<Warning>,
 }
 
+impl Default for Templates {
+    fn default() -> Templates {
+        Templates::with_options(Options::default())
+    }
+}
+
 impl Templates {
     pub fn new() -> Templates {
         Templates::default()
@@ -78,15 +104,17 @@ impl Templates {
 
     pub fn with_options(options: Options) -> Templates {
         Templates {
+            definitions: HashMap::new(),
             options,
-            ..Templates::default()
+            words: WORDS,
+            expanded: Mutex::default(),
         }
     }
 
     /// Parses a file's text: a template of the file's name, and those it defines. One that is not empty replaces an earlier
     /// one of its name.
     pub fn add(&mut self, name: &str, text: impl Into<Bytes>) -> Result<(), TemplateError> {
-        for definition in parse(name, text.into())? {
+        for definition in parse(name, text.into(), &mut self.words)? {
             let known = self.definitions.contains_key(&definition.name);
             if !known || !definition.is_empty() {
                 self.definitions.insert(definition.name.clone(), definition);
@@ -113,34 +141,51 @@ impl Templates {
         Ok(Executed { text, warnings })
     }
 
-    /// What `tpl` was given, parsed: once for each text.
-    fn expand(&self, text: &Bytes) -> Result<Arc<[Arc<Definition>]>, TemplateError> {
-        // A thread that panicked while it held the lock left a whole map behind.
-        let kept = || {
-            self.expanded
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
-        };
-        if let Some(known) = kept().get(text) {
-            return Ok(known.clone());
-        }
-        let parsed: Arc<[Arc<Definition>]> = parse(TPL_NAME, text.clone())?.into();
-        let mut expanded = kept();
-        if expanded.len() >= TPL_KEPT {
-            expanded.clear();
+    /// What `tpl` was given, if it was parsed before and kept.
+    fn expanded(&self, text: &Bytes) -> Option<Arc<Parsed>> {
+        self.kept().texts.get(text).cloned()
+    }
+
+    /// Parses what `tpl` was given, and keeps it.
+    fn expand(&self, text: &Bytes) -> Result<Arc<Parsed>, TemplateError> {
+        let mut left = TPL_WORDS;
+        let definitions = parse(TPL_NAME, text.clone(), &mut left)?.into_iter();
+        let parsed = Arc::new(Parsed {
+            definitions: definitions
+                .map(|definition| (definition.name.clone(), definition))
+                .collect(),
+            // Its bytes take memory too.
+            words: TPL_WORDS - left + text.len() / 64,
+        });
+        let mut kept = self.kept();
+        kept.words += parsed.words;
+        if kept.texts.len() >= TPL_KEPT || kept.words > TPL_WORDS {
+            kept.texts.clear();
+            kept.words = parsed.words;
         }
         // The text may be a piece of a larger one, which would be kept with it.
-        expanded.insert(Bytes::copy_from_slice(text), parsed.clone());
+        let text = Bytes::copy_from_slice(text);
+        kept.texts.insert(text, parsed.clone());
         Ok(parsed)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Expanded> {
+        // A thread that panicked while it held the lock left a whole map behind.
+        let kept = self.expanded.lock();
+        kept.unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
-fn parse(name: &str, text: Bytes) -> Result<Vec<Arc<Definition>>, TemplateError> {
+fn parse(
+    name: &str,
+    text: Bytes,
+    words: &mut usize,
+) -> Result<Vec<Arc<Definition>>, TemplateError> {
     let source = Arc::new(Source {
         name: name.into(),
         text,
     });
-    let definitions = parser::parse(&source)?;
+    let definitions = parser::parse(&source, words)?;
     Ok(definitions.into_iter().map(Arc::new).collect())
 }
 

@@ -69,6 +69,10 @@ pub enum Element {
     String,
     /// `[]int`.
     Int,
+    /// `[][]interface {}`.
+    List,
+    /// `[]string` that is nil: `null` in JSON.
+    NoString,
 }
 
 /// A slice. Its elements don't change once it is made: functions make new ones.
@@ -105,8 +109,12 @@ pub trait Object {
     fn method(&self, name: &str, args: &[Value]) -> Option<Result<Value, Failure>>;
     /// As `%v` prints it.
     fn print(&self) -> String;
-    /// As a plain value, for `toYaml`, `toJson`, `range`.
+    /// As a plain value, for `range`.
     fn plain(&self) -> Value;
+    /// As a plain value, for `toYaml` and `toJson`.
+    fn document(&self) -> Value {
+        self.plain()
+    }
     /// Whether `if` takes it for true.
     fn truth(&self) -> bool {
         true
@@ -264,8 +272,9 @@ impl List {
     pub fn type_name(&self) -> &'static str {
         match self.element {
             Element::Any => "[]interface {}",
-            Element::String => "[]string",
+            Element::String | Element::NoString => "[]string",
             Element::Int => "[]int",
+            Element::List => "[][]interface {}",
         }
     }
 }

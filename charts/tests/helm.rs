@@ -1,22 +1,16 @@
-//! Charts render as real Helm renders them: our own small ones against its committed answers, and a directory of public
-//! ones, where there is one, against Helm itself.
-//!
-//! `WK_HELM_PYTHON` is a Python interpreter with `helm-python-sdk`; with `UPDATE_EXPECT=1` it answers anew.
-//! `WK_CHART_CORPUS` is a directory of unpacked charts.
+//! Our own small charts render as real Helm rendered them: its answers are committed. With `UPDATE_EXPECT=1` and `WK_HELM`, Helm
+//! answers anew.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a test: what is missing fails it"
-)]
+#![expect(clippy::unwrap_used, reason = "a test: what is missing fails it")]
+
+#[path = "differential/oracle.rs"]
+mod oracle;
 
 use std::{
     cell::RefCell,
     collections::BTreeMap,
     fs,
-    io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use charts::{
@@ -28,49 +22,6 @@ use charts::{
 use jiff::Timestamp;
 use rand::{SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
-
-/// Helm in a process of its own.
-struct Helm {
-    process: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Helm {
-    fn start() -> Option<Helm> {
-        let python = std::env::var_os("WK_HELM_PYTHON")?;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/helm.py");
-        let mut process = Command::new(python)
-            .arg(script)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let stdin = process.stdin.take().unwrap();
-        let stdout = BufReader::new(process.stdout.take().unwrap());
-        Some(Helm {
-            process,
-            stdin,
-            stdout,
-        })
-    }
-
-    fn ask(&mut self, chart: &Path, values: &Value) -> Value {
-        let line = json!([chart, values]);
-        writeln!(self.stdin, "{line}").unwrap();
-        let mut answer = String::new();
-        self.stdout.read_line(&mut answer).unwrap();
-        serde_json::from_str(&answer).unwrap()
-    }
-}
-
-impl Drop for Helm {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 fn environment() -> Environment {
     Environment {
@@ -158,22 +109,26 @@ fn children(directory: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Cases are `CHART.CASE.yaml`: values for a chart of `tests/charts`.
+/// Cases are `CHART.CASE.yaml`: values for a chart of `tests/charts` or of the library.
 #[test]
 fn our_own_charts_render_as_helm_renders_them() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let update = std::env::var_os("UPDATE_EXPECT").is_some();
-    let mut helm = if update { Helm::start() } else { None };
+    let mut helm = if update { oracle::Helm::start() } else { None };
     let mut wrong = Vec::new();
     let mut seen = 0;
     for case in children(&tests.join("cases")) {
         let name = case.file_stem().unwrap().to_str().unwrap().to_owned();
-        let chart = tests.join("charts").join(name.split('.').next().unwrap());
+        let chart = name.split('.').next().unwrap();
+        let mut charts = ["charts", "../library"]
+            .map(|kept| tests.join(kept).join(chart))
+            .into_iter();
+        let chart = charts.find(|path| path.is_dir()).unwrap();
         let given = values::load(&fs::read(&case).unwrap()).unwrap();
         let expected = tests.join(format!("expected/{name}.json"));
         if let Some(helm) = &mut helm {
             let json = Value::Object(values::to_json_map(&given));
-            let answer = helm.ask(&chart, &json);
+            let answer = helm.ask(&json!({"chart": chart, "values": json}));
             let text = serde_json::to_string_pretty(&answer).unwrap();
             fs::write(&expected, text + "\n").unwrap();
         }
@@ -190,50 +145,4 @@ fn our_own_charts_render_as_helm_renders_them() {
         wrong.len(),
         wrong.join("\n")
     );
-}
-
-/// Prints how many files of how many charts are equal, and the first difference of each case that is not.
-#[test]
-fn public_charts_render_as_helm_renders_them() {
-    let (Some(corpus), Some(mut helm)) = (std::env::var_os("WK_CHART_CORPUS"), Helm::start())
-    else {
-        eprintln!("skipped: WK_CHART_CORPUS and WK_HELM_PYTHON are not both set");
-        return;
-    };
-    let (mut cases, mut equal, mut files, mut equal_files) = (0, 0, 0, 0);
-    for path in children(Path::new(&corpus)) {
-        if !path.join("Chart.yaml").is_file() {
-            continue;
-        }
-        let ci = path.join("ci");
-        let ci = if ci.is_dir() {
-            children(&ci)
-        } else {
-            Vec::new()
-        };
-        let ci = ci
-            .into_iter()
-            .filter(|file| file.to_string_lossy().ends_with("values.yaml"));
-        for case in std::iter::once(None).chain(ci.map(Some)) {
-            let given = match &case {
-                Some(file) => values::load(&fs::read(file).unwrap()).unwrap(),
-                None => Map::new(),
-            };
-            let theirs = helm.ask(&path, &Value::Object(values::to_json_map(&given)));
-            let found = ours(&path, &given);
-            cases += 1;
-            for (name, text) in theirs["files"].as_object().into_iter().flatten() {
-                files += 1;
-                equal_files += usize::from(found["files"][name] == *text);
-            }
-            match difference(&theirs, &found) {
-                None => equal += 1,
-                Some(difference) => {
-                    let case = case.unwrap_or_else(|| "defaults".into());
-                    println!("{} ({}): {difference}", path.display(), case.display());
-                }
-            }
-        }
-    }
-    println!("{equal} of {cases} cases equal; {equal_files} of {files} files equal");
 }

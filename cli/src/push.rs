@@ -28,6 +28,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 
 pub(crate) use content::Content;
+pub(crate) use wasm::Kind;
 
 use crate::{
     api::{self, AGENT, Api},

@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 
 use charts::release::{
     Release,
-    action::{Action as ReleaseAction, Mode, Options, Wait},
+    action::{Action as ReleaseAction, Crds, Mode, Options, Wait},
     manifest, plan as plan_of_release,
     rendering::{ChartRenderer, Rights},
     rest::Remote,
@@ -51,6 +51,8 @@ const ORPHAN: &str = "charts.wk.dev/orphan";
 const COMPONENT: &str = "chart-release-controller";
 /// How many releases are worked on at a time: each may wait for long.
 const WORKERS: usize = 16;
+/// How long a chart's templates may run: workers are everybody's.
+const RENDERING: Duration = Duration::from_secs(30);
 /// Revisions that the status shows.
 const HISTORY: usize = 5;
 
@@ -134,14 +136,18 @@ async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
             tracing::debug!(release = %key, why, "another works on the release");
             return Ok(Action::After(Duration::from_secs(15)));
         }
-        Err(error) => Outcome {
-            ready: false,
-            reason: "NotPossible",
-            message: error.line(),
-            digest: None,
-            chart_version: None,
-            deployed: None,
-        },
+        Err(error) => {
+            let (reason, message) = ("NotPossible", error.line());
+            work.tell(Severity::Warning, reason, &message);
+            Outcome {
+                ready: false,
+                reason,
+                message,
+                digest: None,
+                chart_version: None,
+                deployed: None,
+            }
+        }
     };
     work.write(&outcome).await?;
     Ok(Action::After(work.spec.interval()))
@@ -157,6 +163,12 @@ impl Work {
             },
             timeout: self.spec.timeout(),
             create_namespace: self.spec.create_namespace,
+            atomic_apply: self.spec.atomic_apply,
+            crds: match self.spec.crds {
+                spec::Crds::Create => Crds::Create,
+                spec::Crds::Upgrade => Crds::Upgrade,
+                spec::Crds::Skip => Crds::Skip,
+            },
             history_max: self.spec.history_max,
             // What the object says is what is wanted.
             force_conflicts: true,
@@ -213,8 +225,17 @@ impl Work {
             &archive,
             self.cluster.clone(),
             // What templates may look up is what the account may read.
-            Rights::default(),
-        )?;
+            Rights {
+                time: RENDERING,
+                ..Rights::default()
+            },
+        )
+        .map_err(|error| match error {
+            charts::release::Error::Refused(why) => charts::release::Error::Refused(format!(
+                "spec.chart: it cannot be installed: {why}"
+            )),
+            other => other,
+        })?;
         let chart_version = renderer.version().to_owned();
         let (name, namespace) = (self.release_name(), self.target_namespace());
         let history = storage::history(&*self.cluster, &namespace, &name).await?;
@@ -243,6 +264,7 @@ impl Work {
             }
             _ => {}
         }
+        self.begin(&chart_version).await;
         let former = self.gone(&history);
         self.deploy(&renderer, values, digest, chart_version, former)
             .await
@@ -438,6 +460,24 @@ impl Work {
             reason,
             message.to_owned(),
         );
+    }
+
+    /// Says that work is under way. That it could not be said is no reason not to do it.
+    async fn begin(&self, chart_version: &str) {
+        let condition = json!({
+            "type": "Ready",
+            "status": "Unknown",
+            "reason": "Progressing",
+            "message": format!("installing or upgrading to version {chart_version} of the chart"),
+            "observedGeneration": self.object.metadata.generation,
+            "lastTransitionTime": format!("{:.0}", clock::now()),
+        });
+        if let Err(error) = self.patch_status(&json!({"conditions": [condition]})).await {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "status not written"
+            );
+        }
     }
 
     async fn write(&self, outcome: &Outcome) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! The controllers: each makes one kind of promise of the Kubernetes API come true.
 //!
 //! They speak to the apiserver through a [`kube::Client`] and hold nothing that a restart would
-//! lose. In reading order: [`key`], [`error`], [`cache`], [`queue`], [`events`], [`context`]; then
+//! lose. In reading order: the crate [`reconcile`]; [`cache`], [`events`], [`context`]; then
 //! one file a controller, [`access`] for those of identities and [`volume`] for those of storage.
 
 mod access;
@@ -18,7 +18,6 @@ mod deployment;
 mod disruption;
 mod endpoints;
 mod endpointslice;
-mod error;
 mod events;
 #[cfg(test)]
 mod fake_api;
@@ -26,7 +25,6 @@ mod garbage_collector;
 mod history;
 mod inventory;
 mod job;
-mod key;
 mod manager;
 pub mod metrics;
 mod namespace;
@@ -36,7 +34,6 @@ mod pod;
 mod pod_control;
 mod pod_gc;
 mod quantity;
-mod queue;
 mod replicaset;
 mod scale;
 mod selector;
@@ -55,6 +52,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kube::Client;
+use reconcile::{error, key, queue};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 

@@ -1,36 +1,12 @@
-//! What the controllers count: `workqueue_*` and `pod_gc_*`, as in Kubernetes. One set for the process.
+//! What the controllers count: `pod_gc_*`, as in Kubernetes. One set for the process.
 
 use std::sync::LazyLock;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
-
-/// Which controller's queue.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-pub(crate) struct Named {
-    pub(crate) name: &'static str,
-}
-
-const SECONDS: [f64; 11] = [
-    1e-5, 1e-4, 1e-3, 5e-3, 0.025, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0,
-];
-
-type Durations = Family<Named, Histogram, fn() -> Histogram>;
-
-#[derive(Default)]
-struct Families {
-    depth: Family<Named, Gauge>,
-    adds: Family<Named, Counter>,
-    retries: Family<Named, Counter>,
-    working: Family<Named, Gauge>,
-}
-
-static FAMILIES: LazyLock<Families> = LazyLock::new(Families::default);
-static DURATIONS: LazyLock<Durations> =
-    LazyLock::new(|| Family::new_with_constructor(|| Histogram::new(SECONDS)));
 
 /// Why a pod was deleted that nobody looked after.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -47,58 +23,9 @@ pub(crate) fn pod_deleted(reason: &'static str) {
 
 /// Puts the metrics of all controllers of this process into a registry.
 pub fn register(registry: &mut Registry) {
-    let families = &*FAMILIES;
-    registry.register(
-        "workqueue_depth",
-        "Current depth of workqueue",
-        families.depth.clone(),
-    );
-    registry.register(
-        "workqueue_adds",
-        "Total number of adds handled by workqueue",
-        families.adds.clone(),
-    );
-    registry.register(
-        "workqueue_retries",
-        "Total number of retries handled by workqueue",
-        families.retries.clone(),
-    );
-    registry.register(
-        "workqueue_work_duration_seconds",
-        "How long in seconds processing an item from workqueue takes",
-        DURATIONS.clone(),
-    );
-    registry.register(
-        "wk_workqueue_working",
-        "How many items of the workqueue are worked on",
-        families.working.clone(),
-    );
     registry.register(
         "pod_gc_collector_force_delete_pods",
         "Number of pods that are being forcefully deleted since the Pod GC Controller started",
         POD_GC.clone(),
     );
-}
-
-/// The metrics of one queue.
-#[derive(Clone, Debug)]
-pub(crate) struct QueueMetrics {
-    pub(crate) depth: Gauge,
-    pub(crate) adds: Counter,
-    pub(crate) retries: Counter,
-    pub(crate) seconds: Histogram,
-    pub(crate) working: Gauge,
-}
-
-impl QueueMetrics {
-    pub(crate) fn of(name: &'static str) -> Self {
-        let named = Named { name };
-        Self {
-            depth: FAMILIES.depth.get_or_create_owned(&named),
-            adds: FAMILIES.adds.get_or_create_owned(&named),
-            retries: FAMILIES.retries.get_or_create_owned(&named),
-            seconds: DURATIONS.get_or_create_owned(&named),
-            working: FAMILIES.working.get_or_create_owned(&named),
-        }
-    }
 }

@@ -3,10 +3,12 @@
 //! Reads `FunctionRevision` and what gateways count ([`Demand`]); writes `spec.replicas` of revisions through their
 //! `scale`. Never makes or deletes a pod: the controller does, within the bounds of the revision.
 //!
-//! [`window`] is what is remembered of the demand, [`decide`] what follows from it; both are pure. After a restart it
-//! takes revisions for busy until one window has passed, so that nothing is taken away from requests under way.
+//! [`gather`] asks the gateways; [`window`] is what is remembered of the demand, [`decide`] what follows from it, both
+//! pure. After a restart, or where another process led before, it takes revisions for busy until every gateway has
+//! spoken and one window has passed, so that nothing is taken away from requests under way.
 
 mod decide;
+mod gather;
 mod window;
 
 use std::{
@@ -15,7 +17,6 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
@@ -32,13 +33,16 @@ use crate::{
     metrics,
 };
 use decide::{Bounds, State, decide};
+use gather::{Gathered, Gatherer};
+
+pub use gather::{Demand, Gateway};
 
 /// How often gateways are asked.
 const PERIOD: Duration = Duration::from_secs(2);
-/// How long they may take to answer.
-const ANSWER: Duration = Duration::from_secs(2);
+/// How long it may take to learn which gateways there are.
+const LIST: Duration = Duration::from_secs(2);
 
-/// What a revision was asked for lately, all gateways together.
+/// What a revision was asked for lately.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
 pub struct Sample {
     /// Requests at once, those that wait among them.
@@ -47,19 +51,10 @@ pub struct Sample {
     pub waiting: u64,
 }
 
-/// What gateways count.
-#[async_trait]
-pub trait Demand: Send + Sync + 'static {
-    /// The demand of every revision of a container that has any.
-    ///
-    /// # Errors
-    /// A gateway did not answer: nothing is decided without it.
-    async fn demand(&self) -> anyhow::Result<Vec<(Key, Sample)>>;
-}
-
 /// Decides every [`PERIOD`] until `stop`.
 pub(crate) async fn run(context: Arc<Context>, demand: Arc<dyn Demand>, stop: CancellationToken) {
     let mut states: BTreeMap<Key, State> = BTreeMap::new();
+    let mut gatherer = Gatherer::default();
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let started = Instant::now();
@@ -68,19 +63,19 @@ pub(crate) async fn run(context: Arc<Context>, demand: Arc<dyn Demand>, stop: Ca
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let asked = tokio::time::timeout(ANSWER, demand.demand()).await;
-        let samples = match asked {
-            Ok(Ok(samples)) => samples,
+        let gateways = match tokio::time::timeout(LIST, demand.gateways()).await {
+            Ok(Ok(gateways)) => gateways,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "ask gateways for the demand");
+                let error = format!("{error:#}");
+                tracing::warn!(error, "learn which gateways there are");
                 continue;
             }
             Err(_) => {
-                tracing::warn!("gateways did not tell the demand in time");
+                tracing::warn!("it took too long to learn which gateways there are");
                 continue;
             }
         };
-        let samples: BTreeMap<Key, Sample> = samples.into_iter().collect();
+        let Gathered { samples, gaps } = gatherer.gather(gateways, started.elapsed()).await;
         let now = started.elapsed();
         let revisions = containers(&context, &samples);
         let known: BTreeSet<&Key> = revisions.iter().map(|(key, _)| key).collect();
@@ -88,6 +83,7 @@ pub(crate) async fn run(context: Arc<Context>, demand: Arc<dyn Demand>, stop: Ca
         for (key, revision) in &revisions {
             let sample = samples.get(key).copied().unwrap_or_default();
             let state = states.entry(key.clone()).or_insert_with(|| State::new(now));
+            state.learn(gaps, now);
             if let Err(error) = apply(&context, key, revision, state, sample, now).await {
                 tracing::warn!(%error, revision = %key, "scale a revision; trying again");
             }

@@ -32,7 +32,7 @@ use crate::{
     context::{Context, Kinds},
     error::{Error, within, within_opt},
     key::Key,
-    queue::Again,
+    queue::Action,
 };
 use plan::{Plan, Seen, Service, plan};
 use readiness::{Pods, Why};
@@ -42,9 +42,9 @@ use revision::Revision;
 const NUMBERS: u32 = 16;
 
 /// Works on one Function.
-pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Again, Error> {
+pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Action, Error> {
     let Some(function) = context.functions.get(&key) else {
-        return Ok(None);
+        return Ok(Action::AwaitChange);
     };
     let read: Function = serde_json::from_value(serde_json::to_value(&function)?)?;
     let work = Work {
@@ -67,7 +67,7 @@ pub(crate) async fn reconcile(context: Arc<Context>, key: Key) -> Result<Again, 
         }
     }
     work.act(&decided, &objects).await?;
-    Ok(decided.again)
+    Ok(decided.again.into())
 }
 
 /// One Function being worked on.
@@ -178,14 +178,15 @@ impl Work {
             self.ensure(services, &self.context.services, service)
                 .await?;
         }
-        for (name, replicas) in &plan.sets {
-            self.scale(sets, objects, name, *replicas).await?;
-        }
         for (name, patch) in &plan.revisions {
             let patched = self.patch_status(revisions, name, patch).await?;
             patched
                 .into_iter()
                 .for_each(|object| self.context.revisions.apply(object));
+        }
+        // Pods are of the digest that is written down by now.
+        for (name, replicas) in &plan.sets {
+            self.scale(sets, objects, name, *replicas).await?;
         }
         if let Some(patch) = &plan.status {
             let patched = self.patch_status(functions, &self.key.name, patch).await?;

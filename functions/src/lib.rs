@@ -1,7 +1,7 @@
 //! Functions: what makes their revisions, decides where requests go, and scales and calls them.
 //!
 //! Speaks to the apiserver through a [`kube::Client`] and holds nothing that a restart would lose. In reading order:
-//! [`key`], [`error`], [`cache`], [`queue`], [`events`], [`context`]; then [`controller`]; [`autoscaler`], which says how
+//! the crate [`reconcile`]; [`cache`], [`events`], [`context`]; then [`controller`]; [`autoscaler`], which says how
 //! many pods containers have; [`triggers`], which call Functions at times.
 //!
 //! Never answers a request of a Function's: gateways and nodelets do.
@@ -12,24 +12,22 @@ mod cache;
 mod clock;
 mod context;
 mod controller;
-mod error;
 mod events;
-mod key;
 pub mod metrics;
-mod queue;
 mod triggers;
 
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use kube::Client;
+use reconcile::{error, key, queue};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 
 pub use address::Address;
-pub use autoscaler::{Demand, Sample};
+pub use autoscaler::{Demand, Gateway, Sample};
 pub use key::Key;
 pub use triggers::{Call, Deliver, HttpDelivery};
 

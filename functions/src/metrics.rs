@@ -21,9 +21,11 @@ struct Mode {
 }
 
 static TRIGGERED: LazyLock<Family<Outcome, Counter>> = LazyLock::new(Family::default);
+static UNANSWERED: LazyLock<Counter> = LazyLock::new(Counter::default);
 static DECISIONS: LazyLock<Family<Mode, Counter>> = LazyLock::new(Family::default);
 
-/// Counts a request of a trigger: `answered`, `repeated`, `given_up` or `missed`.
+/// Counts a request of a trigger: `answered`, `repeated`, `given_up` or `missed`; one given up also as
+/// `dead_lettered` or `lost`, if it has somewhere to go.
 pub(crate) fn triggered(outcome: &'static str) {
     TRIGGERED.get_or_create(&Outcome { outcome }).inc();
 }
@@ -32,6 +34,11 @@ pub(crate) fn triggered(outcome: &'static str) {
 pub(crate) fn decided(panics: bool) {
     let mode = if panics { "panic" } else { "stable" };
     DECISIONS.get_or_create(&Mode { mode }).inc();
+}
+
+/// Counts a gateway that did not tell its demand.
+pub(crate) fn unanswered() {
+    UNANSWERED.inc();
 }
 
 /// Puts the metrics of this crate into a registry.
@@ -45,5 +52,10 @@ pub fn register(registry: &mut Registry) {
         "wk_functions_autoscaler_decisions",
         "Decisions of the autoscaler by the window that they were made by",
         DECISIONS.clone(),
+    );
+    registry.register(
+        "wk_functions_autoscaler_unanswered",
+        "Times that a gateway did not tell its demand when the autoscaler asked",
+        UNANSWERED.clone(),
     );
 }

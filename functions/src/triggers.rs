@@ -3,7 +3,8 @@
 //! Reads `Function`; writes the part of its status that is about triggers, and Events. A request is sent at least once
 //! for each time, through a gateway ([`Deliver`]): which times are done is written down only once their request was
 //! answered or given up, so that a restart repeats it, with the same `Idempotency-Key`. Of times that were missed, the
-//! newest is made up for, unless it is later than its deadline.
+//! newest is made up for, unless it is later than its deadline. What is given up goes to the trigger's dead letters, if it
+//! has such, in the same way.
 //!
 //! A trigger of another kind (a queue, objects that change) is another source of [`Call`]s.
 //! [`schedule`] says what is due, [`attempts`] what is done about a failure; both are pure.
@@ -15,7 +16,7 @@ mod schedule;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use function_kinds::{CronTrigger, Function, Trigger, TriggerStatus};
+use function_kinds::{CronTrigger, DeadLetter, Function, Trigger, TriggerStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
@@ -33,7 +34,7 @@ use crate::{
     error::{Error, within_opt},
     key::Key,
     metrics,
-    queue::Again,
+    queue::Action,
 };
 use attempts::Verdict;
 
@@ -45,6 +46,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 pub(crate) const WORKERS: usize = 64;
 /// How long a Function may take if it does not say.
 const TIMEOUT_SECONDS: i32 = 60;
+/// What of a failure's text is sent in a header.
+const LONGEST_HEADER: usize = 256;
 /// What a gateway may take beyond that.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -107,18 +110,18 @@ pub(crate) async fn reconcile(
     deliver: Arc<dyn Deliver>,
     stop: CancellationToken,
     key: TriggerKey,
-) -> Result<Again, Error> {
+) -> Result<Action, Error> {
     let Some(object) = context.functions.get(&key.function) else {
-        return Ok(None);
+        return Ok(Action::AwaitChange);
     };
     if object.metadata.deletion_timestamp.is_some() {
-        return Ok(None);
+        return Ok(Action::AwaitChange);
     }
     let function: Function = serde_json::from_value(serde_json::to_value(&object)?)?;
     let trigger = function.spec.triggers.iter();
     let trigger = trigger.into_iter().find(|trigger| trigger.name == key.name);
     let Some((trigger, cron)) = trigger.and_then(|own| Some((own, own.cron.as_ref()?))) else {
-        return Ok(None);
+        return Ok(Action::AwaitChange);
     };
     let work = Work {
         context,
@@ -149,18 +152,18 @@ impl Work<'_> {
         own.cloned().unwrap_or_default()
     }
 
-    async fn act(&self, cron: &CronTrigger) -> Result<Again, Error> {
+    async fn act(&self, cron: &CronTrigger) -> Result<Action, Error> {
         let (now, before) = (clock::now(), self.before());
         let Some(last) = before.last_schedule_time.as_ref().map(|time| time.0) else {
             // What was before the trigger was there is nothing that it missed.
             self.write(&json!({"lastScheduleTime": time(now)})).await?;
-            return Ok(Some(Duration::from_millis(1)));
+            return Ok(Action::After(Duration::from_millis(1)));
         };
         let due = match schedule::due(cron, last, now) {
             Ok(due) => due,
             Err(message) => {
                 self.tell("InvalidSchedule", message).await;
-                return Ok(None);
+                return Ok(Action::AwaitChange);
             }
         };
         let failed = before.failed.unwrap_or(0) + 1;
@@ -171,7 +174,8 @@ impl Work<'_> {
             let status = json!({"lastScheduleTime": time(at), "failed": failed});
             self.write(&status).await?;
         } else if let Some(at) = due.at {
-            match self.call(cron, at).await {
+            let call = self.request(cron, at);
+            match self.send(&Key::of(self.object), &call).await {
                 Sent::Answered => {
                     metrics::triggered("answered");
                     let status = json!({
@@ -182,31 +186,60 @@ impl Work<'_> {
                 Sent::GivenUp(why) => {
                     metrics::triggered("given_up");
                     let name = &self.trigger.name;
-                    let message = format!("Trigger {name} gave up its request for {at}: {why}");
+                    let Some(buried) = self.bury(call, &why).await else {
+                        return Ok(Action::AwaitChange);
+                    };
+                    let message =
+                        format!("Trigger {name} gave up its request for {at}: {why}{buried}");
                     self.tell("TriggerFailed", message).await;
                     let status = json!({"lastScheduleTime": time(at), "failed": failed});
                     self.write(&status).await?;
                 }
                 // Nothing is written: the next process sends it again.
-                Sent::Stopped => return Ok(None),
+                Sent::Stopped => return Ok(Action::AwaitChange),
             }
-            return Ok(Some(Duration::from_millis(1)));
+            return Ok(Action::After(Duration::from_millis(1)));
         }
         let wait = due.next.map(|next| next.duration_since(clock::now()));
         let wait = wait.map(|wait| Duration::try_from(wait).unwrap_or_default());
-        Ok(wait.map(|wait| wait.min(LONGEST_SLEEP)))
+        Ok(wait.map(|wait| wait.min(LONGEST_SLEEP)).into())
     }
 
-    /// Sends the request for a time until it is answered or given up.
-    async fn call(&self, cron: &CronTrigger, at: Timestamp) -> Sent {
-        let call = self.request(cron, at);
-        let function = Key::of(self.object);
+    /// Sends what was given up to where the trigger says; what came of it, in words. None: this process ends.
+    async fn bury(&self, mut call: Call, why: &str) -> Option<String> {
+        let Some(DeadLetter { function, path }) = &self.trigger.dead_letter else {
+            return Some(String::new());
+        };
+        let own = Key::of(self.object);
+        let to = Key::new(&own.namespace, function);
+        call.method = "POST".to_owned();
+        call.path = path.clone().unwrap_or_else(|| "/".to_owned());
+        call.headers.extend([
+            ("wk-failed-function", own.to_string()),
+            ("wk-failure", as_header(why)),
+        ]);
+        match self.send(&to, &call).await {
+            Sent::Answered => {
+                metrics::triggered("dead_lettered");
+                Some(format!("; Function {to} took it"))
+            }
+            Sent::GivenUp(why) => {
+                metrics::triggered("lost");
+                Some(format!("; Function {to} did not take it: {why}"))
+            }
+            Sent::Stopped => None,
+        }
+    }
+
+    /// Sends a request until it is answered or given up.
+    async fn send(&self, function: &Key, call: &Call) -> Sent {
         for attempt in 1.. {
-            let served = self.context.functions.get(&function);
-            let verdict = if served.is_some_and(|function| has_traffic(&function)) {
-                attempts::verdict(self.deliver.deliver(&function, &call).await)
-            } else {
-                Verdict::Again("no revision of the Function is ready".to_owned())
+            let verdict = match self.context.functions.get(function) {
+                None => Verdict::Final(format!("there is no Function {function}")),
+                Some(served) if has_traffic(&served) => {
+                    attempts::verdict(self.deliver.deliver(function, call).await)
+                }
+                Some(_) => Verdict::Again("no revision of the Function is ready".to_owned()),
             };
             let why = match verdict {
                 Verdict::Answered => return Sent::Answered,
@@ -218,7 +251,7 @@ impl Work<'_> {
                 return Sent::GivenUp(format!("{why}, {attempt} times"));
             };
             metrics::triggered("repeated");
-            tracing::debug!(trigger = self.trigger.name, function = %function, why, "a request of a trigger failed; sending it again");
+            tracing::debug!(trigger = self.trigger.name, %function, why, "a request of a trigger failed; sending it again");
             tokio::select! {
                 () = self.stop.cancelled() => return Sent::Stopped,
                 () = tokio::time::sleep(wait) => {}
@@ -287,6 +320,15 @@ enum Sent {
     GivenUp(String),
     /// This process ends.
     Stopped,
+}
+
+/// A text as the value of a header may have it.
+fn as_header(text: &str) -> String {
+    let visible = |letter: char| match letter {
+        ' '..='~' => letter,
+        _ => '?',
+    };
+    text.chars().take(LONGEST_HEADER).map(visible).collect()
 }
 
 fn has_traffic(function: &DynamicObject) -> bool {

@@ -21,6 +21,8 @@ use function_kinds::FUNCTION_LABEL;
 
 /// The label by which an EndpointSlice names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// The `appProtocol` of a Service's port whose endpoints speak HTTP/2 in the clear.
+const H2C: &str = "kubernetes.io/h2c";
 
 /// Namespace and name of an object.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -93,6 +95,8 @@ struct Port {
     number: u16,
     /// Where it is reached on every node; never of an endpoint's port.
     node_port: Option<u16>,
+    /// Whether its endpoints speak HTTP/2 from the first byte; never of an endpoint's port.
+    h2c: bool,
 }
 
 #[derive(PartialEq, Eq)]
@@ -261,7 +265,11 @@ impl Directory {
             }
             None => untried(&self.ready_behind(name, port), tried.len()),
         };
-        found.map_or(Endpoint::NotReady, Endpoint::Ready)
+        let h2c = port.h2c;
+        found.map_or(Endpoint::NotReady, |address| Endpoint::Ready {
+            address,
+            h2c,
+        })
     }
 
     /// The Function (`NAME.NAMESPACE`) whose Service has an address.
@@ -504,7 +512,11 @@ pub(crate) enum PortName<'a> {
 /// Where a request to a Service goes.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Endpoint {
-    Ready(SocketAddrV4),
+    Ready {
+        address: SocketAddrV4,
+        /// Whether it speaks HTTP/2 from the first byte.
+        h2c: bool,
+    },
     /// It is a Function's Service, of the same namespace.
     Function(String),
     NoService,
@@ -564,6 +576,7 @@ impl Service {
                     let node_port = port.node_port.filter(|number| on_nodes && *number != 0);
                     Some(Port {
                         node_port: node_port.and_then(|number| u16::try_from(number).ok()),
+                        h2c: port.app_protocol.as_deref() == Some(H2C),
                         ..Port::read(port.name.as_deref(), port.protocol.as_deref(), port.port)?
                     })
                 })
@@ -598,6 +611,7 @@ impl Port {
             },
             number: u16::try_from(number).ok()?,
             node_port: None,
+            h2c: false,
         })
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! - [`routes`]: which request is whose; pure. [`follow`]: the watches that fill it.
 //! - [`listen`]: sockets, TLS, limits, drain. [`link`]: one connection. [`tls`]: certificates.
-//! - [`serve`]: one request: its route, its headers, its answer. [`headers`], [`answer`], [`body`]: parts of that.
+//! - [`serve`]: one request: its route, its headers, its answer. [`headers`], [`answer`], [`body`]: parts of that;
+//!   [`underway`]: what it is until its answer has ended, the access log's line at last.
 //! - [`function`]: a Function's revision; [`service`]: the endpoints of a Service; [`upstream`]: connections to
 //!   endpoints and pods; [`upgrade`]: tunnels.
 //! - [`activator`]: pods of container revisions, and those that wait for them; [`wake`]: asks for the first pod.
@@ -26,6 +27,7 @@ mod routes;
 mod serve;
 mod service;
 mod tls;
+mod underway;
 mod upgrade;
 mod upstream;
 mod wake;
@@ -45,6 +47,7 @@ pub use self::{
     activator::DemandSample,
     listen::Listeners,
     tls::{Pem, Sign},
+    underway::ACCESS_LOG,
 };
 use self::{
     routes::{Table, book::Book},
@@ -69,6 +72,10 @@ pub struct Config {
     pub max_connections: usize,
     /// A client that has not sent whole headers by then is cut off; so is one without requests on HTTP/1.1.
     pub headers_within: Duration,
+    /// A connection on which nothing is answered for so long ends.
+    pub idle: Duration,
+    /// Whether a line is logged for each request.
+    pub access_log: bool,
 }
 
 impl Config {
@@ -80,6 +87,8 @@ impl Config {
             max_body: 512 * 1024 * 1024,
             max_connections: 4096,
             headers_within: Duration::from_secs(30),
+            idle: Duration::from_secs(120),
+            access_log: false,
         }
     }
 }

@@ -33,6 +33,11 @@ pub(crate) type Labels = BTreeMap<String, String>;
 /// The annotation of a pod that stands for one of another uid, which runs from a file of the node.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
+/// The namespace that gateways are of, for policies.
+pub(crate) const GATEWAY_NAMESPACE: &str = "kube-system";
+/// The label that gateways have, for policies.
+pub(crate) const GATEWAY_LABEL: (&str, &str) = ("app.kubernetes.io/name", "wk-gateway");
+
 /// One object that came, changed or went; or all of a kind, after a list.
 pub(crate) enum Update {
     Policies(Vec<NetworkPolicy>),
@@ -272,6 +277,27 @@ impl Policies {
             target_ports: &[],
         };
         self.lets(Direction::Egress, &name.namespace, &pod.labels, &leaves)
+    }
+
+    /// Whether a gateway may reach a pod at a port: as a pod of [`GATEWAY_NAMESPACE`] with [`GATEWAY_LABEL`], as Ingress
+    /// controllers usually are. Blocks of addresses mean it only where they mean everybody. What is no pod is reached.
+    pub(crate) fn admits_gateway(&self, address: IpAddr, port: u16) -> bool {
+        if !self.in_force() {
+            return true;
+        }
+        let Some((name, pod)) = self.peer(address) else {
+            return true;
+        };
+        let (label, value) = GATEWAY_LABEL;
+        let labels = Labels::from([(label.to_owned(), value.to_owned())]);
+        let enters = rule::Seen {
+            ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            peer: Some(self.peer_pod(GATEWAY_NAMESPACE, &labels)),
+            port,
+            protocol: Protocol::Tcp,
+            target_ports: &pod.ports,
+        };
+        self.lets(Direction::Ingress, &name.namespace, &pod.labels, &enters)
     }
 
     fn peer_pod<'a>(&'a self, namespace: &'a str, labels: &'a Labels) -> rule::PeerPod<'a> {

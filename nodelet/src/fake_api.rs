@@ -393,6 +393,12 @@ fn selected(object: &Value, query: &BTreeMap<String, String>) -> bool {
         .get("fieldSelector")
         .and_then(|selector| selector.split_once('='));
     selector.is_none_or(|(path, wanted)| {
+        if path == "wk.dev/node" {
+            // The API's own field of claims and volumes.
+            let annotations = &object["metadata"]["annotations"];
+            let selected = &annotations["volume.kubernetes.io/selected-node"];
+            return *selected == wanted || annotations[path] == wanted;
+        }
         let found = path.split('.').fold(object, |value, field| &value[field]);
         *found == wanted
     })

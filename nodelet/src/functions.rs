@@ -26,11 +26,14 @@ use kube::{
     Api,
     runtime::{WatchStreamExt as _, watcher},
 };
-use runtimes::{Body, Invoke, RevisionRef, Serve, ServeError};
+use runtimes::{Body, Invoke, RevisionRef, Serve, ServeError, Served};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
-use self::deploy::Deploys;
+use self::{
+    deploy::{Deploy, Deploys},
+    opening::User,
+};
 pub(crate) use self::{
     pod::{CONTAINER, revision_of},
     table::{PINS, Table},
@@ -84,6 +87,11 @@ impl Functions {
                 () = stop.cancelled() => break,
                 () = deploys.next() => self.open_wanted(),
                 () = self.table().next_opened() => {}
+                lost = self.table().next_lost() => {
+                    for (name, ready) in lost {
+                        deploys.add(name, Deploy::lost(&ready));
+                    }
+                }
                 _ = look.tick(), if self.table().any_open() => self.close_idle(),
                 _ = save.tick() => usage::save(&self.context, has_listed).await,
                 Some(event) = events.next() => match event {
@@ -98,10 +106,12 @@ impl Functions {
                             self.gone(&gone, &mut deploys);
                         }
                         has_listed = true;
+                        self.open_wanted();
                         self.remove_old_logs().await;
                     }
                     Ok(watcher::Event::Apply(revision)) => {
                         self.apply(revision, &mut deploys);
+                        self.open_wanted();
                     }
                     Ok(watcher::Event::Delete(revision)) => {
                         if let Some(name) = name_of(&revision) {
@@ -139,10 +149,10 @@ impl Functions {
             self.gone(&name, deploys);
         }
         if self.table().insert(&name, &revision) {
-            deploys.add(
-                name.clone(),
-                deploy::said(&revision, &self.context.config.node_name),
-            );
+            let node = &self.context.config.node_name;
+            deploys.add(name.clone(), Deploy::of(&revision, node));
+        } else if let Some(digest) = revision.digest() {
+            deploys.hold(&name, digest);
         }
         Some(name)
     }
@@ -189,6 +199,28 @@ fn name_of(revision: &FunctionRevision) -> Option<RevisionRef> {
     })
 }
 
+impl Functions {
+    /// What answers a revision's requests, and a hold on it. An image that is on its way is waited for; one that turns
+    /// out to be gone is fetched anew. Whoever asks has a deadline of its own.
+    async fn served(&self, name: &RevisionRef) -> Result<(User, Arc<dyn Served>), ServeError> {
+        let mut has_waited = false;
+        loop {
+            let error = match self.enter(name) {
+                Ok(user) => match user.served().await {
+                    Ok(served) => return Ok((user, served)),
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            if has_waited || !self.table().is_coming(name) {
+                return Err(error);
+            }
+            has_waited = true;
+            self.table().wait_settled(name).await;
+        }
+    }
+}
+
 #[async_trait]
 impl Invoke for Functions {
     async fn invoke(
@@ -196,8 +228,7 @@ impl Invoke for Functions {
         revision: &RevisionRef,
         request: Request<Body>,
     ) -> Result<Response<Body>, ServeError> {
-        let user = self.enter(revision)?;
-        let served = user.served().await?;
+        let (_user, served) = self.served(revision).await?;
         served.serve(request).await
     }
 }

@@ -35,7 +35,12 @@ use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use self::{directory::Directories, host::Host, plan::plan, work::Work};
+use self::{
+    directory::Directories,
+    host::Host,
+    plan::{NODE, plan},
+    work::Work,
+};
 use crate::{config::Config, events::Sink};
 
 /// Volumes that are worked on at once.
@@ -80,7 +85,9 @@ impl Provisioner {
     /// # Errors
     /// A step panicked.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
-        let config = watcher::Config::default;
+        // The API lets a node list what asks for it, or is its own, and nothing else.
+        let own = format!("{NODE}={}", self.host.config.node_name);
+        let config = || watcher::Config::default().fields(&own);
         let claims = watcher(
             Api::<PersistentVolumeClaim>::all(self.host.client.clone()),
             config(),

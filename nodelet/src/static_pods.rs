@@ -310,6 +310,10 @@ async fn create(pods: Api<Pod>, object: Pod) -> Result<(), String> {
                 Ok(Some(other)) if Mirror::of(&other).is_none() => {
                     Err(format!("the API has another pod named {name:?}"))
                 }
+                // It is no pod of this node.
+                Err(error) if error.code() == Some(403) => {
+                    Err(format!("the API has another pod named {name:?}"))
+                }
                 _ => Ok(()),
             }
         }

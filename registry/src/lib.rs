@@ -8,7 +8,7 @@
 //! - [`access`]: who may do what, asked of whoever wires the registry.
 //! - [`storage`]: the object store and its layout.
 //! - [`registry`]: the registry itself; `owner`: whose its repositories are; `uploads`: blobs on their way; `blobs`: those that are there; `manifests`,
-//!   `tags`, `referrers`: what names them; `quota`: how much a namespace may keep.
+//!   `tags`, `referrers`: what names them; `catalog`: which repositories there are; `quota`: how much a namespace may keep.
 //! - [`manifest`]: what a manifest says. Pure.
 //! - [`collect`]: removes what nothing names any more; `touched`: and not what is linked to meanwhile.
 //! - [`error`]: refusals as the specification words them. [`http`]: the protocol.
@@ -19,6 +19,7 @@
 
 pub mod access;
 mod blobs;
+mod catalog;
 mod collect;
 pub mod digest;
 pub mod error;

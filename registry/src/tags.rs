@@ -70,7 +70,8 @@ impl Inner {
         Ok(found)
     }
 
-    async fn is_repository(&self, repository: &Repository) -> Result<bool, Error> {
+    /// Whether anything was ever pushed there, and is there yet.
+    pub(crate) async fn is_repository(&self, repository: &Repository) -> Result<bool, Error> {
         for sort in ["_manifests", "_blobs"] {
             if self
                 .storage

@@ -59,6 +59,9 @@ pub struct Image {
     pub reference: String,
     /// `sha256:…` of the content that runs: of a module's bytes, of a container image's manifest.
     pub digest: String,
+    /// `sha256:…` by which the registry that it came from has it for every platform: of the list of platforms, if
+    /// there is one, else of the manifest. None of what came from a file.
+    pub origin: Option<String>,
     pub kind: ImageKind,
     /// In the content store: the module's file, or the container image's manifest, beside which are its other
     /// blobs, named by their digests ([`ContainerImage`]).

@@ -3,6 +3,7 @@
 //! Each runs the release build in a sandbox of its own. Numbers are of this machine and this run;
 //! the fastest and the median of several rounds are shown where a round is short.
 
+mod charts;
 mod hollow;
 mod latency;
 mod oci;
@@ -32,7 +33,7 @@ fn main() {
     if let ["hollow", arguments @ ..] = words.as_slice() {
         return hollow::bench(arguments);
     }
-    let benches: [(&str, fn()); 8] = [
+    let benches: [(&str, fn()); 9] = [
         ("start", start),
         ("first-answer", first_answer),
         ("memory", memory),
@@ -40,6 +41,7 @@ fn main() {
         ("thousand-pods", || many_pods(1_000, "reported")),
         ("ten-thousand-pods", || many_pods(10_000, "goal < 120 s")),
         ("oci", oci::bench),
+        ("charts", charts::bench),
         ("hollow", || hollow::bench(&[])),
     ];
     for (name, bench) in benches {

@@ -73,6 +73,16 @@ impl Image {
         Image::made(&recipes::POSTGRES)
     }
 
+    /// Serves at port 9090, by the configuration that its arguments name. Debian's finds no targets in Kubernetes.
+    pub fn prometheus() -> Image {
+        Image::made(&recipes::PROMETHEUS)
+    }
+
+    /// VictoriaMetrics under Prometheus' flags, which does find targets in Kubernetes.
+    pub fn victoria() -> Image {
+        Image::made(&recipes::VICTORIA)
+    }
+
     /// Python 3 and its library.
     pub fn python() -> Image {
         Image::made(&recipes::PYTHON)

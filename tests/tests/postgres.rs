@@ -10,13 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{Cluster, Options, Sandbox, eventually, example};
+use e2e::{Cluster, Image, Options, Registry, Sandbox, eventually, example};
 use postgres_server::Database;
 
 const SOON: Duration = Duration::from_secs(60);
 /// How long a lease holds, how often it is looked at, and what a busy machine adds.
 const TAKEOVER: Duration = Duration::from_secs(15 + 2 + 8);
 const LEASES: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
+
+/// Where the gateways of `a` and `b` listen.
+const GATEWAYS: [u16; 2] = [8080, 8081];
 
 /// Processes `a` and `b` in one sandbox.
 struct Pair {
@@ -29,10 +32,11 @@ impl Pair {
     fn start() -> Self {
         let database = Database::create();
         let sandbox = Arc::new(Sandbox::new());
-        let process = |name: &str, port| {
+        let process = |name: &str, port, gateway| {
             let arguments = [
                 format!("--database={}", database.url),
                 format!("--node-name={name}"),
+                format!("--gateway-listen=127.0.0.1:{gateway}"),
             ];
             let options = Options {
                 arguments: arguments.to_vec(),
@@ -41,7 +45,8 @@ impl Pair {
             };
             Cluster::prepare_in(sandbox.clone(), options)
         };
-        let (mut a, mut b) = (process("a", 6443), process("b", 6444));
+        let [of_a, of_b] = GATEWAYS;
+        let (mut a, mut b) = (process("a", 6443, of_a), process("b", 6444, of_b));
         // Both at once: one of them makes the tables and the authority.
         a.spawn();
         b.up();
@@ -429,4 +434,65 @@ fn help_does_not_show_the_database_of_the_environment() {
         help.contains("WK_DATABASE") && !help.contains("secret"),
         "{help}"
     );
+}
+
+/// What the gateway of a process answers for a function: its status code.
+fn asked(cluster: &Cluster, port: u16, function: &str) -> String {
+    let host = format!("Host: {function}.default.localhost");
+    let url = format!("http://127.0.0.1:{port}/");
+    let write = ["-o", "/dev/null", "-w", "%{http_code}"];
+    let arguments = [&["--max-time", "60", "-H", &host, &url][..], &write].concat();
+    cluster.curl(&arguments).stdout
+}
+
+/// How many pods a revision should have.
+fn replicas(cluster: &Cluster, revision: &str) -> String {
+    let path = "jsonpath={.spec.replicas}";
+    cluster
+        .kubectl(&["get", "functionrevision", revision, "-o", path])
+        .stdout
+}
+
+#[test]
+fn a_container_function_is_scaled_by_what_every_gateway_is_asked() {
+    let pair = Pair::start();
+    let (a, b) = (&pair.a, &pair.b);
+    let registry = Registry::start(&a.sandbox);
+    registry.push("nginx", &Image::nginx());
+    let function = a.manifest(
+        "web.yaml",
+        "apiVersion: functions.wk.dev/v1\nkind: Function\nmetadata:\n  name: web\nspec:\n  \
+         image: 127.0.0.1:5001/nginx:1\n  port: 80\n  scale:\n    min: 0\n    max: 2\n    idleSeconds: 6\n",
+    );
+    a.kubectl(&["apply", "-f", &function]).ok();
+    let wait = "--for=condition=Ready";
+    a.kubectl(&["wait", "function/web", wait, "--timeout=120s"])
+        .ok();
+    // Whichever of them leads, each process' gateway counts, and keeps the pod while it is asked.
+    let other = [(b, GATEWAYS[1]), (a, GATEWAYS[0])];
+    for (cluster, port) in other {
+        eventually(SOON, || match &replicas(a, "web-00001")[..] {
+            "0" => Ok(()),
+            other => Err(format!("{other} replicas\n{}\n{}", a.log(), b.log())),
+        });
+        assert_eq!(asked(cluster, port, "web"), "200", "from zero, at {port}");
+        let pods = || {
+            let pods = [
+                "get",
+                "pods",
+                "-l",
+                "functions.wk.dev/function=web",
+                "-o",
+                "name",
+            ];
+            a.kubectl(&pods).stdout
+        };
+        let pod = pods();
+        let begun = Instant::now();
+        while begun.elapsed() < 3 * Duration::from_secs(6) {
+            assert_eq!(asked(cluster, port, "web"), "200", "at {port}");
+        }
+        assert_eq!(pods(), pod, "it was asked all the time, at {port}");
+        assert_ne!(replicas(a, "web-00001"), "0");
+    }
 }

@@ -30,6 +30,7 @@ use crate::{
     authority::ClusterAuthority,
     cluster,
     data_dir::{DataDir, write_private},
+    demand::{self, AllGateways},
     gateway, kubeconfig, leader, node_name,
     node_proxy::Nodelets,
     pki::{self, Pair, Subject},
@@ -41,7 +42,7 @@ use crate::{
 };
 
 const ADMIN: &str = "wk-admin";
-const NODELET_PORT: u16 = 10250;
+pub(crate) const NODELET_PORT: u16 = 10250;
 const CLUSTER_DOMAIN: &str = "cluster.local";
 /// Who signs the tokens of ServiceAccounts, and whom they are for unless they say otherwise.
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -111,6 +112,7 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
 
     // The API: cache, server, listener.
     let metrics = metrics::Metrics::new();
+    metrics.register(reconcile::metrics::register);
     metrics.register(controllers::metrics::register);
     metrics.register(scheduler::metrics::register);
     metrics.register(functions::metrics::register);
@@ -231,14 +233,14 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
         api: SocketAddr::new(up.listen.ip(), port),
         gateway: up.gateway.is_on(),
     };
-    let node_client = || apiserver.client(User::node(&node_name));
     let (network, containers, gateway) = match up.no_node {
         true => {
             let none = "this host runs no pods";
             (None, none.to_owned(), gateway::Started::none(none))
         }
         false => {
-            let network = start_network(tasks, data, &node, node_client()).await?;
+            let client = apiserver.client(User::network());
+            let network = start_network(tasks, data, &node, client).await?;
             let started = gateway::Start {
                 flags: &up.gateway,
                 mode: ranges.mode,
@@ -248,23 +250,30 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
                 network: &network,
                 client: apiserver.client(User::gateway()),
             };
+            let demand = demand::Own::default();
             let (containers, invoke) = start_nodelet(
                 tasks,
                 data,
                 node,
-                &nodelets,
+                Server {
+                    nodelets: &nodelets,
+                    beside: demand.router(),
+                },
                 network.clone(),
-                node_client(),
+                apiserver.client(User::node(&node_name)),
                 source,
             )
             .await?;
             let gateway = gateway::start(tasks, started, invoke).await;
+            if let Some(handle) = &gateway.handle {
+                demand.set(handle.clone());
+            }
             (Some(network), containers, gateway)
         }
     };
 
     let client = apiserver.client(User::functions());
-    start_functions(tasks, &up.gateway, &gateway, election, client);
+    start_functions(tasks, &up.gateway, &gateway, election, client, nodelets);
 
     let admin = apiserver.client(User::new(ADMIN, &[MASTERS]));
     tokio::time::timeout(READY, apiserver.ready())
@@ -284,27 +293,31 @@ pub(crate) async fn start(up: &Up, data: &DataDir, tasks: &mut Tasks) -> Result<
     })
 }
 
-/// Starts the controller of Functions, with the ways to this host's gateway.
+/// Starts the controller of Functions, with the ways to gateways: requests of triggers go to this host's.
 fn start_functions(
     tasks: &mut Tasks,
     flags: &gateway::Flags,
     gateway: &gateway::Started,
     election: Option<Election>,
     client: kube::Client,
+    nodelets: Arc<Nodelets>,
 ) {
     let address = functions::Address {
         domain: flags.domain().to_owned(),
         // The port that was opened, where the flag leaves the choice.
         port: gateway.http.map(|http| http.port()).or(flags.http_port()),
     };
-    let deliver = gateway.http.map(|http| -> Arc<dyn functions::Deliver> {
-        Arc::new(functions::HttpDelivery::new(http, address.clone()))
+    // The leader calls Functions wherever it is: without a gateway of its own, through that of another node.
+    let deliver: Arc<dyn functions::Deliver> = Arc::new(match gateway.inside {
+        Some(inside) => functions::HttpDelivery::new(inside, address.clone()),
+        None => functions::HttpDelivery::through_nodes(client.clone(), address.clone()),
     });
-    // Where there are several processes, one gateway's demand is not all of it: nothing is taken away by it.
-    let own = gateway.handle.clone().filter(|_| election.is_none());
     let gateways = functions::Gateways {
-        demand: own.map(|handle| -> Arc<dyn functions::Demand> { Arc::new(OwnDemand(handle)) }),
-        deliver,
+        demand: Some(Arc::new(AllGateways {
+            client: client.clone(),
+            nodelets,
+        })),
+        deliver: Some(deliver),
     };
     let config = functions::Config {
         address,
@@ -321,27 +334,6 @@ fn start_functions(
             functions::Functions::new(own.clone(), config.clone(), gateways.clone()).run(stop)
         },
     );
-}
-
-/// What this process's gateway, which is the only one, counts.
-struct OwnDemand(network::gateway::Handle);
-
-#[async_trait::async_trait]
-impl functions::Demand for OwnDemand {
-    async fn demand(&self) -> Result<Vec<(functions::Key, functions::Sample)>> {
-        let samples = self.0.demand().into_iter();
-        let samples = samples.map(|(revision, sample)| {
-            let demand = functions::Sample {
-                concurrency: sample.concurrency,
-                waiting: sample.waiting,
-            };
-            (
-                functions::Key::new(&revision.namespace, &revision.name),
-                demand,
-            )
-        });
-        Ok(samples.collect())
-    }
 }
 
 /// What an election takes: who this process is, and when the API has a place for the lease.
@@ -396,6 +388,13 @@ struct Node<'a> {
     gateway: bool,
 }
 
+/// Who is answered by the nodelet's server, and what it has beside the nodelet's own.
+struct Server<'a> {
+    /// This process' apiserver, which asks without a connection.
+    nodelets: &'a Nodelets,
+    beside: axum::Router,
+}
+
 /// Starts the network of this node's pods.
 async fn start_network(
     tasks: &mut Tasks,
@@ -433,7 +432,7 @@ async fn start_nodelet(
     tasks: &mut Tasks,
     data: &DataDir,
     node: Node<'_>,
-    nodelets: &Nodelets,
+    server: Server<'_>,
     network: network::Handle,
     client: kube::Client,
     source: Arc<RegistrySource>,
@@ -495,9 +494,10 @@ async fn start_nodelet(
     };
     let (mut nodelet, handle) = nodelet::Nodelet::new(client, config, runtimes, images, network)?;
     let invoke = nodelet.serve_functions(wasm);
-    nodelets.set_own(handle.router());
+    let router = handle.router().merge(server.beside);
+    server.nodelets.set_own(router.clone());
     let tls = pki::nodelet_tls(&node.ca.certificate, &node.certificates.nodelet)?;
-    let (stop, router) = (tasks.stop(), handle.router());
+    let stop = tasks.stop();
     tasks.start(
         "nodelet server",
         nodelet::serve(listener, tls, router, stop),

@@ -28,6 +28,9 @@ pub(crate) struct Flags {
     /// What the names of functions end in: NAME.NAMESPACE.DOMAIN
     #[arg(long, value_name = "DOMAIN", default_value = "localhost")]
     gateway_domain: String,
+    /// Log a line for each request to functions and Ingresses
+    #[arg(long)]
+    gateway_access_log: bool,
 }
 
 /// An address to listen on, or none.
@@ -59,6 +62,12 @@ impl Flags {
         self.gateway_listen.0.map(|address| address.port())
     }
 
+    /// What of a log's filter the flags ask for, beside `--log`.
+    pub(crate) fn log(&self) -> Option<String> {
+        let on = self.gateway_access_log && self.is_on();
+        on.then(|| format!("{}=info", network::gateway::ACCESS_LOG))
+    }
+
     /// Whether there is a gateway at all.
     pub(crate) fn is_on(&self) -> bool {
         self.gateway_listen.0.is_some() || self.gateway_tls_listen.0.is_some()
@@ -83,6 +92,8 @@ pub(crate) struct Started {
     pub(crate) handle: Option<Handle>,
     /// Where it answers plain HTTP on this host.
     pub(crate) http: Option<SocketAddr>,
+    /// Where it answers this process, whatever became of the other addresses.
+    pub(crate) inside: Option<SocketAddr>,
 }
 
 impl Started {
@@ -91,6 +102,7 @@ impl Started {
             words: words.to_owned(),
             handle: None,
             http: None,
+            inside: None,
         }
     }
 }
@@ -134,11 +146,23 @@ pub(crate) async fn start(tasks: &mut Tasks, start: Start<'_>, invoke: Arc<dyn I
             }
         }
     }
+    let inside = match http {
+        Some(http) => Some(http),
+        // For requests of triggers.
+        None => {
+            let own = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let port = open(&mut listeners, own, false, &start).await.ok();
+            port.map(|port| SocketAddr::new(own.ip(), port))
+        }
+    };
     let signer = Signer {
         ca: start.ca.clone(),
         addresses: vec![Ipv4Addr::LOCALHOST.into(), start.node_ip],
     };
-    let config = Config::new(start.node_name, &flags.gateway_domain);
+    let config = Config {
+        access_log: flags.gateway_access_log,
+        ..Config::new(start.node_name, &flags.gateway_domain)
+    };
     let (handle, gateway) = Gateway::new(
         config,
         start.client,
@@ -153,6 +177,7 @@ pub(crate) async fn start(tasks: &mut Tasks, start: Start<'_>, invoke: Arc<dyn I
         words: words.join(", "),
         handle: Some(handle),
         http,
+        inside,
     }
 }
 

@@ -9,6 +9,7 @@ mod autoscaling;
 mod cluster;
 mod components;
 mod data_dir;
+mod demand;
 mod gateway;
 mod kubeconfig;
 mod leader;
@@ -69,8 +70,12 @@ fn main() -> ExitCode {
 fn run(args: Args) -> anyhow::Result<()> {
     use anyhow::Context as _;
 
-    let filter = EnvFilter::try_new(&args.log)
+    let mut filter = EnvFilter::try_new(&args.log)
         .with_context(|| format!("--log {:?} is not a filter", args.log))?;
+    let Command::Up(up) = &args.command;
+    if let Some(also) = up.gateway.log() {
+        filter = filter.add_directive(also.parse().context("log accesses")?);
+    }
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

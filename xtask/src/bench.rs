@@ -30,7 +30,7 @@ const WASMTIME: &str = "48.0.8";
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Which benchmark (start, first-answer, memory, pod-latency, thousand-pods, ten-thousand-pods, api, scheduler, oci,
-    /// hollow, functions, or wasm for all about components); all of them by default
+    /// hollow, functions, charts, or wasm for all about components); all of them by default
     name: Option<String>,
 
     /// For hollow: which cases (basic, pinned, churn, held, deployment; all by default), --full, --nodes N, --pods N
@@ -53,6 +53,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if matches!(args.name.as_deref(), Some("api" | "scheduler")) {
         return Ok(());
+    }
+    if wanted("charts") {
+        let bench = [
+            "bench",
+            "--quiet",
+            "--package=charts",
+            "--bench=beside_helm",
+        ];
+        run_cargo(cargo_command(&bench).env("WK_HELM", tools::helm()?))?;
     }
     if wanted("oci") {
         test::install(CONTAINERS)?;
@@ -99,16 +108,27 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         name => bench.extend(name),
     }
     bench.extend(args.of_it.iter().map(String::as_str));
-    cargo(&bench)
+    let mut bench = cargo_command(&bench);
+    if wanted("charts") {
+        bench.env("WK_HELM", tools::helm()?);
+    }
+    run_cargo(&mut bench)
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
-    let status = Command::new(env!("CARGO"))
-        .args(arguments)
-        .status()
-        .context("run cargo")?;
+    run_cargo(&mut cargo_command(arguments))
+}
+
+fn cargo_command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(arguments);
+    command
+}
+
+fn run_cargo(command: &mut Command) -> Result<()> {
+    let status = command.status().context("run cargo")?;
     if !status.success() {
-        bail!("cargo {} ended with {status}", arguments.join(" "));
+        bail!("{command:?} ended with {status}");
     }
     Ok(())
 }

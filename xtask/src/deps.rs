@@ -15,6 +15,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     // What a cron expression means: the apiserver refuses wrong ones, a controller goes by them.
     ("cron", &[]),
+    // What every control loop is made of, whatever it looks after.
+    ("reconcile", &[]),
     ("api", &["store", "metrics", "cron", "function-kinds"]),
     ("runtimes", &["runtimes-log"]),
     // What a container's own process needs of the log: no more than std.
@@ -29,9 +31,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("function-kinds", &[]),
     (
         "functions",
-        &["function-kinds", "runtimes", "metrics", "cron"],
+        &["function-kinds", "runtimes", "metrics", "cron", "reconcile"],
     ),
-    ("controllers", &["metrics", "cron", "charts"]),
+    ("controllers", &["metrics", "cron", "charts", "reconcile"]),
     ("scheduler", &["metrics"]),
     ("streaming", &["runtimes"]),
     (

@@ -14,13 +14,15 @@ pub(crate) mod ledger;
 mod scope;
 mod usage;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::Value;
-use store::{Commit, Op, ResourceKey};
+use store::{Commit, Expect, Op, ResourceKey};
 
 use super::{Operation, Review, objects};
-use crate::{error::Error, kinds::value::text, object, verbs::call::Call};
+use crate::{
+    codec, error::Error, kinds::value::text, object, server::state::Server, verbs::call::Call,
+};
 use account::Account;
 use usage::Kind;
 
@@ -113,6 +115,31 @@ fn accounts(call: &Call) -> Result<Vec<Account>, Error> {
     let values = objects::list(call, "", "resourcequotas", Some(&call.namespace))?;
     let values = values.into_iter().map(Arc::unwrap_or_clone);
     Ok(values.map(Account::read).collect())
+}
+
+/// What several writes that commit together make of the quotas of their namespaces, on the newest state.
+pub(crate) async fn price(server: &Server, charges: &[Charge]) -> Result<Vec<Op>, Error> {
+    let namespaces: BTreeSet<&str> = charges.iter().map(|c| c.namespace.as_str()).collect();
+    let mut ops = Vec::new();
+    for namespace in namespaces {
+        let found = ledger::current(server, namespace).await?;
+        let (places, mut accounts): (Vec<_>, Vec<_>) = found
+            .into_iter()
+            .map(|(key, revision, account)| ((key, revision), account))
+            .unzip();
+        for charge in charges.iter().filter(|c| c.namespace == namespace) {
+            account::charge_all(&mut accounts, charge, server.now())?;
+        }
+        let changed = places.into_iter().zip(&accounts);
+        ops.extend(changed.filter(|(_, account)| account.changed).map(
+            |((key, revision), account)| Op::Put {
+                key,
+                expect: Expect::At(revision),
+                value: codec::stored(&mut account.write()),
+            },
+        ));
+    }
+    Ok(ops)
 }
 
 /// Commits a write with its charge.

@@ -1,6 +1,7 @@
 //! The question that every request asks before anything is read or written. Pure.
 
 use super::User;
+use crate::selector::FieldSelector;
 
 /// What someone wants to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +32,8 @@ pub struct Resource<'a> {
     pub namespace: &'a str,
     /// Empty where the path has none.
     pub name: &'a str,
+    /// Which objects a list or a watch is about; `None`: all.
+    pub fields: Option<&'a FieldSelector>,
 }
 
 /// What an authorizer answers.
@@ -39,6 +42,16 @@ pub struct Decision {
     pub allowed: bool,
     /// Which binding allows it, or what kept a binding from doing so; empty if there is nothing to say.
     pub reason: String,
+}
+
+impl Decision {
+    /// A yes that needs no words.
+    pub(crate) fn allowed() -> Self {
+        Self {
+            allowed: true,
+            reason: String::new(),
+        }
+    }
 }
 
 impl<'a> Attributes<'a> {
@@ -82,6 +95,13 @@ impl<'a> Attributes<'a> {
 }
 
 impl Resource<'_> {
+    /// True if only objects are asked for whose field has a value.
+    pub(crate) fn selects(&self, field: &str, value: &str) -> bool {
+        let required = self.fields.map(FieldSelector::requirements);
+        let mut required = required.unwrap_or_default().iter();
+        required.any(|(own, equal, wanted)| *equal && own == field && wanted == value)
+    }
+
     /// As rules name it: `pods`, `pods/status`.
     pub fn full(&self) -> String {
         if self.subresource.is_empty() {

@@ -5,7 +5,9 @@
 
 use http::HeaderMap;
 
-use super::{AUTHENTICATED, Attributes, User, authorizer::Resource, rbac::Rbac, service_account};
+use super::{
+    AUTHENTICATED, Attributes, User, authorizer::Resource, authorizers::Authorizer, service_account,
+};
 use crate::error::{Denial, Error};
 
 const USER: &str = "impersonate-user";
@@ -15,7 +17,11 @@ const EXTRA: &str = "impersonate-extra-";
 const AUTHENTICATION: &str = "authentication.k8s.io";
 
 /// The user as whom a request is answered. Takes the headers that say so out of it.
-pub(crate) fn apply(authorizer: &Rbac, user: User, headers: &mut HeaderMap) -> Result<User, Error> {
+pub(crate) fn apply(
+    authorizer: &Authorizer,
+    user: User,
+    headers: &mut HeaderMap,
+) -> Result<User, Error> {
     if !headers
         .keys()
         .any(|name| name.as_str().starts_with("impersonate-"))
@@ -76,7 +82,7 @@ fn read(headers: &HeaderMap) -> Result<User, Error> {
     Ok(user)
 }
 
-fn authorize(authorizer: &Rbac, user: &User, wanted: &User) -> Result<(), Error> {
+fn authorize(authorizer: &Authorizer, user: &User, wanted: &User) -> Result<(), Error> {
     let check = |resource: Resource<'_>| -> Result<(), Error> {
         let asked = Attributes::resource("impersonate", resource);
         let decision = authorizer.decide(user, &asked);

@@ -159,6 +159,7 @@ fn call(server: &Arc<Server>, resource: &Arc<Resource>, namespace: &str) -> Call
         view: View::Object,
         headers: HeaderMap::new(),
         warnings: Warnings::default(),
+        together: None,
         draining: CancellationToken::new(),
     }
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Column, Kind, Names, Subresource, access_mode, check, column, not_acted_on,
+    Column, Kind, Names, Subresource, access_mode, check, column, local_volume, not_acted_on,
     persistent_volume_claim::{phase, storage_class},
     pod::volume,
     value::{child, entries, fill_text, items, part, plain, present, text},
@@ -175,6 +175,17 @@ impl Kind for PersistentVolume {
             );
         }
         warnings
+    }
+
+    fn fields(&self, object: &Value) -> Vec<(&'static str, String)> {
+        vec![(
+            local_volume::NODE_FIELD,
+            local_volume::maker(object).to_owned(),
+        )]
+    }
+
+    fn field_names(&self) -> &[&'static str] {
+        &[local_volume::NODE_FIELD]
     }
 
     fn columns(&self) -> &[Column] {

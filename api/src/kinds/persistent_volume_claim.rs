@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Column, Kind, Names, Subresource, access_mode, check, column, not_acted_on,
+    Column, Kind, Names, Subresource, access_mode, check, column, local_volume, not_acted_on,
     value::{child, fill, fill_text, items, part, plain, present, put, text},
 };
 use crate::{
@@ -123,6 +123,17 @@ impl Kind for PersistentVolumeClaim {
 
     fn warnings(&self, object: &Value) -> Vec<String> {
         not_acted_on::warnings("", object, not_acted_on::PERSISTENT_VOLUME_CLAIM)
+    }
+
+    fn fields(&self, object: &Value) -> Vec<(&'static str, String)> {
+        vec![(
+            local_volume::NODE_FIELD,
+            local_volume::asked(object).to_owned(),
+        )]
+    }
+
+    fn field_names(&self) -> &[&'static str] {
+        &[local_volume::NODE_FIELD]
     }
 
     fn columns(&self) -> &[Column] {

@@ -1,4 +1,4 @@
-//! The reviews: kinds that are created to be answered and are never stored.
+//! The reviews, and the Transaction: kinds that are created to be answered and are never stored.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -77,12 +77,21 @@ static SELF_RULES_NAMES: Names = names(
     "io.k8s.api.authorization.v1.SelfSubjectRulesReview",
 );
 
+static TRANSACTION_NAMES: Names = names(
+    "apply.wk.dev",
+    "Transaction",
+    "transactions",
+    "transaction",
+    "dev.wk.apply.v1.Transaction",
+);
+
 pub(super) const TOKEN: Review = Review(&TOKEN_NAMES);
 pub(super) const SELF: Review = Review(&SELF_NAMES);
 pub(super) const ACCESS: Review = Review(&ACCESS_NAMES);
 pub(super) const LOCAL_ACCESS: Review = Review(&LOCAL_ACCESS_NAMES);
 pub(super) const SELF_ACCESS: Review = Review(&SELF_ACCESS_NAMES);
 pub(super) const SELF_RULES: Review = Review(&SELF_RULES_NAMES);
+pub(super) const TRANSACTION: Review = Review(&TRANSACTION_NAMES);
 
 impl Kind for Review {
     fn names(&self) -> &Names {

@@ -7,6 +7,7 @@ use crate::{
     auth::{Attributes, User, authorizer::Resource},
     error::Error,
     field::{FieldErrors, Path},
+    selector::FieldSelector,
     verbs::call::Call,
 };
 
@@ -47,6 +48,7 @@ fn decide(call: &Call, spec: &Value, user: &User, mut errors: FieldErrors) -> Re
     fn text<'a>(part: &'a Value, field: &str) -> &'a str {
         part[field].as_str().unwrap_or_default()
     }
+    let fields = selector(&resource["fieldSelector"]);
     let asked = if resource.is_object() {
         let asked = Resource {
             group: text(resource, "group"),
@@ -54,6 +56,7 @@ fn decide(call: &Call, spec: &Value, user: &User, mut errors: FieldErrors) -> Re
             subresource: text(resource, "subresource"),
             namespace: text(resource, "namespace"),
             name: text(resource, "name"),
+            fields: fields.as_ref(),
         };
         Attributes::resource(text(resource, "verb"), asked)
     } else {
@@ -65,6 +68,27 @@ fn decide(call: &Call, spec: &Value, user: &User, mut errors: FieldErrors) -> Re
         status["reason"] = decision.reason.into();
     }
     Ok(status)
+}
+
+/// What `FieldSelectorAttributes` require. What they do not say with one value narrows nothing, as in Kubernetes:
+/// the answer is that for more objects.
+fn selector(attributes: &Value) -> Option<FieldSelector> {
+    if let Some(raw) = attributes["rawSelector"].as_str() {
+        return FieldSelector::parse(raw).ok();
+    }
+    let required = attributes["requirements"].as_array()?.iter();
+    let required = required.filter_map(|required| {
+        let key = required["key"].as_str()?.to_owned();
+        match (
+            required["operator"].as_str()?,
+            texts(&required["values"]).as_slice(),
+        ) {
+            ("In", [value]) => Some((key, true, value.clone())),
+            ("NotIn", [value]) => Some((key, false, value.clone())),
+            _ => None,
+        }
+    });
+    Some(FieldSelector::of(required.collect()))
 }
 
 fn validate(call: &Call, spec: &Value, errors: &mut FieldErrors) {

@@ -2,14 +2,23 @@
 
 use serde_json::{Value, json};
 
-use crate::{auth::rbac::rule::Rule, error::Error, verbs::call::Call};
+use crate::{
+    auth::{authorizers::Authorizer, rbac::rule::Rule},
+    error::Error,
+    verbs::call::Call,
+};
 
 pub(super) fn answer(call: &Call, review: &Value) -> Result<Value, Error> {
     let namespace = review["spec"]["namespace"].as_str().unwrap_or_default();
     if namespace.is_empty() {
         return Err(Error::BadRequest("no namespace on request".to_owned()));
     }
-    Ok(status(&call.server.authorizer.rules(&call.user, namespace)))
+    let mut status = status(&call.server.authorizer.rules(&call.user, namespace));
+    if let Some(why) = Authorizer::unlisted(&call.user) {
+        status["incomplete"] = true.into();
+        status["evaluationError"] = why.into();
+    }
+    Ok(status)
 }
 
 fn status(rules: &[Rule]) -> Value {

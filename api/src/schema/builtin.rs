@@ -15,6 +15,7 @@ static FACTS: &str = include_str!("../../facts/kubernetes-1.36-structure.json");
 static METRICS: &str = include_str!("../../facts/metrics-v1beta1-structure.json");
 static FUNCTIONS: &str = include_str!("../../facts/functions-v1-structure.json");
 static CHARTS: &str = include_str!("../../facts/charts-v1-structure.json");
+static APPLY: &str = include_str!("../../facts/apply-v1-structure.json");
 
 static DEFINITIONS: LazyLock<HashMap<&'static str, Definition>> = LazyLock::new(|| {
     lines()
@@ -62,7 +63,7 @@ pub(super) fn resolve(name: &str) -> Option<&'static Schema> {
 
 /// Splits the facts into names and definitions. Lines without a definition are the outer braces.
 fn lines() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let files = [FACTS, METRICS, FUNCTIONS, CHARTS].into_iter();
+    let files = [FACTS, METRICS, FUNCTIONS, CHARTS, APPLY].into_iter();
     files.flat_map(str::lines).filter_map(|line| {
         let (name, json) = line.strip_prefix('"')?.split_once("\":")?;
         Some((name, json.strip_suffix(',').unwrap_or(json)))
@@ -76,7 +77,7 @@ mod tests {
     #[test]
     fn the_index_holds_every_definition() {
         let mut whole: serde_json::Map<String, Value> = serde_json::from_str(FACTS).unwrap();
-        for file in [METRICS, FUNCTIONS, CHARTS] {
+        for file in [METRICS, FUNCTIONS, CHARTS, APPLY] {
             let more: serde_json::Map<String, Value> = serde_json::from_str(file).unwrap();
             whole.extend(more);
         }

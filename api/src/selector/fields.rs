@@ -27,6 +27,11 @@ impl FieldSelector {
         Ok(Self { requirements })
     }
 
+    /// The selector of these requirements: field, true if it must equal (false: must differ from), value.
+    pub fn of(requirements: Vec<(String, bool, String)>) -> Self {
+        Self { requirements }
+    }
+
     /// Field, true if it must equal (false: must differ from), value.
     pub fn requirements(&self) -> &[(String, bool, String)] {
         &self.requirements

@@ -25,6 +25,7 @@ use crate::{
     kinds::{METRICS_GROUP, Subresource},
     metrics::Asked,
     metrics_api, reviews,
+    selector::FieldSelector,
     serve::Draining,
     subresources::{
         attach, binding, eviction, exec, finalize, log, portforward, proxy, scale, status, stream,
@@ -36,7 +37,7 @@ use crate::{
         change::Part,
         create, delete, deletecollection, get, list, managed, patch,
         query::Query,
-        update, watch,
+        transaction, update, watch,
     },
 };
 
@@ -141,7 +142,7 @@ impl Parts {
     ) -> Result<Response, Error> {
         tracing::debug!(uri = %self.uri, "request");
         let target = &self.target;
-        self.authorize(&server)?;
+        self.authorize(&server).await?;
         let resource = server
             .find(&target.group, &target.version, &target.plural)
             .ok_or(Error::NoSuchPath)?;
@@ -179,6 +180,7 @@ impl Parts {
             subresource,
             draining: self.draining,
             warnings: Warnings::default(),
+            together: None,
             resource,
             server,
         };
@@ -223,6 +225,9 @@ impl Parts {
             None if call.resource.names().group == METRICS_GROUP => {
                 metrics_api::serve(&call, self.verb).await
             }
+            None if call.resource.names().group == transaction::GROUP => {
+                transaction::serve(&call, &body).await
+            }
             None if !call.resource.kind.is_stored() => reviews::serve(&call, &body).await,
             None => serve_object(call, self.verb, &body).await,
             Some(Subresource::Status) => {
@@ -258,14 +263,17 @@ impl Parts {
 
 impl Parts {
     /// May the user do this? Asked before anything is said of what there is.
-    fn authorize(&self, server: &Server) -> Result<(), Error> {
+    async fn authorize(&self, server: &Server) -> Result<(), Error> {
         let target = &self.target;
-        let selected = match self.verb {
+        let fields = match self.verb {
             "list" | "watch" | "deletecollection" => {
-                self.query.text("fieldSelector").and_then(named)
+                let text = self.query.text("fieldSelector");
+                // One that cannot be read is refused once it is known who may ask.
+                text.and_then(|text| FieldSelector::parse(text).ok())
             }
             _ => None,
         };
+        let selected = fields.as_ref().and_then(named);
         let name = target.name.as_deref().or(selected).unwrap_or_default();
         // A Namespace is in itself: whoever may read what is in it may be allowed to read it too.
         let itself = target.group.is_empty() && target.plural == "namespaces";
@@ -275,8 +283,9 @@ impl Parts {
             subresource: target.subresource.as_deref().unwrap_or_default(),
             namespace: if itself { name } else { &target.namespace },
             name,
+            fields: fields.as_ref(),
         };
-        allow(server, &self.user, &Attributes::resource(self.verb, asked))
+        allow(server, &self.user, &Attributes::resource(self.verb, asked)).await
     }
 
     /// What is counted. The resource is one that is served, and so is its subresource.
@@ -329,21 +338,23 @@ fn view(headers: &HeaderMap, verb: &str) -> Result<accept::View, Error> {
 }
 
 /// Asks whether a user may; an error says why not.
-pub(crate) fn allow(server: &Server, user: &User, asked: &Attributes<'_>) -> Result<(), Error> {
-    if server.authorizer.allows(user, asked) {
-        return Ok(());
+pub(crate) async fn allow(
+    server: &Server,
+    user: &User,
+    asked: &Attributes<'_>,
+) -> Result<(), Error> {
+    let decision = server.authorizer.decide_current(user, asked).await;
+    match decision.allowed {
+        true => Ok(()),
+        false => Err(Denial::of(asked, user, &decision).into()),
     }
-    let decision = server.authorizer.decide(user, asked);
-    Err(Denial::of(asked, user, &decision).into())
 }
 
 /// The one name that a field selector allows.
-fn named(selector: &str) -> Option<&str> {
-    let parts = selector.split(',').map(str::trim);
-    parts
-        .filter(|part| !part.contains("!="))
-        .find_map(|part| part.strip_prefix("metadata.name="))
-        .map(|name| name.strip_prefix('=').unwrap_or(name))
+fn named(selector: &FieldSelector) -> Option<&str> {
+    let mut required = selector.requirements().iter();
+    let (_, _, name) = required.find(|(field, equal, _)| *equal && field == "metadata.name")?;
+    Some(name)
 }
 
 async fn serve_object(call: Call, verb: &str, body: &Bytes) -> Result<Response, Error> {

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::{bounds::Bounds, joined::Joined};
 use crate::{
     admission::{objects::Parsed, quota::ledger::Ledger, webhooks::Calls},
-    auth::{rbac::Rbac, tokens::Tokens},
+    auth::{authorizers::Authorizer, tokens::Tokens},
     catalog::Catalog,
     codec,
     custom::follow::Known,
@@ -74,7 +74,7 @@ pub(crate) struct Server {
     /// What the definitions of custom kinds define.
     pub(crate) known: Known,
     pub(crate) node_proxy: Arc<dyn NodeProxy>,
-    pub(crate) authorizer: Rbac,
+    pub(crate) authorizer: Authorizer,
     pub(crate) tokens: Tokens,
     pub(crate) quota: Ledger,
     pub(crate) webhooks: Calls,
@@ -101,7 +101,7 @@ impl Server {
         config: Config,
     ) -> Self {
         Self {
-            authorizer: Rbac::new(cache.clone()),
+            authorizer: Authorizer::new(cache.clone()),
             cache,
             catalog,
             known: Known::default(),
@@ -126,6 +126,15 @@ impl Server {
         // A definition may have been established a moment ago; custom groups are domains.
         if found.is_none() && group.contains('.') && self.refresh() {
             return self.catalog.served().find(group, version, plural);
+        }
+        found
+    }
+
+    /// Finds the resource of a kind: `apps/v1` and `Deployment`.
+    pub(crate) fn find_kind(&self, api_version: &str, kind: &str) -> Option<Arc<Resource>> {
+        let found = self.catalog.served().find_kind(api_version, kind);
+        if found.is_none() && api_version.contains('.') && self.refresh() {
+            return self.catalog.served().find_kind(api_version, kind);
         }
         found
     }

@@ -163,6 +163,7 @@ fn budget_of(call: &Call, pod: &Value) -> Result<Option<Call>, Error> {
         resource,
         subresource: Some(Subresource::Status),
         warnings: call.warnings.clone(),
+        together: None,
         namespace: call.namespace.clone(),
         name,
         query: call.query.clone(),

@@ -106,7 +106,7 @@ async fn to_nodelet(
     let nodelets = &call.server.node_proxy;
     let answer = if outgoing.client.is_some() {
         // A nodelet's connections run programs: more than reading, whatever the method says.
-        stream::may_create(call)?;
+        stream::may_create(call).await?;
         nodelets.upgrade(node, outgoing.request).await
     } else {
         let answer = nodelets.request(node, outgoing.request).await;

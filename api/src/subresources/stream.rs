@@ -62,7 +62,7 @@ pub(crate) fn leads_into_a_pod(part: Subresource) -> bool {
 
 /// Asks whether the user may `create` what the call is for. Since Kubernetes 1.35 (KEP-4006) a GET, which is how
 /// WebSockets begin, asks for no less than a POST.
-pub(crate) fn may_create(call: &Call) -> Result<(), Error> {
+pub(crate) async fn may_create(call: &Call) -> Result<(), Error> {
     let names = call.resource.names();
     let asked = auth::authorizer::Resource {
         group: names.group,
@@ -70,9 +70,10 @@ pub(crate) fn may_create(call: &Call) -> Result<(), Error> {
         subresource: call.subresource.map_or("", Subresource::path),
         namespace: &call.namespace,
         name: &call.name,
+        fields: None,
     };
     let asked = Attributes::resource("create", asked);
-    resources::allow(&call.server, &call.user, &asked)
+    resources::allow(&call.server, &call.user, &asked).await
 }
 
 /// Asks admission about a connection with these options; answers them as they are then.
@@ -96,7 +97,7 @@ pub(crate) async fn open(
     path: impl FnOnce(&Value, &Value) -> Result<String, Error>,
 ) -> Result<Response, Error> {
     match opening.method {
-        Method::GET => may_create(call)?,
+        Method::GET => may_create(call).await?,
         Method::POST => {}
         _ => return Err(Error::MethodNotAllowed),
     }

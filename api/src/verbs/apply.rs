@@ -163,12 +163,14 @@ impl Config {
             subresource: "",
             namespace: &call.namespace,
             name: &call.name,
+            fields: None,
         };
         resources::allow(
             &call.server,
             &call.user,
             &Attributes::resource("create", asked),
-        )?;
+        )
+        .await?;
         let refused = |message: String| Error::Conflict {
             subject: call.subject(&call.name),
             message,

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use store::Key;
 use tokio_util::sync::CancellationToken;
 
-use super::{accept::View, query::Query};
+use super::{accept::View, query::Query, transaction::Together};
 use crate::{
     auth::User,
     error::{Error, Subject},
@@ -34,6 +34,8 @@ pub(crate) struct Call {
     /// Cancelled when the listener that the request came through stops.
     pub(crate) draining: CancellationToken,
     pub(crate) warnings: Warnings,
+    /// Takes what the call would commit, if others commit with it.
+    pub(crate) together: Option<Arc<Together>>,
 }
 
 /// What to tell the user beside the answer, whatever that will be; from anywhere in a call.

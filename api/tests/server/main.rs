@@ -11,7 +11,7 @@
 //! - [`admission`]: the built-in plugins. [`quota`]: what a namespace may hold. [`webhooks`]: those of
 //!   others, served by [`hooks`].
 //! - [`protobuf`]: bodies in protobuf. [`apply`]: server-side apply, and who owns what;
-//!   [`apply_kubectl`]: as kubectl sees it.
+//!   [`apply_kubectl`]: as kubectl sees it; [`transactions`]: several as one write.
 //! - [`pods`]: what only pods have; [`streams`]: the ways into them.
 //! - [`pods`]: what only pods have.
 //! - [`storage`]: the default StorageClass, and what guards claims and volumes.
@@ -37,6 +37,7 @@ mod hostile_parts;
 mod impersonation;
 mod lists;
 mod namespaces;
+mod nodes;
 mod objects;
 mod parts;
 mod pods;
@@ -50,6 +51,7 @@ mod storage;
 mod streams;
 mod tls;
 mod tokens;
+mod transactions;
 mod usage;
 mod versions;
 mod watches;

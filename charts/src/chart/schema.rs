@@ -46,7 +46,15 @@ pub fn check(schema: &[u8], values: &Value) -> Result<(), String> {
         .map_err(|error| format!("values.schema.json is no JSON: {error}\n"))?;
     let validator = jsonschema::options().build(&schema).map_err(|error| {
         let path = error.instance_path();
-        format!("values.schema.json: at '{path}': {error}\n")
+        let message = error.to_string();
+        // The library's advice is for who builds with it.
+        let elsewhere = message.split_once(" is not present in a registry");
+        match elsewhere.and_then(|(before, _)| before.strip_prefix("Resource ")) {
+            Some(reference) => format!(
+                "values.schema.json: $ref to {reference}: schemas are read neither from the network nor from files; put it under \"$defs\"\n"
+            ),
+            None => format!("values.schema.json: at '{path}': {message}\n"),
+        }
     })?;
     let mut places: Vec<(String, Vec<String>)> = Vec::new();
     for error in validator.iter_errors(values) {

@@ -15,6 +15,9 @@ pub const CHART: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
 /// The media type of a chart's metadata.
 pub const CONFIG: &str = "application/vnd.cncf.helm.config.v1+json";
 
+/// The cluster's own registry.
+pub const OWN: &str = "registry.wk.internal";
+
 /// A reference's parts: host, path, and tag or digest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reference {
@@ -50,7 +53,7 @@ impl Reference {
     pub fn own(&self) -> bool {
         matches!(
             self.host.as_str(),
-            "registry.wk.internal" | "localhost:5000" | "127.0.0.1:5000"
+            OWN | "localhost:5000" | "127.0.0.1:5000"
         )
     }
 }

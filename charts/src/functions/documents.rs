@@ -64,6 +64,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
             Ok(Value::Map(map)) => map,
             Ok(Value::Nil) => Map::new(),
             Ok(other) => error_map(mismatch(&other, "map[string]interface {}")),
+            Err(error) if is_number(text(args, 0), &error) => {
+                error_map(mismatch(&Value::Float(0.0), "map[string]interface {}"))
+            }
             Err(error) => error_map(error),
         }))
     }),
@@ -73,6 +76,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
             Ok(list @ Value::List(_)) => list,
             Ok(Value::Nil) => Value::list(Vec::new()),
             Ok(other) => Value::list(error_list(mismatch(&other, "[]interface {}"))),
+            Err(error) if is_number(text(args, 0), &error) => {
+                let error = mismatch(&Value::Float(0.0), "[]interface {}");
+                Value::list(error_list(error))
+            }
             Err(error) => Value::list(error_list(error)),
         })
     }),
@@ -116,6 +123,13 @@ fn present(value: &Value) -> Result<(), Failure> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Whether a text is a number that is too large: to Go it is first of all none of what was asked for.
+fn is_number(text: &[u8], error: &json::Error) -> bool {
+    let first = text.trim_ascii_start().first();
+    first.is_some_and(|first| *first == b'-' || first.is_ascii_digit())
+        && error.to_string().ends_with("of type float64")
 }
 
 fn mismatch(found: &Value, wanted: &str) -> String {

@@ -127,10 +127,10 @@ fn check_padding(
             group_start
         });
     };
+    if digits < 2 {
+        return Err(*first);
+    }
     if bits == 6 {
-        if digits < 2 {
-            return Err(*first);
-        }
         if let Some((at, _)) = padding[1..].iter().find(|(_, byte)| *byte != b'=') {
             return Err(*at - 1);
         }
@@ -142,13 +142,24 @@ fn check_padding(
             None => Ok(()),
         };
     }
-    if digits + padding.len() < width || padding.iter().any(|(_, byte)| *byte != b'=') {
-        let short = digits + padding.len() < width;
-        let wrong = padding.iter().find(|(_, byte)| *byte != b'=');
-        return Err(wrong.map_or(if short { *first } else { group_start }, |(at, _)| *at));
+    // What Go has left behind the first sign of padding, as its decoder goes on to look at it.
+    let whole = kept.len();
+    let left = whole - (start + digits + 1);
+    if left >= width {
+        return Err(*first);
+    }
+    if left + digits < width - 1 {
+        return Err(whole);
+    }
+    let behind = &kept[whole - left..];
+    let wrong = behind[..left.min(width - 1 - digits)]
+        .iter()
+        .position(|(_, byte)| *byte != b'=');
+    if let Some(at) = wrong {
+        return Err((whole + at).saturating_sub(left + 1));
     }
     match digits {
         2 | 4 | 5 | 7 => Ok(()),
-        _ => Err(*first),
+        _ => Err(whole - left - 1),
     }
 }

@@ -10,9 +10,10 @@ use super::{
     fixed, types, variadic,
 };
 use crate::{
-    Environment, Failure, Function, List,
+    Element, Environment, Failure, Function, List,
     Param::{Any, Int},
     Value,
+    value::meter,
 };
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -127,6 +128,10 @@ fn unique(_: &Environment, args: &[Value]) -> Result<Value, Failure> {
         if fresh {
             kept.push(item.clone());
         }
+        // Refused, nothing equals anything: there is no end to it.
+        if !meter::charge(0) {
+            break;
+        }
     }
     Ok(Value::list(kept))
 }
@@ -215,12 +220,21 @@ fn chunk(_: &Environment, args: &[Value]) -> Result<Value, Failure> {
             return Err(Failure::new(format!("Cannot chunk type {kind}")));
         }
     };
-    let Some(size) = usize::try_from(int(args, 0)).ok().filter(|size| *size > 0) else {
-        return Err(Failure::new("runtime error: makeslice: len out of range"));
+    let size = int(args, 0);
+    let items = &list.items[..];
+    // Of a negative size, Sprig's arithmetic makes something of short lists.
+    let chunks: Vec<&[Value]> = match usize::try_from(size) {
+        Ok(size) if size > 0 => items.chunks(size).collect(),
+        Err(_) if items.len() == 1 && size < -1 => vec![items],
+        Err(_) if items.len() > 1 && items.len() as u64 - 1 <= size.unsigned_abs() => Vec::new(),
+        _ => return Err(Failure::new("runtime error: makeslice: len out of range")),
     };
-    let chunks = list
-        .items
-        .chunks(size)
-        .map(|chunk| Value::list(chunk.to_vec()));
-    Ok(Value::list(chunks.collect()))
+    let chunks = chunks
+        .into_iter()
+        .map(|chunk| Value::list(chunk.to_vec()))
+        .collect::<Vec<_>>();
+    Ok(Value::List(List {
+        items: chunks.into(),
+        element: Element::List,
+    }))
 }

@@ -9,12 +9,17 @@ use regex::{Regex, escape};
 pub(super) struct Translated {
     pub(super) pattern: String,
     pub(super) names: Vec<Option<String>>,
+    /// About how many states its automaton has.
+    pub(super) states: u64,
 }
 
 /// Repetitions within repetitions multiply up to this.
 const REPEATS: u64 = 1000;
 /// Groups within groups.
 const DEPTH: usize = 1000;
+/// About how many states an item takes, and a class of Unicode's.
+const STATES: u64 = 4;
+const UNICODE_STATES: u64 = 300;
 
 pub(super) fn translate(whole: &str) -> Result<Translated, String> {
     let mut parser = Parser {
@@ -26,6 +31,10 @@ pub(super) fn translate(whole: &str) -> Result<Translated, String> {
     };
     parser.parse()?;
     Ok(Translated {
+        states: parser
+            .group()
+            .states()
+            .saturating_add(parser.out.len() as u64),
         pattern: parser.out,
         names: parser.names,
     })
@@ -42,11 +51,18 @@ struct Group {
     last: Option<u64>,
     /// The most repetitions of any item before that.
     most: u64,
+    /// States of the item before, and of all before that.
+    last_states: u64,
+    states: u64,
 }
 
 impl Group {
     fn all(&self) -> u64 {
         self.most.max(self.last.unwrap_or(1))
+    }
+
+    fn states(&self) -> u64 {
+        self.states.saturating_add(self.last_states)
     }
 }
 
@@ -71,6 +87,8 @@ impl<'a> Parser<'a> {
                     let group = self.group();
                     group.most = group.all();
                     group.last = None;
+                    group.states = group.states() + 1;
+                    group.last_states = 0;
                     self.take('|', "|");
                 }
                 ')' => self.close()?,
@@ -98,6 +116,9 @@ impl<'a> Parser<'a> {
                         self.rest = &before[size..];
                         let most = most.unwrap_or(least);
                         self.repeat(&before[..size], most, before, last_repeat)?;
+                        let times = least.max(most).unwrap_or(1).max(1);
+                        let group = self.group();
+                        group.last_states = group.last_states.saturating_mul(times);
                         repeat = Some(before);
                     }
                 },
@@ -120,9 +141,20 @@ impl<'a> Parser<'a> {
 
     /// An item that operators may repeat, with repetitions of its own.
     fn item(&mut self, repeats: u64) {
+        let states = match self.out.ends_with('}') {
+            // A class of Unicode's.
+            true => UNICODE_STATES,
+            false => STATES,
+        };
+        self.item_of(repeats, states);
+    }
+
+    fn item_of(&mut self, repeats: u64, states: u64) {
         let group = self.group();
         group.most = group.all();
         group.last = Some(repeats);
+        group.states = group.states();
+        group.last_states = states;
     }
 
     fn take(&mut self, sign: char, written: &str) {
@@ -243,7 +275,7 @@ impl<'a> Parser<'a> {
         }
         let closed = self.groups.pop().unwrap_or_default();
         self.take(')', ")");
-        self.item(closed.all());
+        self.item_of(closed.all(), closed.states().saturating_add(STATES));
         Ok(())
     }
 
@@ -332,7 +364,9 @@ impl<'a> Parser<'a> {
         }
         self.rest = &rest[1..];
         self.out.push(']');
-        self.item(1);
+        let written = &start[..start.len() - self.rest.len()];
+        let unicode = written.contains("\\p") || written.contains("\\P");
+        self.item_of(1, if unicode { UNICODE_STATES } else { STATES });
         Ok(())
     }
 }

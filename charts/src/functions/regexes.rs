@@ -1,18 +1,19 @@
 //! Regular expressions: RE2's, in time linear in the text, within bounds on what an expression compiles to.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Instant};
 
 use bytes::Bytes;
 use regex::bytes::{Captures, Regex, RegexBuilder};
 
 use super::{
-    arguments::{bounded, bounded_items, int, lossy, strings, text},
+    arguments::{bounded, bounded_items, costly, int, lossy, strings, text},
     fixed, re2,
 };
 use crate::{
-    Environment, Failure, Function,
+    Element, Environment, Failure, Function, List,
     Param::{Int, String as Text},
     Value, format,
+    value::meter,
 };
 
 /// Bytes of one compiled expression.
@@ -24,17 +25,17 @@ const KEPT: usize = 64;
 
 pub(super) const FUNCTIONS: &[Function] = &[
     fixed("regexMatch", &[Text, Text], |_, args| {
-        let matches = compile(args).is_ok_and(|found| found.regex.is_match(text(args, 1)));
-        Ok(Value::Bool(matches))
+        let matches = compile(args).and_then(|found| found.is_match(text(args, 1)));
+        Ok(Value::Bool(matches.unwrap_or(false)))
     }),
     fixed("mustRegexMatch", &[Text, Text], |_, args| {
-        Ok(Value::Bool(compile(args)?.regex.is_match(text(args, 1))))
+        Ok(Value::Bool(compile(args)?.is_match(text(args, 1))?))
     }),
     fixed("regexFind", &[Text, Text], |_, args| {
-        Ok(find(must_compile(args)?, args))
+        find(must_compile(args)?, args)
     }),
     fixed("mustRegexFind", &[Text, Text], |_, args| {
-        Ok(find(compile(args)?, args))
+        find(compile(args)?, args)
     }),
     fixed("regexFindAll", &[Text, Text, Int], |environment, args| {
         find_all(environment, must_compile(args)?, args)
@@ -86,6 +87,35 @@ pub(super) const FUNCTIONS: &[Function] = &[
 struct Compiled {
     regex: Regex,
     names: Vec<Option<String>>,
+    /// About how many states it has.
+    states: u64,
+}
+
+/// States that a step goes through with one byte.
+const STATES_PASSED: u64 = 64;
+
+impl Compiled {
+    fn is_match(&self, text: &[u8]) -> Result<bool, Failure> {
+        self.charge(text)?;
+        Ok(self.regex.is_match(text))
+    }
+
+    /// Counts the search of a text: at worst every byte is held against every state.
+    fn charge(&self, text: &[u8]) -> Result<(), Failure> {
+        costly(
+            "a regular expression",
+            self.states.saturating_mul(text.len() as u64) / STATES_PASSED,
+        )
+    }
+}
+
+/// Matches, for as long as the rendering may go on: to find all may take the square of finding one.
+fn metered<T>(mut matches: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
+    std::iter::from_fn(move || {
+        let start = Instant::now();
+        let next = matches.next();
+        meter::charge_time(start).then_some(next).flatten()
+    })
 }
 
 /// The first argument, compiled; else the error as Go returns it.
@@ -104,6 +134,7 @@ fn compile(args: &[Value]) -> Result<Rc<Compiled>, Failure> {
         )));
     };
     let translated = re2::translate(readable).map_err(Failure::new)?;
+    costly("a regular expression", translated.states)?;
     let regex = RegexBuilder::new(&translated.pattern)
         .size_limit(SIZE)
         .nest_limit(DEPTH + 8)
@@ -116,6 +147,7 @@ fn compile(args: &[Value]) -> Result<Rc<Compiled>, Failure> {
     let compiled = Rc::new(Compiled {
         regex,
         names: translated.names,
+        states: translated.states,
     });
     CACHE.with_borrow_mut(|cache| {
         if cache.len() >= KEPT {
@@ -139,9 +171,11 @@ fn part(whole: &[u8]) -> Bytes {
     Bytes::copy_from_slice(whole)
 }
 
-fn find(compiled: Rc<Compiled>, args: &[Value]) -> Value {
+fn find(compiled: Rc<Compiled>, args: &[Value]) -> Result<Value, Failure> {
+    compiled.charge(text(args, 1))?;
     let found = compiled.regex.find(text(args, 1));
-    Value::string(found.map_or(Bytes::new(), |found| part(found.as_bytes())))
+    let found = found.map_or(Bytes::new(), |found| part(found.as_bytes()));
+    Ok(Value::string(found))
 }
 
 /// How many matches are wanted: all if it is negative.
@@ -155,9 +189,17 @@ fn find_all(
     args: &[Value],
 ) -> Result<Value, Failure> {
     let whole = text(args, 1);
+    compiled.charge(whole)?;
     bounded_items(environment, "regexFindAll", whole.len() as u128)?;
-    let found = compiled.regex.find_iter(whole).take(wanted(args));
-    Ok(strings(found.map(|found| part(found.as_bytes()))))
+    let found = metered(compiled.regex.find_iter(whole)).take(wanted(args));
+    let found = strings(found.map(|found| part(found.as_bytes())));
+    Ok(match found {
+        Value::List(list) if list.items.is_empty() => Value::List(List {
+            items: list.items.clone(),
+            element: Element::NoString,
+        }),
+        found => found,
+    })
 }
 
 fn split(
@@ -166,6 +208,7 @@ fn split(
     args: &[Value],
 ) -> Result<Value, Failure> {
     let (whole, limit) = (text(args, 1), wanted(args));
+    compiled.charge(whole)?;
     bounded_items(environment, "regexSplit", whole.len() as u128)?;
     if limit == 0 {
         return Ok(Value::strings(Vec::new()));
@@ -175,7 +218,7 @@ fn split(
     }
     let mut parts = Vec::new();
     let (mut start, mut end) = (0, 0);
-    for found in compiled.regex.find_iter(whole).take(limit) {
+    for found in metered(compiled.regex.find_iter(whole)).take(limit) {
         if parts.len() == limit - 1 {
             break;
         }
@@ -198,9 +241,10 @@ fn replace(
     expanded: bool,
 ) -> Result<Value, Failure> {
     let (whole, with) = (text(args, 1), text(args, 2));
+    compiled.charge(whole)?;
     let mut out = Vec::with_capacity(whole.len());
     let mut end = 0;
-    for captures in compiled.regex.captures_iter(whole) {
+    for captures in metered(compiled.regex.captures_iter(whole)) {
         let found = captures.get_match();
         out.extend_from_slice(&whole[end..found.start()]);
         if expanded {

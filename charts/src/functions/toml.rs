@@ -132,20 +132,17 @@ impl Writer {
                 self.out.push(']');
             }
             Value::Map(map) => {
-                self.out.push('{');
-                let mut first = true;
+                let (mut others, mut tables) = (Vec::new(), Vec::new());
                 for (name, value) in map.entries() {
                     let value = plain(&value);
-                    if matches!(value, Value::Nil) {
-                        continue;
+                    match matches!(value, Value::Map(_)) || is_tables(&value)? {
+                        true => tables.push((name, value)),
+                        false => others.push((name, value)),
                     }
-                    if !std::mem::take(&mut first) {
-                        self.out.push_str(", ");
-                    }
-                    self.out.push_str(&bare(&name));
-                    self.out.push_str(" = ");
-                    self.value(&value, depth + 1)?;
                 }
+                self.out.push('{');
+                self.inline(&others, !tables.is_empty(), depth)?;
+                self.inline(&tables, false, depth)?;
                 self.out.push('}');
             }
             Value::Object(object) if object.type_name() == "time.Time" => {
@@ -156,6 +153,29 @@ impl Writer {
             other => self
                 .out
                 .push_str(&String::from_utf8_lossy(&format::sprint(other))),
+        }
+        Ok(())
+    }
+}
+
+impl Writer {
+    /// Entries of a table on one line. A nil is left out, the comma behind it is not.
+    fn inline(
+        &mut self,
+        entries: &[(Bytes, Value)],
+        more: bool,
+        depth: usize,
+    ) -> Result<(), String> {
+        for (at, (name, value)) in entries.iter().enumerate() {
+            if matches!(value, Value::Nil) {
+                continue;
+            }
+            self.out.push_str(&bare(name));
+            self.out.push_str(" = ");
+            self.value(value, depth + 1)?;
+            if more || at + 1 < entries.len() {
+                self.out.push_str(", ");
+            }
         }
         Ok(())
     }

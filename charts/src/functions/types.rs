@@ -2,7 +2,7 @@
 
 use super::{arguments::text, equality::deep_equal, fixed};
 use crate::{
-    Element, Function,
+    Function,
     Param::{Any, String as Text},
     Value,
     value::{IntKind, UintKind},
@@ -56,11 +56,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
 pub(super) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Nil => "<nil>",
-        Value::List(list) => match list.element {
-            Element::Any => "[]interface {}",
-            Element::String => "[]string",
-            Element::Int => "[]int",
-        },
+        Value::List(list) => list.type_name(),
         Value::Map(map) => map.type_name(),
         Value::Object(object) => object.type_name(),
         plain => kind(plain),

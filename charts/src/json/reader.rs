@@ -23,7 +23,11 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn prefix(mut self) -> Result<(Value, usize), Error> {
-        let value = self.value(0)?;
+        let value = self.value(0).map_err(|error| match error {
+            // Go's reader of streams has a word of its own for it.
+            error if error == end() => Error::Syntax("unexpected EOF".to_owned()),
+            error => error,
+        })?;
         Ok((value, self.at))
     }
 
@@ -244,6 +248,7 @@ fn unexpected(byte: u8, place: &str) -> Error {
         b'\n' => r"'\n'".to_owned(),
         b'\r' => r"'\r'".to_owned(),
         b'\t' => r"'\t'".to_owned(),
+        b'\\' => r"'\\'".to_owned(),
         b' '..=b'~' => format!("'{}'", char::from(byte)),
         byte if byte < 0x20 || byte == 0x7f => format!("'\\x{byte:02x}'"),
         byte => format!("'{}'", char::from(byte)),

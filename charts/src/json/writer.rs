@@ -1,7 +1,7 @@
 //! Writes JSON as Go does.
 
 use super::{Error, text};
-use crate::{Value, float, value::meter, yaml::MAX_DEPTH};
+use crate::{Element, Value, float, value::meter, yaml::MAX_DEPTH};
 
 /// What a value costs to write, in steps.
 const COST: u64 = 4;
@@ -46,6 +46,7 @@ impl Writer<'_> {
             }
             Value::Float(number) => self.text.push_str(&float::json(*number)),
             Value::String(bytes) => self.string(bytes),
+            Value::List(list) if list.element == Element::NoString => self.text.push_str("null"),
             Value::List(list) if list.items.is_empty() => self.text.push_str("[]"),
             Value::List(list) => {
                 for (index, item) in list.items.iter().enumerate() {
@@ -69,7 +70,7 @@ impl Writer<'_> {
                 self.line(depth);
                 self.text.push('}');
             }
-            Value::Object(object) => self.value(&object.plain(), depth + 1)?,
+            Value::Object(object) => self.value(&object.document(), depth + 1)?,
         }
         Ok(())
     }

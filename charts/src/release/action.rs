@@ -1,7 +1,7 @@
 //! What is done with releases: each action reads the record, decides, and leaves a record of how far it came.
 //!
 //! - `deploy`: install and upgrade; `rollback`, `uninstall`, `test`.
-//! - What they share: `objects` (made, removed, waited for), `hook` (run around them), `recover` (what was interrupted),
+//! - What they share: `objects` (made, removed, waited for), `pods` (what those wait for), `hook` (run around them), `recover` (what was interrupted),
 //!   [`crd`] (definitions of custom kinds).
 //!
 //! An action may end anywhere. Whatever it leaves, the next one on the release goes on from there.
@@ -10,6 +10,7 @@ pub mod crd;
 mod deploy;
 mod hook;
 mod objects;
+mod pods;
 mod recover;
 mod rollback;
 mod test;
@@ -83,6 +84,20 @@ pub enum Wait {
     ObjectsAndJobs,
 }
 
+/// What becomes of the definitions of custom kinds in a chart's `crds/`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Crds {
+    /// They are left out.
+    Skip,
+    /// Those that are not there are made, by an install alone; as Helm does.
+    #[default]
+    Create,
+    /// Those that are there are brought up to date too, unless that would lose something.
+    Upgrade,
+    /// Those that are there are brought up to date, whatever is lost; that is told.
+    Force,
+}
+
 /// Whether anything is changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum DryRun {
@@ -101,9 +116,7 @@ pub struct Options {
     /// Of each hook, and of waiting.
     pub timeout: Duration,
     pub hooks: bool,
-    pub crds: bool,
-    /// Brings definitions of custom kinds up to date that exist, if that is safe.
-    pub upgrade_crds: bool,
+    pub crds: Crds,
     pub create_namespace: bool,
     /// Takes over objects that are no release's or another's.
     pub take_ownership: bool,
@@ -111,6 +124,9 @@ pub struct Options {
     pub force_conflicts: bool,
     /// Writes objects whole instead of applying them.
     pub force_replace: bool,
+    /// Applies the objects as one write, where the server can: all of them or none. Namespaces and definitions of custom
+    /// kinds, on which others stand, go before.
+    pub atomic_apply: bool,
     /// Removes what a failed action made.
     pub cleanup_on_fail: bool,
     /// A failed install is uninstalled, a failed upgrade rolled back.
@@ -135,12 +151,12 @@ impl Default for Options {
             wait: Wait::Hooks,
             timeout: Duration::from_secs(300),
             hooks: true,
-            crds: true,
-            upgrade_crds: false,
+            crds: Crds::Create,
             create_namespace: false,
             take_ownership: false,
             force_conflicts: false,
             force_replace: false,
+            atomic_apply: false,
             cleanup_on_fail: false,
             rollback_on_failure: false,
             history_max: 10,
@@ -186,6 +202,22 @@ impl Action<'_> {
         let held = lease::acquire(self.cluster, self.namespace, self.name, self.holder).await?;
         let holder = held.holder().map(str::to_owned);
         held.during(self.cluster, action(holder)).await
+    }
+
+    /// Refuses what this server cannot do, before anything is changed.
+    async fn check_server(&self) -> Result<(), Error> {
+        if !self.options.atomic_apply {
+            return Ok(());
+        }
+        let asked = self.cluster.transacts().await;
+        if asked.map_err(Error::call("ask the server what it serves"))? {
+            return Ok(());
+        }
+        Err(Error::Refused(
+            "--atomic-apply: this server cannot apply several objects as one write (it serves no Transaction in \
+             apply.wk.dev/v1, as wk does): leave the flag out, and they are applied one by one"
+                .to_owned(),
+        ))
     }
 
     /// Says in a revision's labels for whom it is kept.

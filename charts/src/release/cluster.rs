@@ -162,6 +162,12 @@ pub trait Cluster: Send + Sync {
     /// Applies on the server's side as [`MANAGER`](super::managers::MANAGER).
     async fn apply(&self, id: &ObjectId, object: &Value, how: Apply) -> Result<Value, CallError>;
 
+    /// Whether it can apply several objects as one write.
+    async fn transacts(&self) -> Result<bool, CallError>;
+
+    /// Applies objects as [`apply`](Self::apply) does, all of them or none; watchers see them in this order.
+    async fn apply_together(&self, objects: &[&Value], how: Apply) -> Result<(), CallError>;
+
     /// Deletes; false if it was not there.
     async fn delete(&self, id: &ObjectId, how: Propagation) -> Result<bool, CallError>;
 

@@ -108,6 +108,13 @@ pub async fn acquire(
                 code: Some(404), ..
             }) if found.is_some() => {}
             Err(CallError {
+                code: Some(404), ..
+            }) => {
+                return Err(Error::Refused(format!(
+                    "namespace {namespace:?} not found: make it, or have it made (--create-namespace; createNamespace of a ChartRelease)"
+                )));
+            }
+            Err(CallError {
                 code: Some(403),
                 message,
             }) => {

@@ -1,6 +1,10 @@
 //! Renders a chart for a release: what the cluster serves, what templates may look up, and the chart as the record keeps it.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{
+    cell::RefCell,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -24,8 +28,11 @@ use crate::{
 /// Changes what was rendered before it is applied; answers the new text, or why there is none.
 pub type PostRenderer = Arc<dyn Fn(&str) -> Result<String, String> + Send + Sync>;
 
+/// How long templates may run unless somebody says otherwise, what they look up included.
+pub const TIME: Duration = Duration::from_secs(60);
+
 /// How a chart is rendered.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Rights {
     /// Whether templates may ask for addresses of hosts.
     pub dns: bool,
@@ -34,6 +41,20 @@ pub struct Rights {
     /// Whether subcharts' notes are shown too.
     pub sub_notes: bool,
     pub post_renderer: Option<PostRenderer>,
+    /// How long templates may run, what they look up included.
+    pub time: Duration,
+}
+
+impl Default for Rights {
+    fn default() -> Rights {
+        Rights {
+            dns: false,
+            skip_schema: false,
+            sub_notes: false,
+            post_renderer: None,
+            time: TIME,
+        }
+    }
 }
 
 /// A chart, and the cluster that it is rendered for.
@@ -230,7 +251,10 @@ fn render(
         random: RefCell::new(StdRng::from_seed(rand::random())),
         lookup: Some(Box::new(Live(cluster))),
         dns: rights.dns,
-        limits: Limits::default(),
+        limits: Limits {
+            deadline: Instant::now().checked_add(rights.time),
+            ..Limits::default()
+        },
     };
     let given = values::from_json_map(&request.values);
     let rendered = render::render(chart, &given, &options, &environment)

@@ -62,6 +62,8 @@ const JSON_PATCH: &str = "application/json-patch+json";
 /// Everything that is served, in one answer where the server knows how.
 const DISCOVERY: &str =
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+/// Where wk applies several objects as one write.
+const TRANSACTIONS: &str = "apply.wk.dev/v1";
 /// Most objects of one answer to a list.
 const PAGE: &str = "500";
 
@@ -353,6 +355,28 @@ impl<T: Transport> Cluster for Remote<T> {
             path.push_str("&dryRun=All");
         }
         self.json("PATCH", path, Some((APPLY, object))).await
+    }
+
+    async fn transacts(&self) -> Result<bool, CallError> {
+        let place = self.place(TRANSACTIONS, "Transaction").await?;
+        Ok(place.is_some())
+    }
+
+    async fn apply_together(&self, objects: &[&Value], how: Apply) -> Result<(), CallError> {
+        let transaction = json!({
+            "apiVersion": TRANSACTIONS, "kind": "Transaction", "spec": {"objects": objects},
+        });
+        let mut path = format!(
+            "{}/transactions?fieldManager={MANAGER}&force={}&fieldValidation={}",
+            root_of(TRANSACTIONS),
+            how.force,
+            self.validation()
+        );
+        if how.dry_run {
+            path.push_str("&dryRun=All");
+        }
+        let body = Some((JSON, &transaction));
+        self.json("POST", path, body).await.map(drop)
     }
 
     async fn delete(&self, id: &ObjectId, how: Propagation) -> Result<bool, CallError> {

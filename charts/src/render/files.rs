@@ -125,6 +125,15 @@ impl Object for Files {
         Value::Map(map)
     }
 
+    /// Go's JSON has bytes as base64.
+    fn document(&self) -> Value {
+        let map = Map::new();
+        for (name, data) in self.0.iter() {
+            map.insert(name.clone(), Value::string(BASE64_STANDARD.encode(data)));
+        }
+        Value::Map(map)
+    }
+
     fn truth(&self) -> bool {
         !self.0.is_empty()
     }

@@ -66,7 +66,7 @@ fn collect(
     scopes: &mut Vec<Scope>,
 ) -> Map {
     let subcharts = Map::new();
-    let data = Map::new();
+    let data = Map::of_type("common.Values");
     data.insert("Chart", chart(&node.metadata, is_root));
     let files = Files::new(&node.chart.files);
     data.insert("Files", Value::Object(Rc::new(files)));
@@ -84,7 +84,10 @@ fn collect(
         };
         let path = format!("{path}/charts/{name}");
         let child = collect(child, values, path, false, shared, scopes);
-        subcharts.insert(name.to_owned(), Value::Map(child));
+        subcharts.insert(
+            name.to_owned(),
+            Value::Map(child.as_type("map[string]interface {}")),
+        );
     }
     let library = node.chart.is_library();
     let is_partial = |name: &str| {

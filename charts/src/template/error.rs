@@ -201,6 +201,17 @@ impl TemplateError {
         }
     }
 
+    /// Without what is in the middle, where very many templates led to it.
+    fn shortened(&self) -> TemplateError {
+        const SHOWN: usize = 4;
+        let mut short = self.clone();
+        let places = &mut short.report.places;
+        if places.len() > SHOWN * 3 {
+            places.drain(SHOWN..places.len() - SHOWN);
+        }
+        short
+    }
+
     fn is_included_only(&self) -> bool {
         let places = &self.report.places;
         !places
@@ -310,7 +321,7 @@ impl fmt::Display for Position<'_> {
 
 impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.helm().trim_end())?;
+        f.write_str(self.shortened().helm().trim_end())?;
         let Some((inner, outer)) = self.report.places.split_first() else {
             return Ok(());
         };

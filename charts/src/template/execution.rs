@@ -21,7 +21,7 @@ use crate::{
 };
 
 use super::{
-    NO_VALUE, Templates,
+    NO_VALUE, Parsed, Templates,
     ast::{Branches, Call, Command, Definition, Node, Pipe, Slot, Span, Word},
     builtin,
     error::{Link, Place, TemplateError},
@@ -96,7 +96,7 @@ impl Datum {
 
 /// Templates that exist only within a `tpl`.
 struct Layer {
-    definitions: Vec<Arc<Definition>>,
+    parsed: Arc<Parsed>,
     parent: Option<Rc<Layer>>,
 }
 
@@ -183,6 +183,7 @@ impl Execution<'_> {
     fn template(&mut self, definition: &Definition, dot: Datum) -> Result<(), TemplateError> {
         let base = self.variables.len();
         let nil = Datum::bare(Value::Nil);
+        meter::charge(definition.slots as u64);
         self.variables.resize(base + definition.slots, nil);
         self.depth += 1;
         let mut frame = Frame {
@@ -192,9 +193,6 @@ impl Execution<'_> {
             at: At::Nothing,
         };
         let result = stacker::maybe_grow(256 << 10, 4 << 20, || {
-            if self.depth > self.environment.limits.depth.saturating_mul(10) {
-                return frame.fail("templates call each other too deeply");
-            }
             self.walk(&mut frame, &dot, &definition.body)
         });
         self.depth -= 1;
@@ -465,22 +463,36 @@ impl Execution<'_> {
             Some(pipe) => self.pipe(frame, dot, pipe)?,
             None => Datum::bare(Value::Nil),
         };
+        frame.at = At::Call(call);
+        self.descend(frame)?;
         let result = self.template(&definition, value);
         frame.at = At::Call(call);
         result.map_err(|error| error.at(frame.place(Link::Template)))
     }
 
+    /// Whether one more template may be entered.
+    fn descend(&self, frame: &Frame<'_>) -> Result<(), TemplateError> {
+        let deepest = self.environment.limits.depth.saturating_mul(10);
+        match self.depth < deepest {
+            true => Ok(()),
+            false => frame.fail(format!("exceeded maximum template depth ({deepest})")),
+        }
+    }
+
     /// The template of a name, as the innermost `tpl` sees it.
     fn find(&self, name: &str) -> Option<Arc<Definition>> {
         let mut layer = self.layer.as_ref();
+        // What is empty counts only where there is nothing else of that name.
+        let mut empty = None;
         while let Some(here) = layer {
-            let mut definitions = here.definitions.iter();
-            if let Some(found) = definitions.find(|known| &*known.name == name) {
-                return Some(found.clone());
+            match here.parsed.definitions.get(name) {
+                Some(found) if !found.is_empty() => return Some(found.clone()),
+                Some(found) => empty = Some(found),
+                None => {}
             }
             layer = here.parent.as_ref();
         }
-        self.templates.definitions.get(name).cloned()
+        self.templates.definitions.get(name).or(empty).cloned()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Variables are resolved to slots and names to functions here, so that execution looks nothing up. Nested too deep is an
 //! error, not a full stack.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 
@@ -27,8 +27,12 @@ use super::{
 /// How deep actions and parentheses may nest.
 const DEEPEST: usize = 1000;
 
-/// Parses the templates of one text: those it defines, then the text's own, by the name of its source.
-pub(super) fn parse(source: &Arc<Source>) -> Result<Vec<Definition>, TemplateError> {
+/// Parses the templates of one text: those it defines, then the text's own, by the name of its source. `words` is how many
+/// pieces there may still be: a tree takes many times its text's memory.
+pub(super) fn parse(
+    source: &Arc<Source>,
+    words: &mut usize,
+) -> Result<Vec<Definition>, TemplateError> {
     let mut parser = Parser {
         source,
         lexer: Lexer::new(&source.text),
@@ -38,6 +42,8 @@ pub(super) fn parse(source: &Arc<Source>) -> Result<Vec<Definition>, TemplateErr
         action: None,
         depth: 0,
         definitions: Vec::new(),
+        names: HashMap::new(),
+        words,
     };
     let body = parser.top()?;
     parser.define(source.name.clone(), body)?;
@@ -55,6 +61,9 @@ struct Parser<'a> {
     action: Option<usize>,
     depth: usize,
     definitions: Vec<Definition>,
+    /// Where each definition is among them.
+    names: HashMap<Arc<str>, usize>,
+    words: &'a mut usize,
 }
 
 /// What ended a list of nodes.
@@ -171,6 +180,15 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// Counts a piece of the tree.
+    fn count(&mut self) -> Result<(), TemplateError> {
+        match self.words.checked_sub(1) {
+            Some(left) => *self.words = left,
+            None => return self.error("the templates have more parts than a chart's may"),
+        }
+        Ok(())
+    }
+
     fn expect(&mut self, kind: Kind, context: &str) -> Result<Token, TemplateError> {
         let token = self.next_word();
         match token.kind == kind {
@@ -216,6 +234,7 @@ impl<'a> Parser<'a> {
     }
 
     fn definition(&mut self) -> Result<(), TemplateError> {
+        self.count()?;
         let context = "define clause";
         let token = self.next_word();
         let name = self.template_name(token, context)?;
@@ -244,9 +263,13 @@ impl<'a> Parser<'a> {
             slots: self.scope.slots(),
             name,
         };
-        let same = |known: &&mut Definition| known.name == definition.name;
-        match self.definitions.iter_mut().find(same) {
-            None => self.definitions.push(definition),
+        let known = self.names.get(&definition.name);
+        match known.map(|at| &mut self.definitions[*at]) {
+            None => {
+                let at = self.definitions.len();
+                self.names.insert(definition.name.clone(), at);
+                self.definitions.push(definition);
+            }
             Some(known) if known.is_empty() => *known = definition,
             Some(_) if definition.is_empty() => {}
             Some(_) => {
@@ -272,6 +295,7 @@ impl<'a> Parser<'a> {
     }
 
     fn item(&mut self) -> Result<Item, TemplateError> {
+        self.count()?;
         let token = self.next_word();
         match token.kind {
             Kind::Text => Ok(Item::Node(Node::Text(self.slice(token)))),
@@ -521,7 +545,7 @@ impl<'a> Parser<'a> {
 
     fn command(&mut self) -> Result<Command, TemplateError> {
         let start = self.peek_word().start;
-        let mut words: Vec<Word> = Vec::new();
+        let mut words: Vec<Word> = Vec::with_capacity(1);
         loop {
             self.peek_word();
             if let Some(word) = self.operand()? {
@@ -578,6 +602,7 @@ impl<'a> Parser<'a> {
     }
 
     fn term(&mut self) -> Result<Option<Word>, TemplateError> {
+        self.count()?;
         let token = self.next_word();
         let term = match token.kind {
             Kind::Identifier => Term::Function(self.callee(token)?),

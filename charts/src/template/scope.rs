@@ -3,12 +3,16 @@
 //! Go's parser and Go's executor differ: the parser takes a variable of the first branch for known in the `else` branch too,
 //! the executor has forgotten it. Names are looked up as the parser does, slots as the executor does.
 
+use std::collections::HashMap;
+
 use super::ast::Slot;
 
 /// The variables of one template.
 #[derive(Default)]
 pub(super) struct Scope {
     variables: Vec<Variable>,
+    /// By name: a template may have very many.
+    names: HashMap<Box<str>, Named>,
     /// Variables that execution has now.
     live: usize,
     most: usize,
@@ -18,8 +22,17 @@ pub(super) struct Scope {
 
 struct Variable {
     name: Box<str>,
-    /// `None`: execution has it no longer, or never had it.
-    slot: Option<usize>,
+    /// Whether execution has it, or had it and forgot.
+    live: bool,
+}
+
+/// What is called by one name.
+#[derive(Default)]
+struct Named {
+    /// How many variables the parser knows.
+    known: usize,
+    /// The slots of those that execution has, the innermost last.
+    slots: Vec<usize>,
 }
 
 /// Where a control structure began.
@@ -45,14 +58,25 @@ impl Scope {
     /// The first branch is over: execution forgets its variables.
     pub(super) fn end_branch(&mut self, mark: Mark) {
         for variable in &mut self.variables[mark.variables..] {
-            variable.slot = None;
+            if std::mem::take(&mut variable.live)
+                && let Some(named) = self.names.get_mut(&variable.name)
+            {
+                named.slots.pop();
+            }
         }
         self.live = mark.live;
     }
 
     /// The control structure is over.
     pub(super) fn leave(&mut self, mark: Mark) {
-        self.variables.truncate(mark.variables);
+        for variable in self.variables.drain(mark.variables..) {
+            if let Some(named) = self.names.get_mut(&variable.name) {
+                named.known -= 1;
+                if variable.live {
+                    named.slots.pop();
+                }
+            }
+        }
         self.live = mark.live;
     }
 
@@ -74,23 +98,24 @@ impl Scope {
     }
 
     fn push(&mut self, name: &str, slot: Option<usize>) {
-        let name = name.into();
-        self.variables.push(Variable { name, slot });
+        let named = self.names.entry(name.into()).or_default();
+        named.known += 1;
+        named.slots.extend(slot);
+        self.variables.push(Variable {
+            name: name.into(),
+            live: slot.is_some(),
+        });
     }
 
     /// `None`: no such name; `Some(None)`: a name that execution will not know.
     pub(super) fn find(&self, name: &str) -> Option<Option<Slot>> {
-        let known = name == "$" || self.variables.iter().any(|known| &*known.name == name);
+        let known = name == "$" || self.names.get(name).is_some_and(|named| named.known > 0);
         known.then(|| self.slot(name))
     }
 
     fn slot(&self, name: &str) -> Option<Slot> {
-        let live = self.variables.iter().rev();
-        let found = live
-            .filter(|known| known.slot.is_some())
-            .find(|known| &*known.name == name);
-        match found {
-            Some(found) => found.slot.map(Slot::Local),
+        match self.names.get(name).and_then(|named| named.slots.last()) {
+            Some(slot) => Some(Slot::Local(*slot)),
             None => (name == "$").then_some(Slot::Root),
         }
     }

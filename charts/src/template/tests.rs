@@ -219,7 +219,7 @@ fn a_misspelt_key_is_recognised() {
 fn a_template_that_never_ends_is_ended() {
     check_limit(
         "{{ define \"a\" }}{{ template \"a\" . }}{{ end }}{{ template \"a\" . }}",
-        "too deeply",
+        "exceeded maximum template depth",
     );
     check_limit(
         "{{ define \"a\" }}{{ include \"a\" . }}{{ end }}{{ include \"a\" . }}",

@@ -2,12 +2,14 @@
 //!
 //! Changes a map in place, as Helm does, with Helm's messages.
 
-use crate::{Map, Value, json};
+use crate::{Map, Value, format::sprintf, json};
 
 /// A list may have no more items.
 const MAX_INDEX: i64 = 65536;
 /// A path may have no more names.
 const MAX_DEPTH: usize = 30;
+/// A path may have no more indexes: what walks values recurses.
+const MAX_INDEXES: usize = 500;
 
 /// What values mean.
 pub enum Kind<'a> {
@@ -26,9 +28,11 @@ pub fn set(line: &str, values: &Map, kind: &Kind<'_>) -> Result<(), String> {
     let mut parser = Parser {
         letters: line.chars().collect(),
         at: 0,
+        indexes: 0,
         kind,
     };
     loop {
+        parser.indexes = 0;
         match parser.key(values, 0) {
             Ok(()) => {}
             Err(Stop::End) => return Ok(()),
@@ -51,6 +55,8 @@ fn wrong<T>(message: impl Into<String>) -> Result<T, Stop> {
 struct Parser<'a> {
     letters: Vec<char>,
     at: usize,
+    /// Indexes of the path at hand.
+    indexes: usize,
     kind: &'a Kind<'a>,
 }
 
@@ -111,7 +117,7 @@ impl Parser<'_> {
             Some(other) => return wrong(not_a(&other, "[]interface {}")),
         };
         let mut list = list;
-        let result = self.item(&mut list, index, depth);
+        let result = stacker::maybe_grow(64 << 10, 1 << 20, || self.item(&mut list, index, depth));
         put(values, &key, Value::list(list));
         result
     }
@@ -161,8 +167,9 @@ impl Parser<'_> {
     /// What stands between `[` and `]`.
     fn index(&mut self) -> Result<i64, Stop> {
         let (text, stop) = self.until(&[']']);
+        // Helm takes the line's end for the end of what is to be set, here too.
         if stop.is_none() {
-            return wrong("error parsing index: EOF");
+            return Err(Stop::End);
         }
         text.parse().map_err(|_| {
             let why = "invalid syntax";
@@ -177,9 +184,21 @@ impl Parser<'_> {
         if index < 0 {
             return wrong(format!("negative {index} index not allowed"));
         }
+        self.indexes += 1;
+        if self.indexes > MAX_INDEXES {
+            return wrong(format!("a path has more than {MAX_INDEXES} indexes"));
+        }
         let (rest, stop) = self.until(&['[', '.', '=']);
         if !rest.is_empty() {
-            return wrong(format!("unexpected data at end of array index: {rest:?}"));
+            let letters = rest.chars().map(|letter| i64::from(u32::from(letter)));
+            let letters = letters.map(|letter| sprintf(b"%q", &[Value::int(letter)]));
+            let letters: Vec<_> = letters
+                .map(|letter| String::from_utf8_lossy(&letter).into_owned())
+                .collect();
+            let letters = letters.join(" ");
+            return wrong(format!(
+                "unexpected data at end of array index: [{letters}]"
+            ));
         }
         let present = usize::try_from(index)
             .ok()
@@ -200,7 +219,7 @@ impl Parser<'_> {
                     Some(Value::List(list)) => list.items.to_vec(),
                     Some(other) => return wrong(not_a(&other, "[]interface {}")),
                 };
-                self.item(&mut inner, next, depth)?;
+                stacker::maybe_grow(64 << 10, 1 << 20, || self.item(&mut inner, next, depth))?;
                 Value::list(inner)
             }
             Some(_) => {
@@ -416,7 +435,7 @@ mod tests {
         );
         check(
             "a[0]x=1",
-            expect![[r#"unexpected data at end of array index: "x""#]],
+            expect!["unexpected data at end of array index: ['x']"],
         );
         check(
             "l.x=1",
@@ -472,6 +491,15 @@ mod tests {
             &Kind::With(&read),
             expect!["open missing: no such file or directory"],
         );
+    }
+
+    #[test]
+    fn lists_within_lists_are_bounded() {
+        for line in ["[0]", "[0].a"] {
+            let line = "a".to_owned() + &line.repeat(20_000) + "=1";
+            let error = set(&line, &Map::new(), &Kind::Typed).unwrap_err();
+            assert_eq!(error, "a path has more than 500 indexes");
+        }
     }
 
     proptest! {

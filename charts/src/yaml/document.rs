@@ -3,7 +3,7 @@
 //! Keeps go-yaml's rules for what a parser leaves open: the last of equal keys wins, `<<` merges where it stands, aliases
 //! are values of their own, and a document that grows by aliases beyond reason is refused.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span, Tag};
 
@@ -46,26 +46,41 @@ impl Document {
     /// As [`parse`](Self::parse), of a text that starts on this line of a file.
     pub fn parse_at(text: &[u8], first_line: usize) -> Result<Document, Error> {
         let offset = first_line.saturating_sub(1);
-        let text = readable(text).map_err(|(line, message)| Error::Syntax {
-            line: Some(line + offset),
-            message: message.to_owned(),
-        })?;
-        let mut builder = Builder {
-            text,
-            nodes: Vec::new(),
-            open: Vec::new(),
-            anchors: HashMap::new(),
-            root: None,
-        };
-        builder.read().map_err(|(line, message)| Error::Syntax {
+        let refused = |(line, message)| Error::Syntax {
             line: Some(line + offset),
             message,
-        })?;
-        Ok(Document {
-            nodes: builder.nodes,
-            root: builder.root,
-            offset,
-        })
+        };
+        let mut text =
+            readable(text).map_err(|(line, message)| refused((line, message.to_owned())))?;
+        let mut indented = Vec::new();
+        loop {
+            let mut builder = Builder {
+                text: &text,
+                nodes: Vec::new(),
+                open: Vec::new(),
+                anchors: HashMap::new(),
+                root: None,
+            };
+            match builder.read() {
+                Ok(()) => {
+                    return Ok(Document {
+                        nodes: builder.nodes,
+                        root: builder.root,
+                        offset,
+                    });
+                }
+                // YAML 1.1 lets the lines of quoted text begin where they like.
+                Err((line, message))
+                    if message == NOT_INDENTED
+                        && indented.len() < INDENTED
+                        && !indented.contains(&line) =>
+                {
+                    indented.push(line);
+                    text = Cow::Owned(with_line_indented(&text, line));
+                }
+                Err(error) => return Err(refused(error)),
+            }
+        }
     }
 
     /// The document's value; nil if there is no document.
@@ -116,7 +131,7 @@ impl Document {
 }
 
 /// The text without a byte-order mark, if it has only characters that YAML allows.
-fn readable(text: &[u8]) -> Result<&str, (usize, &'static str)> {
+fn readable(text: &[u8]) -> Result<Cow<'_, str>, (usize, &'static str)> {
     let line = |until: usize| text[..until].split(|byte| *byte == b'\n').count();
     let text_at = |bytes| {
         std::str::from_utf8(bytes)
@@ -129,8 +144,73 @@ fn readable(text: &[u8]) -> Result<&str, (usize, &'static str)> {
     });
     match control {
         Some(at) => Err((line(at), "control characters are not allowed")),
-        None => Ok(readable.strip_prefix('\u{feff}').unwrap_or(readable)),
+        None => Ok(as_of_1_1(
+            readable.strip_prefix('\u{feff}').unwrap_or(readable),
+        )),
     }
+}
+
+/// What the parser says of a line of quoted text that begins further left than the text may.
+const NOT_INDENTED: &str = "invalid indentation in multiline quoted scalar";
+
+/// Lines that are indented for the parser before a text is given up: each makes it begin again.
+const INDENTED: usize = 50;
+
+/// A text with one line begun further right than any other: within quotes, blanks at a line's start mean nothing.
+fn with_line_indented(text: &str, line: usize) -> String {
+    let lines = text.split_inclusive('\n');
+    let blanks = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let width = lines.clone().map(blanks).max().unwrap_or_default() + 2;
+    let mut indented = String::with_capacity(text.len() + width);
+    for (at, content) in lines.enumerate() {
+        if at + 1 == line {
+            indented.push_str(&" ".repeat(width));
+        }
+        indented.push_str(content);
+    }
+    indented
+}
+
+/// Stands for a byte-order mark within a text, which the parser does not take.
+const MARK: char = '\u{fdd0}';
+
+/// A text as YAML 1.1 has it, for a parser of YAML 1.2: next-line characters end lines, byte-order marks may be
+/// anywhere.
+fn as_of_1_1(text: &str) -> Cow<'_, str> {
+    if !text.contains(['\u{85}', '\u{feff}']) {
+        return Cow::Borrowed(text);
+    }
+    let mut read = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\u{85}' => read.push('\n'),
+            '\u{feff}' => read.push(MARK),
+            other => read.push(other),
+        }
+    }
+    Cow::Owned(read)
+}
+
+/// What YAML 1.1 makes of line and paragraph separators in a scalar that is no block: they stay, the blanks around them go.
+fn separated(text: &str) -> String {
+    let separators = ['\u{2028}', '\u{2029}'];
+    let blanks = [' ', '\t'];
+    let mut folded = String::with_capacity(text.len());
+    for (at, part) in text.split_inclusive(separators).enumerate() {
+        let part = match at {
+            0 => part,
+            _ => part.trim_start_matches(blanks),
+        };
+        let kept = part.trim_end_matches(separators);
+        match kept.len() == part.len() {
+            true => folded.push_str(part),
+            false => {
+                folded.push_str(kept.trim_end_matches(blanks));
+                folded.push_str(&part[kept.len()..]);
+            }
+        }
+    }
+    folded
 }
 
 /// Makes nodes of events.
@@ -168,7 +248,7 @@ impl<'a> Builder<'a> {
         let (kind, anchor, tag) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain;
-                let text = text.into_owned();
+                let text = self.scalar(text.into_owned(), style, span);
                 (Kind::Scalar { text, plain }, anchor, tag)
             }
             Event::SequenceStart(_, anchor, tag) => (Kind::List(Vec::new()), anchor, tag),
@@ -207,6 +287,35 @@ impl<'a> Builder<'a> {
             self.open.push((node, None));
         }
         Ok(())
+    }
+
+    /// A scalar as YAML 1.1 reads it.
+    fn scalar(&self, mut text: String, style: ScalarStyle, span: Span) -> String {
+        let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+        let source = span.slice(self.text);
+        // A last line that has no end gives its text none.
+        if block
+            && text.ends_with('\n')
+            && !self.text.ends_with(['\n', '\r'])
+            && span.end.byte_offset() == Some(self.text.len())
+        {
+            text.pop();
+        }
+        if !block
+            && source.is_some_and(|source| source.contains(['\u{2028}', '\u{2029}']))
+            && text.contains(['\u{2028}', '\u{2029}'])
+        {
+            text = separated(&text);
+            if style == ScalarStyle::Plain {
+                text = text
+                    .trim_matches([' ', '\t', '\u{2028}', '\u{2029}'])
+                    .to_owned();
+            }
+        }
+        match text.contains(MARK) {
+            true => text.replace(MARK, "\u{feff}"),
+            false => text,
+        }
     }
 
     /// Puts a node into the collection it belongs to.

@@ -1,7 +1,7 @@
 //! Lays values out as go-yaml's emitter does: indentation, folding after column 80, quotes.
 
 use crate::{
-    Value, float, json,
+    Element, Value, float, json,
     value::meter,
     yaml::{
         MAX_DEPTH, order, scalar,
@@ -52,7 +52,9 @@ fn copy(value: &Value, depth: usize) -> Result<Value, json::Error> {
             scalar::Scalar::Uint(number) => Value::Uint(number, crate::value::UintKind::Uint64),
             _ => value.clone(),
         },
+        Value::String(bytes) if is_simple(bytes) => value.clone(),
         Value::String(bytes) => Value::string(text_through_json(&json::text(bytes))?),
+        Value::List(list) if list.element == Element::NoString => Value::Nil,
         Value::List(list) => {
             let items = list.items.iter().map(|item| through_json(item, depth + 1));
             Value::list(items.collect::<Result<_, _>>()?)
@@ -60,6 +62,10 @@ fn copy(value: &Value, depth: usize) -> Result<Value, json::Error> {
         Value::Map(map) => {
             let through = crate::Map::new();
             for (key, value) in map.entries() {
+                if is_simple(&key) {
+                    through.insert(key, through_json(&value, depth + 1)?);
+                    continue;
+                }
                 let key = json::text(&key);
                 if key.contains('\u{85}') {
                     // A key of several lines, to the reader.
@@ -69,9 +75,14 @@ fn copy(value: &Value, depth: usize) -> Result<Value, json::Error> {
             }
             Value::Map(through)
         }
-        Value::Object(object) => through_json(&object.plain(), depth + 1)?,
+        Value::Object(object) => through_json(&object.document(), depth + 1)?,
         Value::Nil | Value::Bool(_) | Value::Int(..) | Value::Uint(..) => value.clone(),
     })
+}
+
+/// Whether a text is the same after JSON: nearly all are.
+fn is_simple(text: &[u8]) -> bool {
+    text.is_ascii() && !text.contains(&0x7f)
 }
 
 /// What the YAML reader makes of a JSON string: next-line characters are line breaks to it, and fold to a space.
@@ -183,9 +194,14 @@ impl Emitter {
                     .collect();
                 match entries.is_empty() {
                     true => self.indicator("{}", true, false, false),
-                    false => self.map(order::sort(entries), depth),
+                    false => self.map(order::sort(entries, self.dialect), depth),
                 }
             }
+            // The library knows points in time; others see their text.
+            Value::Object(object) if object.type_name() == "time.Time" => match object.plain() {
+                Value::String(text) => self.plain(&json::text(&text)),
+                other => self.node(&other, place, depth + 1),
+            },
             Value::Object(object) => self.node(&object.plain(), place, depth + 1),
         }
     }
@@ -250,6 +266,12 @@ impl Emitter {
     fn plain_scalar(&mut self, text: &str, folds: bool) {
         if !self.whitespace {
             self.put(' ');
+        }
+        if !text.contains(' ') {
+            self.put_all(text);
+            self.whitespace = false;
+            self.indention = false;
+            return;
         }
         let mut letters = text.chars().peekable();
         let mut after_space = false;
@@ -439,7 +461,8 @@ impl Emitter {
     }
 
     fn put_all(&mut self, text: &str) {
-        text.chars().for_each(|letter| self.put(letter));
+        self.text.push_str(text);
+        self.column += text.chars().count();
     }
 
     fn put(&mut self, letter: char) {

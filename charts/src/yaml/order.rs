@@ -2,19 +2,21 @@
 
 use std::cmp::Ordering;
 
+use super::emitter::Dialect;
+
 /// Sorts entries by key. The order is Go's, and not transitive for odd keys: so no sort of the standard library, which
 /// may panic on such.
-pub(super) fn sort<T: Clone>(mut entries: Vec<(String, T)>) -> Vec<(String, T)> {
+pub(super) fn sort<T: Clone>(mut entries: Vec<(String, T)>, dialect: Dialect) -> Vec<(String, T)> {
     if entries.len() < 2 {
         return entries;
     }
-    let right = sort(entries.split_off(entries.len() / 2));
-    let left = sort(entries);
+    let right = sort(entries.split_off(entries.len() / 2), dialect);
+    let left = sort(entries, dialect);
     let mut sorted = Vec::with_capacity(left.len() + right.len());
     let mut left = left.into_iter().peekable();
     let mut right = right.into_iter().peekable();
     while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
-        let next = match less(&b.0, &a.0) {
+        let next = match less(&b.0, &a.0, dialect) {
             true => right.next(),
             false => left.next(),
         };
@@ -26,7 +28,15 @@ pub(super) fn sort<T: Clone>(mut entries: Vec<(String, T)>) -> Vec<(String, T)> 
 }
 
 /// Whether `a` comes before `b`.
-fn less(a: &str, b: &str) -> bool {
+fn less(a: &str, b: &str, dialect: Dialect) -> bool {
+    let (left, right) = (a.as_bytes(), b.as_bytes());
+    match left.iter().zip(right).find(|(left, right)| left != right) {
+        None => return left.len() < right.len(),
+        Some((left, right)) if left.is_ascii_alphabetic() && right.is_ascii_alphabetic() => {
+            return left < right;
+        }
+        Some(_) => {}
+    }
     let a: Vec<char> = a.chars().collect();
     let b: Vec<char> = b.chars().collect();
     let mut digits = false;
@@ -38,7 +48,8 @@ fn less(a: &str, b: &str) -> bool {
         match (left.is_alphabetic(), right.is_alphabetic()) {
             (true, true) => return left < right,
             (false, false) => {}
-            (letter, _) => return letter == digits,
+            // Behind a digit, v3 has letters before what is none; v2 never has.
+            (letter, _) => return letter == (digits && dialect == Dialect::V3),
         }
         let zero = left == '0' || right == '0';
         let number_before = || {

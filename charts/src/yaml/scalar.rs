@@ -170,13 +170,15 @@ pub(super) fn needs_quotes(text: &str) -> bool {
 /// `[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?`: a number to other readers of YAML 1.1.
 fn base_60(text: &str) -> bool {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if !unsigned.starts_with(|digit: char| digit.is_ascii_digit()) {
+        return false;
+    }
     let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
     let mut parts = whole.split(':');
     let first = parts.next().unwrap_or_default();
     let rest: Vec<&str> = parts.collect();
     let digit_or_line = |byte: u8| byte.is_ascii_digit() || byte == b'_';
-    first.starts_with(|digit: char| digit.is_ascii_digit())
-        && first.bytes().all(digit_or_line)
+    first.bytes().all(digit_or_line)
         && fraction.bytes().all(digit_or_line)
         && !rest.is_empty()
         && rest

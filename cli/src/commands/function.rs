@@ -1,12 +1,14 @@
 //! `wkctl fn`: functions, from a directory or a file to a URL.
 //!
-//! - [`init`], [`build`]: a project in a language, and its component. [`source`]: what an argument of `deploy` means.
+//! - [`init`], [`build`]: a project in a language, and its component. [`source`]: what an argument of `deploy` means;
+//!   [`code`]: which components can be functions.
 //! - [`deploy`]: push, write, wait; [`manifest`]: the Function that is written, pure. [`dev`]: the same at each change.
 //! - [`invoke`], [`logs`], [`usage`]: what a Function does. [`traffic`]: which of its revisions does it.
 //!
 //! Speaks to the apiserver alone, but for `invoke`, which asks the gateway.
 
 mod build;
+mod code;
 mod deploy;
 mod dev;
 mod init;

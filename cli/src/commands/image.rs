@@ -4,6 +4,8 @@ mod archives;
 mod ls;
 mod push;
 
+pub(super) use ls::size;
+
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use futures::StreamExt as _;

@@ -30,7 +30,7 @@ pub(crate) enum Content {
 }
 
 impl Content {
-    /// A file, by what it begins with: a module (binary or text), else an archive.
+    /// A file, by its name or what it begins with: a module (binary or text), else an archive.
     pub(crate) fn of_file(path: &Path) -> Result<Content> {
         let shown = path.display();
         let mut magic = [0; 4];
@@ -38,8 +38,9 @@ impl Content {
         let read = file
             .read(&mut magic)
             .with_context(|| format!("read {shown}"))?;
-        let is_text = path.extension().is_some_and(|extension| extension == "wat");
-        if is_text || magic[..read] == *b"\0asm" {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let is_named = matches!(extension, Some("wat" | "wasm"));
+        if is_named || magic[..read] == *b"\0asm" {
             let bytes = std::fs::read(path).with_context(|| format!("read {shown}"))?;
             return Ok(Content::Wasm(bytes.into()));
         }

@@ -33,44 +33,68 @@ pub(super) fn image(bytes: &[u8]) -> Result<Image> {
     })
 }
 
-/// What the module is, and for a component what it imports and exports.
-fn config(module: &[u8], digest: &str) -> Result<Value> {
-    let (mut imports, mut exports) = (Vec::new(), Vec::new());
-    let mut encoding = None;
-    // Within a component lie others: only the outermost counts.
-    let mut depth = 0_usize;
-    for payload in Parser::new(0).parse_all(module) {
-        match payload.context("it is neither a component nor a module")? {
-            Payload::Version { encoding: seen, .. } => {
-                encoding.get_or_insert(seen);
-                depth += 1;
-            }
-            Payload::End(_) => depth -= 1,
-            Payload::ComponentImportSection(section) if depth == 1 => {
-                for import in section {
-                    imports.push(import.context("read its imports")?.name.name.to_owned());
+/// What a binary is.
+pub(crate) enum Kind {
+    /// A core module.
+    Module,
+    /// A component, which imports and exports interfaces by theirs.
+    Component {
+        imports: Vec<String>,
+        exports: Vec<String>,
+    },
+}
+
+impl Kind {
+    /// Reads a binary.
+    ///
+    /// # Errors
+    /// It is neither a component nor a module, or is broken.
+    pub(crate) fn of(binary: &[u8]) -> Result<Kind> {
+        let (mut imports, mut exports) = (Vec::new(), Vec::new());
+        let mut encoding = None;
+        // Within a component lie others: only the outermost counts.
+        let mut depth = 0_usize;
+        for payload in Parser::new(0).parse_all(binary) {
+            match payload.context("it is neither a component nor a module")? {
+                Payload::Version { encoding: seen, .. } => {
+                    encoding.get_or_insert(seen);
+                    depth += 1;
                 }
-            }
-            Payload::ComponentExportSection(section) if depth == 1 => {
-                for export in section {
-                    exports.push(export.context("read its exports")?.name.name.to_owned());
+                Payload::End(_) => depth -= 1,
+                Payload::ComponentImportSection(section) if depth == 1 => {
+                    for import in section {
+                        imports.push(import.context("read its imports")?.name.name.to_owned());
+                    }
                 }
+                Payload::ComponentExportSection(section) if depth == 1 => {
+                    for export in section {
+                        exports.push(export.context("read its exports")?.name.name.to_owned());
+                    }
+                }
+                _ => {}
             }
-            _ => {}
+        }
+        match encoding {
+            Some(Encoding::Component) => Ok(Kind::Component { imports, exports }),
+            Some(Encoding::Module) => Ok(Kind::Module),
+            None => bail!("it is neither a component nor a module"),
         }
     }
-    match encoding {
-        Some(Encoding::Component) => Ok(json!({
+}
+
+/// What the module is, and for a component what it imports and exports.
+fn config(module: &[u8], digest: &str) -> Result<Value> {
+    Ok(match Kind::of(module)? {
+        Kind::Component { imports, exports } => json!({
             "architecture": "wasm",
             "os": "wasip2",
             "layerDigests": [digest],
             "component": {"exports": exports, "imports": imports},
-        })),
-        Some(Encoding::Module) => {
-            Ok(json!({"architecture": "wasm", "os": "wasip1", "layerDigests": [digest]}))
+        }),
+        Kind::Module => {
+            json!({"architecture": "wasm", "os": "wasip1", "layerDigests": [digest]})
         }
-        None => bail!("it is neither a component nor a module"),
-    }
+    })
 }
 
 #[cfg(test)]

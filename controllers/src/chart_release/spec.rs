@@ -28,7 +28,18 @@ pub(super) struct Spec {
     pub(super) correct_drift: bool,
     pub(super) create_namespace: bool,
     pub(super) rollback_on_failure: bool,
+    pub(super) atomic_apply: bool,
+    pub(super) crds: Crds,
     pub(super) history_max: usize,
+}
+
+/// What becomes of the definitions of custom kinds in the chart's `crds/`.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(super) enum Crds {
+    #[default]
+    Create,
+    Upgrade,
+    Skip,
 }
 
 /// Where the chart comes from.

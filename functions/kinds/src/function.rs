@@ -65,6 +65,19 @@ pub struct Trigger {
     pub name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cron: Option<CronTrigger>,
+    /// Where requests go that were given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<DeadLetter>,
+}
+
+/// A Function of the same namespace that takes requests which another one did not.
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeadLetter {
+    pub function: String,
+    /// `/` where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
 }
 
 /// A request at times.

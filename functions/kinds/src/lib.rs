@@ -8,10 +8,10 @@ mod revision;
 mod template;
 
 pub use function::{
-    Condition, CronTrigger, Function, FunctionSpec, FunctionStatus, Route, Traffic, TrafficStatus,
-    Trigger, TriggerStatus,
+    Condition, CronTrigger, DeadLetter, Function, FunctionSpec, FunctionStatus, Route, Traffic,
+    TrafficStatus, Trigger, TriggerStatus,
 };
-pub use revision::{FunctionRevision, FunctionRevisionStatus, NodeStatus};
+pub use revision::{FunctionRevision, FunctionRevisionStatus, NodeStatus, pinned_name};
 pub use template::{Isolation, Retries, RevisionSpec, Scale};
 
 /// The group of both kinds.

@@ -65,6 +65,8 @@ pub(crate) struct State {
     /// While in panic: since when it was last called for, and the most pods that were.
     panic: Option<(Duration, u32)>,
     began: Duration,
+    /// Whether the last sample was not of all gateways.
+    gaps: bool,
 }
 
 impl State {
@@ -74,7 +76,21 @@ impl State {
             busy: now,
             panic: None,
             began: now,
+            gaps: false,
         }
+    }
+
+    /// Says how much the next sample tells. One with gaps counts for what is added, and is forgotten once all is known;
+    /// what may be taken away is counted from then on.
+    pub(crate) fn learn(&mut self, gaps: bool, now: Duration) {
+        if gaps {
+            self.busy = now;
+            self.began = now;
+        }
+        if gaps || self.gaps {
+            self.demand = Window::new(STABLE);
+        }
+        self.gaps = gaps;
     }
 }
 

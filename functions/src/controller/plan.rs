@@ -24,6 +24,8 @@ const DEADLINE_SECONDS: i32 = 60;
 const HISTORY: i32 = 10;
 /// When a revision that was refused is tried again.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
+/// The longest that the pods of a revision stay when requests go to another: gateways have some that wait for them.
+const LINGER_SECONDS: i32 = 30;
 /// The condition of a revision that requests reach: what it may use counts for quotas.
 const ACTIVE: &str = "Active";
 /// The conditions of a Function beside `Ready`.
@@ -122,7 +124,7 @@ pub(crate) fn plan(seen: &Seen<'_>) -> Plan {
     }
     plan.own_service = seen.service == Service::Missing;
     view.plan_status(traffic, problem, &mut plan);
-    plan.again = view.again();
+    plan.again = plan.again.into_iter().chain(view.again()).min();
     plan
 }
 
@@ -243,12 +245,38 @@ impl<'a> View<'a> {
             Readiness::Waiting(_) | Readiness::Failed(_) if newest || reached => {
                 least(revision.typed()).max(1)
             }
+            Readiness::Ready => match self.lingers(revision) {
+                Some(left) => {
+                    let left = Duration::try_from(left).unwrap_or_default();
+                    plan.again = plan.again.into_iter().chain([left]).min();
+                    return;
+                }
+                None => 0,
+            },
             _ => 0,
         };
         let is = self.seen.sets.get(&revision.name).copied();
+        if is.is_none() && !revision.is_on_a_node() {
+            // Its pods are of what a node found its image to be.
+            return;
+        }
         if is != Some(wanted) && (is.is_some() || wanted > 0) {
             plan.sets.push((revision.name.clone(), wanted));
         }
+    }
+
+    /// How long the pods of a revision that no request is sent to any more stay, if they do.
+    fn lingers(&self, revision: &Revision) -> Option<SignedDuration> {
+        self.seen.sets.get(&revision.name).filter(|set| **set > 0)?;
+        let timeout = revision.typed().timeout_seconds.unwrap_or(LINGER_SECONDS);
+        let longest = SignedDuration::from_secs(timeout.clamp(0, LINGER_SECONDS).into());
+        let status = revision.read.status.as_ref()?;
+        let active = find(&status.conditions, ACTIVE)?;
+        if active.status == "True" {
+            return Some(longest);
+        }
+        let left = longest - self.seen.now.duration_since(active.last_transition_time.0);
+        left.is_positive().then_some(left)
     }
 
     fn plan_status_of(&self, revision: &Revision, traffic: &[TrafficStatus], plan: &mut Plan) {
@@ -279,6 +307,11 @@ impl<'a> View<'a> {
         let mut patch = json!({});
         if before.conditions != conditions {
             patch["conditions"] = json!(conditions);
+        }
+        if before.digest.is_none()
+            && let Some(digest) = revision.digest()
+        {
+            patch["digest"] = digest.into();
         }
         let runtime = runtime.map(|runtime| runtime.name().to_owned());
         if runtime.is_some() && before.runtime != runtime {
@@ -375,8 +408,11 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Events for what changed.
+    /// Events for what changed; as few as say it, for there may be ten thousand Functions.
     fn tell(&self, status: &FunctionStatus, plan: &mut Plan) {
+        let has_moved = status.traffic != self.before.traffic && !status.traffic.is_empty();
+        let mut moved =
+            has_moved.then(|| format!("Traffic goes to {}", traffic::shown(&status.traffic)));
         for now in &status.conditions {
             let was = find(&self.before.conditions, &now.type_);
             let same = was.is_some_and(|was| was.status == now.status && was.reason == now.reason);
@@ -387,14 +423,15 @@ impl<'a> View<'a> {
                 let why = Why::new(&now.reason, now.message.as_str());
                 plan.notices.push(Notice::warning(&why));
             } else if now.status == "True" && now.type_ == REVISION_READY {
-                plan.notices
-                    .push(Notice::normal("RevisionReady", now.message.clone()));
+                let message = match moved.take() {
+                    None => now.message.clone(),
+                    Some(moved) => format!("{}; {moved}", now.message),
+                };
+                plan.notices.push(Notice::normal("RevisionReady", message));
             }
         }
-        if status.traffic != self.before.traffic && !status.traffic.is_empty() {
-            let message = format!("Traffic goes to {}", traffic::shown(&status.traffic));
-            plan.notices.push(Notice::normal("TrafficMoved", message));
-        }
+        let moved = moved.map(|message| Notice::normal("TrafficMoved", message));
+        plan.notices.extend(moved);
     }
 
     /// When the next deadline of a revision is over.

@@ -3,7 +3,7 @@
 //! A ReplicaSet and no Deployment: a revision never changes, so that there is nothing to roll out. Its pods say by
 //! their labels whose they are, which is how gateways find them.
 
-use function_kinds::{FUNCTION_LABEL, REVISION_LABEL, RevisionSpec};
+use function_kinds::{FUNCTION_LABEL, REVISION_LABEL, RevisionSpec, pinned_name};
 use kube::{ResourceExt, api::DynamicObject};
 use serde_json::{Map, Value, json};
 
@@ -95,6 +95,10 @@ fn pod(revision: &Revision) -> Value {
         "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_SECONDS}}},
     });
     copy(&revision.spec, CONTAINER_FIELDS, &mut container);
+    let digest = revision.digest();
+    if let Some(name) = digest.and_then(|digest| pinned_name(&spec.image, digest)) {
+        container["image"] = name.into();
+    }
     let mut pod = json!({
         "containers": [container],
         "enableServiceLinks": false,
@@ -214,13 +218,14 @@ mod tests {
     fn a_pod_has_what_its_revision_says_and_time_to_end() {
         let revision = object(json!({
             "metadata": {"name": "f-00001", "namespace": "ns", "uid": "r"},
-            "spec": {"image": "i", "port": 81, "args": ["a"], "env": [{"name": "A", "new": 1}], "labels": {"tier": "x"},
+            "spec": {"image": "i:1", "port": 81, "args": ["a"], "env": [{"name": "A", "new": 1}], "labels": {"tier": "x"},
                 "volumes": [{"name": "v", "emptyDir": {}}], "serviceAccountName": "s", "timeoutSeconds": 10},
+            "status": {"digest": "sha256:0"},
         }));
         let function = object(json!({"metadata": {"name": "f", "namespace": "ns"}}));
         let read = Revision::read(&revision).unwrap();
         let set = replica_set(&function, &read, &revision, 2);
-        expect![[r#"{"containers":[{"args":["a"],"env":[{"name":"PORT","value":"81"},{"name":"A","new":1}],"image":"i","lifecycle":{"preStop":{"sleep":{"seconds":2}}},"name":"function","ports":[{"containerPort":81,"name":"http"}],"readinessProbe":{"failureThreshold":3,"periodSeconds":1,"tcpSocket":{"port":81}}}],"enableServiceLinks":false,"serviceAccountName":"s","terminationGracePeriodSeconds":17,"volumes":[{"emptyDir":{},"name":"v"}]}"#]]
+        expect![[r#"{"containers":[{"args":["a"],"env":[{"name":"PORT","value":"81"},{"name":"A","new":1}],"image":"i@sha256:0","lifecycle":{"preStop":{"sleep":{"seconds":2}}},"name":"function","ports":[{"containerPort":81,"name":"http"}],"readinessProbe":{"failureThreshold":3,"periodSeconds":1,"tcpSocket":{"port":81}}}],"enableServiceLinks":false,"serviceAccountName":"s","terminationGracePeriodSeconds":17,"volumes":[{"emptyDir":{},"name":"v"}]}"#]]
             .assert_eq(&set["spec"]["template"]["spec"].to_string());
         expect![[
             r#"{"functions.wk.dev/function":"f","functions.wk.dev/revision":"f-00001","tier":"x"}"#

@@ -1,6 +1,6 @@
 //! Whether a revision can serve, by what nodes and pods say. Pure.
 //!
-//! A component can once a node has its code compiled; a container once one of its pods was ready. What was ready stays
+//! A component can once a node has its code compiled (that of the digest that the revision is held to); a container once one of its pods was ready. What was ready stays
 //! so: a container that is scaled to zero, or a node that restarts, is no failure of the revision.
 
 use jiff::{SignedDuration, Timestamp};
@@ -85,7 +85,9 @@ pub(crate) fn readiness(
         Some(why) => Readiness::Waiting(why),
         None => {
             let message = match revision.runtime() {
-                Some(Runtime::Container) => "waiting for its first pod to be ready",
+                Some(Runtime::Container) if revision.is_on_a_node() => {
+                    "waiting for its first pod to be ready"
+                }
                 _ => "waiting for a node to have its image",
             };
             Readiness::Waiting(Why::new("Deploying", message))
@@ -123,7 +125,7 @@ fn nodes(revision: &Revision) -> (bool, Option<Why>) {
         Some(Why::new(reason, format!("node {}: {message}", node.name)))
     });
     let why = reasons.next();
-    let ready = nodes.iter().any(|node| node.ready);
+    let ready = revision.is_on_a_node();
     (ready || revision.was_ready() && why.is_none(), why)
 }
 
@@ -209,6 +211,28 @@ mod tests {
                 "Failed ProgressDeadlineExceeded: the revision was not ready within 60 seconds"
             ],
         );
+    }
+
+    #[test]
+    fn a_node_whose_tag_meant_something_else_does_not_count() {
+        let nodes = |held: Value| {
+            json!({"digest": held, "nodes": [
+                {"name": "a", "ready": true, "resolved": "sha256:1", "runtime": "wasm"},
+                {"name": "b", "ready": true, "resolved": "sha256:2", "runtime": "oci"},
+            ]})
+        };
+        let waits = expect!["Waiting Deploying: waiting for a node to have its image"];
+        check(json!({}), nodes(json!("sha256:3")), &none(), 1, waits);
+        check(
+            json!({}),
+            nodes(json!("sha256:1")),
+            &none(),
+            1,
+            expect!["Ready"],
+        );
+        check(json!({}), nodes(Value::Null), &none(), 1, expect!["Ready"]);
+        let waits = expect!["Waiting Deploying: waiting for its first pod to be ready"];
+        check(json!({}), nodes(json!("sha256:2")), &none(), 1, waits);
     }
 
     #[test]

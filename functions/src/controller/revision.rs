@@ -1,7 +1,7 @@
 //! A FunctionRevision as it was seen, its number and name, and which part of a Function makes a new one. Pure.
 
 use function_kinds::{
-    Condition, FUNCTION_LABEL, FunctionRevision, NUMBER_ANNOTATION, RevisionSpec,
+    Condition, FUNCTION_LABEL, FunctionRevision, NUMBER_ANNOTATION, NodeStatus, RevisionSpec,
 };
 use jiff::Timestamp;
 use kube::{ResourceExt, api::DynamicObject};
@@ -90,14 +90,33 @@ impl Revision {
     /// What a node found its image to be.
     pub(crate) fn found(&self) -> Option<Runtime> {
         let status = self.read.status.as_ref()?;
-        let mut nodes = status
-            .nodes
-            .iter()
-            .filter_map(|node| node.runtime.as_deref());
-        nodes
+        let nodes = status.nodes.iter().filter(|node| self.is_on(node));
+        let mut found = nodes.filter_map(|node| node.runtime.as_deref());
+        found
             .next()
             .or(status.runtime.as_deref())
             .and_then(Runtime::read)
+    }
+
+    /// The digest that it is held to: what its image meant to the first node that had it. The second node may find that
+    /// the tag has moved since.
+    pub(crate) fn digest(&self) -> Option<&str> {
+        let status = self.read.status.as_ref()?;
+        let mut ready = status.nodes.iter().filter(|node| node.ready);
+        let first = || ready.find_map(|node| node.resolved.as_deref());
+        status.digest.as_deref().or_else(first)
+    }
+
+    /// Whether a node is ready to serve what the revision is held to.
+    fn is_on(&self, node: &NodeStatus) -> bool {
+        node.ready && node.resolved.as_deref() == self.digest()
+    }
+
+    /// Whether any node is.
+    pub(crate) fn is_on_a_node(&self) -> bool {
+        let status = self.read.status.as_ref();
+        let mut nodes = status.into_iter().flat_map(|status| &status.nodes);
+        nodes.any(|node| self.is_on(node))
     }
 
     /// The condition `Ready` as it was written last.

@@ -72,8 +72,22 @@ pub(crate) struct Gateway {
     pub(crate) refuses: AtomicU32,
 }
 
+/// The demand of the only gateway.
+struct Only(Arc<Gateway>);
+
 #[async_trait]
-impl Demand for Gateway {
+impl Demand for Only {
+    async fn gateways(&self) -> anyhow::Result<Vec<Arc<dyn functions::Gateway>>> {
+        Ok(vec![self.0.clone()])
+    }
+}
+
+#[async_trait]
+impl functions::Gateway for Gateway {
+    fn node(&self) -> &str {
+        "node"
+    }
+
     async fn demand(&self) -> anyhow::Result<Vec<(Key, Sample)>> {
         Ok(self.samples.lock().expect("nobody panics with it").clone())
     }
@@ -186,7 +200,7 @@ impl Cluster {
                 workers: 4,
             },
             Gateways {
-                demand: Some(gateway.clone()),
+                demand: Some(Arc::new(Only(gateway.clone()))),
                 deliver: Some(gateway.clone()),
             },
         );

@@ -138,10 +138,20 @@ async fn a_container_has_as_many_pods_as_requests_ask_for_and_none_without() {
     let cluster = Cluster::start().await;
     let spec = json!({"image": "web", "port": 80, "concurrency": 10, "scale": {"max": 5, "idleSeconds": 1}});
     cluster.create("Function", "web", spec).await.unwrap();
+    cluster
+        .until("FunctionRevision", "web-00001", Value::is_object)
+        .await;
+    let pulled = json!({"ready": true, "runtime": "oci", "resolved": "sha256:1"});
+    cluster.node_says("web-00001", pulled).await;
     let set = cluster
         .until("ReplicaSet", "web-00001", Value::is_object)
         .await;
     assert_eq!(set["spec"]["replicas"], 1);
+    let container = &set["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], "web@sha256:1");
+    // The tag has moved, and another node saw it first: nothing changes.
+    let moved = json!({"ready": true, "runtime": "oci", "resolved": "sha256:2"});
+    cluster.node_says("web-00001", moved).await;
     let mut pod = json!({"metadata": {"name": "p"}, "spec": set["spec"]["template"]["spec"]});
     pod["metadata"]["labels"] = set["spec"]["template"]["metadata"]["labels"].clone();
     let pods = cluster.api("Pod");

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::{activator, activity::Activity, metrics, upstream::Lease};
+use super::{activator, activity::Activity, underway::Underway, upstream::Lease};
 
 pub(super) type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -92,8 +92,8 @@ pub(super) struct Outgoing {
     deadline: Option<Pin<Box<Sleep>>>,
     /// How long it may rest; whether it rests, and till when it may.
     idle: Option<(Duration, bool, Pin<Box<Sleep>>)>,
-    /// Counts the request until its answer has ended.
-    counted: Option<metrics::InFlight>,
+    /// The request, until its answer has ended.
+    underway: Option<Underway>,
 }
 
 enum From {
@@ -118,7 +118,7 @@ impl Outgoing {
             from,
             deadline: None,
             idle: None,
-            counted: None,
+            underway: None,
         }
     }
 
@@ -156,8 +156,8 @@ impl Outgoing {
         self
     }
 
-    pub(super) fn counting(mut self, counted: metrics::InFlight) -> Self {
-        self.counted = Some(counted);
+    pub(super) fn ending(mut self, underway: Underway) -> Self {
+        self.underway = Some(underway);
         self
     }
 }
@@ -184,6 +184,11 @@ impl Body for Outgoing {
             }
             From::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
         };
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let (Some(underway), Some(data)) = (&mut this.underway, frame.data_ref())
+        {
+            underway.sent(data.len());
+        }
         if let Some((limit, rests, end)) = &mut this.idle {
             if polled.is_pending() && !*rests {
                 end.as_mut().reset(Instant::now() + *limit);

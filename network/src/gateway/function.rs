@@ -17,7 +17,7 @@ use super::{
     routes::row::{Function, Revision},
     serve::Job,
     upgrade,
-    upstream::Broken,
+    upstream::{Broken, Speaks},
 };
 
 /// The node ends a component in time; after this much more the gateway does not wait for it.
@@ -75,8 +75,12 @@ pub(super) async fn call(
     let mut left = revision.attempts;
     let mut backoff = revision.backoff;
     let upgrade = job.upgrade.take();
-    if upgrade.is_some() {
+    if let Some(wanted) = &upgrade {
         again = None;
+        if revision.pods.is_none() && !wanted.is_optional() {
+            let message = format!("{who} is a component, which serves no WebSocket");
+            return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, message));
+        }
     }
     let mut attempt = Attempt {
         job,
@@ -169,7 +173,7 @@ impl Attempt<'_> {
     ) -> Result<Response<Outgoing>, Refusal> {
         let shared = &self.job.link.shared;
         if let Some(wanted) = &self.upgrade {
-            upgrade::ask(request.headers_mut(), &wanted.protocol);
+            wanted.ask(request.headers_mut());
         }
         in_origin_form(&mut request);
         let mut counted = Some(pods.count());
@@ -183,14 +187,15 @@ impl Attempt<'_> {
                 NoPod::Late => self.late(),
             })?;
             let address = permit.address;
-            let sent = timeout_at(self.deadline, shared.pool.send(address, request)).await;
+            let sending = shared.pool.send(address, Speaks::Http1, request);
+            let sent = timeout_at(self.deadline, sending).await;
             match sent {
                 Ok(Ok((response, lease))) => {
                     let held = Held {
                         lease,
                         permit: counted.take().map(|counted| (permit, counted)),
                     };
-                    return Ok(self.answered(response, held));
+                    return self.answered(response, held);
                 }
                 Ok(Err(Broken::Unsent(unsent, cause))) => {
                     tried.push(address);
@@ -209,15 +214,20 @@ impl Attempt<'_> {
         &mut self,
         response: Response<hyper::body::Incoming>,
         held: Held,
-    ) -> Response<Outgoing> {
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS
-            && let Some(wanted) = self.upgrade.take()
-        {
-            return upgrade::join(response, wanted, held, &self.job.link.state);
+    ) -> Result<Response<Outgoing>, Refusal> {
+        if let Some(wanted) = self.upgrade.take() {
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                let state = &self.job.link.state;
+                return Ok(upgrade::join(response, wanted, held, state));
+            }
+            if wanted.is_mistaken(response.status()) {
+                let message = format!("{} serves no WebSocket here", self.who);
+                return Err(Refusal::new(StatusCode::BAD_GATEWAY, message));
+            }
         }
         let mut response = response.map(|body| Outgoing::endpoint(body, held));
         headers::remove_hop_by_hop(response.headers_mut());
-        response.map(|body| body.until(Some(self.deadline)))
+        Ok(response.map(|body| body.until(Some(self.deadline))))
     }
 
     fn unreachable(&self, cause: String) -> Refusal {

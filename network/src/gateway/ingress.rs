@@ -195,7 +195,7 @@ impl Reports {
     async fn tell(&self, ingress: &Claimed, conflict: &Conflict) -> bool {
         let event = Event {
             type_: EventType::Warning,
-            reason: "RouteConflict".to_owned(),
+            reason: conflict.reason.to_owned(),
             note: Some(conflict.message.clone()),
             action: "Routing".to_owned(),
             secondary: None,

@@ -9,7 +9,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
     sync::{
-        Arc, LazyLock, Mutex, PoisonError,
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -25,15 +25,14 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::JoinSet,
     time::{Instant, sleep},
 };
 
-use super::{Shared, serve};
+use super::{Config, Shared, serve};
 
 /// An HTTP/2 connection is asked for a sign of life this often.
 const ALIVE: Duration = Duration::from_secs(30);
-/// An HTTP/2 connection without requests ends after this long.
-const IDLE: Duration = Duration::from_secs(120);
 /// A client that takes nothing of an answer for so long is cut off.
 const STALLED: Duration = Duration::from_secs(60);
 /// How often both are looked at.
@@ -57,18 +56,26 @@ fn now() -> u64 {
 /// What a connection's parts share.
 #[derive(Default)]
 pub(super) struct State {
-    /// Requests under way.
-    active: AtomicU32,
-    /// Whether there was any.
-    begun: AtomicBool,
-    /// When the last request came or ended, in milliseconds.
-    used: AtomicU64,
+    usage: Arc<Usage>,
     /// Since when the client takes nothing, in milliseconds; 0 if it does.
     blocked: AtomicU64,
     draining: AtomicBool,
     waker: AtomicWaker,
     /// What to do with the connection once it is no HTTP any more.
     tunnel: Mutex<Option<BoxFuture<'static, ()>>>,
+    /// What streams have become; they end with the connection.
+    tunnels: Mutex<JoinSet<()>>,
+}
+
+/// What a connection is used for.
+#[derive(Default)]
+struct Usage {
+    /// Requests whose answers have not ended, and streams that are tunnels.
+    active: AtomicU32,
+    /// Whether there was any.
+    begun: AtomicBool,
+    /// When the last of them came or ended, in milliseconds.
+    last: AtomicU64,
 }
 
 impl State {
@@ -84,9 +91,24 @@ impl State {
         *place = Some(tunnel);
     }
 
+    /// Has a stream of the connection be a tunnel. There are never more than streams.
+    pub(super) fn tunnel_beside(&self, tunnel: BoxFuture<'static, ()>) {
+        let active = Active::new(self);
+        let mut tunnels = self.tunnels();
+        while tunnels.try_join_next().is_some() {}
+        tunnels.spawn(async move {
+            tunnel.await;
+            drop(active);
+        });
+    }
+
     fn take_tunnel(&self) -> Option<BoxFuture<'static, ()>> {
         let mut tunnel = self.tunnel.lock().unwrap_or_else(PoisonError::into_inner);
         tunnel.take()
+    }
+
+    fn tunnels(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_stalled(&self) -> bool {
@@ -95,32 +117,33 @@ impl State {
     }
 
     /// Until its first request a connection has as long as for a request's headers, whatever its protocol.
-    fn is_idle(&self, headers_within: Duration) -> bool {
-        let allowed = match self.begun.load(Ordering::Relaxed) {
-            true => IDLE,
-            false => headers_within,
+    fn is_idle(&self, config: &Config) -> bool {
+        let allowed = match self.usage.begun.load(Ordering::Relaxed) {
+            true => config.idle,
+            false => config.headers_within,
         };
-        let idle = now().saturating_sub(self.used.load(Ordering::Relaxed));
-        self.active.load(Ordering::Relaxed) == 0 && idle > allowed.as_millis() as u64
+        let idle = now().saturating_sub(self.usage.last.load(Ordering::Relaxed));
+        self.usage.active.load(Ordering::Relaxed) == 0 && u128::from(idle) > allowed.as_millis()
     }
 }
 
-/// A request under way.
-struct Active<'a>(&'a State);
+/// A request until its answer has ended, or a tunnel: the connection is not idle.
+pub(super) struct Active(Arc<Usage>);
 
-impl<'a> Active<'a> {
-    fn new(state: &'a State) -> Self {
-        state.active.fetch_add(1, Ordering::Relaxed);
-        state.begun.store(true, Ordering::Relaxed);
-        state.used.store(now(), Ordering::Relaxed);
-        Self(state)
+impl Active {
+    fn new(state: &State) -> Self {
+        let usage = state.usage.clone();
+        usage.active.fetch_add(1, Ordering::Relaxed);
+        usage.begun.store(true, Ordering::Relaxed);
+        usage.last.store(now(), Ordering::Relaxed);
+        Self(usage)
     }
 }
 
-impl Drop for Active<'_> {
+impl Drop for Active {
     fn drop(&mut self) {
         self.0.active.fetch_sub(1, Ordering::Relaxed);
-        self.0.used.store(now(), Ordering::Relaxed);
+        self.0.last.store(now(), Ordering::Relaxed);
     }
 }
 
@@ -164,31 +187,32 @@ impl Link {
     {
         let link = Arc::new(self);
         let state = link.state.clone();
-        state.used.store(now(), Ordering::Relaxed);
+        state.usage.last.store(now(), Ordering::Relaxed);
         let stream = TokioIo::new(Watched {
             inner: stream,
             state: state.clone(),
         });
-        let within = link.shared.config.headers_within;
-        let builder = builder(within);
+        let config = &link.shared.config;
+        let builder = builder(config.headers_within);
         let service = {
             let link = link.clone();
             service_fn(move |request| {
                 let link = link.clone();
                 async move {
-                    let _active = Active::new(&link.state);
-                    Ok::<_, std::convert::Infallible>(serve::answer(&link, request).await)
+                    let active = Active::new(&link.state);
+                    Ok::<_, std::convert::Infallible>(serve::answer(&link, active, request).await)
                 }
             })
         };
         let mut connection = pin!(builder.serve_connection_with_upgrades(stream, service));
-        let every = TICK.min(within);
+        let every = TICK.min(config.headers_within).min(config.idle);
         let mut tick = pin!(sleep(every));
         let mut told = false;
         let ended = poll_fn(|context| {
             state.waker.register(context.waker());
             if !told && state.draining.load(Ordering::Acquire) {
                 told = true;
+                state.tunnels().abort_all();
                 connection.as_mut().graceful_shutdown();
             }
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {
@@ -196,7 +220,7 @@ impl Link {
             }
             while tick.as_mut().poll(context).is_ready() {
                 tick.as_mut().reset(Instant::now() + every);
-                if state.is_stalled() || state.is_idle(within) {
+                if state.is_stalled() || state.is_idle(config) {
                     return Poll::Ready(None);
                 }
             }
@@ -233,6 +257,7 @@ fn builder(headers_within: Duration) -> auto::Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEADER_BYTES)
         .initial_stream_window_size(WINDOW)

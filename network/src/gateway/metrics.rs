@@ -1,6 +1,9 @@
 //! What the gateway counts.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    sync::{LazyLock, OnceLock},
+    time::Duration,
+};
 
 use http::StatusCode;
 use prometheus_client::{
@@ -10,18 +13,15 @@ use prometheus_client::{
 };
 use tokio::time::Instant;
 
-/// The class of an answer's status.
+/// An answer's status; those that HTTP has no class for are 600.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct Class {
-    code: &'static str,
+struct Answered {
+    code: u16,
 }
 
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-
-static REQUESTS: LazyLock<Family<Class, Counter>> = LazyLock::new(Family::default);
-/// The counters themselves: looking them up takes a lock.
-static BY_CLASS: LazyLock<[Counter; 5]> =
-    LazyLock::new(|| CLASSES.map(|code| REQUESTS.get_or_create_owned(&Class { code })));
+static REQUESTS: LazyLock<Family<Answered, Counter>> = LazyLock::new(Family::default);
+/// The counters themselves, from 100 on, once there was such an answer: looking them up takes a lock.
+static BY_CODE: [OnceLock<Counter>; 501] = [const { OnceLock::new() }; 501];
 static IN_FLIGHT: LazyLock<Gauge> = LazyLock::new(Gauge::default);
 static CONNECTIONS: LazyLock<Gauge> = LazyLock::new(Gauge::default);
 static DURATIONS: LazyLock<Histogram> = LazyLock::new(|| {
@@ -67,8 +67,9 @@ impl Drop for Connection {
 
 /// Counts an answer.
 pub(super) fn answered(status: StatusCode) {
-    let class = usize::from(status.as_u16() / 100).clamp(1, 5);
-    BY_CLASS[class - 1].inc();
+    let code = status.as_u16().clamp(100, 600);
+    let counter = || REQUESTS.get_or_create_owned(&Answered { code });
+    BY_CODE[usize::from(code - 100)].get_or_init(counter).inc();
 }
 
 /// A wait for a container's pod.
@@ -84,7 +85,7 @@ static WAITS: LazyLock<Histogram> = LazyLock::new(|| {
 pub(crate) fn register(registry: &mut Registry) {
     registry.register(
         "wk_gateway_requests",
-        "Requests that the gateway answered by the class of the status",
+        "Requests that the gateway answered by the status",
         REQUESTS.clone(),
     );
     registry.register(

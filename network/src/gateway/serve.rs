@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -16,10 +16,11 @@ use super::{
     body::{Outgoing, Upload},
     function::{self, Called},
     headers::{self, REQUEST_ID},
-    link::Link,
+    link::{Active, Link},
     metrics,
     routes::{Found, claim::To, host, row::Function},
     service,
+    underway::Underway,
     upgrade::Wanted,
 };
 
@@ -34,11 +35,14 @@ pub(super) struct Job<'a> {
 }
 
 /// Answers a request, whatever comes of it.
-pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Response<Outgoing> {
+pub(super) async fn answer(
+    link: &Arc<Link>,
+    active: Active,
+    request: Request<Incoming>,
+) -> Response<Outgoing> {
     let begun = Instant::now();
-    let in_flight = metrics::InFlight::new(begun);
     let id = headers::request_id(request.headers());
-    let said = Said::of(&request, &id);
+    let mut underway = Underway::new(link, active, &request, &id, begun);
     let response = match route(link, request, &id, begun).await {
         Ok(mut response) => {
             let headers = response.headers_mut();
@@ -46,80 +50,41 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Resp
             response
         }
         Err((refusal, request_headers)) => {
-            said.warn(&refusal);
-            refusal.response(&request_headers, &said.id)
+            warn(&refusal, &id);
+            refusal.response(&request_headers, &id)
         }
     };
     metrics::answered(response.status());
-    said.log(link, &response, begun);
-    response.map(|body| body.counting(in_flight))
+    underway.answered(response.status().as_u16());
+    response.map(|body| body.ending(underway))
 }
 
-/// What the access log says of a request.
-struct Said {
-    id: HeaderValue,
-    line: Option<(http::Method, http::Uri, Version)>,
-}
-
-impl Said {
-    fn of(request: &Request<Incoming>, id: &HeaderValue) -> Self {
-        let logged = tracing::enabled!(tracing::Level::DEBUG);
-        let line = || {
-            (
-                request.method().clone(),
-                request.uri().clone(),
-                request.version(),
-            )
-        };
-        Self {
-            id: id.clone(),
-            line: logged.then(line),
-        }
-    }
-
-    /// Says why a request was not answered: at most once a second, for whoever asks a Function that fails asks often.
-    fn warn(&self, refusal: &Refusal) {
-        static SILENCE: Mutex<Option<(Instant, u64)>> = Mutex::new(None);
-        let Some(cause) = &refusal.cause else {
-            return;
-        };
-        let now = Instant::now();
-        let untold = {
-            let mut silence = SILENCE.lock().unwrap_or_else(PoisonError::into_inner);
-            match &mut *silence {
-                Some((until, untold)) if now < *until => {
-                    *untold += 1;
-                    return;
-                }
-                silence => silence
-                    .replace((now + Duration::from_secs(1), 0))
-                    .map_or(0, |(_, untold)| untold),
+/// Says why a request was not answered: at most once a second, for whoever asks a Function that fails asks often.
+fn warn(refusal: &Refusal, id: &HeaderValue) {
+    static SILENCE: Mutex<Option<(Instant, u64)>> = Mutex::new(None);
+    let Some(cause) = &refusal.cause else {
+        return;
+    };
+    let now = Instant::now();
+    let untold = {
+        let mut silence = SILENCE.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *silence {
+            Some((until, untold)) if now < *until => {
+                *untold += 1;
+                return;
             }
-        };
-        tracing::warn!(
-            status = refusal.status.as_u16(),
-            request = self.id.to_str().unwrap_or_default(),
-            cause,
-            untold,
-            "a request was not answered"
-        );
-    }
-
-    fn log(&self, link: &Link, response: &Response<Outgoing>, begun: Instant) {
-        let Some((method, uri, version)) = &self.line else {
-            return;
-        };
-        tracing::debug!(
-            client = %link.client.ip,
-            %method,
-            path = uri.path(),
-            ?version,
-            status = response.status().as_u16(),
-            elapsed = ?begun.elapsed(),
-            request = self.id.to_str().unwrap_or_default(),
-            "request"
-        );
-    }
+            silence => silence
+                .replace((now + Duration::from_secs(1), 0))
+                .map_or(0, |(_, untold)| untold),
+        }
+    };
+    tracing::warn!(
+        status = refusal.status.as_u16(),
+        request = id.to_str().unwrap_or_default(),
+        cause,
+        untold,
+        "a request was not answered"
+    );
 }
 
 type Refused = (Refusal, http::HeaderMap);
@@ -131,6 +96,10 @@ async fn route(
     begun: Instant,
 ) -> Result<Response<Outgoing>, Refused> {
     let shared = &link.shared;
+    let upgrade = match Wanted::of(&mut request) {
+        Ok(upgrade) => upgrade,
+        Err(refusal) => return Err((refusal, std::mem::take(request.headers_mut()))),
+    };
     let found = match find(link, &request) {
         Ok(found) => found,
         Err(refusal) => return Err((refusal, std::mem::take(request.headers_mut()))),
@@ -143,13 +112,6 @@ async fn route(
         );
         return Err((refusal, std::mem::take(request.headers_mut())));
     }
-    let protocol = (request.version() == Version::HTTP_11)
-        .then(|| headers::upgrade(request.headers()))
-        .flatten();
-    let upgrade = protocol.map(|protocol| Wanted {
-        protocol,
-        client: hyper::upgrade::on(&mut request),
-    });
     let authority = request.uri().authority().map(|it| it.as_str().to_owned());
     let accept = request.headers().get(http::header::ACCEPT).cloned();
     headers::forward(

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use http::{Response, StatusCode};
 
 use super::{
+    Shared,
     answer::Refusal,
     body::{Held, Outgoing},
     function::{self, Again, Called, in_origin_form},
@@ -12,9 +13,12 @@ use super::{
     routes::{claim::Port, row},
     serve::Job,
     upgrade,
-    upstream::Broken,
+    upstream::{Broken, Speaks},
 };
-use crate::directory::{Endpoint, Name, PortName};
+use crate::{
+    directory::{Endpoint, Name, PortName},
+    policy::{GATEWAY_LABEL, GATEWAY_NAMESPACE},
+};
 
 /// How long an endpoint may take to answer, from the last of the request's body that was taken.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -36,10 +40,18 @@ pub(super) async fn forward(
     };
     let upgrade = job.upgrade.take();
     let mut again = None;
+    let mut speaks;
     loop {
         let endpoint = shared.network.directory().endpoint(name, wanted, &tried);
         let address = match endpoint {
-            Endpoint::Ready(address) => SocketAddr::V4(address),
+            Endpoint::Ready { address, h2c } => {
+                // WebSockets begin with HTTP/1.1, whatever else is spoken there.
+                speaks = match h2c && upgrade.is_none() {
+                    true => Speaks::Http2,
+                    false => Speaks::Http1,
+                };
+                SocketAddr::V4(address)
+            }
             Endpoint::Function(function) => {
                 let key = row::key(&name.namespace, &function);
                 let Some(function) = shared.table().function(&key).cloned() else {
@@ -56,16 +68,23 @@ pub(super) async fn forward(
             Endpoint::NoPort => return Err(unavailable(name, "has no such port")),
             Endpoint::NotReady => return Err(unavailable(name, "has no ready endpoint")),
         };
+        if !admits(shared, address) {
+            if tried.contains(&address) || tried.len() + 1 >= TRIES {
+                return Err(kept_out(name));
+            }
+            tried.push(address);
+            continue;
+        }
         if again.is_none() {
             in_origin_form(&mut job.request);
             match &upgrade {
-                Some(wanted) => upgrade::ask(job.request.headers_mut(), &wanted.protocol),
+                Some(wanted) => wanted.ask(job.request.headers_mut()),
                 None => again = Again::without_body(&job.request),
             }
         }
         let request = std::mem::replace(&mut job.request, http::Request::new(function::nothing()));
         match sent
-            .within(ANSWER, shared.pool.send(address, request))
+            .within(ANSWER, shared.pool.send(address, speaks, request))
             .await
         {
             Some(Ok((response, lease))) => {
@@ -73,10 +92,13 @@ pub(super) async fn forward(
                     lease,
                     permit: None,
                 };
-                if response.status() == StatusCode::SWITCHING_PROTOCOLS
-                    && let Some(wanted) = upgrade
-                {
-                    return Ok(upgrade::join(response, wanted, held, &job.link.state));
+                if let Some(wanted) = upgrade {
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                        return Ok(upgrade::join(response, wanted, held, &job.link.state));
+                    }
+                    if wanted.is_mistaken(response.status()) {
+                        return Err(no_tunnel(name));
+                    }
                 }
                 let mut response = response.map(|body| Outgoing::endpoint(body, held));
                 headers::remove_hop_by_hop(response.headers_mut());
@@ -104,6 +126,32 @@ pub(super) async fn forward(
             }
         }
     }
+}
+
+/// Whether NetworkPolicies let gateways reach a pod.
+fn admits(shared: &Shared, endpoint: SocketAddr) -> bool {
+    let policies = shared.network.policies();
+    !policies.any() || policies.admits_gateway(endpoint.ip(), endpoint.port())
+}
+
+fn kept_out(name: &Name) -> Refusal {
+    let Name { namespace, name } = name;
+    let (label, value) = GATEWAY_LABEL;
+    Refusal::new(
+        StatusCode::FORBIDDEN,
+        format!(
+            "a NetworkPolicy keeps gateways (namespace {GATEWAY_NAMESPACE}, label {label}={value}) from the pods of \
+             Service {namespace}/{name}"
+        ),
+    )
+}
+
+fn no_tunnel(name: &Name) -> Refusal {
+    let Name { namespace, name } = name;
+    Refusal::new(
+        StatusCode::BAD_GATEWAY,
+        format!("Service {namespace}/{name} serves no WebSocket here"),
+    )
 }
 
 fn unavailable(name: &Name, why: &str) -> Refusal {

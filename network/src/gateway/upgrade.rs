@@ -1,10 +1,16 @@
-//! Tunnels: what a connection becomes after `101 Switching Protocols`, a WebSocket for one. One that carries nothing for long
-//! ends, and with it its place in the pod.
+//! Tunnels: what a connection becomes after `101 Switching Protocols`, a WebSocket for one, and what a stream of HTTP/2
+//! becomes by an extended CONNECT (RFC 8441). One that carries nothing for long ends, and with it its place in the pod.
+//!
+//! To the endpoint both are an upgrade of HTTP/1.1.
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Response, header};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::{self, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY},
+};
+use hyper::{body::Incoming, ext::Protocol, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
@@ -14,6 +20,7 @@ use tokio::{
 
 use super::{
     activity::{Activity, Noted},
+    answer::Refusal,
     body::{Held, Outgoing},
     headers,
     link::State,
@@ -50,19 +57,69 @@ where
     }
 }
 
-/// What a client wants the connection to become, and its end of it.
+/// What a client wants its connection, or its stream, to become, and its end of it.
 pub(super) struct Wanted {
-    pub(super) protocol: HeaderValue,
-    pub(super) client: OnUpgrade,
+    protocol: HeaderValue,
+    client: OnUpgrade,
+    over: Over,
 }
 
-/// Says so to the endpoint.
-pub(super) fn ask(headers: &mut HeaderMap, protocol: &HeaderValue) {
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, protocol.clone());
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Over {
+    Connection,
+    /// A stream of HTTP/2: there may be others beside it.
+    Stream,
 }
 
-/// Joins both ends once the endpoint agreed; the client's connection carries it.
+impl Wanted {
+    /// What a request wants. An extended CONNECT becomes the GET that it means.
+    pub(super) fn of(request: &mut Request<Incoming>) -> Result<Option<Self>, Refusal> {
+        let (protocol, over) = if request.method() == Method::CONNECT {
+            let protocol = request.extensions().get::<Protocol>();
+            if protocol.is_none_or(|protocol| protocol.as_str() != "websocket") {
+                return Err(Refusal::new(
+                    StatusCode::NOT_IMPLEMENTED,
+                    "CONNECT is only for WebSockets over HTTP/2",
+                ));
+            }
+            *request.method_mut() = Method::GET;
+            let key = BASE64_STANDARD.encode(rand::random::<[u8; 16]>());
+            let key = HeaderValue::from_str(&key).expect("letters are a header's value");
+            request.headers_mut().insert(SEC_WEBSOCKET_KEY, key);
+            (HeaderValue::from_static("websocket"), Over::Stream)
+        } else if request.version() == Version::HTTP_11 {
+            match headers::upgrade(request.headers()) {
+                Some(protocol) => (protocol, Over::Connection),
+                None => return Ok(None),
+            }
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            protocol,
+            client: hyper::upgrade::on(&mut *request),
+            over,
+        }))
+    }
+
+    /// Says so to the endpoint.
+    pub(super) fn ask(&self, headers: &mut HeaderMap) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, self.protocol.clone());
+    }
+
+    /// Whether it is a request without it, too.
+    pub(super) fn is_optional(&self) -> bool {
+        self.over == Over::Connection
+    }
+
+    /// Whether an answer, passed on, would be taken for an agreement that it is not.
+    pub(super) fn is_mistaken(&self, status: StatusCode) -> bool {
+        self.over == Over::Stream && status.is_success()
+    }
+}
+
+/// Joins both ends once the endpoint agreed.
 pub(super) fn join(
     mut response: Response<Incoming>,
     wanted: Wanted,
@@ -71,18 +128,37 @@ pub(super) fn join(
 ) -> Response<Outgoing> {
     let agreed = response.headers().get(header::UPGRADE).cloned();
     let endpoint = hyper::upgrade::on(&mut response);
-    state.tunnel(Box::pin(async move {
+    let Wanted {
+        protocol,
+        client,
+        over,
+    } = wanted;
+    let tunnel = Box::pin(async move {
         let Held { lease, permit } = held;
         let _task = lease.into_task();
-        let (client, endpoint) = tokio::join!(wanted.client, endpoint);
+        let (client, endpoint) = tokio::join!(client, endpoint);
         if let (Ok(client), Ok(endpoint)) = (client, endpoint) {
             carry(TokioIo::new(client), TokioIo::new(endpoint)).await;
         }
         drop(permit);
-    }));
+    });
     let (mut parts, _) = response.into_parts();
     headers::remove_hop_by_hop(&mut parts.headers);
-    ask(&mut parts.headers, &agreed.unwrap_or(wanted.protocol));
+    match over {
+        Over::Connection => {
+            state.tunnel(tunnel);
+            let agreed = agreed.unwrap_or(protocol);
+            let connection = HeaderValue::from_static("upgrade");
+            parts.headers.insert(header::CONNECTION, connection);
+            parts.headers.insert(header::UPGRADE, agreed);
+        }
+        Over::Stream => {
+            state.tunnel_beside(tunnel);
+            parts.status = StatusCode::OK;
+            parts.headers.remove(SEC_WEBSOCKET_ACCEPT);
+            parts.headers.remove(header::CONTENT_LENGTH);
+        }
+    }
     Response::from_parts(parts, Outgoing::empty())
 }
 

@@ -1,4 +1,6 @@
-//! Connections to endpoints and pods: HTTP/1.1, kept for the next request.
+//! Connections to endpoints and pods: HTTP/1.1, kept for the next request, or [`h2c`], shared by all of them.
+
+mod h2c;
 
 use std::{
     collections::HashMap,
@@ -26,9 +28,20 @@ const KEEP: Duration = Duration::from_secs(30);
 /// Connections kept for one endpoint; more are closed after their request.
 const KEPT: usize = 64;
 
+/// How an endpoint speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Speaks {
+    Http1,
+    /// HTTP/2 in the clear, from the first byte.
+    Http2,
+}
+
 /// Kept connections. Cheap to clone.
 #[derive(Clone, Default)]
-pub(super) struct Pool(Arc<Mutex<Idle>>);
+pub(super) struct Pool {
+    idle: Arc<Mutex<Idle>>,
+    h2c: Arc<h2c::Connections>,
+}
 
 /// By endpoint, with the time since when.
 type Idle = HashMap<SocketAddr, Vec<(Instant, Connection)>>;
@@ -43,7 +56,9 @@ struct Connection {
 pub(super) struct Lease {
     pool: Pool,
     address: SocketAddr,
+    /// `None` where it is shared.
     connection: Option<Connection>,
+    _shared: Option<h2c::Task>,
 }
 
 /// Why an endpoint has no answer.
@@ -56,15 +71,26 @@ pub(super) enum Broken {
 
 impl Pool {
     fn idle(&self) -> MutexGuard<'_, Idle> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a request to an endpoint. The caller has the deadline.
     pub(super) async fn send(
         &self,
         address: SocketAddr,
+        speaks: Speaks,
         request: Request<Upload>,
     ) -> Result<(Response<Incoming>, Lease), Broken> {
+        if speaks == Speaks::Http2 {
+            let (response, task) = self.h2c.send(address, request).await?;
+            let lease = Lease {
+                pool: self.clone(),
+                address,
+                connection: None,
+                _shared: Some(task),
+            };
+            return Ok((response, lease));
+        }
         let kept = self.take(address).await;
         let (mut connection, kept) = match kept {
             Some(connection) => (connection, true),
@@ -79,6 +105,7 @@ impl Pool {
                     pool: self.clone(),
                     address,
                     connection: Some(connection),
+                    _shared: None,
                 };
                 Ok((response, lease))
             }
@@ -117,10 +144,12 @@ impl Pool {
             });
             !kept.is_empty()
         });
+        self.h2c.sweep(now);
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<Connection, String> {
+/// Opens a connection.
+async fn dial(address: SocketAddr) -> Result<TcpStream, String> {
     let stream = match timeout(CONNECT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(format!("connect to {address}: {error}")),
@@ -129,6 +158,11 @@ async fn connect(address: SocketAddr) -> Result<Connection, String> {
     // Small requests leave at once; a socket that refuses the option still works.
     let _ = stream.set_nodelay(true);
     upgrade::keep_alive(&stream);
+    Ok(stream)
+}
+
+async fn connect(address: SocketAddr) -> Result<Connection, String> {
+    let stream = dial(address).await?;
     let (sender, connection) = http1::Builder::new()
         .handshake(TokioIo::new(stream))
         .await

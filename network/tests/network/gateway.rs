@@ -6,6 +6,7 @@ mod functions;
 mod hostile;
 mod ingresses;
 mod pods;
+mod streams;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -49,7 +49,21 @@ pub(crate) struct Opening {
 enum Progress {
     Begun,
     Open(Arc<dyn Served>),
+    /// Why, and until when nobody tries again.
     Failed(Arc<str>, Instant),
+}
+
+/// Why a revision did not open.
+enum Unopened {
+    Failed(String),
+    /// Its image is not here any more, and is fetched anew.
+    Lost,
+}
+
+impl From<String> for Unopened {
+    fn from(why: String) -> Self {
+        Unopened::Failed(why)
+    }
 }
 
 /// Somebody who uses an opening, which stays for as long.
@@ -57,8 +71,8 @@ pub(super) struct User(Arc<Opening>);
 
 impl User {
     fn of(opening: &Arc<Opening>) -> Option<User> {
-        if let Progress::Failed(_, at) = &*opening.state.borrow()
-            && at.elapsed() >= FAILURE_STANDS
+        if let Progress::Failed(_, until) = &*opening.state.borrow()
+            && *until <= Instant::now()
         {
             return None;
         }
@@ -119,7 +133,7 @@ impl Opening {
                 return false;
             }
             Progress::Open(_) => {}
-            Progress::Failed(_, at) => return at.elapsed() >= FAILURE_STANDS,
+            Progress::Failed(_, until) => return *until <= Instant::now(),
         }
         let used = Duration::from_millis(self.used.load(Ordering::Relaxed));
         self.since.elapsed().saturating_sub(used) >= self.options.idle
@@ -137,11 +151,13 @@ impl Functions {
     /// Begins to open a revision.
     fn begin(&self, name: &RevisionRef, row: &Row) -> Result<Arc<Opening>, ServeError> {
         let digest = match &row.state {
-            State::Ready(digest, ImageKind::Wasm) => digest.clone(),
-            State::Ready(_, ImageKind::Oci) => {
-                let text = format!("the image of functionrevision {name} is a container's");
-                return Err(ServeError::Unknown(text));
-            }
+            State::Ready(ready) => match ready.kind {
+                ImageKind::Wasm => ready.digest.clone(),
+                ImageKind::Oci => {
+                    let text = format!("the image of functionrevision {name} is a container's");
+                    return Err(ServeError::Unknown(text));
+                }
+            },
             State::Coming => {
                 let text = format!("the image of functionrevision {name} is not here yet");
                 return Err(ServeError::Unavailable(text));
@@ -168,13 +184,24 @@ impl Functions {
             let open = functions.open(&opened, start, &digest, options);
             let open = tokio::time::timeout(DEADLINE, open).await;
             let open = open.unwrap_or_else(|_| {
-                Err(format!("it did not open within {} s", DEADLINE.as_secs()))
+                let why = format!("it did not open within {} s", DEADLINE.as_secs());
+                Err(why.into())
             });
             let progress = match open {
                 Ok(served) => Progress::Open(served),
                 Err(why) => {
                     functions.free(&opened.pod_ref).await;
-                    Progress::Failed(why.into(), Instant::now())
+                    match why {
+                        Unopened::Failed(why) => {
+                            Progress::Failed(why.into(), Instant::now() + FAILURE_STANDS)
+                        }
+                        Unopened::Lost => {
+                            warn!(revision = %opened.name, "the image of a function is gone; fetching it anew");
+                            functions.table().lose(&opened.name, &opened.uid);
+                            let why = "its image is not on this node any more";
+                            Progress::Failed(why.into(), Instant::now())
+                        }
+                    }
                 }
             };
             opened.state.send_replace(progress);
@@ -189,10 +216,10 @@ impl Functions {
         mut start: Start,
         digest: &str,
         options: ServeOptions,
-    ) -> Result<Arc<dyn Served>, String> {
+    ) -> Result<Arc<dyn Served>, Unopened> {
         let context = &self.context;
         let image = context.images.find(&pinned(digest)).await;
-        let image = image.ok_or_else(|| format!("image {digest} is not on this node any more"))?;
+        let image = image.ok_or(Unopened::Lost)?;
         volume::set_up(context, &start.pod, &start.pod_ref)
             .await
             .map_err(|error| error.messages.join("; "))?;
@@ -208,7 +235,7 @@ impl Functions {
         let made = tokio::fs::create_dir_all(&directory).await;
         made.map_err(|error| format!("create the log directory: {error}"))?;
         let open = self.serve.open(spec, options).await;
-        open.map_err(|error| error.to_string())
+        open.map_err(|error| error.to_string().into())
     }
 
     /// Gives back what a revision had.

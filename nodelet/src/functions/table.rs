@@ -8,8 +8,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use function_kinds::{FUNCTION_LABEL, FunctionRevision, RevisionSpec};
-use runtimes::{ImageKind, RevisionRef, ServeUsage};
+use function_kinds::{FUNCTION_LABEL, FunctionRevision, RevisionSpec, pinned_name};
+use runtimes::{Image, ImageKind, RevisionRef, ServeUsage};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
@@ -30,14 +30,22 @@ pub(crate) struct Table {
     usage: Usage,
     /// Told when one is opened.
     opened: Arc<Notify>,
+    /// Told when an image is found to be gone.
+    missing: Arc<Notify>,
+    /// Counts what became of images: who waits for one looks again.
+    settled: watch::Sender<u64>,
 }
 
 #[derive(Default)]
 struct Rows {
     all: HashMap<RevisionRef, Row>,
     open: HashMap<RevisionRef, Arc<Opening>>,
+    /// Those that are open without being asked for.
+    kept: HashSet<RevisionRef>,
     /// Nobody enters them any more; what they use still counts.
     closing: Vec<Arc<Opening>>,
+    /// Those whose images were here, and are gone: to be deployed anew.
+    lost: Vec<(RevisionRef, Ready)>,
     /// Tells those who read a revision's log that there will be more of it, until it is deleted.
     followed: HashMap<RevisionRef, watch::Sender<Views>>,
 }
@@ -60,8 +68,39 @@ pub(super) enum State {
     Coming,
     /// It cannot be, for now.
     Refused(Arc<str>),
-    /// It is here: its digest.
-    Ready(Arc<str>, ImageKind),
+    /// It is here.
+    Ready(Ready),
+}
+
+/// An image that is here and can serve.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Ready {
+    /// Of what runs.
+    pub(super) digest: Arc<str>,
+    /// What the image's name means to every node; often the same.
+    pub(super) resolved: Arc<str>,
+    pub(super) kind: ImageKind,
+}
+
+impl Ready {
+    pub(super) fn new(image: &Image, resolved: &str) -> Ready {
+        let digest: Arc<str> = image.digest.as_str().into();
+        let resolved = match *digest == *resolved {
+            true => digest.clone(),
+            false => resolved.into(),
+        };
+        Ready {
+            digest,
+            resolved,
+            kind: image.kind,
+        }
+    }
+
+    /// The name that pods of the revision have the image by, if it is a container's.
+    pub(super) fn pod_name(&self, image: &str) -> Option<String> {
+        let is_container = self.kind == ImageKind::Oci;
+        pinned_name(image, &self.resolved).filter(|_| is_container)
+    }
 }
 
 /// What of a revision matters to its node.
@@ -116,6 +155,9 @@ impl Table {
             state: State::Coming,
             kept: scale.is_some_and(|scale| scale.min > 0),
         };
+        if row.kept {
+            rows.kept.insert(name.clone());
+        }
         rows.all.insert(name.clone(), row);
         true
     }
@@ -139,15 +181,53 @@ impl Table {
         if let Some(row) = rows.all.get_mut(name).filter(|row| *row.uid == *uid) {
             row.state = state;
         }
+        drop(rows);
+        self.settled.send_modify(|count| *count += 1);
+    }
+
+    /// Takes in that the image of one that was ready is not here any more.
+    pub(super) fn lose(&self, name: &RevisionRef, uid: &str) {
+        let mut rows = self.lock();
+        let row = rows.all.get_mut(name).filter(|row| *row.uid == *uid);
+        if let Some(row) = row
+            && let State::Ready(ready) = row.state.clone()
+        {
+            row.state = State::Coming;
+            rows.lost.push((name.clone(), ready));
+            self.missing.notify_one();
+        }
+    }
+
+    /// Waits until there are some whose images are gone, and takes them.
+    pub(super) async fn next_lost(&self) -> Vec<(RevisionRef, Ready)> {
+        self.missing.notified().await;
+        std::mem::take(&mut self.lock().lost)
+    }
+
+    /// Waits until a revision's image is not on its way any more. Whoever waits has a deadline of its own.
+    pub(super) async fn wait_settled(&self, name: &RevisionRef) {
+        let mut settled = self.settled.subscribe();
+        while self.is_coming(name) && settled.changed().await.is_ok() {}
+    }
+
+    /// Whether a revision's image is on its way.
+    pub(super) fn is_coming(&self, name: &RevisionRef) -> bool {
+        let rows = self.lock();
+        let row = rows.all.get(name);
+        row.is_some_and(|row| matches!(row.state, State::Coming))
     }
 
     /// Forgets a revision.
     pub(super) fn remove(&self, name: &RevisionRef) -> (Option<Row>, Option<Arc<Opening>>) {
         let mut rows = self.lock();
         rows.followed.remove(name);
+        rows.kept.remove(name);
         let opening = rows.open.remove(name);
         rows.closing.extend(opening.clone());
-        (rows.all.remove(name), opening)
+        let row = rows.all.remove(name);
+        drop(rows);
+        self.settled.send_modify(|count| *count += 1);
+        (row, opening)
     }
 
     /// Those that are not in this sorted list.
@@ -232,11 +312,14 @@ impl Table {
     /// Those that are to be open and are not.
     pub(super) fn wanted(&self) -> Vec<RevisionRef> {
         let rows = self.lock();
-        let kept = rows.all.iter().filter(|(name, row)| {
-            let ready = matches!(row.state, State::Ready(_, ImageKind::Wasm));
-            row.kept && ready && !rows.open.contains_key(name)
+        let kept = rows.kept.iter().filter(|name| {
+            let row = rows.all.get(*name);
+            let ready = row.is_some_and(
+                |row| matches!(&row.state, State::Ready(ready) if ready.kind == ImageKind::Wasm),
+            );
+            ready && !rows.open.contains_key(*name)
         });
-        kept.map(|(name, _)| name.clone()).collect()
+        kept.cloned().collect()
     }
 
     /// Whether a pod's uid is that of what this process opened.
@@ -249,7 +332,7 @@ impl Table {
         let rows = self.lock();
         let states = rows.all.values().map(|row| &row.state);
         let digests = states.filter_map(|state| match state {
-            State::Ready(digest, _) => Some(pinned(digest).into()),
+            State::Ready(ready) => Some(pinned(&ready.digest).into()),
             _ => None,
         });
         digests.collect()

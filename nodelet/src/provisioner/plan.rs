@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use crate::quantity;
 
 pub(super) const PROVISIONER: &str = "wk.dev/local";
-/// On a volume: who made it, and on which node.
+/// On a volume: who made it, and on which node; claims and volumes are selected by the latter as by a field.
 pub(super) const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 pub(super) const NODE: &str = "wk.dev/node";
 /// On a volume: its directory is there.

@@ -73,7 +73,9 @@ impl Asked {
         self.reads()?;
         let last = self.parameter("last").unwrap_or_default();
         let count = self.count()?.unwrap_or(CATALOG);
-        let found = tokio::time::timeout(CATALOG_DEADLINE, self.pullable(&last, count)).await;
+        let may = |repository: &Repository| self.caller.may(Action::Pull, repository).is_ok();
+        let found = self.inner.catalog(&last, count, may);
+        let found = tokio::time::timeout(CATALOG_DEADLINE, found).await;
         let mut found = found.map_err(|_| {
             Error::new(
                 Code::TooManyRequests,
@@ -85,40 +87,9 @@ impl Asked {
         found.truncate(count);
         let next = found.last().filter(|_| more);
         let next = next.map(|last| format!("/v2/_catalog?n={count}&last={last}"));
-        Ok(linked(
-            Json(json!({"repositories": found})).into_response(),
-            next,
-        ))
-    }
-
-    /// The repositories after `last` that the caller may pull from: `count` and perhaps more. None of an earlier
-    /// namespace.
-    async fn pullable(&self, last: &str, count: usize) -> Result<Vec<String>, Error> {
-        let mut found = Vec::new();
-        for namespace in self.inner.namespaces().await? {
-            // One more tells whether there are more.
-            if found.len() > count {
-                break;
-            }
-            // Nothing of an earlier namespace comes after `last`.
-            if last
-                .split('/')
-                .next()
-                .is_some_and(|last| namespace.as_str() < last)
-            {
-                continue;
-            }
-            if !self.inner.is_current(&namespace).await? {
-                continue;
-            }
-            for repository in self.inner.repositories(&namespace).await? {
-                let may = || self.caller.may(Action::Pull, &repository).is_ok();
-                if repository.as_str() > last && may() {
-                    found.push(repository.to_string());
-                }
-            }
-        }
-        Ok(found)
+        let names: Vec<&str> = found.iter().map(Repository::as_str).collect();
+        let body = Json(json!({"repositories": names}));
+        Ok(linked(body.into_response(), next))
     }
 
     fn reads(&self) -> Result<(), Error> {

@@ -78,6 +78,7 @@ impl FakeImages {
         Image {
             reference: reference.to_owned(),
             digest: crate::images::digest_of(reference.as_bytes()),
+            origin: None,
             kind: ImageKind::Wasm,
             path: PathBuf::from("/nonexistent"),
             size_bytes: reference.len() as u64,

@@ -63,6 +63,13 @@ impl Entry {
         blobs.map(String::as_str)
     }
 
+    /// The digest by which its registry has it for every platform.
+    pub(super) fn origin(&self) -> Option<&str> {
+        let own = (self.kind == ImageKind::Oci).then_some(&self.digest);
+        let origin = self.list.as_ref().or(self.manifest.as_ref()).or(own);
+        origin.map(String::as_str)
+    }
+
     /// Whether a registry knows the image by this digest.
     fn is_known_as(&self, digest: &str) -> bool {
         let own = (self.kind == ImageKind::Oci).then_some(&self.digest);

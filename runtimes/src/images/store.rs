@@ -316,6 +316,7 @@ impl Inner {
         Image {
             reference: reference.to_owned(),
             digest: entry.digest.clone(),
+            origin: entry.origin().map(str::to_owned),
             kind: entry.kind,
             path: self.blobs.path(&entry.digest),
             size_bytes: entry.size_bytes,

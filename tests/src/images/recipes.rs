@@ -44,7 +44,16 @@ const NOTHING: Recipe = Recipe {
     env: &["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
 };
 
-pub(super) const ALL: &[&Recipe] = &[&BUSYBOX, &GHOST, &NGINX, &REDIS, &POSTGRES, &PYTHON];
+pub(super) const ALL: &[&Recipe] = &[
+    &BUSYBOX,
+    &GHOST,
+    &NGINX,
+    &REDIS,
+    &POSTGRES,
+    &PROMETHEUS,
+    &VICTORIA,
+    &PYTHON,
+];
 
 pub(super) const BUSYBOX: Recipe = Recipe {
     name: "busybox",
@@ -162,6 +171,60 @@ pub(super) const POSTGRES: Recipe = Recipe {
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/lib/postgresql/15/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "PGDATA=/var/lib/postgresql/data",
     ],
+    ..NOTHING
+};
+
+pub(super) const PROMETHEUS: Recipe = Recipe {
+    name: "prometheus",
+    packages: &["prometheus"],
+    without: &[
+        "adduser",
+        "debconf",
+        "dpkg",
+        "fonts-*",
+        "init-system-helpers",
+        "javascript-common",
+        "libjs-*",
+        "libpam*",
+        "libperl*",
+        "libsemanage*",
+        "passwd",
+        "perl*",
+        "tar",
+        "usrmerge",
+    ],
+    directories: &[("prometheus", 0o777, 65534)],
+    entrypoint: &["/usr/bin/prometheus"],
+    user: "nobody",
+    working_dir: "/prometheus",
+    port: "9090/tcp",
+    ..NOTHING
+};
+
+pub(super) const VICTORIA: Recipe = Recipe {
+    name: "victoria",
+    packages: &["victoria-metrics"],
+    without: &[
+        "adduser",
+        "debconf",
+        "dpkg",
+        "libpam*",
+        "libsemanage*",
+        "passwd",
+        "perl*",
+        "tar",
+        "usrmerge",
+    ],
+    files: &[(
+        "usr/local/bin/prometheus",
+        0o755,
+        include_str!("recipes/victoria.sh"),
+    )],
+    directories: &[("prometheus", 0o777, 65534)],
+    entrypoint: &["/usr/local/bin/prometheus"],
+    user: "nobody",
+    working_dir: "/prometheus",
+    port: "9090/tcp",
     ..NOTHING
 };
 

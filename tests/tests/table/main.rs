@@ -44,6 +44,7 @@ files! {
     describe
     discovery
     errors
+    functions
     get
     jobs
     rollout

@@ -14,7 +14,6 @@ use serde_json::Value;
 
 use crate::{
     admission::{Operation, Review, objects},
-    auth::{NODES, User},
     error::Error,
     kinds::{
         persistent_volume_claim::storage_class,
@@ -97,7 +96,7 @@ pub(super) fn admit(
     object: Option<&Value>,
     old: Option<&Value>,
 ) -> Result<(), Error> {
-    let Some(node) = node_of(&review.call.user) else {
+    let Some(node) = review.call.user.node_name() else {
         return Ok(());
     };
     let names = review.call.resource.names();
@@ -169,13 +168,6 @@ fn related(review: &Review<'_>, object: &Value, node: &str) -> Result<Related, E
         _ => {}
     }
     Ok(related)
-}
-
-/// The node that a user is; its name may be empty.
-fn node_of(user: &User) -> Option<&str> {
-    user.name
-        .strip_prefix("system:node:")
-        .filter(|_| user.is_in(NODES))
 }
 
 fn check(write: &Write<'_>) -> Result<(), String> {

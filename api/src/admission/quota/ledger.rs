@@ -159,7 +159,10 @@ async fn settle_namespace(server: &Server, namespace: String, mut waiting: Vec<E
 }
 
 /// A namespace's quotas with their revisions, each with its sums: those it has, or counted now.
-async fn current(server: &Server, namespace: &str) -> Result<Vec<(Key, Revision, Account)>, Error> {
+pub(super) async fn current(
+    server: &Server,
+    namespace: &str,
+) -> Result<Vec<(Key, Revision, Account)>, Error> {
     server.cache.fresh().await?;
     let snapshot = server.cache.list(&quotas(), Some(namespace));
     let mut accounts = Vec::new();

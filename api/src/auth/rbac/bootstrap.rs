@@ -1,12 +1,13 @@
 //! Keeps the default roles and bindings in the store: made at first start, all in one commit, and
 //! completed at every later one.
 //!
-//! Writes to the store directly: nobody may do anything before these are there. Only adds: a rule or a
-//! subject that a user added stays, and an object that is annotated not to be updated is left alone.
+//! Writes to the store directly: nobody may do anything before these are there. Adds what is missing, and takes
+//! away what older versions added and this one does without: a rule or a subject that a user added stays, and an
+//! object that is annotated not to be updated is left alone.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use store::{Cache, Commit, Expect, Group, Op, ResourceKey, StoreError};
+use store::{Cache, Commit, Expect, Group, Item, Op, ResourceKey, StoreError};
 
 use super::{
     GROUP,
@@ -24,16 +25,22 @@ pub(crate) async fn ensure(cache: &Cache, now: Timestamp) -> Result<(), StoreErr
     for _ in 0..ATTEMPTS {
         cache.fresh().await?;
         let mut ops = Vec::new();
-        for (plural, wanted) in [
-            ("clusterroles", &defaults.roles),
-            ("clusterrolebindings", &defaults.bindings),
+        for (plural, wanted, old) in [
+            ("clusterroles", &defaults.roles, &defaults.old_roles),
+            (
+                "clusterrolebindings",
+                &defaults.bindings,
+                &defaults.old_bindings,
+            ),
         ] {
             let resource = ResourceKey::new(GROUP, plural);
-            ops.extend(
-                wanted
-                    .iter()
-                    .filter_map(|object| op(cache, &resource, object, now)),
-            );
+            let retired = |name: &str| old.iter().find(|object| object::name(object) == name);
+            ops.extend(wanted.iter().filter_map(|object| {
+                op(cache, &resource, object, retired(object::name(object)), now)
+            }));
+            let kept = |name: &str| wanted.iter().any(|object| object::name(object) == name);
+            let gone = old.iter().filter(|object| !kept(object::name(object)));
+            ops.extend(gone.filter_map(|object| end(cache, &resource, object)));
         }
         if ops.is_empty() {
             return Ok(());
@@ -49,7 +56,14 @@ pub(crate) async fn ensure(cache: &Cache, now: Timestamp) -> Result<(), StoreErr
     })
 }
 
-fn op(cache: &Cache, resource: &ResourceKey, wanted: &Value, now: Timestamp) -> Option<Op> {
+/// `retired` is what an older version had in the object.
+fn op(
+    cache: &Cache,
+    resource: &ResourceKey,
+    wanted: &Value,
+    retired: Option<&Value>,
+    now: Timestamp,
+) -> Option<Op> {
     let key = resource.key("", object::name(wanted));
     let Some(item) = cache.get(&key) else {
         let mut new = wanted.clone();
@@ -62,19 +76,64 @@ fn op(cache: &Cache, resource: &ResourceKey, wanted: &Value, now: Timestamp) -> 
             value,
         });
     };
-    let old: Value = match serde_json::from_slice(&item.decoded.value) {
-        Ok(old) => old,
-        Err(error) => {
-            tracing::error!(%key, %error, "a default role cannot be read");
-            return None;
-        }
-    };
-    let mut new = completed(&old, wanted)?;
+    let old = read(&item)?;
+    let without = retired.and_then(|retired| rid(&old, retired));
+    let base = without.as_ref().unwrap_or(&old);
+    let mut new = completed(base, wanted).or(without)?;
     Some(Op::Put {
         key,
         expect: Expect::At(item.revision),
         value: codec::stored(&mut new),
     })
+}
+
+/// Takes away what older versions made: the object, if a user added nothing to it.
+fn end(cache: &Cache, resource: &ResourceKey, retired: &Value) -> Option<Op> {
+    let key = resource.key("", object::name(retired));
+    let item = cache.get(&key)?;
+    let expect = Expect::At(item.revision);
+    let mut rest = rid(&read(&item)?, retired)?;
+    let stays = rest["roleRef"].is_object() && !is_empty(&rest["subjects"]);
+    let value = codec::stored(&mut rest);
+    Some(match stays {
+        true => Op::Put { key, expect, value },
+        false => Op::Delete { key, expect, value },
+    })
+}
+
+fn read(item: &Item) -> Option<Value> {
+    match serde_json::from_slice(&item.decoded.value) {
+        Ok(object) => Some(object),
+        Err(error) => {
+            tracing::error!(key = %item.key, %error, "a default role cannot be read");
+            None
+        }
+    }
+}
+
+fn is_empty(list: &Value) -> bool {
+    list.as_array().is_none_or(Vec::is_empty)
+}
+
+/// An object without the rules or the subjects that older versions gave it; `None` if it has none of them, or is
+/// none of ours.
+fn rid(old: &Value, retired: &Value) -> Option<Value> {
+    let metadata = &old["metadata"];
+    let ours = metadata["labels"] == retired["metadata"]["labels"]
+        && metadata["annotations"][AUTOUPDATE] == "true"
+        && (retired["roleRef"].is_null() || old["roleRef"] == retired["roleRef"]);
+    if !ours {
+        return None;
+    }
+    let mut new = old.clone();
+    for field in ["rules", "subjects"] {
+        let gone = retired[field].as_array().map(Vec::as_slice);
+        if let Some(list) = new[field].as_array_mut() {
+            list.retain(|item| !gone.unwrap_or_default().contains(item));
+        }
+    }
+    let all = retired["roleRef"].is_null() && is_empty(&retired["rules"]);
+    (all || new != *old).then_some(new)
 }
 
 /// The old object with what it lacks of the wanted one; `None` if it lacks nothing.
@@ -162,6 +221,36 @@ mod tests {
             json!([added, wanted["rules"][0], wanted["rules"][1]])
         );
         assert_eq!(completed(&new, &wanted), None);
+    }
+
+    #[test]
+    fn what_older_versions_gave_is_taken_away_and_nothing_else() {
+        let defaults = defaults::read();
+        let retired = |all: &[Value], name: &str| {
+            let mut found = all.iter().filter(|object| object::name(object) == name);
+            found.next().expect("it is there").clone()
+        };
+        let node = retired(&defaults.old_bindings, "system:node");
+        let mut old = node.clone();
+        assert_eq!(rid(&old, &node).expect("it is ours")["subjects"], json!([]));
+        let added = json!({"kind": "User", "name": "jane"});
+        old["subjects"] = json!([node["subjects"][0], added]);
+        let rest = rid(&old, &node).expect("a subject of ours");
+        assert_eq!(rest["subjects"], json!([added]));
+        assert_eq!(rid(&rest, &node), None);
+        old["metadata"]["annotations"][AUTOUPDATE] = "false".into();
+        assert_eq!(rid(&old, &node), None);
+
+        let gateway = retired(&defaults.old_roles, "system:gateway");
+        let wanted = role("system:gateway");
+        let mut old = wanted.clone();
+        let rules = old["rules"].as_array_mut().expect("rules");
+        rules.push(gateway["rules"][0].clone());
+        assert_eq!(rid(&old, &gateway), Some(wanted.clone()));
+        assert_eq!(rid(&wanted, &gateway), None);
+
+        let nodes = retired(&defaults.old_roles, "wk:nodes");
+        assert!(rid(&nodes, &nodes).is_some());
     }
 
     #[test]

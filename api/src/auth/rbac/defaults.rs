@@ -16,6 +16,9 @@ pub(super) const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate
 pub(super) struct Defaults {
     pub(super) roles: Vec<Value>,
     pub(super) bindings: Vec<Value>,
+    /// What older versions made: roles (without rules: the whole role) and bindings.
+    pub(super) old_roles: Vec<Value>,
+    pub(super) old_bindings: Vec<Value>,
 }
 
 struct Role {
@@ -29,6 +32,7 @@ struct Role {
 pub(super) fn read() -> Defaults {
     let mut roles: Vec<Role> = Vec::new();
     let mut bindings = Vec::new();
+    let (mut old_roles, mut old_bindings) = (Vec::new(), Vec::new());
     for line in TEXT.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
@@ -47,11 +51,23 @@ pub(super) fn read() -> Defaults {
             ["bind", name, role, kind, subjects @ ..] => {
                 bindings.push(binding(name, role, kind, subjects));
             }
+            ["was", "role", name, rest @ ..] => old_roles.push(json!({
+                "metadata": metadata(name),
+                "rules": if rest.is_empty() { json!([]) } else { json!([rule(rest)]) },
+            })),
+            ["was", "bind", name, role, kind, subjects @ ..] => {
+                old_bindings.push(binding(name, role, kind, subjects));
+            }
             _ => {}
         }
     }
     let roles = roles.iter().map(|role| object(role, &roles)).collect();
-    Defaults { roles, bindings }
+    Defaults {
+        roles,
+        bindings,
+        old_roles,
+        old_bindings,
+    }
 }
 
 fn word_after(words: &[&'static str], word: &str) -> Option<&'static str> {

@@ -107,6 +107,7 @@ fn may(call: &Call, verb: &str, resource: &str, name: &str) -> bool {
         subresource: "",
         namespace: &call.namespace,
         name,
+        fields: None,
     };
     call.server
         .authorizer

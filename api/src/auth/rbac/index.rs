@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
-use store::Key;
+use store::{Item, Key, ResourceKey};
 
 use super::{
     GROUP,
@@ -13,12 +13,12 @@ use super::{
 use crate::auth::{
     User,
     authorizer::{Attributes, Decision, Target},
-    service_account,
+    follow, service_account,
 };
 
 /// The four resources.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Table {
+pub(crate) enum Table {
     Roles,
     ClusterRoles,
     Bindings,
@@ -26,14 +26,7 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 4] = [
-        Self::Roles,
-        Self::ClusterRoles,
-        Self::Bindings,
-        Self::ClusterBindings,
-    ];
-
-    pub(super) fn plural(self) -> &'static str {
+    fn plural(self) -> &'static str {
         match self {
             Self::Roles => "roles",
             Self::ClusterRoles => "clusterroles",
@@ -90,7 +83,7 @@ struct Grants {
 
 /// Everything that decides.
 #[derive(Default)]
-pub(super) struct Index {
+pub(crate) struct Index {
     /// By namespace (empty: ClusterRoles), then name.
     roles: HashMap<Box<str>, HashMap<Box<str>, Vec<Rule>>>,
     /// By namespace.
@@ -99,9 +92,31 @@ pub(super) struct Index {
     bindings: HashMap<Key, Vec<Subject>>,
 }
 
+impl follow::Index for Index {
+    type Table = Table;
+    const TABLES: &'static [Table] = &[
+        Table::Roles,
+        Table::ClusterRoles,
+        Table::Bindings,
+        Table::ClusterBindings,
+    ];
+
+    fn resource(table: Table) -> ResourceKey {
+        ResourceKey::new(GROUP, table.plural())
+    }
+
+    fn put(&mut self, table: Table, item: &Item) {
+        self.put(table, &item.key, &item.decoded.value);
+    }
+
+    fn remove(&mut self, table: Table, key: &Key) {
+        self.remove(table, key);
+    }
+}
+
 impl Index {
     /// Takes an object in. One that cannot be read allows nothing.
-    pub(super) fn put(&mut self, table: Table, key: &Key, value: &[u8]) {
+    fn put(&mut self, table: Table, key: &Key, value: &[u8]) {
         self.remove(table, key);
         match table {
             Table::Roles | Table::ClusterRoles => match serde_json::from_slice::<Role>(value) {
@@ -137,7 +152,7 @@ impl Index {
         self.bindings.insert(key.clone(), binding.subjects);
     }
 
-    pub(super) fn remove(&mut self, table: Table, key: &Key) {
+    fn remove(&mut self, table: Table, key: &Key) {
         match table {
             Table::Roles | Table::ClusterRoles => {
                 if let Some(roles) = self.roles.get_mut(key.namespace()) {
@@ -299,7 +314,6 @@ fn namespace<'a>(attributes: &Attributes<'a>) -> &'a str {
 mod tests {
     use expect_test::{Expect, expect};
     use serde_json::{Value, json};
-    use store::ResourceKey;
 
     use super::*;
     use crate::auth::authorizer::Resource;

@@ -282,6 +282,7 @@ mod tests {
                     subresource,
                     namespace: "",
                     name: words.get(3).copied().unwrap_or_default(),
+                    fields: None,
                 },
             )
         };
@@ -410,6 +411,7 @@ mod tests {
         ) {
             let asked = Attributes::resource(&verb, Resource {
                 group: &group, resource: &resource, subresource: &subresource, namespace: "", name: &name,
+                fields: None,
             });
             if missing(&owned, std::slice::from_ref(&wanted)).is_empty() && wanted.allows(&asked) {
                 prop_assert!(owned.iter().any(|rule| rule.allows(&asked)));

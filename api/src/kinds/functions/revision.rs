@@ -52,7 +52,8 @@ const COLUMNS: &[Column] = &[
     ),
     column::count("Replicas", "Pods of a container that there are"),
     column::AGE,
-    column::wide("Image", "What it runs"),
+    column::wide("Image", "What it was made of"),
+    column::wide("Digest", "What that meant, and runs"),
 ];
 
 impl Kind for FunctionRevision {
@@ -98,8 +99,12 @@ impl Kind for FunctionRevision {
         }
     }
 
-    fn validate_status(&self, object: &Value, _old: &Value, errors: &mut FieldErrors) {
+    fn validate_status(&self, object: &Value, old: &Value, errors: &mut FieldErrors) {
         check::replica_counts(object, &["readyReplicas"], errors);
+        if !text(old, "/status/digest").is_empty() {
+            let path = Path::root("status").field("digest");
+            check::immutable(&path, object, old, "/status/digest", errors);
+        }
     }
 
     fn columns(&self) -> &[Column] {
@@ -121,6 +126,7 @@ impl Kind for FunctionRevision {
             number(object, "/status/replicas").unwrap_or(0).into(),
             column::age(object, now),
             text(object, "/spec/image").into(),
+            column::or_none(text(object, "/status/digest")),
         ]
     }
 }
@@ -130,7 +136,7 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
-    use crate::kinds::tests::{row, update_errors};
+    use crate::kinds::tests::{row, status_update_errors, update_errors};
 
     #[test]
     fn only_the_number_of_pods_may_change() {
@@ -151,11 +157,24 @@ mod tests {
     }
 
     #[test]
+    fn what_its_image_means_is_said_once() {
+        let [none, one, two] = ["{}", "{digest: 'sha256:1'}", "{digest: 'sha256:2'}"]
+            .map(|status| format!("{{spec: {{image: a}}, status: {status}}}"));
+        let check = |old: &str, new: &str| status_update_errors(&FunctionRevision, old, new);
+        assert_eq!(check(&none, &one), "");
+        assert_eq!(check(&one, &one), "");
+        expect![[r#"
+            status.digest: Invalid value: "sha256:2": field is immutable
+        "#]]
+        .assert_eq(&check(&one, &two));
+    }
+
+    #[test]
     fn a_row_counts_nodes_and_pods() {
-        expect!["hello-00001|hello|True||wasm|1/2|0|60m|i"].assert_eq(&row(
+        expect!["hello-00001|hello|True||wasm|1/2|0|60m|i|sha256:0"].assert_eq(&row(
             &FunctionRevision,
             "{metadata: {name: hello-00001, labels: {functions.wk.dev/function: hello}}, spec: {image: i}, status: \
-             {runtime: wasm, nodes: [{name: a, ready: true}, {name: b, ready: false}], conditions: [{type: Ready, \
+             {runtime: wasm, digest: 'sha256:0', nodes: [{name: a, ready: true}, {name: b, ready: false}], conditions: [{type: Ready, \
              status: 'True', reason: Compiled}]}}",
         ));
     }

@@ -22,6 +22,9 @@ pub(super) fn default(trigger: &mut Value) {
         fill_text(cron, "method", "POST");
         fill_text(cron, "path", "/");
     }
+    if let Some(letter) = find(trigger, "deadLetter") {
+        fill_text(letter, "path", "/");
+    }
 }
 
 /// Checks the triggers of a spec.
@@ -42,7 +45,22 @@ pub(super) fn validate(path: &Path, spec: &Value, errors: &mut FieldErrors) {
         } else {
             errors.required(&path, "must specify one of: `cron`");
         }
+        if present(trigger, "/deadLetter") {
+            let path = path.field("deadLetter");
+            validate_dead_letter(&path, part(trigger, "/deadLetter"), errors);
+        }
     }
+}
+
+fn validate_dead_letter(path: &Path, letter: &Value, errors: &mut FieldErrors) {
+    let function = text(letter, "/function");
+    if function.is_empty() {
+        errors.required(&path.field("function"), "");
+    } else {
+        let problems = name::letter_label_problems(function);
+        check::problems(&path.field("function"), function, problems, errors);
+    }
+    route::validate_path(&path.field("path"), text(letter, "/path"), errors);
 }
 
 fn validate_cron(path: &Path, cron: &Value, errors: &mut FieldErrors) {

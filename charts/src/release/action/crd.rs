@@ -8,7 +8,7 @@ use crate::release::{
     manifest,
 };
 
-use super::{Action, objects::Resolved};
+use super::{Action, Crds, objects::Resolved};
 
 /// What a new definition would break; empty if nothing.
 pub fn breaks(live: &Value, new: &Value) -> Vec<String> {
@@ -47,13 +47,16 @@ pub fn breaks(live: &Value, new: &Value) -> Vec<String> {
     for version in &old {
         let name = &version["name"];
         let Some(next) = named(&new, name) else {
+            if version["served"] == true {
+                broken.push(format!("version {name} goes, and clients are served it"));
+            }
             continue;
         };
         if version["served"] == true && next["served"] != true {
             broken.push(format!("version {name} would no longer be served"));
         }
         let mut path = format!("version {name}: ");
-        removed(
+        lost(
             &version["schema"]["openAPIV3Schema"],
             &next["schema"]["openAPIV3Schema"],
             &mut path,
@@ -63,27 +66,62 @@ pub fn breaks(live: &Value, new: &Value) -> Vec<String> {
     broken
 }
 
-/// Fields that were described and no longer are: objects would lose them.
-fn removed(before: &Value, after: &Value, path: &mut String, into: &mut Vec<String>) {
-    if after["x-kubernetes-preserve-unknown-fields"] == true {
+/// Marks a part of a schema beneath which fields are kept that it does not describe.
+const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
+
+/// What of objects would be dropped, or could not be written any more: fields, entries and items that were described and
+/// no longer are, and types that change.
+fn lost(before: &Value, after: &Value, path: &mut String, into: &mut Vec<String>) {
+    if after[PRESERVE] == true {
         return;
     }
+    if before[PRESERVE] == true {
+        let place = match path.is_empty() || path.ends_with(' ') {
+            true => format!("{path}objects"),
+            false => path.clone(),
+        };
+        into.push(format!("{place}: fields that are not described go"));
+    }
+    let types = |schema: &Value| match schema["x-kubernetes-int-or-string"] == true {
+        true => "integer or string".to_owned(),
+        false => schema["type"].as_str().unwrap_or_default().to_owned(),
+    };
+    let (was, is) = (types(before), types(after));
+    let widened = (was == "integer" && is == "number") || is == "integer or string";
+    if was != is && !was.is_empty() && !is.is_empty() && !widened {
+        into.push(format!("{path} changes from {was} to {is}"));
+        return;
+    }
+    let entries = &after["additionalProperties"];
     for (field, schema) in before["properties"].as_object().into_iter().flatten() {
-        let length = path.len();
-        path.push('.');
-        path.push_str(field);
-        match after["properties"].get(field) {
+        let next = after["properties"].get(field);
+        // A map of anything still has it.
+        let next = next.or_else(|| entries.is_object().then_some(entries));
+        within(path, &format!(".{field}"), |path| match next {
+            None if *entries == true => {}
             None => into.push(format!("{path} goes")),
-            Some(next) => removed(schema, next, path, into),
-        }
-        path.truncate(length);
+            Some(next) => lost(schema, next, path, into),
+        });
     }
-    if before["items"].is_object() && after["items"].is_object() {
-        let length = path.len();
-        path.push_str("[]");
-        removed(&before["items"], &after["items"], path, into);
-        path.truncate(length);
+    for (part, shown) in [("additionalProperties", "[*]"), ("items", "[]")] {
+        let (before, next) = (&before[part], &after[part]);
+        let described = before.is_object() || *before == true;
+        within(path, shown, |path| {
+            if before.is_object() && next.is_object() {
+                lost(before, next, path, into);
+            } else if described && !next.is_object() && *next != true {
+                into.push(format!("{path} goes"));
+            }
+        });
     }
+}
+
+/// Works with a path that is longer meanwhile.
+fn within(path: &mut String, more: &str, work: impl FnOnce(&mut String)) {
+    let length = path.len();
+    path.push_str(more);
+    work(path);
+    path.truncate(length);
 }
 
 impl Action<'_> {
@@ -106,13 +144,16 @@ impl Action<'_> {
                             .await
                             .map_err(doing())?;
                     }
-                    Some(live) if self.options.upgrade_crds => {
-                        let broken = breaks(&live, &object.value);
-                        if !broken.is_empty() {
+                    Some(live) if matches!(self.options.crds, Crds::Upgrade | Crds::Force) => {
+                        let broken = breaks(&live, &object.value).join("; ");
+                        if !broken.is_empty() && self.options.crds == Crds::Upgrade {
                             return Err(Error::Refused(format!(
-                                "{path}: {id} cannot be brought up to date safely: {}",
-                                broken.join("; ")
+                                "{path}: {id} cannot be brought up to date safely: {broken} (--crds=force does it all the same)"
                             )));
+                        }
+                        if !broken.is_empty() {
+                            let note = format!("Warning: {path}: {id}: {broken}");
+                            self.cluster.report(Report::Note(note)).await;
                         }
                         let how = Apply {
                             force: true,
@@ -175,7 +216,9 @@ mod tests {
         );
         check(
             definition(json!([version("v2", true, json!({}))])),
-            expect![[r#"version "v1" goes, and objects are stored as it"#]],
+            expect![[r#"
+                version "v1" goes, and objects are stored as it
+                version "v1" goes, and clients are served it"#]],
         );
         check(
             definition(json!([version("v1", false, whole)])),
@@ -197,7 +240,47 @@ mod tests {
             moved,
             expect![[r#"
             spec.scope changes from "Namespaced" to "Cluster"
-            version "v1" goes, and objects are stored as it"#]],
+            version "v1" goes, and objects are stored as it
+            version "v1" goes, and clients are served it"#]],
         );
+    }
+
+    #[track_caller]
+    fn check_schema(before: Value, after: Value, expected: Expect) {
+        let mut told = Vec::new();
+        lost(&before, &after, &mut String::new(), &mut told);
+        expected.assert_eq(&told.join("\n"));
+    }
+
+    #[test]
+    fn what_a_schema_drops_or_refuses_is_lost() {
+        let of = |schema: Value| json!({"properties": {"a": schema}});
+        let map = json!({"additionalProperties": {"properties": {"b": {"type": "string"}}}});
+        check_schema(of(map.clone()), of(map.clone()), expect![""]);
+        check_schema(of(map.clone()), of(json!({})), expect![".a[*] goes"]);
+        let other = json!({"additionalProperties": {"properties": {}}});
+        check_schema(of(map), of(other), expect![".a[*].b goes"]);
+        let text = || of(json!({"type": "string"}));
+        let whole = || of(json!({"type": "integer"}));
+        check_schema(
+            text(),
+            whole(),
+            expect![".a changes from string to integer"],
+        );
+        check_schema(whole(), of(json!({"type": "number"})), expect![""]);
+        check_schema(
+            whole(),
+            of(json!({"x-kubernetes-int-or-string": true})),
+            expect![""],
+        );
+        let any = || of(json!({PRESERVE: true}));
+        check_schema(text(), any(), expect![""]);
+        check_schema(
+            any(),
+            text(),
+            expect![".a: fields that are not described go"],
+        );
+        let map = json!({"additionalProperties": {"type": "string"}});
+        check_schema(text(), map, expect![""]);
     }
 }

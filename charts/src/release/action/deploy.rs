@@ -10,7 +10,7 @@ use crate::release::{
 };
 
 use super::{
-    Action, DryRun, Renderer, Rendering, Request,
+    Action, Crds, DryRun, Renderer, Rendering, Request,
     objects::{Applied, Resolved},
 };
 
@@ -55,6 +55,7 @@ impl Action<'_> {
     ) -> Result<Deployed, Error> {
         plan::check_name(self.name)?;
         plan::check_labels(&self.options.labels)?;
+        self.check_server().await?;
         if self.options.dry_run != DryRun::No {
             return self.rehearse(mode, renderer, values).await;
         }
@@ -75,7 +76,12 @@ impl Action<'_> {
         let mut history = self.take_up().await?;
         let start = self.start(mode, &history)?;
         let installed = start.current.is_none();
-        if self.options.crds && (installed || self.options.upgrade_crds) {
+        let crds = match self.options.crds {
+            Crds::Skip => false,
+            Crds::Create => installed,
+            Crds::Upgrade | Crds::Force => true,
+        };
+        if crds {
             self.definitions(&renderer.crds().await?).await?;
         }
         let mut release = self.render(renderer, &start, values).await?;
@@ -287,7 +293,7 @@ impl Action<'_> {
             current: None,
             labels: self.options.labels.clone(),
         };
-        if renderer.crds().await?.is_empty() || !self.options.crds {
+        if renderer.crds().await?.is_empty() || self.options.crds == Crds::Skip {
             let rendered = self.render(renderer, &start, values.clone()).await?;
             self.resolve(&rendered.manifest).await?;
         }

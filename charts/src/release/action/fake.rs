@@ -29,6 +29,8 @@ struct State {
     said: Vec<String>,
     /// Names of objects that the server refuses.
     refuse: Vec<String>,
+    /// Whether it applies several objects as one write.
+    transacts: bool,
 }
 
 #[derive(Default)]
@@ -54,6 +56,10 @@ impl Fake {
 
     pub(super) fn refuse(&self, name: &str) {
         self.state().refuse.push(name.to_owned());
+    }
+
+    pub(super) fn transact(&self) {
+        self.state().transacts = true;
     }
 
     pub(super) fn allow(&self) {
@@ -234,6 +240,30 @@ impl Cluster for Fake {
                 return Ok(object.clone());
             }
             Ok(state.store(id, object))
+        })
+        .await
+    }
+
+    async fn transacts(&self) -> Result<bool, CallError> {
+        Ok(self.state().transacts)
+    }
+
+    async fn apply_together(&self, objects: &[&Value], _: Apply) -> Result<(), CallError> {
+        self.call(|state| {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let id = |object: &Value| ObjectId {
+                api_version: text(&object["apiVersion"]),
+                kind: text(&object["kind"]),
+                namespace: text(&object["metadata"]["namespace"]),
+                name: text(&object["metadata"]["name"]),
+            };
+            for object in objects {
+                state.check(&id(object))?;
+            }
+            for object in objects {
+                state.store(&id(object), object);
+            }
+            Ok(())
         })
         .await
     }

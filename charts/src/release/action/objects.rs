@@ -23,6 +23,9 @@ const AT_ONCE: usize = 16;
 /// Between two looks at objects that are waited for.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// Looks after which the pods of what is waited for are looked at too.
+const PATIENCE: u32 = 6;
+
 /// An object of a manifest and where it is.
 #[derive(Clone, Debug)]
 pub struct Resolved {
@@ -167,7 +170,13 @@ impl Action<'_> {
                 applied.created.push(object.id.clone());
             }
         }
-        let pairs: Vec<_> = objects.iter().zip(live).collect();
+        let mut pairs: Vec<_> = objects.iter().zip(live).collect();
+        let together = match self.options.atomic_apply {
+            true => pairs
+                .extract_if(.., |(object, _)| !stood_on(object))
+                .collect(),
+            false => Vec::new(),
+        };
         for group in manifest::by_kind(pairs, |(object, _)| object.object.kind()) {
             for some in group.chunks(AT_ONCE) {
                 let made = some
@@ -183,7 +192,27 @@ impl Action<'_> {
                 .collect();
             self.until_ready(&definitions, |_| true).await?;
         }
-        Ok(())
+        self.apply_together(&together).await
+    }
+
+    /// Makes objects as they should be: all of them, or none.
+    async fn apply_together(&self, pairs: &[(&Resolved, Option<Value>)]) -> Result<(), Error> {
+        if pairs.is_empty() {
+            return Ok(());
+        }
+        for some in pairs.chunks(AT_ONCE) {
+            let taken = some
+                .iter()
+                .map(|(object, live)| self.take_over(&object.id, live.as_ref()));
+            try_join_all(taken).await?;
+        }
+        let values: Vec<&Value> = pairs.iter().map(|(object, _)| &object.value).collect();
+        let doing = format!(
+            "apply {} objects as one write (none was changed)",
+            values.len()
+        );
+        let applied = self.cluster.apply_together(&values, self.how(false)).await;
+        applied.map_err(|error| Error::call(doing)(hinted(error)))
     }
 
     fn how(&self, dry_run: bool) -> Apply {
@@ -362,6 +391,7 @@ impl Action<'_> {
         let mut left: Vec<(&ObjectId, Option<Progress>)> =
             ids.iter().map(|id| (*id, None)).collect();
         let end = self.deadline();
+        let mut looks = 0;
         loop {
             let mut waiting = Vec::new();
             for some in left.chunks(AT_ONCE) {
@@ -369,7 +399,16 @@ impl Action<'_> {
                 let found = futures::future::join_all(found).await;
                 for ((id, last), found) in some.iter().zip(found) {
                     let progress = match found {
-                        Ok(Some(live)) => judge(&live),
+                        Ok(Some(live)) => match judge(&live) {
+                            // Most are ready soon: their pods are not asked for at once.
+                            Progress::Waiting(why) if looks >= PATIENCE => {
+                                Progress::Waiting(match self.trouble(&live).await {
+                                    Some(trouble) => format!("{why}; {trouble}"),
+                                    None => why,
+                                })
+                            }
+                            judged => judged,
+                        },
                         Ok(None) => Progress::Failed("it was deleted".to_owned()),
                         Err(error) if error.passing() => Progress::Waiting(error.to_string()),
                         Err(error) => return Err(Error::call(format!("look at {id}"))(error)),
@@ -405,6 +444,7 @@ impl Action<'_> {
                 )));
             }
             left = waiting;
+            looks += 1;
             self.cluster.pause(LOOK).await;
         }
     }
@@ -456,6 +496,14 @@ fn defined(objects: &[Object]) -> HashMap<(String, String), Scope> {
             ((text(&spec["group"]), text(&spec["names"]["kind"])), scope)
         })
         .collect()
+}
+
+/// Whether other objects of the same manifest cannot be without it: it is there before them.
+fn stood_on(object: &Resolved) -> bool {
+    matches!(
+        object.object.kind(),
+        "CustomResourceDefinition" | "Namespace"
+    )
 }
 
 fn group(api_version: &str) -> String {

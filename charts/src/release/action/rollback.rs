@@ -15,6 +15,7 @@ impl Action<'_> {
     /// When it is refused, or failed; the record says why.
     pub async fn rollback(&self, revision: Option<u32>) -> Result<Release, Error> {
         plan::check_name(self.name)?;
+        self.check_server().await?;
         if self.options.dry_run != DryRun::No {
             let history = storage::history(self.cluster, self.namespace, self.name).await?;
             let (last, target) = plan::rollback_target(&history, revision)?;

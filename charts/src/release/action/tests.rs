@@ -305,6 +305,27 @@ fn a_failed_upgrade_names_the_object_and_leaves_the_last_one_deployed() {
 }
 
 #[test]
+fn objects_that_go_in_as_one_write_go_in_wholly_or_not_at_all() {
+    let mut world = World::new();
+    world.options.atomic_apply = true;
+    let refused = world.install("a b");
+    assert!(refused.contains("leave the flag out"), "{refused}");
+    assert!(refused.ends_with("\n: "), "{refused}");
+    world.cluster.transact();
+    check(
+        &world.install("a b"),
+        expect!["1 deployed: ConfigMap/a ConfigMap/b"],
+    );
+    world.cluster.refuse("bad");
+    check(
+        &world.upgrade("a new bad"),
+        expect![[r#"
+            apply 3 objects as one write (none was changed): ConfigMap "bad" is invalid: spec.a: Required value
+            1 deployed, 2 failed: ConfigMap/a ConfigMap/b"#]],
+    );
+}
+
+#[test]
 fn what_a_failed_upgrade_made_goes_with_the_next_that_has_it_not() {
     let world = World::new();
     world.install("a");

@@ -30,6 +30,10 @@ const STEPS_AN_ITEM: u64 = 5;
 
 /// What a new entry of a map counts as, by its size.
 const STEPS_AN_ENTRY: u64 = 10;
+
+/// What a word of a text that `tpl` parses counts as.
+const STEPS_A_WORD: u64 = 10;
+
 /// A type that constants have only as a parameter.
 const UINT32: &str = "uint32";
 
@@ -159,7 +163,7 @@ impl Execution<'_> {
     }
 
     /// An argument for a parameter.
-    fn argument<'t>(
+    pub(super) fn argument<'t>(
         &mut self,
         frame: &mut Frame<'t>,
         dot: &Datum,
@@ -337,7 +341,8 @@ impl Execution<'_> {
         let count = self.included.entry(name.clone()).or_insert(0);
         if *count <= self.environment.limits.depth {
             *count += 1;
-            return Ok(());
+            frame.at = at;
+            return self.descend(frame);
         }
         frame.at = at;
         let message = format!(
@@ -365,23 +370,25 @@ impl Execution<'_> {
             return Ok(Value::String(super::without_no_value(text.to_vec())));
         }
         let link = || Link::Tpl(text.clone());
-        let parsed = self.templates.expand(text);
-        let definitions = parsed.map_err(|error| {
-            frame.at = at;
-            error.at(frame.place(link()))
-        })?;
-        let own = definitions.iter().find(|known| &*known.name == TPL_NAME);
-        let Some(own) = own.cloned() else {
+        let parsed = match self.templates.expanded(text) {
+            Some(parsed) => parsed,
+            None => {
+                self.spend(frame, (text.len() / BYTES_A_STEP) as u64)?;
+                let parsed = self.templates.expand(text).map_err(|error| {
+                    frame.at = at;
+                    error.at(frame.place(link()))
+                })?;
+                self.spend(frame, parsed.words as u64 * STEPS_A_WORD)?;
+                parsed
+            }
+        };
+        let Some(own) = parsed.definitions.get(TPL_NAME).cloned() else {
             return Ok(Value::string(""));
         };
         self.enter(frame, "tpl", &own.name, at)?;
         let outer = self.layer.clone();
-        let seen = |known: &&Arc<_>| {
-            let known: &super::Definition = known;
-            !known.is_empty() || self.find(&known.name).is_none()
-        };
         let layer = Layer {
-            definitions: definitions.iter().filter(seen).cloned().collect(),
+            parsed,
             parent: outer.clone(),
         };
         self.layer = Some(Rc::new(layer));
@@ -444,7 +451,11 @@ fn type_of(param: Param) -> &'static str {
 }
 
 /// A value for a parameter, or why it can't be one.
-fn accept(frame: &Frame<'_>, datum: Datum, param: Param) -> Result<Datum, TemplateError> {
+pub(super) fn accept(
+    frame: &Frame<'_>,
+    datum: Datum,
+    param: Param,
+) -> Result<Datum, TemplateError> {
     let fits = match (param, &datum.value) {
         (Param::Any, _) => true,
         (Param::Map, Value::Map(map)) => {

@@ -1,6 +1,6 @@
 //! Fields: of maps, of objects, and what is said where there are none.
 
-use crate::{Map, Value, format::quote};
+use crate::{Map, Param, Value, format::quote, yaml};
 
 use super::{
     super::{
@@ -9,7 +9,12 @@ use super::{
         path::{ValuePath, locate, suggest},
     },
     At, Datum, Execution, Frame, TemplateError,
+    call::accept,
 };
+
+/// Helm's type for values, and its methods: charts use the one that takes the type away.
+const VALUES: &str = "common.Values";
+const METHODS: [&str; 3] = ["AsMap", "YAML", "Table"];
 
 /// Whether a map's values are of type `interface{}`: all but `map[string]string` and the like.
 pub(super) fn has_boxed_values(map: &Map) -> bool {
@@ -77,10 +82,8 @@ impl Execution<'_> {
                 frame.fail(format!("nil data; no entry for key {name}"))
             }
             Value::Nil => Ok(Datum::bare(Value::Nil)),
-            // Helm's type for values has methods; charts use the one that takes the type away.
-            Value::Map(map) if map.type_name() == "common.Values" && name == "AsMap" && !called => {
-                let plain = map.as_type("map[string]interface {}");
-                Ok(Datum::bare(Value::Map(plain)))
+            Value::Map(map) if map.type_name() == VALUES && METHODS.contains(&name) => {
+                self.method(frame, dot, map, word, name, args, last)
             }
             Value::Map(_) if called => {
                 frame.fail(format!("{name} is not a method but has arguments"))
@@ -98,6 +101,14 @@ impl Execution<'_> {
             Value::Object(object) => {
                 if !called && let Some(value) = object.field(name) {
                     return Ok(Datum::bare(value));
+                }
+                if !args.is_empty()
+                    && object.kind() != "map"
+                    && object.field(name).is_none()
+                    && object.method(name, &[]).is_none()
+                {
+                    let of = receiver.type_name();
+                    return frame.fail(format!("can't evaluate field {name} in type {of}"));
                 }
                 let base = self.args.len();
                 for arg in args {
@@ -129,6 +140,44 @@ impl Execution<'_> {
                 frame.fail(format!("can't evaluate field {name} in type {of}"))
             }
         }
+    }
+
+    /// A method of Helm's type for values.
+    #[expect(clippy::too_many_arguments, reason = "what a command is made of")]
+    fn method<'t>(
+        &mut self,
+        frame: &mut Frame<'t>,
+        dot: &Datum,
+        values: &Map,
+        word: &'t Word,
+        name: &str,
+        args: &'t [Word],
+        last: Option<Datum>,
+    ) -> Result<Datum, TemplateError> {
+        let wanted = usize::from(name == "Table");
+        let got = args.len() + usize::from(last.is_some());
+        if got != wanted {
+            return frame.fail(format!(
+                "wrong number of args for {name}: want {wanted} got {got}"
+            ));
+        }
+        let argument = match last {
+            Some(last) => Some(accept(frame, last, Param::String)?),
+            None => match args.first() {
+                Some(arg) => Some(self.argument(frame, dot, Param::String, arg)?),
+                None => None,
+            },
+        };
+        frame.at = At::Word(word);
+        let answer = match argument.map(|argument| argument.value) {
+            Some(Value::String(path)) => table(values, &path).map_err(|message| {
+                let error = TemplateError::function(name, &message);
+                error.at(frame.place(super::Link::Here))
+            })?,
+            _ if name == "YAML" => Value::string(yaml::emit(&Value::Map(values.clone())) + "\n"),
+            _ => Value::Map(values.as_type("map[string]interface {}")),
+        };
+        Ok(Datum::bare(answer))
     }
 
     /// Says which value it is that has no such field, and what may have been meant.
@@ -222,6 +271,18 @@ fn plain_field(receiver: &Datum, name: &str) -> Option<Datum> {
     let value = map.get(name.as_bytes())?;
     let boxed = has_boxed_values(map);
     Some(Datum { value, boxed })
+}
+
+/// The map at a path of names with dots between them.
+fn table(values: &Map, path: &[u8]) -> Result<Value, String> {
+    let mut table = values.clone();
+    for name in path.split(|byte| *byte == b'.') {
+        table = match table.get(name) {
+            Some(Value::Map(map)) => map.as_type(VALUES),
+            _ => return Err(format!("{} is not a table", quote(name))),
+        };
+    }
+    Ok(Value::Map(table))
 }
 
 /// A value in a sentence.

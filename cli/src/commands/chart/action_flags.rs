@@ -29,6 +29,12 @@ pub(super) struct ActionFlags {
     /// Write objects whole instead of applying them
     #[arg(long, visible_alias = "force", conflicts_with = "force_conflicts")]
     force_replace: bool,
+    /// Apply the objects as one write: all of them, or none (on a wk server; hooks and crds/ are not part of it)
+    #[arg(long, conflicts_with = "force_replace")]
+    atomic_apply: bool,
+    /// How objects are made; always by server-side apply
+    #[arg(long, hide = true, value_enum, default_value_t)]
+    server_side: ServerSide,
     /// When it fails, remove what it made
     #[arg(long)]
     cleanup_on_fail: bool,
@@ -56,6 +62,14 @@ pub(super) enum WaitFor {
     #[default]
     #[value(name = "hookOnly", alias = "false")]
     HookOnly,
+}
+
+/// What Helm's `--server-side` may say: not `false`, since nothing is applied otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub(super) enum ServerSide {
+    #[default]
+    Auto,
+    True,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
@@ -92,6 +106,7 @@ impl ActionFlags {
             hooks: !self.no_hooks,
             force_conflicts: self.force_conflicts,
             force_replace: self.force_replace,
+            atomic_apply: self.atomic_apply,
             cleanup_on_fail: self.cleanup_on_fail,
             history_max: self.history_max,
             take_up: self.take_up,

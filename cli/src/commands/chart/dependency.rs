@@ -56,7 +56,7 @@ impl Dependency {
     pub(super) async fn run(self, session: &Session) -> Result<()> {
         match self.command {
             Command::List(named) => list(session, &named.chart),
-            Command::Update(named) => update(session, &named).await,
+            Command::Update(named) => update(session, &named.chart, named.plain_http).await,
             Command::Build(named) => build(session, &named).await,
         }
     }
@@ -142,14 +142,14 @@ fn status(charts: &Path, asked: &Asked) -> &'static str {
     }
 }
 
-async fn update(session: &Session, named: &Named) -> Result<()> {
-    let directory = &named.chart;
+/// Fetches the newest versions that a directory's Chart.yaml allows, and writes its lock.
+pub(super) async fn update(session: &Session, directory: &Path, plain_http: bool) -> Result<()> {
     let chart = source::local(&directory.to_string_lossy())?;
     let mut asked = chart.metadata.dependencies.clone();
     if asked.is_empty() {
         return Ok(());
     }
-    let mut resolver = Resolver::new(session, directory, named.plain_http, &asked).await?;
+    let mut resolver = Resolver::new(session, directory, plain_http, &asked).await?;
     let mut resolved = Vec::new();
     let mut fetched = BTreeMap::new();
     for one in &mut asked {
@@ -177,7 +177,7 @@ async fn build(session: &Session, named: &Named) -> Result<()> {
     let directory = &named.chart;
     let chart = source::local(&directory.to_string_lossy())?;
     let Some(lock) = &chart.lock else {
-        return update(session, named).await;
+        return update(session, directory, named.plain_http).await;
     };
     let original = &chart.metadata.dependencies;
     let mut resolver = Resolver::new(session, directory, named.plain_http, original).await?;

@@ -2,15 +2,16 @@
 
 use anyhow::{Result, bail};
 use charts::release::{
-    action::{DryRun, Mode},
+    action::{Crds, DryRun, Mode},
     manifest,
 };
-use clap::Args;
-use jiff::{Timestamp, tz::TimeZone};
+use clap::{Args, ValueEnum};
+use jiff::tz::TimeZone;
 
 use super::{
     action_flags::{ActionFlags, labels},
     cluster::Live,
+    render,
     rendering::{ChartFlags, Given},
     show_release::{self, Format, View},
 };
@@ -25,6 +26,9 @@ pub(super) struct Install {
     /// Make up a name
     #[arg(short, long)]
     generate_name: bool,
+    /// Template of the release's name
+    #[arg(long, value_name = "TEMPLATE")]
+    name_template: Option<String>,
     /// Make the namespace if it is not there
     #[arg(long)]
     create_namespace: bool,
@@ -46,11 +50,14 @@ pub(super) struct Install {
 /// `upgrade`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ShownFlags {
-    /// Leave out the definitions of custom kinds in crds/
-    #[arg(long)]
+    /// What becomes of the definitions of custom kinds in crds/
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    pub(super) crds: Definitions,
+    /// As --crds=skip
+    #[arg(long, conflicts_with = "crds")]
     pub(super) skip_crds: bool,
-    /// Bring definitions of custom kinds that are there up to date, if nothing breaks
-    #[arg(long, conflicts_with = "skip_crds")]
+    /// As --crds=upgrade
+    #[arg(long, conflicts_with_all = ["crds", "skip_crds"])]
     pub(super) upgrade_crds: bool,
     /// Labels of the release's record (name=value; `null` removes one)
     #[arg(short, long, value_name = "LABELS")]
@@ -69,9 +76,36 @@ pub(super) struct ShownFlags {
     pub(super) output: Format,
 }
 
+/// What becomes of definitions of custom kinds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub(super) enum Definitions {
+    /// An install makes those that are not there
+    #[default]
+    Create,
+    /// Those that are there are brought up to date, unless that would lose something
+    Upgrade,
+    /// Those that are there are brought up to date, whatever is lost
+    Force,
+    /// They are left out
+    Skip,
+}
+
+impl From<Definitions> for Crds {
+    fn from(definitions: Definitions) -> Crds {
+        match definitions {
+            Definitions::Create => Crds::Create,
+            Definitions::Upgrade => Crds::Upgrade,
+            Definitions::Force => Crds::Force,
+            Definitions::Skip => Crds::Skip,
+        }
+    }
+}
+
 impl Install {
     pub(super) async fn run(self, session: &Session) -> Result<()> {
-        let (name, chart) = self.name_and_chart(Timestamp::now())?;
+        let template = self.name_template.as_deref();
+        let (name, chart) =
+            render::name_and_chart(&self.names, self.generate_name, template, None)?;
         let mut options = self.flags.options();
         options.create_namespace = self.create_namespace;
         self.shown.apply_to(&mut options)?;
@@ -83,22 +117,6 @@ impl Install {
         let mode = Mode::Install { replace };
         deploy(session, &name, mode, given, options, &self.shown).await
     }
-
-    fn name_and_chart(&self, now: Timestamp) -> Result<(String, String)> {
-        match self.names.as_slice() {
-            [_, _] if self.generate_name => {
-                bail!("cannot set --generate-name and also specify a name")
-            }
-            [name, chart] => Ok((name.clone(), chart.clone())),
-            [chart] if self.generate_name => {
-                let file = chart.trim_end_matches('/').rsplit('/').next();
-                let base = file.unwrap_or_default().split('.').next();
-                let base = base.filter(|base| !base.is_empty()).unwrap_or("chart");
-                Ok((format!("{base}-{}", now.as_second()), chart.clone()))
-            }
-            _ => bail!("must either provide a name or specify --generate-name"),
-        }
-    }
 }
 
 impl ShownFlags {
@@ -106,8 +124,11 @@ impl ShownFlags {
         if self.hide_secret && options.dry_run == DryRun::No {
             bail!("hiding Kubernetes secrets requires a dry-run mode");
         }
-        options.crds = !self.skip_crds;
-        options.upgrade_crds = self.upgrade_crds;
+        options.crds = match (self.skip_crds, self.upgrade_crds) {
+            (true, _) => Crds::Skip,
+            (_, true) => Crds::Upgrade,
+            _ => self.crds.into(),
+        };
         options.labels = labels(&self.labels)?;
         Ok(())
     }

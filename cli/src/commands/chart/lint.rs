@@ -42,7 +42,6 @@ impl Lint {
             capabilities: self.capabilities.capabilities()?,
             skip_schema: self.skip_schema_validation,
         };
-        let environment = render::offline(false);
         let mut paths = self.charts.clone();
         if self.with_subcharts {
             for path in &self.charts {
@@ -51,6 +50,7 @@ impl Lint {
         }
         let (mut failed, total) = (0, paths.len());
         for path in &paths {
+            let environment = render::offline(false);
             let findings = lint::lint(Path::new(path), &given, &options, &environment);
             let worst = findings.iter().map(|finding| finding.severity).max();
             let bound = if self.strict {

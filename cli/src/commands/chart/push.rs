@@ -7,7 +7,7 @@ use charts::fetch::oci::{Reference, Registry};
 use clap::Args;
 use jiff::Timestamp;
 
-use super::source::{LoginFlags, network::Network, places::Places};
+use super::source::{self, LoginFlags, network::Network, places::Places};
 use crate::session::Session;
 
 /// Upload a chart to a registry
@@ -38,6 +38,7 @@ impl Push {
             path: path.trim_matches('/').to_owned(),
             version: None,
         };
+        let below = source::at_home(session, below).await;
         if below.own() && below.path.is_empty() {
             bail!(
                 "{:?}: repositories are in namespaces: name oci://{host}/NAMESPACE",

@@ -1,6 +1,9 @@
 //! What commands that render a chart share: the flags, and what is said of values that nothing read.
 
-use std::cell::RefCell;
+use std::{
+    cell::RefCell,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Error, Result, bail};
 use charts::{
@@ -14,6 +17,9 @@ use jiff::Timestamp;
 use rand::{SeedableRng as _, rngs::StdRng};
 
 use crate::session::Session;
+
+/// How long a chart's templates may run, what they look up included.
+pub(super) const TIME: Duration = Duration::from_secs(120);
 
 /// What templates are told of the cluster.
 #[derive(Args, Clone, Debug, Default)]
@@ -48,7 +54,10 @@ pub(super) fn offline(dns: bool) -> Environment {
         random: RefCell::new(StdRng::from_rng(&mut rand::rng())),
         lookup: None,
         dns,
-        limits: Limits::default(),
+        limits: Limits {
+            deadline: Instant::now().checked_add(TIME),
+            ..Limits::default()
+        },
     }
 }
 
@@ -88,11 +97,12 @@ pub(super) fn render(
     Ok(rendered)
 }
 
-/// A release's name and chart, of the arguments `[NAME] CHART`.
+/// A release's name and chart, of the arguments `[NAME] CHART`; the name is `default` if nothing says otherwise.
 pub(super) fn name_and_chart(
     arguments: &[String],
     generate: bool,
     template: Option<&str>,
+    default: Option<&str>,
 ) -> Result<(String, String)> {
     let (name, chart) = match arguments {
         [chart] => (None, chart),
@@ -108,7 +118,10 @@ pub(super) fn name_and_chart(
         (Some(name), None) => name.clone(),
         (None, Some(template)) => named(template)?,
         (None, None) if generate => generated(chart),
-        (None, None) => "release-name".to_owned(),
+        (None, None) => match default {
+            Some(default) => default.to_owned(),
+            None => bail!("must either provide a name or specify --generate-name"),
+        },
     };
     Ok((name, chart.clone()))
 }

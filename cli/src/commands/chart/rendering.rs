@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 
 use super::{
-    post_render, source,
+    post_render, render, source,
     values::{ValueFlags, merged},
 };
 use crate::session::Session;
@@ -39,6 +39,9 @@ pub(super) struct ChartFlags {
         allow_hyphen_values = true
     )]
     post_renderer_args: Vec<String>,
+    /// Fetch what a chart's directory depends on, if it is not there
+    #[arg(long)]
+    dependency_update: bool,
     /// Let templates ask for addresses of hosts
     #[arg(long)]
     enable_dns: bool,
@@ -60,8 +63,8 @@ pub(super) struct Given {
 impl Given {
     /// Reads the chart and the values.
     pub(super) async fn new(session: &Session, chart: &str, flags: &ChartFlags) -> Result<Given> {
-        let loaded = source::load(session, chart, &flags.source).await?;
-        source::check_installable(&loaded)?;
+        let update = flags.dependency_update;
+        let loaded = source::load_complete(session, chart, &flags.source, update).await?;
         let inputs = flags.values.inputs().await?;
         let values = values::to_json_map(&merged(&inputs)?);
         Ok(Given {
@@ -72,6 +75,7 @@ impl Given {
                 skip_schema: flags.skip_schema_validation,
                 sub_notes: flags.render_subchart_notes,
                 post_renderer: flags.post_renderer(),
+                time: render::TIME,
             },
         })
     }

@@ -77,6 +77,7 @@ impl Repo {
 
 impl Add {
     async fn run(self, session: &Session, places: &Places) -> Result<()> {
+        self.login.check()?;
         let name = &self.name;
         if name.is_empty() || name.contains('/') || name.starts_with('.') {
             bail!("repository name ({name}) contains '/', or is no file's name");

@@ -1,6 +1,7 @@
 //! Where a command's chart comes from: a directory or an archive on this machine, a registry, a repository, a URL.
 //!
-//! - [`network`]: the way to registries and repositories. [`places`]: Helm's files on this machine.
+//! - [`network`]: the way to registries and repositories. [`places`]: Helm's files on this machine. [`refused`]: flags of
+//!   Helm that are not supported.
 
 use std::path::Path;
 
@@ -10,15 +11,17 @@ use charts::{
     fetch::{
         self, ARCHIVE, Login,
         index::Repository,
-        oci::{Reference, Registry},
+        oci::{OWN, Reference, Registry},
     },
 };
 use clap::Args;
 
-use crate::session::Session;
+use super::dependency;
+use crate::{api::Api, session::Session};
 
 pub(super) mod network;
 pub(super) mod places;
+mod refused;
 
 use network::Network;
 use places::Places;
@@ -35,6 +38,11 @@ pub(super) struct SourceFlags {
     /// Pre-releases too, if no --version is given
     #[arg(long)]
     pub(super) devel: bool,
+    /// Give the login to other hosts that the repository's index names, too
+    #[arg(long)]
+    pub(super) pass_credentials: bool,
+    #[command(flatten)]
+    provenance: refused::Provenance,
     #[command(flatten)]
     pub(super) login: LoginFlags,
 }
@@ -51,15 +59,26 @@ pub(super) struct LoginFlags {
     /// Ask a registry without TLS
     #[arg(long)]
     pub(super) plain_http: bool,
+    #[command(flatten)]
+    trust: refused::Trust,
 }
 
 impl LoginFlags {
     /// What the flags say, or what Helm or Docker was told for the host.
+    ///
+    /// # Errors
+    /// When the flags ask for what is not supported, or a file of logins cannot be read.
     pub(super) fn login(&self, places: &Places, host: &str) -> Result<Option<Login>> {
+        self.check()?;
         match self.given() {
             Some(login) => Ok(Some(login)),
             None => places.login(host),
         }
+    }
+
+    /// Refuses what is not supported.
+    pub(super) fn check(&self) -> Result<()> {
+        self.trust.check()
     }
 
     pub(super) fn given(&self) -> Option<Login> {
@@ -86,6 +105,8 @@ pub(super) struct Fetched {
 
 /// Reads the chart that a command names.
 pub(super) async fn load(session: &Session, reference: &str, flags: &SourceFlags) -> Result<Chart> {
+    flags.provenance.check()?;
+    flags.login.check()?;
     if is_local(reference) {
         return local(reference);
     }
@@ -102,9 +123,42 @@ pub(super) fn local(reference: &str) -> Result<Chart> {
     Ok(Chart::load(path)?)
 }
 
+/// Reads the chart that a command names, once what it depends on is there.
+pub(super) async fn load_complete(
+    session: &Session,
+    reference: &str,
+    flags: &SourceFlags,
+    update: bool,
+) -> Result<Chart> {
+    let chart = load(session, reference, flags).await?;
+    let directory = Path::new(reference);
+    if update && directory.is_dir() && !dependencies::missing(&chart).is_empty() {
+        dependency::update(session, directory, flags.login.plain_http).await?;
+        let chart = local(reference)?;
+        check_installable(&chart)?;
+        return Ok(chart);
+    }
+    check_installable(&chart)?;
+    Ok(chart)
+}
+
 fn is_local(reference: &str) -> bool {
     let path = Path::new(reference);
     path.exists() || path.is_absolute() || reference.starts_with('.')
+}
+
+/// A reference as it is meant: the API's own address is the cluster's own registry, asked with the kubeconfig's account.
+pub(super) async fn at_home(session: &Session, mut reference: Reference) -> Reference {
+    if reference.own() {
+        return reference;
+    }
+    // Without a cluster it is somebody else's.
+    let config = session.api().await.ok().and_then(Api::config);
+    let address = config.and_then(|config| config.cluster_url.authority());
+    if address.is_some_and(|address| address.as_str() == reference.host) {
+        OWN.clone_into(&mut reference.host);
+    }
+    reference
 }
 
 /// Fetches the archive that a reference means.
@@ -113,6 +167,8 @@ pub(super) async fn fetch(
     reference: &str,
     flags: &SourceFlags,
 ) -> Result<Fetched> {
+    flags.provenance.check()?;
+    flags.login.check()?;
     let places = Places::new()?;
     let plain = |bytes| Fetched {
         bytes,
@@ -121,6 +177,7 @@ pub(super) async fn fetch(
     if reference.starts_with("oci://") {
         let parsed = Reference::parse(reference, flags.wanted())
             .with_context(|| format!("{reference:?} is not oci://HOST/PATH"))?;
+        let parsed = at_home(session, parsed).await;
         let network = Network::connect(session, parsed.own()).await?;
         let login = flags.login.login(&places, &parsed.host)?;
         let mut registry = Registry::new(&network, &parsed, login.as_ref(), flags.login.plain_http);
@@ -136,7 +193,7 @@ pub(super) async fn fetch(
         let repository = Repository {
             url: url.clone(),
             login: flags.login.given(),
-            pass_everywhere: false,
+            pass_everywhere: flags.pass_credentials,
         };
         let (_, index) = repository
             .index(&network)
@@ -170,7 +227,7 @@ pub(super) async fn fetch(
 }
 
 /// Refuses charts that are libraries, or lack what they depend on.
-pub(super) fn check_installable(chart: &Chart) -> Result<()> {
+fn check_installable(chart: &Chart) -> Result<()> {
     if chart.is_library() {
         bail!("library charts are not installable");
     }
@@ -178,7 +235,7 @@ pub(super) fn check_installable(chart: &Chart) -> Result<()> {
     if !missing.is_empty() {
         bail!(
             "An error occurred while checking for chart dependencies. You may need to run \
-             `wkctl chart dependency build` to fetch missing dependencies: found in Chart.yaml, but missing in \
+             `wkctl chart dependency build` (or add --dependency-update) to fetch missing dependencies: found in Chart.yaml, but missing in \
              charts/ directory: {}",
             missing.join(", ")
         );

@@ -63,6 +63,9 @@ pub(crate) struct Template {
     /// Put the release's name into the path below --output-dir
     #[arg(long)]
     release_name: bool,
+    /// Fetch what a chart's directory depends on, if it is not there
+    #[arg(long)]
+    dependency_update: bool,
     /// Let templates resolve host names
     #[arg(long)]
     enable_dns: bool,
@@ -75,15 +78,26 @@ pub(crate) struct Template {
     /// Print what was rendered even if it is not YAML
     #[arg(long)]
     debug: bool,
+    #[arg(long, hide = true)]
+    validate: bool,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "client", require_equals = true)]
+    dry_run: Option<String>,
 }
 
 impl Template {
     pub(super) async fn run(self, session: &Session) -> Result<()> {
         let template = self.name_template.as_deref();
-        let (name, chart) = render::name_and_chart(&self.arguments, self.generate_name, template)?;
+        if self.validate || self.dry_run.as_deref() == Some("server") {
+            bail!(
+                "templates are rendered without a cluster here: `wkctl chart install --dry-run=server` asks one"
+            );
+        }
+        let default = Some("release-name");
+        let (name, chart) =
+            render::name_and_chart(&self.arguments, self.generate_name, template, default)?;
         charts::release::plan::check_name(&name)?;
-        let chart = source::load(session, &chart, &self.source).await?;
-        source::check_installable(&chart)?;
+        let update = self.dependency_update;
+        let chart = source::load_complete(session, &chart, &self.source, update).await?;
         let inputs = self.values.inputs().await?;
         let given = values::merged(&inputs)?;
         let options = RenderOptions {

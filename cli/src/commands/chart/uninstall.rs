@@ -10,7 +10,7 @@ use charts::release::{
 };
 use clap::{Args, ValueEnum};
 
-use super::cluster::Live;
+use super::{action_flags::WaitFor, cluster::Live};
 use crate::{
     duration,
     session::{Failures, Session},
@@ -28,9 +28,9 @@ pub(super) struct Uninstall {
     /// What becomes of objects that the release's objects own
     #[arg(long, value_enum, default_value_t)]
     cascade: Cascade,
-    /// Wait until the objects are gone
-    #[arg(long)]
-    wait: bool,
+    /// Wait until the objects are gone (`watcher`, or `hookOnly` for hooks alone)
+    #[arg(long, value_enum, default_value_t, num_args = 0..=1, default_missing_value = "watcher", require_equals = true)]
+    wait: WaitFor,
     /// How long each hook, and waiting, may take
     #[arg(long, value_parser = duration::parse, default_value = "5m0s", value_name = "DURATION")]
     timeout: Duration,
@@ -68,10 +68,9 @@ impl Uninstall {
                 Cascade::Foreground => Propagation::Foreground,
                 Cascade::Orphan => Propagation::Orphan,
             },
-            wait: if self.wait {
-                Wait::ObjectsAndJobs
-            } else {
-                Wait::Hooks
+            wait: match self.wait {
+                WaitFor::Watcher => Wait::ObjectsAndJobs,
+                WaitFor::HookOnly => Wait::Hooks,
             },
             timeout: self.timeout,
             hooks: !self.no_hooks,

@@ -1,18 +1,32 @@
 //! `wkctl fn build`: a project's component, made by its language's own tool.
 //!
-//! The language is told by the files that are there. A tool that is missing is named together with what installs it.
+//! The language is told by the files that are there. A tool that is missing is named together with what installs it,
+//! before anything is built; what a tool says of the source is the user's to read, and is not said again.
+//!
+//! - [`tool`]: finds and runs the tools. [`rust`], [`javascript`], [`go`], [`python`], [`c`]: how each is used.
+//! - [`component`]: makes a component of a core module, for the languages whose compilers make those. Pure.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+mod c;
+mod component;
+mod go;
+mod javascript;
+mod python;
+mod rust;
+mod tool;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args;
-use serde_json::Value;
-use tokio::process::Command;
+use clap::{Args, ValueEnum};
+use tokio::time::Instant;
 
-use crate::session::Session;
+use crate::{commands::image::size, session::Session};
+
+/// The file that a build makes, in most languages.
+const MADE: &str = "function.wasm";
+/// What the compilers of core modules make, and what they are given besides.
+const BUILD: &str = "build";
+const CORE: &str = "build/core.wasm";
 
 /// Build the component of a project
 #[derive(Args)]
@@ -30,204 +44,82 @@ impl Build {
 }
 
 /// What a project is written in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
 pub(super) enum Language {
     Rust,
+    #[value(name = "js", alias = "javascript")]
     JavaScript,
     Go,
     Python,
     C,
 }
 
-/// How a project is built: steps, and the file that they make. Pure.
-struct Plan {
-    steps: Vec<Step>,
-    makes: PathBuf,
-}
+/// By which file a language is told, in the order in which they are looked for.
+const TOLD_BY: [(&str, Language); 5] = [
+    ("Cargo.toml", Language::Rust),
+    ("package.json", Language::JavaScript),
+    ("go.mod", Language::Go),
+    ("app.py", Language::Python),
+    ("main.c", Language::C),
+];
 
-struct Step {
-    program: &'static str,
-    arguments: Vec<String>,
-    /// What to do if the program is not there.
-    install: &'static str,
-}
+/// Components that need no build, in the order in which they are looked for.
+const COMPONENTS: [&str; 2] = ["function.wat", MADE];
 
-/// Tells a project's language.
-///
-/// # Errors
-/// There is nothing that it could be told by.
-pub(super) fn language(directory: &Path) -> Result<Language> {
-    let has = |name: &str| directory.join(name).is_file();
-    let languages = [
-        ("Cargo.toml", Language::Rust),
-        ("package.json", Language::JavaScript),
-        ("go.mod", Language::Go),
-        ("app.py", Language::Python),
-        ("function.c", Language::C),
-    ];
-    match languages.iter().find(|(name, _)| has(name)) {
-        Some((_, language)) => Ok(*language),
-        None => bail!(
-            "{}: no Cargo.toml, package.json, go.mod, app.py or function.c tells what this is written in; wkctl fn init begins a project",
+impl Language {
+    /// Tells a project's language; `None` of a directory with a component as it is.
+    ///
+    /// # Errors
+    /// There is nothing that it could be told by.
+    pub(super) fn of(directory: &Path) -> Result<Option<Language>> {
+        let has = |name: &str| directory.join(name).is_file();
+        if let Some((_, language)) = TOLD_BY.iter().find(|(name, _)| has(name)) {
+            return Ok(Some(*language));
+        }
+        if COMPONENTS.iter().any(|name| has(name)) {
+            return Ok(None);
+        }
+        bail!(
+            "{}: no Cargo.toml, package.json, go.mod, app.py or main.c tells what this is written in, and it has no function.wat or function.wasm; wkctl fn init begins a project",
             directory.display()
-        ),
+        )
     }
 }
 
 /// Builds a project; answers the component's file.
 pub(super) async fn build(session: &Session, directory: &Path) -> Result<PathBuf> {
-    let language = language(directory)?;
-    let plan = plan(directory, language).await?;
+    if !directory.is_dir() {
+        bail!("{} is no directory", directory.display());
+    }
+    let Some(language) = Language::of(directory)? else {
+        let mut files = COMPONENTS.iter().map(|name| directory.join(name));
+        return files
+            .find(|file| file.is_file())
+            .context("the component was removed meanwhile");
+    };
     session.note(format_args!(
         "Building {} ({language:?})",
         directory.display()
     ));
-    for step in &plan.steps {
-        run(directory, step).await?;
-    }
-    if !plan.makes.is_file() {
-        bail!("the build ended well and made no {}", plan.makes.display());
-    }
-    Ok(plan.makes)
+    let begun = Instant::now();
+    let made = match language {
+        Language::Rust => rust::build(directory).await?,
+        Language::JavaScript => javascript::build(directory).await?,
+        Language::Go => go::build(directory).await?,
+        Language::Python => python::build(directory).await?,
+        Language::C => c::build(directory).await?,
+    };
+    let about = std::fs::metadata(&made);
+    let about =
+        about.with_context(|| format!("the build ended well and made no {}", made.display()))?;
+    session.note(format_args!(
+        "Built {} ({}) in {:.1} s",
+        made.display(),
+        size(about.len()),
+        begun.elapsed().as_secs_f64()
+    ));
+    Ok(made)
 }
 
-async fn plan(directory: &Path, language: Language) -> Result<Plan> {
-    let words = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
-    let made = directory.join("function.wasm");
-    Ok(match language {
-        Language::Rust => Plan {
-            steps: vec![Step {
-                program: "cargo",
-                arguments: words("build --release --target wasm32-wasip2"),
-                install: "install Rust from https://rustup.rs, then: rustup target add wasm32-wasip2",
-            }],
-            makes: rust_artifact(directory).await?,
-        },
-        Language::JavaScript => {
-            let mut steps = Vec::new();
-            if !directory.join("node_modules").is_dir() {
-                steps.push(Step {
-                    program: "npm",
-                    arguments: words("install --no-audit --no-fund"),
-                    install: "install Node.js 20 or newer: https://nodejs.org",
-                });
-            }
-            steps.push(Step {
-                program: "npm",
-                arguments: words("run --silent build"),
-                install: "install Node.js 20 or newer: https://nodejs.org",
-            });
-            Plan { steps, makes: made }
-        }
-        Language::Go => Plan {
-            steps: vec![Step {
-                program: "tinygo",
-                arguments: words(
-                    "build -target=wasip2 --wit-package wit --wit-world function -o function.wasm .",
-                ),
-                install: "install TinyGo 0.34 or newer: https://tinygo.org/getting-started/install",
-            }],
-            makes: made,
-        },
-        Language::Python => Plan {
-            steps: vec![Step {
-                program: "componentize-py",
-                arguments: words("-d wit -w function componentize app -o function.wasm"),
-                install: "pip install componentize-py",
-            }],
-            makes: made,
-        },
-        Language::C => Plan {
-            steps: vec![Step {
-                program: "make",
-                arguments: Vec::new(),
-                install: "apt-get install make, and the WASI SDK: https://github.com/WebAssembly/wasi-sdk",
-            }],
-            makes: made,
-        },
-    })
-}
-
-/// Where cargo puts the component: asked of cargo, which knows workspaces and target directories.
-async fn rust_artifact(directory: &Path) -> Result<PathBuf> {
-    let mut command = Command::new("cargo");
-    command.args(["metadata", "--format-version", "1", "--no-deps"]);
-    let output = command.current_dir(directory).kill_on_drop(true).output();
-    let output = match output.await {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            bail!("cargo is not installed: install Rust from https://rustup.rs")
-        }
-        output => output.context("start cargo")?,
-    };
-    if !output.status.success() {
-        bail!(
-            "cargo metadata: {}",
-            String::from_utf8_lossy(&output.stderr).trim_end()
-        );
-    }
-    let metadata: Value = serde_json::from_slice(&output.stdout).context("read cargo metadata")?;
-    let manifest = directory.join("Cargo.toml");
-    let manifest = manifest.canonicalize().context("find Cargo.toml")?;
-    let packages = metadata["packages"].as_array().into_iter().flatten();
-    let mut own = packages.filter(|package| {
-        manifest == Path::new(package["manifest_path"].as_str().unwrap_or_default())
-    });
-    let targets = own
-        .next()
-        .map(|package| package["targets"].clone())
-        .unwrap_or_default();
-    let targets = targets.as_array().into_iter().flatten();
-    let is = |target: &Value, kind: &str| {
-        target["kind"]
-            .as_array()
-            .is_some_and(|kinds| kinds.iter().any(|own| own == kind))
-    };
-    let names: Vec<String> = targets
-        .filter(|target| is(target, "cdylib") || is(target, "bin"))
-        .filter_map(|target| {
-            let name = target["name"].as_str()?;
-            // A library's file has underscores.
-            Some(if is(target, "bin") {
-                name.to_owned()
-            } else {
-                name.replace('-', "_")
-            })
-        })
-        .collect();
-    let [name] = names.as_slice() else {
-        bail!(
-            "{}: it must have one target, a library with crate-type cdylib or a binary; it has {}",
-            manifest.display(),
-            names.len()
-        );
-    };
-    let target = metadata["target_directory"].as_str().unwrap_or("target");
-    Ok(Path::new(target)
-        .join("wasm32-wasip2/release")
-        .join(format!("{name}.wasm")))
-}
-
-async fn run(directory: &Path, step: &Step) -> Result<()> {
-    let mut command = Command::new(step.program);
-    command.args(&step.arguments).current_dir(directory);
-    // What it says goes to stderr: stdout is the command's own answer.
-    command
-        .stdin(Stdio::null())
-        .stdout(std::io::stderr())
-        .stderr(Stdio::inherit());
-    let shown = format!("{} {}", step.program, step.arguments.join(" "));
-    let status = match command.kill_on_drop(true).status().await {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            bail!("{} is not installed: {}", step.program, step.install)
-        }
-        status => status.with_context(|| format!("start {}", step.program))?,
-    };
-    if !status.success() {
-        bail!(
-            "{} failed ({status}); if a tool is missing: {}",
-            shown.trim_end(),
-            step.install
-        );
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests;

@@ -6,15 +6,17 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
-    build, check_name, functions,
+    build, check_name, code, functions,
     manifest::{self, Settings},
     source::Source,
     text,
 };
 use crate::{
     api::{self, Api},
+    commands::image::size,
     duration,
     follow::follow,
     manifest as documents,
@@ -26,6 +28,10 @@ use crate::{
 const MANAGER: &str = "wkctl-fn";
 /// The manifest of a project.
 pub(super) const MANIFEST: &str = "function.yaml";
+/// Why there is no revision of what was written: a quota, say, does not allow it.
+const NOT_MADE: &str = "FailedCreate";
+/// Between two lines on a push that lasts.
+const TELLING: Duration = Duration::from_secs(2);
 /// How often a write that lost to another is tried.
 const TRIES: usize = 5;
 
@@ -46,7 +52,7 @@ pub(super) struct Deploy {
     #[arg(long)]
     no_wait: bool,
     /// How long to wait until it serves
-    #[arg(long, value_parser = duration::parse, default_value = "2m")]
+    #[arg(long, value_parser = duration::parse, default_value = "5m")]
     timeout: Duration,
 }
 
@@ -75,8 +81,7 @@ pub(super) struct Code {
 }
 
 /// Builds and pushes what has to be.
-pub(super) async fn prepare(session: &Session, name: &str, source: &Source) -> Result<Code> {
-    let namespace = session.namespace().await?;
+async fn prepare(session: &Session, name: &str, source: &Source) -> Result<Code> {
     let (file, manifest) = match source {
         Source::Image(image) => {
             let (image, manifest) = (image.clone(), None);
@@ -84,20 +89,22 @@ pub(super) async fn prepare(session: &Session, name: &str, source: &Source) -> R
         }
         Source::File(file) => (file.clone(), None),
         Source::Project(directory) => {
-            let manifest = read_manifest(directory, Some(name), &namespace).await?;
+            // First, since a mistake in it is found sooner than one in the code.
+            let manifest = read_manifest(session, directory, name).await?;
             (build::build(session, directory).await?, manifest)
         }
     };
-    let image = send(session, name, &file).await?;
+    let image = push(session, name, &file).await?;
     Ok(Code { image, manifest })
 }
 
 /// A project's manifest, if it has one.
-async fn read_manifest(
+pub(super) async fn read_manifest(
+    session: &Session,
     directory: &Path,
-    name: Option<&str>,
-    namespace: &str,
+    name: &str,
 ) -> Result<Option<Value>> {
+    let namespace = session.namespace().await?;
     let path = directory.join(MANIFEST);
     if !path.is_file() {
         return Ok(None);
@@ -110,16 +117,36 @@ async fn read_manifest(
     let object = document
         .object
         .map_err(|error| anyhow!("{shown}: {error}"))?;
-    manifest::of_project(object, name, namespace)
+    manifest::of_project(object, name, &namespace)
         .map(Some)
         .context(shown)
 }
 
 /// Pushes a file to the cluster's registry; answers the reference that names exactly it.
-async fn send(session: &Session, name: &str, file: &Path) -> Result<String> {
-    let content = Content::of_file(file)?;
-    session.note(format_args!("Pushing {}", file.display()));
-    let pushed = push::push(session, name, content, &mut |_| {}).await?;
+///
+/// # Errors
+/// It is nothing that can serve, or the registry doesn't take it.
+pub(super) async fn push(session: &Session, name: &str, file: &Path) -> Result<String> {
+    let (shown, content) = (file.display(), Content::of_file(file)?);
+    if let Content::Wasm(bytes) = &content {
+        code::check(bytes).with_context(|| format!("{shown} is no function"))?;
+    }
+    let begun = Instant::now();
+    let mut told = begun;
+    let mut tell = |progress: push::Progress| {
+        if told.elapsed() >= TELLING {
+            told = Instant::now();
+            let (sent, total) = (size(progress.sent_bytes), size(progress.total_bytes));
+            session.note(format_args!("Pushing {shown}: {sent} of {total}"));
+        }
+    };
+    let pushed = push::push(session, name, content, &mut tell).await;
+    let pushed = pushed.with_context(|| format!("push {shown} to the cluster's registry"))?;
+    let told = match pushed.sent_bytes {
+        0 => "the registry had it".to_owned(),
+        bytes => format!("{} in {} ms", size(bytes), begun.elapsed().as_millis()),
+    };
+    session.note(format_args!("Pushed {shown} ({told})"));
     Ok(pushed.reference)
 }
 
@@ -209,7 +236,7 @@ enum Progress {
 fn progress(function: &Value, generation: i64) -> Progress {
     let status = &function["status"];
     let latest = text(&status["latestCreatedRevision"]);
-    if status["observedGeneration"].as_i64().unwrap_or_default() < generation || latest.is_empty() {
+    if status["observedGeneration"].as_i64().unwrap_or_default() < generation {
         return Progress::Waiting("Waiting for a revision".to_owned());
     }
     let conditions = status["conditions"].as_array().into_iter().flatten();
@@ -225,6 +252,13 @@ fn progress(function: &Value, generation: i64) -> Progress {
             false => format!("{reason}: {message}"),
         }
     };
+    let refused = find("RevisionReady").filter(|condition| condition["reason"] == NOT_MADE);
+    if let Some(condition) = refused {
+        return Progress::Failed(told(condition));
+    }
+    if latest.is_empty() {
+        return Progress::Waiting("Waiting for a revision".to_owned());
+    }
     for kind in ["RevisionReady", "RoutesReady"] {
         if let Some(condition) = find(kind).filter(|condition| condition["status"] == "False") {
             let serving = text(&status["latestReadyRevision"]);

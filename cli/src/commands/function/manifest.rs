@@ -146,17 +146,11 @@ fn route(text: &str) -> Result<Value> {
 ///
 /// # Errors
 /// It is of another kind or namespace, or names an image.
-pub(super) fn of_project(
-    mut manifest: Value,
-    name: Option<&str>,
-    namespace: &str,
-) -> Result<Value> {
+pub(super) fn of_project(mut manifest: Value, name: &str, namespace: &str) -> Result<Value> {
     if manifest["kind"] != "Function" || manifest["apiVersion"] != "functions.wk.dev/v1" {
         bail!("it must hold one Function of functions.wk.dev/v1");
     }
-    if let Some(name) = name {
-        manifest["metadata"]["name"] = name.into();
-    }
+    manifest["metadata"]["name"] = name.into();
     let own = &manifest["metadata"]["namespace"];
     if own.as_str().is_some_and(|own| own != namespace) {
         bail!("it is of namespace {own}; choose it with -n");

@@ -37,16 +37,3 @@ fn what_is_deployed_is_told_by_what_is_there() {
         );
     }
 }
-
-#[test]
-fn a_language_is_told_by_its_files() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let error = build::language(dir.path()).expect_err("nothing is there");
-    assert!(
-        error.to_string().contains("wkctl fn init begins a project"),
-        "{error}"
-    );
-    std::fs::write(dir.path().join("package.json"), "{}").expect("a file");
-    let language = build::language(dir.path()).expect("a language");
-    assert_eq!(language, build::Language::JavaScript);
-}

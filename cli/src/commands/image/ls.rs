@@ -90,7 +90,7 @@ fn split(name: &str) -> (&str, &str) {
 }
 
 /// In thousands, with three digits that count: `2.16MB`.
-pub(super) fn size(bytes: u64) -> String {
+pub(in crate::commands) fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     let mut unit = 0;
     let units = ["B", "kB", "MB", "GB", "TB"];

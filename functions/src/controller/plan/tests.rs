@@ -341,6 +341,28 @@ fn a_container_that_serves_has_what_its_scale_says_and_what_nobody_reaches_has_n
 }
 
 #[test]
+fn pods_of_a_revision_stay_a_while_when_requests_go_to_another() {
+    let pods = |active: &str, since: &str| {
+        let mut case = Case::new("b", none(), serving("f-00002"), "1:ao+pr3 2:bo+pr1");
+        let condition = json!({"type": "Active", "status": active, "reason": "r", "message": "", "lastTransitionTime": since});
+        let status = case.revisions[0].read.status.as_mut().unwrap();
+        status
+            .conditions
+            .push(serde_json::from_value(condition).unwrap());
+        let plan = case.plan();
+        let again = plan.again.map(|again| again.as_secs());
+        (plan.sets, again)
+    };
+    // Requests reached it until now; and five seconds ago; and half a minute ago.
+    assert_eq!(pods("True", NOW), (Vec::new(), Some(30)));
+    let recent = "2026-01-01T00:09:55Z";
+    assert_eq!(pods("False", recent), (Vec::new(), Some(25)));
+    let long = "2026-01-01T00:09:30Z";
+    let none = vec![("f-00001".to_owned(), 0)];
+    assert_eq!(pods("False", long), (none, None));
+}
+
+#[test]
 fn old_revisions_go_but_for_those_that_are_named() {
     let spec = json!({
         "revisionHistoryLimit": 1,

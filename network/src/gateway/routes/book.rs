@@ -68,6 +68,8 @@ pub(crate) struct IngressSeen {
     owner: Owner,
     class: Option<String>,
     claims: Vec<Claim>,
+    /// Backends that are not served.
+    not_served: Vec<Conflict>,
     /// Hosts and the Secret with their certificate.
     tls: Vec<(String, Name)>,
     /// `status.loadBalancer`'s addresses.
@@ -164,6 +166,7 @@ impl IngressSeen {
     pub(crate) fn read(object: Ingress) -> Self {
         let owner = owner(Kind::Ingress, &object.metadata);
         let claims = claim::of_ingress(&owner, &object);
+        let not_served = claim::not_served(&owner, &object);
         let namespace = owner.name.namespace.clone();
         let annotations = object.metadata.annotations.unwrap_or_default();
         let spec = object.spec.unwrap_or_default();
@@ -172,7 +175,15 @@ impl IngressSeen {
             let Some(secret) = entry.secret_name else {
                 continue;
             };
-            for host in entry.hosts.into_iter().flatten() {
+            // One that names no host is for all that the rules name.
+            let hosts = match entry.hosts.filter(|hosts| !hosts.is_empty()) {
+                Some(hosts) => hosts,
+                None => claims
+                    .iter()
+                    .filter_map(|claim| claim.host.name())
+                    .collect(),
+            };
+            for host in hosts {
                 let secret = Name {
                     namespace: namespace.clone(),
                     name: secret.clone(),
@@ -188,6 +199,7 @@ impl IngressSeen {
                 .ingress_class_name
                 .or_else(|| annotations.get(CLASS).cloned()),
             claims,
+            not_served,
             tls,
             addresses: points
                 .flatten()
@@ -254,10 +266,12 @@ impl Book {
         .collect()
     }
 
-    /// Claims of Ingresses to what is another's.
+    /// Claims of Ingresses to what is another's, or what nobody serves.
     pub(crate) fn conflicts(&self) -> BTreeSet<Conflict> {
         let all = self.conflicts.values().flatten();
-        all.filter(|conflict| conflict.loser.kind == Kind::Ingress)
+        let all = all.filter(|conflict| conflict.loser.kind == Kind::Ingress);
+        let ours = self.ingresses.values().filter(|seen| self.is_ours(seen));
+        all.chain(ours.flat_map(|seen| &seen.not_served))
             .cloned()
             .collect()
     }

@@ -108,13 +108,18 @@ impl Claim {
     }
 }
 
-/// A claim to what is another's.
+/// What an object does not get: what is another's, or what nobody serves.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Conflict {
     pub(crate) loser: Owner,
+    /// The Event's reason.
+    pub(crate) reason: &'static str,
     /// In words, for the loser's Event.
     pub(crate) message: String,
 }
+
+const TAKEN: &str = "RouteConflict";
+const NOT_SERVED: &str = "BackendNotServed";
 
 impl Conflict {
     pub(crate) fn new(claim: &Claim, holder: &Claim) -> Self {
@@ -127,6 +132,7 @@ impl Conflict {
         let holder = &holder.owner;
         Self {
             loser: claim.owner.clone(),
+            reason: TAKEN,
             message: format!("host {host} path {path} is served by the older {holder}"),
         }
     }
@@ -136,7 +142,30 @@ impl Conflict {
         let message = format!("host {host} is only for objects of namespace {namespace}");
         Self {
             loser: claim.owner.clone(),
+            reason: TAKEN,
             message,
+        }
+    }
+
+    /// A backend that is no Service.
+    fn not_served(owner: &Owner, host: &Host, path: &str, backend: &IngressBackend) -> Self {
+        let resource = backend.resource.as_ref();
+        let kind = resource.map_or("nothing", |resource| &resource.kind);
+        let name = resource.map_or("", |resource| &resource.name);
+        let which = match host {
+            Host::Default => "the default backend".to_owned(),
+            host => {
+                let host = host.name();
+                let host = host.as_deref().unwrap_or("every host");
+                format!("the backend of host {host} path {path}")
+            }
+        };
+        Self {
+            loser: owner.clone(),
+            reason: NOT_SERVED,
+            message: format!(
+                "{which} is {kind} {name}: only Services are served, requests get 503"
+            ),
         }
     }
 }
@@ -209,6 +238,28 @@ pub(crate) fn of_ingress(owner: &Owner, ingress: &Ingress) -> Vec<Claim> {
         });
     }
     claims
+}
+
+/// The backends of an Ingress that are no Services.
+pub(crate) fn not_served(owner: &Owner, ingress: &Ingress) -> Vec<Conflict> {
+    let Some(spec) = &ingress.spec else {
+        return Vec::new();
+    };
+    let mut backends: Vec<(Host, &str, &IngressBackend)> = Vec::new();
+    for rule in spec.rules.iter().flatten() {
+        for path in rule.http.iter().flat_map(|http| &http.paths) {
+            let shown = path.path.as_deref().unwrap_or("/");
+            backends.push((host(rule.host.as_deref()), shown, &path.backend));
+        }
+    }
+    let default = spec.default_backend.iter();
+    backends.extend(default.map(|backend| (Host::Default, "/", backend)));
+    let others = backends
+        .iter()
+        .filter(|(_, _, backend)| backend.service.is_none());
+    others
+        .map(|(host, path, backend)| Conflict::not_served(owner, host, path, backend))
+        .collect()
 }
 
 fn backend(namespace: &str, backend: &IngressBackend) -> To {

@@ -442,6 +442,80 @@ fn shares_go_by_percent() {
     assert_eq!(chosen(&[]), r#"{"": 100}"#);
 }
 
+/// The table of examples in Kubernetes' documentation of Ingresses: kind, paths, request path, whether it matches.
+#[test]
+fn paths_match_as_kubernetes_examples_do() {
+    for (rules, path, wanted) in [
+        ("/", "/any/path", "/"),
+        ("/foo=", "/foo", "/foo="),
+        ("/foo=", "/bar", ""),
+        ("/foo=", "/foo/", ""),
+        ("/foo/=", "/foo", ""),
+        ("/foo", "/foo", "/foo"),
+        ("/foo", "/foo/", "/foo"),
+        ("/foo/", "/foo", "/foo/"),
+        ("/foo/", "/foo/", "/foo/"),
+        ("/aaa/bb", "/aaa/bbb", ""),
+        ("/aaa/bbb", "/aaa/bbb", "/aaa/bbb"),
+        ("/aaa/bbb/", "/aaa/bbb", "/aaa/bbb/"),
+        ("/aaa/bbb", "/aaa/bbb/", "/aaa/bbb"),
+        ("/aaa/bbb", "/aaa/bbb/ccc", "/aaa/bbb"),
+        ("/aaa/bbb", "/aaa/bbbxyz", ""),
+        ("/ /aaa", "/aaa/ccc", "/aaa"),
+        ("/ /aaa", "/ccc", "/"),
+        ("/aaa", "/ccc", ""),
+        ("/foo /foo=", "/foo", "/foo="),
+        ("/ /aaa /aaa/bbb", "/aaa/bbb", "/aaa/bbb"),
+    ] {
+        let mut book = book();
+        for (number, rule) in rules.split(' ').enumerate() {
+            let name = format!("rule{number}");
+            let rule = format!("a.b {rule}");
+            let seen = ingress(&name, 1, &[&rule], false);
+            book.apply(Update::Ingresses(Change::Put(seen)));
+        }
+        let seen = found(&book.table(), &format!("GET a.b{path}"));
+        let number = rules.split(' ').position(|rule| rule == wanted);
+        let wanted = number.map_or("no path".to_owned(), |number| {
+            format!("service rule{number}")
+        });
+        assert_eq!(seen, wanted, "{rules} of {path}");
+    }
+    let hosts = [
+        ("*.foo.com", "bar.foo.com", true),
+        ("*.foo.com", "baz.bar.foo.com", false),
+        ("*.foo.com", "foo.com", false),
+    ];
+    for (host, asked, wanted) in hosts {
+        let mut book = book();
+        let seen = ingress("web", 1, &[&format!("{host} /")], false);
+        book.apply(Update::Ingresses(Change::Put(seen)));
+        let seen = found(&book.table(), &format!("GET {asked}/"));
+        assert_eq!(seen == "service web", wanted, "{host} {asked}: {seen}");
+    }
+}
+
+#[test]
+fn a_certificate_that_names_no_host_is_for_those_of_the_rules() {
+    let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
+    let rule = |host: &str| json!({"host": host, "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}});
+    let object = json!({
+        "metadata": metadata("web", 1),
+        "spec": {
+            "ingressClassName": "wk",
+            "rules": [rule("a.b"), rule("*.c.d")],
+            "tls": [{"secretName": "web-tls"}],
+        },
+    });
+    let mut book = book();
+    let seen = IngressSeen::read(serde_json::from_value(object).unwrap());
+    book.apply(Update::Ingresses(Change::Put(seen)));
+    let table = book.table();
+    for (host, wanted) in [("a.b", true), ("x.c.d", true), ("e.f", false)] {
+        assert_eq!(table.secret(host).is_some(), wanted, "{host}");
+    }
+}
+
 /// What the rules say, one after another.
 fn naive(rules: &[(String, bool)], path: &str) -> Option<usize> {
     let elements = |path: &str| -> Vec<String> {

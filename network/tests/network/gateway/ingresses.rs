@@ -167,3 +167,24 @@ async fn an_ingress_is_told_where_it_is_reached_and_what_it_does_not_get() {
         "host web.example path / is served by the older Ingress default/a"
     );
 }
+
+#[tokio::test]
+async fn a_backend_that_is_no_service_is_told_and_answers_503() {
+    let running = start(|_, _| async { ok("") }).await;
+    let resource = json!({"apiGroup": "example.org", "kind": "Bucket", "name": "files"});
+    let path = json!({"path": "/f", "pathType": "Exact", "backend": {"resource": resource}});
+    let rules = json!([{"host": "web.example", "http": {"paths": [path]}}]);
+    let spec = json!({"ingressClassName": "wk", "rules": rules});
+    let ingress = json!({"metadata": {"uid": "a"}, "spec": spec});
+    let cluster = &running.node.cluster;
+    cluster.put("nodes", "", "one", json!({}));
+    cluster.put("ingresses", "default", "a", ingress);
+    let event = cluster.written("/events").await;
+    assert_eq!(event["reason"], "BackendNotServed");
+    assert_eq!(
+        event["note"],
+        "the backend of host web.example path /f is Bucket files: only Services are served, requests get 503"
+    );
+    let seen = get(running.plain, "web.example", "/f").await;
+    assert_eq!(seen.status, StatusCode::SERVICE_UNAVAILABLE);
+}

@@ -140,7 +140,16 @@ impl Node {
 
     async fn deploy(&self, name: &str, spec: Value) {
         self.revision(name, spec);
-        self.entry(name, |entry| entry["ready"] == true).await;
+        self.hold(name).await;
+    }
+
+    /// Holds a revision to what its image means to this node, as the controller does.
+    async fn hold(&self, name: &str) {
+        let entry = self.entry(name, |entry| entry["ready"] == true).await;
+        let edit = |revision: &mut Value| {
+            revision["status"]["digest"] = entry["resolved"].clone();
+        };
+        self.bench.api.edit("functionrevisions", "ns", name, edit);
     }
 
     async fn ask(&self, name: &str) -> Result<String, ServeError> {
@@ -304,7 +313,7 @@ async fn an_image_that_does_not_come_is_said_in_the_words_of_pods() {
     );
     node.bench.images.allow("gone");
     node.bench.runtime.script("gone", Script::serves());
-    node.entry("hello-1", |entry| entry["ready"] == true).await;
+    node.hold("hello-1").await;
     assert!(node.ask("hello-1").await.is_ok());
 
     node.bench.runtime.script("program", Script::runs());
@@ -341,6 +350,56 @@ async fn a_revision_with_a_least_scale_is_open_without_being_asked_for() {
     node.until("it is open", |node| node.opened() == 1).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(node.serve.closed.load(Ordering::Relaxed), 0);
+    node.running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revision_is_what_it_is_held_to_whatever_its_tag_means() {
+    let node = Node::new();
+    // Another node was first, and the tag has moved since.
+    node.bench.runtime.script("img:1", Script::serves());
+    node.revision("hello-1", json!({"image": "img:1"}));
+    let found = node.entry("hello-1", |entry| entry["ready"] == true).await;
+    assert_eq!(found["resolved"], FakeImages::image("img:1").digest);
+    let ask = node.ask("hello-1");
+    let hold = async {
+        // Nothing is served until it is known what.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(node.opened(), 0);
+        node.bench
+            .runtime
+            .script("img@sha256:first", Script::serves());
+        let edit = |revision: &mut Value| revision["status"]["digest"] = "sha256:first".into();
+        node.bench
+            .api
+            .edit("functionrevisions", "ns", "hello-1", edit);
+    };
+    let (answer, ()) = tokio::join!(ask, hold);
+    answer.unwrap();
+    let runs = node.serve.opened.lock().unwrap()[0].0.image.digest.clone();
+    assert_eq!(runs, FakeImages::image("img@sha256:first").digest);
+    let said = |entry: &Value| entry["resolved"] == "sha256:first" && entry["digest"] == *runs;
+    node.entry("hello-1", said).await;
+    node.running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_is_lost_is_fetched_anew_for_the_next_request() {
+    let node = Node::new();
+    node.deploy("hello-1", json!({})).await;
+    node.ask("hello-1").await.unwrap();
+    node.until("it is closed", |node| node.bench.network.held().is_empty())
+        .await;
+    let pulls = node.bench.images.pulls().len();
+    for image in node.bench.images.list().await.unwrap() {
+        node.bench.images.remove(&image.reference).await.unwrap();
+    }
+    node.bench.images.refuse("img", "no route");
+    let digest = FakeImages::image("img").digest;
+    let name = format!("img@{digest}");
+    node.bench.runtime.script(&name, Script::serves());
+    node.ask("hello-1").await.unwrap();
+    assert_eq!(node.bench.images.pulls()[pulls..], [name]);
     node.running.stop().await;
 }
 

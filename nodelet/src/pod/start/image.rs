@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::SignedDuration;
 use runtimes::{
     Image, ImageError, ImageKind, PullPolicy, Runtime,
     images::{is_name, normal_name},
@@ -9,7 +10,7 @@ use runtimes::{
 
 use super::{Start, within};
 use crate::{
-    functions::PINS,
+    functions::{self, PINS},
     pod::{
         container::{Reason, StartFailure},
         credentials::{credentials, identity},
@@ -24,6 +25,8 @@ use crate::{
 const PULL_DEADLINE: Duration = Duration::from_secs(1800);
 /// How long making an image ready may take, others' turns included.
 pub(super) const PREPARE_DEADLINE: Duration = Duration::from_secs(600);
+/// From when on it is told of a function's.
+const PULL_UNSEEN: SignedDuration = SignedDuration::from_secs(1);
 /// From when on it is told.
 const PREPARE_UNSEEN: Duration = Duration::from_secs(1);
 
@@ -50,12 +53,10 @@ impl Start {
         };
         let pulls = !present && policy != PullPolicy::Never;
         let mut accounts = if pulls && is_name(reference) {
-            self.note(
-                context,
-                false,
-                "Pulling",
-                format!("Pulling image {reference:?}"),
-            );
+            if !self.is_function() {
+                let message = format!("Pulling image {reference:?}");
+                self.note(context, false, "Pulling", message);
+            }
             credentials(&context.client, &self.pod, reference).await
         } else {
             Vec::new()
@@ -84,8 +85,16 @@ impl Start {
         } else {
             format!("Container image {reference:?} already present on machine")
         };
-        self.note(context, false, "Pulled", message);
+        let unseen = context.clock.now().duration_since(began) < PULL_UNSEEN;
+        if !(unseen && self.is_function()) {
+            self.note(context, false, "Pulled", message);
+        }
         Ok(image)
+    }
+
+    /// Whether this is what runs a revision of a Function: there may be ten thousand, of whom little is told.
+    fn is_function(&self) -> bool {
+        functions::revision_of(&self.pod_ref.uid).is_some()
     }
 
     fn image_failed(&self, context: &Context, reference: &str, error: &ImageError) -> StartFailure {

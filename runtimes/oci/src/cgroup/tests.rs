@@ -28,6 +28,7 @@ fn container(uid: &str, qos: Qos, requests: (u64, u64), limits: (u64, u64)) -> C
         Image {
             reference: "busybox".to_owned(),
             digest: String::new(),
+            origin: None,
             kind: ImageKind::Oci,
             path: PathBuf::new(),
             size_bytes: 0,

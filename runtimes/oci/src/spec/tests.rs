@@ -16,6 +16,7 @@ pub(crate) fn plain() -> ContainerSpec {
     let image = Image {
         reference: "example.org/app:1".to_owned(),
         digest: "sha256:0".to_owned(),
+        origin: None,
         kind: ImageKind::Oci,
         path: PathBuf::from("/nowhere"),
         size_bytes: 0,

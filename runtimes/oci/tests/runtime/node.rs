@@ -76,6 +76,7 @@ impl Node {
         Image {
             reference: "example.org/busybox:1".to_owned(),
             digest: digest_of(&manifest),
+            origin: None,
             kind: ImageKind::Oci,
             path,
             size_bytes: layer.len() as u64,

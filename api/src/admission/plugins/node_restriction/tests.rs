@@ -1,6 +1,7 @@
 use expect_test::{Expect, expect};
 
 use super::*;
+use crate::auth::{NODES, User};
 use crate::kinds::tests::read;
 
 /// What is said of a write by the node `n1`: `line` is an operation, a path
@@ -325,9 +326,9 @@ fn other_objects_are_for_roles_to_say() {
 
 #[test]
 fn only_a_node_of_the_group_is_one() {
-    assert_eq!(node_of(&User::node("n1")), Some("n1"));
-    assert_eq!(node_of(&User::new("system:node:n1", &[])), None);
-    assert_eq!(node_of(&User::new("jane", &[NODES])), None);
+    assert_eq!(User::node("n1").node_name(), Some("n1"));
+    assert_eq!(User::new("system:node:n1", &[]).node_name(), None);
+    assert_eq!(User::new("jane", &[NODES]).node_name(), None);
 }
 
 /// A claim that asks `n1` for a volume, its class, and what `n1` may make of it.

@@ -10,6 +10,7 @@ use super::{Write, require};
 use crate::{
     admission::Operation,
     kinds::{
+        local_volume,
         persistent_volume_claim::storage_class,
         value::{items, part, plain, text},
     },
@@ -17,15 +18,8 @@ use crate::{
     quantity::Quantity,
 };
 
-const PROVISIONER: &str = "wk.dev/local";
-/// On a volume: who made it, and on which node.
-const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
-const NODE: &str = "wk.dev/node";
 /// On a volume: its directory is there.
 const FINALIZER: &str = "wk.dev/local-volume";
-/// On a claim: who makes its volume, and where.
-const ASKED: &str = "volume.kubernetes.io/storage-provisioner";
-const SELECTED: &str = "volume.kubernetes.io/selected-node";
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
 /// Of a PersistentVolume.
@@ -69,14 +63,8 @@ pub(super) fn claim_status(write: &Write<'_>) -> Result<(), String> {
     )
 }
 
-fn annotation<'a>(object: &'a Value, name: &str) -> &'a str {
-    object["metadata"]["annotations"][name]
-        .as_str()
-        .unwrap_or_default()
-}
-
 fn is_own(volume: &Value, node: &str) -> bool {
-    annotation(volume, PROVISIONED_BY) == PROVISIONER && annotation(volume, NODE) == node
+    local_volume::maker(volume) == node
 }
 
 fn own(write: &Write<'_>, volume: &Value, does: &str) -> Result<(), String> {
@@ -90,7 +78,7 @@ fn own(write: &Write<'_>, volume: &Value, does: &str) -> Result<(), String> {
 fn create(write: &Write<'_>) -> Result<(), String> {
     let (node, volume, claim) = (write.node, write.object, write.claim);
     own(write, volume, "create")?;
-    let asked = annotation(claim, ASKED) == PROVISIONER && annotation(claim, SELECTED) == node;
+    let asked = local_volume::asked(claim) == node;
     let free = ["", write.name].contains(&text(claim, "/spec/volumeName"));
     require(
         asked && free && text(volume, "/spec/claimRef/uid") == object::uid(claim),
@@ -106,7 +94,7 @@ fn create(write: &Write<'_>) -> Result<(), String> {
     let as_asked = items(volume, "/spec/accessModes") == items(claim, "/spec/accessModes")
         && storage(part(volume, "/spec/capacity/storage")) == request(claim)
         && storage_class(volume) == storage_class(claim);
-    let as_class = text(write.class, "/provisioner") == PROVISIONER
+    let as_class = text(write.class, "/provisioner") == local_volume::PROVISIONER
         && text(volume, "/spec/persistentVolumeReclaimPolicy")
             == text(write.class, "/reclaimPolicy");
     let here =

@@ -49,6 +49,15 @@ fn a_function_serves_once_its_newest_revision_does() {
             "failed: revision hello-00002: ErrImagePull: not found (revision hello-00001 goes on serving)"
         ],
     );
+    let quota =
+        "functionrevisions.functions.wk.dev \"hello-00001\" is forbidden: exceeded quota: q";
+    let refused = condition("RevisionReady", "False", "FailedCreate", quota);
+    check(
+        status(2, "", "", json!([refused])),
+        expect![[
+            r#"failed: FailedCreate: functionrevisions.functions.wk.dev "hello-00001" is forbidden: exceeded quota: q"#
+        ]],
+    );
     check(
         status(2, "hello-00001", "", json!([failed])),
         expect!["failed: revision hello-00001: ErrImagePull: not found"],
@@ -102,12 +111,10 @@ fn a_variable_or_a_route_that_is_none_is_refused() {
 fn a_projects_manifest_is_a_function_without_an_image() {
     #[track_caller]
     fn check(manifest: Value, expected: Expect) {
-        expected.assert_eq(
-            &match manifest::of_project(manifest, Some("hello"), "default") {
-                Ok(function) => function["metadata"].to_string(),
-                Err(error) => format!("error: {error}"),
-            },
-        );
+        expected.assert_eq(&match manifest::of_project(manifest, "hello", "default") {
+            Ok(function) => function["metadata"].to_string(),
+            Err(error) => format!("error: {error}"),
+        });
     }
     let head = |spec: Value| json!({"apiVersion": "functions.wk.dev/v1", "kind": "Function", "metadata": {}, "spec": spec});
     check(

@@ -43,6 +43,7 @@ fn read(layout: &Path) -> ContainerImage {
     let image = Image {
         reference: "odd".to_owned(),
         digest: digest.to_owned(),
+        origin: None,
         kind: ImageKind::Oci,
         path: blobs.join(digest.trim_start_matches("sha256:")),
         size_bytes: 0,
