@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let [name, reference, path] = words[..] else {
         eprintln!(
-            "usage: images <busybox|nginx|redis|postgres|prometheus|victoria|python> <reference> <archive>"
+            "usage: images <busybox|ghost|nginx|redis|postgres|prometheus|victoria|python> <reference> <archive>"
         );
         return ExitCode::from(2);
     };

@@ -52,6 +52,11 @@ impl Image {
         Image::made(&recipes::BUSYBOX)
     }
 
+    /// Busybox as a user whom it does not know.
+    pub fn ghost() -> Image {
+        Image::made(&recipes::GHOST)
+    }
+
     /// Serves `/usr/share/nginx/html`, or what `/etc/nginx/conf.d/*.conf` says, at port 80.
     pub fn nginx() -> Image {
         Image::made(&recipes::NGINX)
@@ -172,6 +177,19 @@ impl Image {
             path: self.directory.join("blobs").join(digest.replace(':', "/")),
             digest,
         }
+    }
+
+    /// Writes an archive of it as `docker save` does, that calls it `reference`.
+    ///
+    /// # Panics
+    /// When skopeo is not installed, or the archive cannot be written.
+    pub fn docker_archive(&self, reference: &str, path: &Path) {
+        let from = format!("oci:{}:latest", self.directory.display());
+        let to = format!("docker-archive:{}:{reference}", path.display());
+        let mut skopeo = std::process::Command::new("skopeo");
+        let copied = skopeo.args(["copy", "--quiet", &from, &to]).output();
+        let copied = copied.expect("skopeo runs");
+        assert!(copied.status.success(), "{copied:?}");
     }
 
     /// Writes an archive of it, as `skopeo copy … oci-archive:` does, that calls it `reference`.

@@ -54,6 +54,14 @@ fn populate(cluster: &Cluster) {
         let object = json!({"metadata": of(name), "spec": spec});
         cluster.api.create(resource, object);
     }
+    let modes = json!(["ReadWriteOnce"]);
+    let spec = json!({"accessModes": modes, "capacity": {"storage": "1Gi"},
+        "hostPath": {"path": "/v"}, "persistentVolumeReclaimPolicy": "Retain"});
+    let volume = json!({"metadata": {"name": "v"}, "spec": spec});
+    cluster.api.create("persistentvolumes", volume);
+    let spec = json!({"accessModes": modes, "resources": {"requests": {"storage": "1Gi"}}});
+    let claim = json!({"metadata": of("claim"), "spec": spec});
+    cluster.api.create("persistentvolumeclaims", claim);
     cluster.api.create(
         "services",
         json!({"metadata": of("hand"), "spec": {"ports": [{"port": 80}]}}),
@@ -206,6 +214,31 @@ async fn a_fight_over_disruption_budgets_is_bounded() {
 async fn a_fight_over_endpoints_is_bounded() {
     check("endpointslices", json!({"endpoints": []}), 1).await;
     check("endpoints", json!({"subsets": []}), 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fight_over_volumes_and_claims_is_bounded() {
+    let pending = json!({"status": {"phase": "Pending"}});
+    check("persistentvolumeclaims", pending, 2).await;
+    let unprotected = json!({"metadata": {"finalizers": null}});
+    check("persistentvolumeclaims", unprotected, 2).await;
+    check(
+        "persistentvolumes",
+        json!({"status": {"phase": "Available"}}),
+        2,
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fight_over_cron_jobs_is_bounded() {
+    check("cronjobs", json!({"spec": {"suspend": false}}), 1).await;
+    check(
+        "cronjobs",
+        json!({"status": {"active": [{"name": "nobody"}]}}),
+        1,
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]

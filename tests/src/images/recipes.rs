@@ -46,6 +46,7 @@ const NOTHING: Recipe = Recipe {
 
 pub(super) const ALL: &[&Recipe] = &[
     &BUSYBOX,
+    &GHOST,
     &NGINX,
     &REDIS,
     &POSTGRES,
@@ -57,6 +58,13 @@ pub(super) const ALL: &[&Recipe] = &[
 pub(super) const BUSYBOX: Recipe = Recipe {
     name: "busybox",
     command: &["sh"],
+    ..NOTHING
+};
+
+pub(super) const GHOST: Recipe = Recipe {
+    name: "ghost",
+    command: &["sleep", "100000"],
+    user: "ghost",
     ..NOTHING
 };
 

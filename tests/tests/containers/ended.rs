@@ -76,7 +76,22 @@ spec:
     image: BUSYBOX
     command: [sleep, "100000"]
     securityContext: {capabilities: {add: [SYS_TIME], drop: [MKNOD]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: tuned}
+spec:
+  securityContext:
+    seccompProfile: {type: Localhost, localhostProfile: own/no-directories.json}
+    sysctls: [{name: net.ipv4.ip_unprivileged_port_start, value: "81"}]
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: main, image: BUSYBOX, command: [sleep, "100000"]}
 "#;
+
+/// A profile of the node's owner: everything but new directories.
+const NO_DIRECTORIES: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}"#;
 
 const NOT_BEGINNING: &str = r#"
 apiVersion: v1
@@ -108,6 +123,37 @@ metadata: {name: no-root}
 spec:
   containers:
   - {name: main, image: BUSYBOX, securityContext: {runAsNonRoot: true}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: no-user}
+spec:
+  containers:
+  - {name: main, image: GHOST}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: no-number}
+spec:
+  containers:
+  - {name: main, image: GHOST, securityContext: {runAsNonRoot: true}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: no-profile}
+spec:
+  containers:
+  - name: main
+    image: BUSYBOX
+    securityContext: {seccompProfile: {type: Localhost, localhostProfile: nothing.json}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: no-sysctl}
+spec:
+  securityContext: {sysctls: [{name: kernel.msgmax, value: "65536"}]}
+  containers:
+  - {name: main, image: BUSYBOX}
 "#;
 
 const LASTING: &str = r#"
@@ -163,7 +209,11 @@ spec:
 
 #[test]
 fn containers_end_and_fail_as_kubernetes_says() {
-    let bench = Bench::start(&[("busybox", Image::busybox())]);
+    let bench = Bench::start(&[("busybox", Image::busybox()), ("ghost", Image::ghost())]);
+    let profiles = bench.cluster.data_dir().join("seccomp/own");
+    std::fs::create_dir_all(&profiles).expect("a directory can be made");
+    std::fs::write(profiles.join("no-directories.json"), NO_DIRECTORIES)
+        .expect("a file can be written");
     bench.apply("ending.yaml", ENDING);
     bench.apply("secured.yaml", SECURED);
     bench.apply("not-beginning.yaml", NOT_BEGINNING);
@@ -285,7 +335,7 @@ fn codes_and_reasons_are_told(bench: &Bench) {
 }
 
 fn a_process_may_do_what_its_pod_says(bench: &Bench) {
-    bench.wait_ready(&["somebody", "capable"]);
+    bench.wait_ready(&["somebody", "capable", "tuned"]);
     let check = |pod: &str, script: &str, expected: &str| {
         assert_eq!(bench.exec(pod, script), expected, "{pod}: {script}");
     };
@@ -323,6 +373,16 @@ fn a_process_may_do_what_its_pod_says(bench: &Bench) {
     );
     // Masked where there is one.
     check("capable", "cat /proc/keys | wc -c", "0");
+    check(
+        "tuned",
+        "mkdir /tmp/new 2>&1 || touch /tmp/file && echo but files",
+        "mkdir: can't create directory '/tmp/new': Operation not permitted\nbut files",
+    );
+    check(
+        "tuned",
+        "cat /proc/sys/net/ipv4/ip_unprivileged_port_start",
+        "81",
+    );
 }
 
 fn what_does_not_begin_says_why(bench: &Bench) {
@@ -348,6 +408,29 @@ fn what_does_not_begin_says_why(bench: &Bench) {
         "no-root",
         &["CreateContainerConfigError"],
         "container has runAsNonRoot and image will run as root",
+    );
+    check(
+        "no-user",
+        &["CreateContainerError"],
+        "unable to find user ghost: no matching entries in passwd file",
+    );
+    check(
+        "no-number",
+        &["CreateContainerConfigError"],
+        "container has runAsNonRoot and image has non-numeric user (ghost), cannot verify user is non-root",
+    );
+    check(
+        "no-profile",
+        &["CreateContainerError"],
+        "cannot load seccomp profile",
+    );
+    bench.pod_has(
+        "no-sysctl",
+        ".status['phase','reason','message']",
+        |found| {
+            found.starts_with("Failed SysctlForbidden")
+                && found.contains("forbidden sysctl: \"kernel.msgmax\" not allowlisted")
+        },
     );
     let why = bench.described(&["no-program"]);
     assert!(

@@ -3,12 +3,14 @@
 //! - [`looked_into`]: exec, attach, cp, logs, port-forward and debug with two kubectls.
 //! - [`shared`]: volumes, addresses and names, between containers and components.
 //! - [`ended`]: exit codes, limits, security, errors, signals and the death of the node's process.
+//! - [`servers`]: the example of three parts, Redis and Python, from archives.
 //! - [`jobs`]: Jobs of containers that end in every way.
 //! - [`stateful`]: a StatefulSet with volumes: rolled, scaled, orphaned and adopted.
 
 mod ended;
 mod jobs;
 mod looked_into;
+mod servers;
 mod shared;
 mod stateful;
 
@@ -20,6 +22,7 @@ const SOON: Duration = Duration::from_secs(90);
 /// What the registry of each test calls its images.
 const BUSYBOX: &str = "127.0.0.1:5001/busybox:1";
 const NGINX: &str = "127.0.0.1:5001/nginx:1";
+const GHOST: &str = "127.0.0.1:5001/ghost:1";
 /// A component of small tools: `cat`, `list`, `write` and so on; `pipe` waits for its input's end.
 const TOOLBOX: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -58,6 +61,7 @@ impl Bench {
         let manifest = manifest
             .replace("BUSYBOX", BUSYBOX)
             .replace("NGINX", NGINX)
+            .replace("GHOST", GHOST)
             .replace("TOOLBOX", &format!("file://{TOOLBOX}"))
             .replace("HELLO", &format!("file://{}", e2e::example("hello.wat")));
         let path = self.cluster.manifest(name, &manifest);
