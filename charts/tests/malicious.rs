@@ -937,7 +937,7 @@ fn values_and_schemas_that_are_none_are_refused() {
 #[test]
 fn a_description_that_is_none_is_refused() {
     let chart = |text: &str, expected| {
-        check_chart(&[("Chart.yaml", text)], serde_json::json!({}), expected)
+        check_chart(&[("Chart.yaml", text)], serde_json::json!({}), expected);
     };
     chart(
         "apiVersion: v2\nname: x\nversion: [1",
