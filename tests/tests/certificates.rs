@@ -176,6 +176,7 @@ spec:
   containers:
   - name: c
     image: file://HELLO
+    ports: [{containerPort: 8080}]
     envFrom: [{secretRef: {name: named}}]
 ";
 
@@ -214,7 +215,7 @@ fn a_nodes_certificate_reads_what_its_pods_name_as_long_as_they_are_there() {
     cluster
         .kubectl(&[&ready[..], &["pod/reader"]].concat())
         .ok();
-    assert_eq!(read("named").ok(), "secret/named");
+    assert_eq!(read("named").ok().trim(), "secret/named");
     let other = as_node(&["get", "secret", "other"]).fails();
     assert!(other.contains("no relationship found"), "{other}");
     eventually(SOON, || match read("of-function") {
