@@ -128,7 +128,7 @@ fn rid(old: &Value, retired: &Value) -> Option<Value> {
     let mut new = old.clone();
     for field in ["rules", "subjects"] {
         let gone = retired[field].as_array().map(Vec::as_slice);
-        if let Some(list) = new[field].as_array_mut() {
+        if let Some(list) = new.get_mut(field).and_then(Value::as_array_mut) {
             list.retain(|item| !gone.unwrap_or_default().contains(item));
         }
     }
