@@ -503,7 +503,7 @@ impl Grammar<'_> {
                 1
             };
             for _ in 0..times {
-                args.push(self.argument(*of, depth));
+                args.push(self.argument(of, depth));
             }
         }
         if self.chance(0.01) {
