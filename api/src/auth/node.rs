@@ -18,6 +18,7 @@ mod tests;
 
 use std::borrow::Cow;
 
+use serde_json::Value;
 use store::Cache;
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +69,16 @@ impl Refusal {
 }
 
 type Opinion = Result<(), Refusal>;
+
+/// Whether a pod, taken for one that is no mirror pod, names what its node may then read.
+pub(crate) fn names_something(pod: &Value) -> bool {
+    let mut pod = pod.clone();
+    if let Some(metadata) = pod.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("annotations");
+    }
+    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+    references::of_pod(name, pod.to_string().as_bytes()).map_or(true, |names| !names.is_empty())
+}
 
 /// A graph that can be asked.
 trait Asked {

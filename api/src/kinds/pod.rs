@@ -111,6 +111,11 @@ impl Kind for Pod {
 
     fn validate_update(&self, object: &Value, old: &Value, errors: &mut FieldErrors) {
         change::validate(part(object, "/spec"), part(old, "/spec"), errors);
+        change::validate_mirror(object, old, errors);
+    }
+
+    fn validate_status(&self, object: &Value, old: &Value, errors: &mut FieldErrors) {
+        change::validate_mirror(object, old, errors);
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {

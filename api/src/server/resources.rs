@@ -225,7 +225,9 @@ impl Parts {
             None if call.resource.names().group == METRICS_GROUP => {
                 metrics_api::serve(&call, self.verb).await
             }
-            None if call.resource.names().group == transaction::GROUP => {
+            None if call.resource.names().group == transaction::GROUP
+                && !call.resource.kind.is_stored() =>
+            {
                 transaction::serve(&call, &body).await
             }
             None if !call.resource.kind.is_stored() => reviews::serve(&call, &body).await,

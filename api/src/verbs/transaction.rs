@@ -40,6 +40,8 @@ pub(crate) const GROUP: &str = "apply.wk.dev";
 
 /// Most objects of a transaction; a body's own bound is in its bytes.
 const OBJECTS: usize = 500;
+/// Most bytes of all that a transaction writes: it is one commit, for which all other writers wait.
+const BYTES: usize = 8 << 20;
 /// How often objects of one transaction may choose what another has taken, an address say.
 const COLLISIONS: usize = 64;
 
@@ -260,11 +262,21 @@ pub(crate) struct Together(Mutex<Gathered>);
 struct Gathered {
     ops: Vec<Op>,
     places: HashMap<Key, usize>,
+    /// Of the values of all operations.
+    bytes: usize,
     charges: Vec<quota::Charge>,
     touched: BTreeSet<String>,
     /// The last operation of the object that is being applied.
     last: Option<usize>,
     collisions: usize,
+}
+
+/// The bytes of a value that an operation writes.
+fn size(op: &Op) -> usize {
+    match op {
+        Op::Check { .. } => 0,
+        Op::Put { value, .. } | Op::Delete { value, .. } => value.len(),
+    }
 }
 
 impl Together {
@@ -294,6 +306,10 @@ impl Together {
             return Ok(Commit::Conflict { key, current });
         }
         let revisions = vec![Revision(0); ops.len()];
+        gathered.bytes += ops.iter().map(size).sum::<usize>();
+        if gathered.bytes > BYTES {
+            return Err(Error::TooLarge { limit: BYTES });
+        }
         for op in ops {
             let at = gathered.add(op);
             gathered.last = Some(at);

@@ -222,6 +222,7 @@ impl Table {
         let mut rows = self.lock();
         rows.followed.remove(name);
         rows.kept.remove(name);
+        rows.lost.retain(|(lost, _)| lost != name);
         let opening = rows.open.remove(name);
         rows.closing.extend(opening.clone());
         let row = rows.all.remove(name);

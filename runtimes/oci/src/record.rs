@@ -193,8 +193,15 @@ impl Directory {
     /// That a start has begun outlives a loss of power, so that it is not begun again, and so does the end. That it came
     /// to its end need not: then nothing runs any more.
     pub(crate) fn write_life(&self, life: &Life) -> io::Result<()> {
-        let runs = life.started && life.end.is_none();
-        write(&self.path.join(LIFE), life, !runs)
+        let lasting = !life.started || life.end.is_some();
+        if lasting {
+            // A life without a container would tell nobody.
+            match fs::File::open(self.path.join(RECORD)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                record => record?.sync_all()?,
+            }
+        }
+        write(&self.path.join(LIFE), life, lasting)
     }
 
     pub(crate) fn config(&self) -> PathBuf {

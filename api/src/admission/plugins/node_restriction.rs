@@ -14,16 +14,16 @@ use serde_json::Value;
 
 use crate::{
     admission::{Operation, Review, objects},
+    auth,
     error::Error,
     kinds::{
         persistent_volume_claim::storage_class,
+        pod::change::MIRROR,
         value::{entries, items, text},
     },
     object,
 };
 
-/// The annotation of a pod that only shows what runs on a node anyway.
-const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Where Leases of nodes live.
 const LEASES: &str = "kube-node-lease";
 /// Labels of Kubernetes' own that a node may give itself.
@@ -219,6 +219,11 @@ fn pod(write: &Write<'_>) -> Result<(), String> {
             require(
                 labels(write.object).eq(labels(write.old)),
                 format!("node {node:?} cannot update labels through pod status"),
+            )?;
+            let claims = "/status/resourceClaimStatuses";
+            require(
+                items(write.object, claims) == items(write.old, claims),
+                format!("node {node:?} cannot update resource claim statuses"),
             )
         }
         ("eviction", Operation::Create) => own(write.pod, "evict"),
@@ -258,7 +263,11 @@ fn mirror(write: &Write<'_>) -> Result<(), String> {
             format!("node {node:?} can not create pods that reference {what}"),
         )?;
     }
-    Ok(())
+    // Whatever else would be the node's to read by it.
+    require(
+        !auth::node::names_something(write.object),
+        format!("node {node:?} can not create pods that reference objects of the API"),
+    )
 }
 
 /// True if one of these fields is anywhere in a value.
@@ -371,8 +380,10 @@ fn revision(write: &Write<'_>) -> Result<(), String> {
                 of_others(write.object) == of_others(write.old),
                 format!("node {node:?} can only update its own entry of status.nodes"),
             )?;
+            let annotations = "/metadata/annotations";
             require(
-                rest(write.object) == rest(write.old),
+                rest(write.object) == rest(write.old)
+                    && entries(write.object, annotations).eq(entries(write.old, annotations)),
                 format!("node {node:?} can only update status.nodes of a FunctionRevision"),
             )
         }

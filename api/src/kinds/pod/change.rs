@@ -15,6 +15,25 @@ const FORBIDDEN: &str = "pod updates may not change fields other than \
                          tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 \
                          if it was previously negative)";
 
+/// Marks a pod that a node has made of a file of its own.
+pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// A pod is a mirror pod for all its life or never: such a one gives its node nothing to read.
+pub(crate) fn validate_mirror(object: &Value, old: &Value, errors: &mut FieldErrors) {
+    let mark = |pod: &Value| part(pod, "/metadata/annotations").get(MIRROR).cloned();
+    let (new, old) = (mark(object), mark(old));
+    if new == old {
+        return;
+    }
+    let what = if old.is_some() {
+        "may not remove or update mirror pod annotation"
+    } else {
+        "may not add mirror pod annotation"
+    };
+    let annotations = Path::root("metadata").field("annotations");
+    errors.forbidden(&annotations.key(MIRROR), what);
+}
+
 /// Compares two specs.
 pub(crate) fn validate(spec: &Value, old: &Value, errors: &mut FieldErrors) {
     let path = Path::root("spec");
@@ -170,6 +189,32 @@ mod tests {
     fn check(spec: &str, expect: Expect) {
         let old = format!("{{spec: {{{OLD}}}}}");
         expect.assert_eq(&update_errors(&Pod, &old, &format!("{{spec: {{{spec}}}}}")));
+    }
+
+    #[test]
+    fn a_mirror_pod_stays_one() {
+        let check = |old: &str, new: &str, expect: Expect| {
+            let pod = |annotations: &str| {
+                format!("{{metadata: {{annotations: {annotations}}}, spec: {{{OLD}}}}}")
+            };
+            expect.assert_eq(&update_errors(&Pod, &pod(old), &pod(new)));
+        };
+        let mirror = "{kubernetes.io/config.mirror: a}";
+        check(mirror, mirror, expect![[""]]);
+        check(
+            mirror,
+            "{}",
+            expect![[
+                "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not remove or update mirror pod annotation"
+            ]],
+        );
+        check(
+            "{}",
+            mirror,
+            expect![[
+                "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not add mirror pod annotation"
+            ]],
+        );
     }
 
     #[test]

@@ -147,6 +147,15 @@ fn a_node_writes_the_status_and_the_end_of_its_pods() {
         expect![[r#"node "n1" cannot update labels through pod status"#]],
     );
     check(
+        "UPDATE /d/pods/p/status",
+        [
+            "{spec: {nodeName: n1}, status: {resourceClaimStatuses: [{name: a, resourceClaimName: b}]}}",
+            OWN,
+            "null",
+        ],
+        expect![[r#"node "n1" cannot update resource claim statuses"#]],
+    );
+    check(
         "DELETE /d/pods/p/",
         ["null", OWN, "null"],
         expect!["allowed"],
@@ -223,6 +232,15 @@ fn a_node_makes_mirrors_of_what_it_has() {
             "null",
         ],
         expect![[r#"node "n1" can not create pods that reference configmaps"#]],
+    );
+    check(
+        "CREATE /d/pods/p/",
+        [
+            &mirror(", volumes: [{name: v, azureFile: {secretName: s}}], containers: []"),
+            "null",
+            "null",
+        ],
+        expect![[r#"node "n1" can not create pods that reference objects of the API"#]],
     );
     let unowned = format!("{{metadata: {{annotations: {{{MIRROR}: x}}}}, spec: {{nodeName: n1}}}}");
     check(
