@@ -47,6 +47,12 @@ pub(super) async fn fetch(
     if let Some(text) = &chart.r#ref {
         let reference = Reference::parse(text, chart.version.as_deref())
             .ok_or_else(|| refused(format!("spec.chart.ref: {text:?} is not oci://HOST/PATH")))?;
+        if reference.own() {
+            return Err(refused(format!(
+                "spec.chart.ref: {text}: ChartReleases cannot read the built-in registry yet; use spec.chart.archive, \
+                 a repository or another registry"
+            )));
+        }
         let mut registry = Registry::new(&way, &reference, login.as_ref(), false);
         let pulled = registry.pull(&reference).await;
         let pulled = pulled.map_err(|why| refused(format!("spec.chart.ref: {text}: {why}")))?;
