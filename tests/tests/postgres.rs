@@ -470,23 +470,24 @@ fn a_container_function_is_scaled_by_what_every_gateway_is_asked() {
         .ok();
     // Whichever of them leads, each process' gateway counts, and keeps the pod while it is asked.
     let other = [(b, GATEWAYS[1]), (a, GATEWAYS[0])];
+    let pods = || {
+        let label = "functions.wk.dev/function=web";
+        a.kubectl(&["get", "pods", "-l", label, "-o", "name"])
+            .stdout
+    };
     for (cluster, port) in other {
-        eventually(SOON, || match &replicas(a, "web-00001")[..] {
-            "0" => Ok(()),
-            other => Err(format!("{other} replicas\n{}\n{}", a.log(), b.log())),
+        // What ends takes its time: it is no pod that answers.
+        eventually(SOON, || {
+            match (&replicas(a, "web-00001")[..], &pods()[..]) {
+                ("0", "") => Ok(()),
+                (wanted, there) => Err(format!(
+                    "{wanted} replicas, {there}\n{}\n{}",
+                    a.log(),
+                    b.log()
+                )),
+            }
         });
         assert_eq!(asked(cluster, port, "web"), "200", "from zero, at {port}");
-        let pods = || {
-            let pods = [
-                "get",
-                "pods",
-                "-l",
-                "functions.wk.dev/function=web",
-                "-o",
-                "name",
-            ];
-            a.kubectl(&pods).stdout
-        };
         let pod = pods();
         let begun = Instant::now();
         while begun.elapsed() < 3 * Duration::from_secs(6) {
