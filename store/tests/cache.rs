@@ -355,7 +355,7 @@ async fn watchers_and_readers_end_with_the_cache() {
             .await
             .unwrap_err(),
     ] {
-        assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+        assert!(matches!(error, StoreError::Stopped), "{error}");
     }
 }
 

@@ -331,5 +331,5 @@ async fn a_writer_that_has_ended_says_so() {
     let (handle, mut tasks) = writer(&store);
     tasks.shutdown().await;
     let error = soon(handle.write(create("a"))).await.unwrap_err();
-    assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+    assert!(matches!(error, StoreError::Stopped), "{error}");
 }

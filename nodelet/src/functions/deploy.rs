@@ -209,6 +209,10 @@ impl Deploys {
                     refused_entry(&context, failure)
                 }
             };
+            if found.is_ok() {
+                // What was refused before is on its way: whoever reads that it is ready here may ask for it.
+                context.functions.set(&name, &row.uid, State::Coming);
+            }
             let mut said = deploy.said;
             let mut written = true;
             if said.as_ref() != Some(&entry) {
