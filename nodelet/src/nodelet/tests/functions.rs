@@ -384,26 +384,6 @@ async fn a_revision_is_what_it_is_held_to_whatever_its_tag_means() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_image_that_is_lost_is_fetched_anew_for_the_next_request() {
-    let node = Node::new();
-    node.deploy("hello-1", json!({})).await;
-    node.ask("hello-1").await.unwrap();
-    node.until("it is closed", |node| node.bench.network.held().is_empty())
-        .await;
-    let pulls = node.bench.images.pulls().len();
-    for image in node.bench.images.list().await.unwrap() {
-        node.bench.images.remove(&image.reference).await.unwrap();
-    }
-    node.bench.images.refuse("img", "no route");
-    let digest = FakeImages::image("img").digest;
-    let name = format!("img@{digest}");
-    node.bench.runtime.script(&name, Script::serves());
-    node.ask("hello-1").await.unwrap();
-    assert_eq!(node.bench.images.pulls()[pulls..], [name]);
-    node.running.stop().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_deleted_revision_is_closed_and_its_log_goes_with_it() {
     let node = Node::new();
     node.deploy("hello-1", json!({})).await;
