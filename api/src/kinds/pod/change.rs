@@ -204,16 +204,16 @@ mod tests {
         check(
             mirror,
             "{}",
-            expect![[
-                "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not remove or update mirror pod annotation"
-            ]],
+            expect![[r#"
+                metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not remove or update mirror pod annotation
+            "#]],
         );
         check(
             "{}",
             mirror,
-            expect![[
-                "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not add mirror pod annotation"
-            ]],
+            expect![[r#"
+                metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not add mirror pod annotation
+            "#]],
         );
     }
 
